@@ -1,0 +1,31 @@
+// Where a network runs, and what is known of this machine.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace tessera {
+
+// The devices that this build can run on. `parse_device` takes "cpu", "cuda", "cuda:N" and "auto"
+// (the best there is) and throws an Error with the remedy where that device cannot be had.
+enum class DeviceKind { kCpu };
+DeviceKind parse_device(std::string_view name);
+
+// Threads to use where the user says nothing: OMP_NUM_THREADS, else the processors this process may
+// run on.
+int default_threads();
+
+// Whether the processor multiplies bf16 itself, so that bf16 is faster than f32.
+bool cpu_has_bf16();
+
+// Bytes of memory, now: in use by this process (resident), its highest so far, and free for it.
+std::size_t resident_bytes();
+std::size_t peak_resident_bytes();
+std::size_t available_bytes();
+
+// "512M", "1.5G", "800000" as bytes (powers of 1024). Throws Error otherwise.
+std::size_t parse_bytes(std::string_view text);
+std::string format_bytes(std::size_t bytes);  // "371.2 MiB"
+
+}  // namespace tessera

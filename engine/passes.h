@@ -1,0 +1,43 @@
+// Rewrites of a graph before it runs: pure functions, one file each in engine/passes/. Each keeps
+// the answer (to rounding) and the names of weights. What does not fit its pattern it leaves alone.
+#pragma once
+
+#include "engine/graph.h"
+
+namespace tessera {
+
+// Dropout is the identity at inference.
+Graph remove_dropout(const Graph& graph);
+
+// Conv -> [BatchNorm] -> [ReLU] -> [BatchNorm], and ConvTranspose -> ReLU, become one node each.
+Graph fuse_activation(const Graph& graph);
+
+// A CropConcat that one 3x3 or 1x1 convolution alone reads is read in place by it.
+Graph fuse_concat(const Graph& graph);
+
+// 3x3 convolutions with at least kWinogradChannels channels on both sides use Winograd's algorithm.
+// Depends on channel counts alone, so `types` may be those of any size that runs.
+Graph select_winograd(const Graph& graph, Types types);
+inline constexpr int kWinogradChannels = 32;
+
+// A max-pool of a Winograd convolution's output becomes its second output: the pooled pixels are in
+// registers there. oneDNN's direct convolution has no such epilogue.
+Graph fuse_pool(const Graph& graph);
+
+// 1x1 Conv -> Softmax or Sigmoid -> Argmax becomes Head.
+Graph fuse_head(const Graph& graph);
+
+// An Embedding that one BiRnn alone reads becomes part of it.
+Graph fuse_embedding(const Graph& graph);
+
+// Activations of the image operators are stored as `dtype` (f32 or bf16); accumulation stays f32.
+Graph set_precision(const Graph& graph, DType dtype);
+
+// Drops nodes whose outputs nobody reads.
+Graph remove_unused(const Graph& graph);
+
+// How the CPU executor wants a graph: all of the above, in order. With `winograd` false every
+// convolution is direct. `types` are input types of any size that runs.
+Graph optimise_for_cpu(const Graph& graph, Types types, DType precision, bool winograd = true);
+
+}  // namespace tessera

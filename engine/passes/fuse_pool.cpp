@@ -1,0 +1,24 @@
+#include "engine/passes.h"
+#include "engine/passes/rewrite.h"
+
+namespace tessera {
+
+Graph fuse_pool(const Graph& graph) {
+  Graph result = graph;
+  std::set<std::size_t> dead;
+  for (Node& node : result.nodes) {
+    auto* conv = std::get_if<Conv>(&node.op);
+    if (conv == nullptr || conv->technique != Conv::Technique::kWinograd || conv->pool) continue;
+    for (const std::size_t reader : result.readers(node.outputs[0])) {
+      if (!std::holds_alternative<MaxPool>(result.nodes[reader].op)) continue;
+      conv->pool = true;
+      node.outputs.push_back(result.nodes[reader].outputs[0]);
+      dead.insert(reader);
+      break;
+    }
+  }
+  passes::erase_nodes(result, dead);
+  return result;
+}
+
+}  // namespace tessera

@@ -1,0 +1,32 @@
+#include "engine/passes.h"
+#include "engine/passes/rewrite.h"
+
+namespace tessera {
+
+Graph remove_unused(const Graph& graph) {
+  Graph result = graph;
+  std::set<std::size_t> dead;
+  std::set<ValueId> needed(graph.outputs.begin(), graph.outputs.end());
+  for (std::size_t i = result.nodes.size(); i-- > 0;) {
+    const Node& node = result.nodes[i];
+    const bool used =
+        std::ranges::any_of(node.outputs, [&](ValueId value) { return needed.contains(value); });
+    if (used) {
+      needed.insert(node.inputs.begin(), node.inputs.end());
+    } else {
+      dead.insert(i);
+    }
+  }
+  passes::erase_nodes(result, dead);
+  return result;
+}
+
+Graph optimise_for_cpu(const Graph& graph, Types types, DType precision, bool winograd) {
+  Graph result = remove_unused(remove_dropout(graph));
+  result = fuse_head(fuse_concat(fuse_activation(result)));
+  result = set_precision(fuse_embedding(result), precision);
+  if (winograd) result = fuse_pool(select_winograd(result, types));
+  return result;
+}
+
+}  // namespace tessera

@@ -1,0 +1,22 @@
+// Element-wise activation.
+//
+// inputs:  x (...)     outputs: y (...), same type
+#pragma once
+
+#include "kernels/cpu/step.h"
+#include "kernels/operator.h"
+
+namespace tessera {
+
+struct Activation {
+  enum class Kind : std::uint8_t { kRelu, kSigmoid };
+  Kind kind = Kind::kRelu;
+};
+
+std::vector<TensorType> infer(const Activation& op, Types inputs);
+std::vector<Parameter> parameters(const Activation& op, Types inputs);
+Cost cost(const Activation& op, Types inputs);
+void reference(const Activation& op, const Operands& operands);
+CpuStep cpu(const Activation& op, const CpuSetup& setup);
+
+}  // namespace tessera

@@ -1,0 +1,31 @@
+// Attention pooling with a context vector (Yang et al. 2016, equations 5-7 and 8-10):
+//
+//   u_t = tanh(W x_t + b),  e_t = u_t . u,  a_t = exp(e_t) / (sum_t exp(e_t) + eps),
+//   s = sum_t a_t x_t
+//
+// computed with the maximum m of e subtracted and eps scaled by exp(-m): the same numbers, no NaN.
+//
+// inputs:  x (..., t, d), f32; lengths (...), i32, if masked: steps t >= length take no part and
+//          get weight 0; a length of 0 gives s = 0
+// weights: weight (a, d), bias (a), context (a)
+// outputs: s (..., d), f32; a (..., t), f32
+#pragma once
+
+#include "kernels/cpu/step.h"
+#include "kernels/operator.h"
+
+namespace tessera {
+
+struct Attention {
+  int units = 0;  // a
+  bool masked = true;
+  double eps = 1e-7;  // Keras' epsilon, as the tutorial adds it
+};
+
+std::vector<TensorType> infer(const Attention& op, Types inputs);
+std::vector<Parameter> parameters(const Attention& op, Types inputs);
+Cost cost(const Attention& op, Types inputs);
+void reference(const Attention& op, const Operands& operands);
+CpuStep cpu(const Attention& op, const CpuSetup& setup);
+
+}  // namespace tessera

@@ -1,0 +1,48 @@
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/attention/attention.h"
+#include "kernels/cpu/convert.h"
+#include "kernels/lengths.h"
+
+namespace tessera {
+
+void reference(const Attention& op, const Operands& operands) {
+  const Shape& shape = operands.inputs[0].shape();
+  const std::int64_t t = shape[-2], d = shape[-1], rows = shape.elements() / (t * d);
+  if (op.masked) require_lengths("attention", operands.inputs[1], t);
+  const std::vector<float> x = to_f32(operands.inputs[0]);
+  const std::vector<float> weight = to_f32(operands.weights[0]);
+  const std::vector<float> bias = to_f32(operands.weights[1]);
+  const std::vector<float> context = to_f32(operands.weights[2]);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const std::int64_t steps = op.masked ? operands.inputs[1].as<std::int32_t>()[row] : t;
+    std::vector<double> score(static_cast<std::size_t>(steps));
+    double largest = -INFINITY;
+    for (std::int64_t step = 0; step < steps; ++step) {
+      const float* x_t = &x[(row * t + step) * d];
+      for (std::int64_t unit = 0; unit < op.units; ++unit) {
+        double sum = bias[unit];
+        for (std::int64_t i = 0; i < d; ++i)
+          sum += static_cast<double>(weight[unit * d + i]) * x_t[i];
+        score[step] += std::tanh(sum) * context[unit];
+      }
+      largest = std::max(largest, score[step]);
+    }
+    double total = op.eps == 0 ? 0 : op.eps * std::exp(-largest);
+    for (double e : score) total += std::exp(e - largest);
+
+    std::vector<double> sum(static_cast<std::size_t>(d));
+    float* weights = operands.outputs[1].as<float>() + row * t;
+    std::fill_n(weights, t, 0.0f);
+    for (std::int64_t step = 0; step < steps; ++step) {
+      const double a = std::exp(score[step] - largest) / total;
+      weights[step] = static_cast<float>(a);
+      for (std::int64_t i = 0; i < d; ++i) sum[i] += a * x[(row * t + step) * d + i];
+    }
+    float* s = operands.outputs[0].as<float>() + row * d;
+    for (std::int64_t i = 0; i < d; ++i) s[i] = static_cast<float>(sum[i]);
+  }
+}
+
+}  // namespace tessera

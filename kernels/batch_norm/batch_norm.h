@@ -1,0 +1,31 @@
+// Batch normalisation at inference: y = gamma (x - mean) / sqrt(var + eps) + beta, per channel
+// (Ioffe & Szegedy 2015), which is one affine map per channel.
+//
+// inputs:  x (..., c)         weights: weight (c) = gamma, bias (c) = beta, running_mean (c),
+// outputs: y (..., c)                  running_var (c)
+#pragma once
+
+#include "kernels/cpu/step.h"
+#include "kernels/operator.h"
+
+namespace tessera {
+
+struct BatchNorm {
+  double eps = 1e-5;
+};
+
+// y = scale x + shift with the same meaning; computed in double.
+struct Affine {
+  std::vector<double> scale;  // (c)
+  std::vector<double> shift;  // (c)
+};
+// `weights` are the four of BatchNorm, in order.
+Affine affine_of(const BatchNorm& op, std::span<const TensorView> weights);
+
+std::vector<TensorType> infer(const BatchNorm& op, Types inputs);
+std::vector<Parameter> parameters(const BatchNorm& op, Types inputs);
+Cost cost(const BatchNorm& op, Types inputs);
+void reference(const BatchNorm& op, const Operands& operands);
+CpuStep cpu(const BatchNorm& op, const CpuSetup& setup);
+
+}  // namespace tessera

@@ -1,0 +1,39 @@
+// The checks that open an operator's `infer`: what it takes, what it got, what to do.
+#pragma once
+
+#include <string_view>
+
+#include "kernels/operator.h"
+
+namespace tessera {
+
+inline void require_inputs(std::string_view op, Types inputs, std::size_t count) {
+  require(inputs.size() == count,
+          "{} takes {} input(s), but got {}: connect as many as its header says", op, count,
+          inputs.size());
+}
+
+// f32 or bf16 without empty axes.
+inline void require_floats(std::string_view op, const TensorType& type) {
+  require(type.dtype == DType::kF32 || type.dtype == DType::kBF16,
+          "{} takes f32 or bf16, but got {}: convert the tensor first", op, type.to_string());
+  for (const std::int64_t extent : type.shape.dims())
+    require(extent > 0, "{} got the empty tensor {}: every extent must be at least 1", op,
+            type.to_string());
+}
+
+// Floats (n, h, w, c).
+inline void require_image(std::string_view op, const TensorType& type) {
+  require(type.shape.rank() == 4,
+          "{} takes an image (n, h, w, c), but got {}: add the missing axes", op, type.to_string());
+  require_floats(op, type);
+}
+
+// Floats (..., c).
+inline void require_channels(std::string_view op, const TensorType& type) {
+  require(type.shape.rank() >= 1, "{} takes a tensor (..., c), but got {}: add a last axis", op,
+          type.to_string());
+  require_floats(op, type);
+}
+
+}  // namespace tessera

@@ -1,0 +1,11 @@
+// The CPU techniques of a convolution; kernels/conv/cpu.cpp chooses.
+#pragma once
+
+#include "kernels/conv/conv.h"
+
+namespace tessera {
+
+CpuStep conv_direct(const Conv& op, const CpuSetup& setup);    // any attributes
+CpuStep conv_winograd(const Conv& op, const CpuSetup& setup);  // 3x3 and f32 alone
+
+}  // namespace tessera

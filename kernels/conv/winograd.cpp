@@ -1,0 +1,404 @@
+// Winograd convolution F(4x4, 3x3) of Lavin & Gray 2015 (arXiv 1509.09308), f32:
+//
+//   y = A^T [ sum over c_in of (G w G^T) * (B^T x B) ] A       per tile of 4x4 outputs, 6x6 inputs
+//
+// 36 products replace 144. Layout: x, y (n, h, w, c); vectors run over channels. Three phases per
+// block of tiles: B^T x B of every tile and channel -> V (36, tiles, c_in); 36 matrix products with
+// the weights U (36, c_in, c_out), transformed once in double -> M (36, tiles, 64 columns); A^T M A
+// with bias, ReLU, affine and 2x2 pooling -> y. Crop, concat and padding are addresses in the first
+// phase: nothing is materialised. Scratch is a block of V and M per thread, not 36 images.
+// Roofline: arithmetic, a quarter of the direct technique's; below 64 channels the transforms and
+// memory weigh as much as the products.
+//
+// Error: with |x| and |w| of order one, the sum of squares of the coefficients along A, B and G
+// amplifies the rounding of the c_in-long sums by up to 94, against 3 in the direct technique
+// (rows of B^T x rows of G: 1.62, 1.68, 1.68, 0.60, 0.60, 6.48; worst row of A^T: 9.7; squared).
+// tests/conv_test.cpp holds it to that.
+//
+// A pixel's bytes depend on the 6x6 inputs of its tile alone. Tiles start at multiples of 4 in y:
+// windows cut at such places give equal bytes in every complete tile.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/conv/winograd.cpp"
+#include <hwy/foreach_target.h>
+// foreach_target must come first
+#include <hwy/highway.h>
+
+#include "kernels/conv/fold.h"
+#include "kernels/cpu/gemm-inl.h"
+#include "kernels/cpu/vector-inl.h"
+
+#ifndef TESSERA_KERNELS_CONV_WINOGRAD_ONCE
+#define TESSERA_KERNELS_CONV_WINOGRAD_ONCE
+namespace tessera {
+namespace {
+
+constexpr std::int64_t kTile = kWinogradTile;  // outputs
+constexpr std::int64_t kWindow = kTile + 2;    // inputs
+constexpr std::size_t kFrequencies = kWindow * kWindow;
+constexpr std::size_t kLine = 16;  // floats of a cache line, and of the widest vector
+
+struct WinogradPlan {
+  ConvGeometry geometry;
+  ConvEpilogue epilogue;
+  bool pool = false;
+  std::int64_t down = 0, across = 0;                 // tiles of an image
+  std::size_t row = 0;                               // floats from one tile of V to the next
+  std::size_t panel = 0;                             // columns of U multiplied at once
+  std::shared_ptr<const AlignedBuffer> transformed;  // U (panels, 36, c_in, panel)
+
+  std::int64_t tiles() const { return geometry.n * down * across; }
+};
+
+// Floats between frequencies for `tiles` rows of `row` floats: an odd number of cache lines, so that
+// the 36 addresses of one tile fall into different sets.
+std::size_t frequency_stride(std::size_t tiles, std::size_t row) {
+  const std::size_t lines = tiles * row / kLine;
+  return (lines | 1) * kLine;
+}
+
+// V or M of some consecutive tiles: (36, tiles, row).
+struct Frequencies {
+  float* first;        // of frequency 0
+  std::size_t row;     // floats from tile to tile
+  std::size_t stride;  // floats from frequency to frequency
+};
+
+struct TileRange {
+  std::int64_t first, count;  // in the order n, y, x
+};
+
+}  // namespace
+}  // namespace tessera
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace tessera::HWY_NAMESPACE {
+namespace {
+
+// to = B^T from
+HWY_INLINE void transform_input(const FloatVector (&from)[6], FloatVector (&to)[6]) {
+  const FloatTag d;
+  const FloatVector two = hn::Set(d, 2.0f), four = hn::Set(d, 4.0f), five = hn::Set(d, 5.0f);
+  const FloatVector even = hn::NegMulAdd(four, from[2], from[4]);
+  const FloatVector odd = hn::NegMulAdd(four, from[1], from[3]);
+  const FloatVector near = hn::Sub(from[4], from[2]), far = hn::Sub(from[3], from[1]);
+  to[0] = hn::MulAdd(four, from[0], hn::NegMulAdd(five, from[2], from[4]));
+  to[1] = hn::Add(even, odd);
+  to[2] = hn::Sub(even, odd);
+  to[3] = hn::MulAdd(two, far, near);
+  to[4] = hn::NegMulAdd(two, far, near);
+  to[5] = hn::MulAdd(four, from[1], hn::NegMulAdd(five, from[3], from[5]));
+}
+
+// to = A^T from
+HWY_INLINE void transform_output(const FloatVector (&from)[6], FloatVector (&to)[4]) {
+  const FloatTag d;
+  const FloatVector two = hn::Set(d, 2.0f), four = hn::Set(d, 4.0f), eight = hn::Set(d, 8.0f);
+  const FloatVector sum1 = hn::Add(from[1], from[2]), difference1 = hn::Sub(from[1], from[2]);
+  const FloatVector sum2 = hn::Add(from[3], from[4]), difference2 = hn::Sub(from[3], from[4]);
+  to[0] = hn::Add(hn::Add(from[0], sum1), sum2);
+  to[1] = hn::MulAdd(two, difference2, difference1);
+  to[2] = hn::MulAdd(four, sum2, sum1);
+  to[3] = hn::Add(hn::MulAdd(eight, difference2, difference1), from[5]);
+}
+
+// One vector of channels of one window: v[36] = B^T x B. Pixel (y, x) is at x + y down + x right.
+HWY_INLINE void transform_window(const float* x, std::ptrdiff_t down, std::ptrdiff_t right,
+                                 float* v, std::size_t stride) {
+  FloatVector half[6][6];  // (column, frequency of y)
+  for (std::ptrdiff_t column = 0; column < 6; ++column) {
+    FloatVector pixels[6];
+    for (std::ptrdiff_t y = 0; y < 6; ++y) pixels[y] = load(x + y * down + column * right);
+    transform_input(pixels, half[column]);
+  }
+  for (std::size_t i = 0; i < 6; ++i) {
+    FloatVector line[6], result[6];
+    for (std::size_t column = 0; column < 6; ++column) line[column] = half[column][i];
+    transform_input(line, result);
+    for (std::size_t j = 0; j < 6; ++j) store(result[j], v + (i * 6 + j) * stride);
+  }
+}
+
+// The pixels of a source that the joined map shows.
+struct Visible {
+  std::int64_t y_begin, y_end, x_begin, x_end;
+
+  bool contains(std::int64_t y, std::int64_t x, std::int64_t side) const {
+    return y >= y_begin && y + side <= y_end && x >= x_begin && x + side <= x_end;
+  }
+};
+
+// The first `count` channels, from `channel` on, of the window at (y, x) of a source; zeros where it
+// is not visible and in the channels behind.
+HWY_NOINLINE void transform_border(const ConvSource& s, const float* image, const Visible& visible,
+                                   std::int64_t y, std::int64_t x, std::int64_t channel,
+                                   std::size_t count, float* v, std::size_t stride) {
+  alignas(64) float window[kFrequencies * kLine] = {};
+  for (std::int64_t i = 0; i < kWindow; ++i) {
+    for (std::int64_t j = 0; j < kWindow; ++j) {
+      if (!visible.contains(y + i, x + j, 1)) continue;
+      std::memcpy(window + static_cast<std::size_t>(i * kWindow + j) * kLine,
+                  image + ((y + i) * s.w + x + j) * s.c + channel, count * sizeof(float));
+    }
+  }
+  transform_window(window, kWindow * kLine, kLine, v, stride);
+}
+
+// V of `range`.
+void winograd_input(const WinogradPlan& plan, std::span<const TensorView> inputs, TileRange range,
+                    const Frequencies& to) {
+  constexpr auto kStep = static_cast<std::int64_t>(kFloatLanes);
+  const ConvGeometry& g = plan.geometry;
+  for (std::int64_t i = 0; i < range.count; ++i) {
+    const std::int64_t tile = range.first + i;
+    const std::int64_t n = tile / (plan.down * plan.across);
+    float* v = to.first + static_cast<std::size_t>(i) * to.row;
+    for (const ConvSource& s : g.sources) {
+      const float* image = inputs[s.input].as<float>() + n * s.h * s.w * s.c;
+      const std::int64_t y = tile / plan.across % plan.down * kTile - g.pad + s.dy;
+      const std::int64_t x = tile % plan.across * kTile - g.pad + s.dx;
+      const Visible visible{std::max<std::int64_t>(0, s.dy), std::min(s.h, g.h + s.dy),
+                            std::max<std::int64_t>(0, s.dx), std::min(s.w, g.w + s.dx)};
+      const bool inside = visible.contains(y, x, kWindow);
+      for (std::int64_t c = 0; c < s.c; c += kStep) {
+        if (inside && c + kStep <= s.c) {
+          transform_window(image + (y * s.w + x) * s.c + c, s.w * s.c, s.c, v + c, to.stride);
+        } else {
+          transform_border(s, image, visible, y, x, c,
+                           static_cast<std::size_t>(std::min(kStep, s.c - c)), v + c, to.stride);
+        }
+      }
+      v += s.c;
+    }
+  }
+}
+
+// y, and its pooled form, of one vector of channels of one tile that may end early.
+HWY_INLINE void finish_tile(const WinogradPlan& plan, const float* m, std::size_t stride,
+                            std::int64_t tile, std::size_t c, std::span<const TensorView> outputs) {
+  const ConvGeometry& g = plan.geometry;
+  const ConvEpilogue& e = plan.epilogue;
+  FloatVector half[6][4];  // (frequency of x, y)
+  for (std::size_t j = 0; j < 6; ++j) {
+    FloatVector column[6];
+    for (std::size_t i = 0; i < 6; ++i) column[i] = load(m + (i * 6 + j) * stride);
+    transform_output(column, half[j]);
+  }
+  const FloatVector bias = load(&e.bias[c]);
+  FloatVector pixels[4][4];
+  for (std::size_t i = 0; i < 4; ++i) {
+    FloatVector line[6];
+    for (std::size_t j = 0; j < 6; ++j) line[j] = half[j][i];
+    transform_output(line, pixels[i]);
+    for (FloatVector& pixel : pixels[i]) {
+      pixel = hn::Add(pixel, bias);
+      if (e.relu) pixel = relu(pixel);
+      if (!e.scale.empty()) pixel = hn::MulAdd(pixel, load(&e.scale[c]), load(&e.shift[c]));
+    }
+  }
+
+  const std::int64_t n = tile / (plan.down * plan.across);
+  const std::int64_t y = tile / plan.across % plan.down * kTile, x = tile % plan.across * kTile;
+  const auto c_out = static_cast<std::size_t>(g.c_out);
+  const auto write = [&](FloatVector v, float* to) HWY_ATTR {
+    if (c_out - c >= kFloatLanes) {
+      store(v, to + c);
+    } else {
+      store_first(v, to + c, c_out - c);
+    }
+  };
+  const std::int64_t rows = std::min(kTile, g.ho - y), columns = std::min(kTile, g.wo - x);
+  float* out = outputs[0].as<float>() + ((n * g.ho + y) * g.wo + x) * g.c_out;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < columns; ++j)
+      write(pixels[i][j], out + (i * g.wo + j) * g.c_out);
+  }
+  if (!plan.pool) return;
+  float* pooled = outputs[1].as<float>() +
+                  ((n * (g.ho / 2) + y / 2) * (g.wo / 2) + x / 2) * g.c_out;
+  for (std::int64_t i = 0; i + 2 <= rows; i += 2) {
+    for (std::int64_t j = 0; j + 2 <= columns; j += 2)
+      write(max_or_nan(max_or_nan(pixels[i][j], pixels[i][j + 1]),
+                       max_or_nan(pixels[i + 1][j], pixels[i + 1][j + 1])),
+            pooled + (i / 2 * (g.wo / 2) + j / 2) * g.c_out);
+  }
+}
+
+// Columns [first, first + panel) of `range`'s tiles, from V through M (scratch) to y.
+void winograd_panel(const WinogradPlan& plan, const Frequencies& v, TileRange range,
+                    std::size_t first, float* scratch, std::span<const TensorView> outputs) {
+  const auto c_in = static_cast<std::size_t>(plan.geometry.c_in);
+  const auto c_out = static_cast<std::size_t>(plan.geometry.c_out);
+  const auto tiles = static_cast<std::size_t>(range.count);
+  const std::size_t width = std::min(plan.panel, gemm_columns(c_out) - first);
+  const Frequencies m{scratch, width, frequency_stride(tiles, width)};
+  const float* u =
+      reinterpret_cast<const float*>(plan.transformed->get()) + first * kFrequencies * c_in;
+  for (std::size_t f = 0; f < kFrequencies; ++f)
+    gemm(v.first + f * v.stride, v.row, u + f * c_in * width, tiles, c_in, width,
+         m.first + f * m.stride, m.row);
+  for (std::size_t i = 0; i < tiles; ++i) {
+    for (std::size_t c = first; c < std::min(first + width, c_out); c += kFloatLanes)
+      finish_tile(plan, m.first + i * m.row + c - first, m.stride,
+                  range.first + static_cast<std::int64_t>(i), c, outputs);
+  }
+}
+
+std::size_t winograd_panel_columns() { return kGemmPanel; }
+std::size_t winograd_columns(std::size_t n) { return gemm_columns(n); }
+
+}  // namespace
+}  // namespace tessera::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include "kernels/conv/techniques.h"
+#include "kernels/cpu/parallel.h"
+
+namespace tessera {
+
+HWY_EXPORT(winograd_input);
+HWY_EXPORT(winograd_panel);
+HWY_EXPORT(winograd_panel_columns);
+HWY_EXPORT(winograd_columns);
+
+namespace {
+
+// u (6, 6) = G w G^T of one filter.
+void transform_filter(const double (&w)[3][3], double (&u)[6][6]) {
+  static constexpr double kG[6][3] = {{1.0 / 4, 0, 0},
+                                      {-1.0 / 6, -1.0 / 6, -1.0 / 6},
+                                      {-1.0 / 6, 1.0 / 6, -1.0 / 6},
+                                      {1.0 / 24, 1.0 / 12, 1.0 / 6},
+                                      {1.0 / 24, -1.0 / 12, 1.0 / 6},
+                                      {0, 0, 1}};
+  double half[6][3];
+  for (int i = 0; i < 6; ++i) {
+    for (int x = 0; x < 3; ++x)
+      half[i][x] = kG[i][0] * w[0][x] + kG[i][1] * w[1][x] + kG[i][2] * w[2][x];
+  }
+  for (int i = 0; i < 6; ++i) {
+    for (int j = 0; j < 6; ++j)
+      u[i][j] = kG[j][0] * half[i][0] + kG[j][1] * half[i][1] + kG[j][2] * half[i][2];
+  }
+}
+
+// U in the order in which winograd_panel reads it.
+void pack(const Conv& op, const CpuSetup& setup, WinogradPlan& plan) {
+  const auto c_in = static_cast<std::size_t>(plan.geometry.c_in);
+  const std::size_t columns =
+      HWY_DYNAMIC_DISPATCH(winograd_columns)(static_cast<std::size_t>(plan.geometry.c_out));
+  const std::size_t bytes = kFrequencies * c_in * columns * sizeof(float);
+  plan.transformed = setup.packed->get(setup.name + "/winograd", bytes, [&](std::byte* to) {
+    const FoldedWeights weights(op, plan.geometry, setup.weights);
+    parallel_for(setup.threads, plan.geometry.c_in, [&](std::int64_t i) {
+      for (std::size_t o = 0; o < columns; ++o) {
+        double w[3][3] = {}, u[6][6];
+        for (int k = 0; k < 9 && o < static_cast<std::size_t>(plan.geometry.c_out); ++k)
+          w[k / 3][k % 3] = weights.at(static_cast<std::int64_t>(o), i, k / 3, k % 3);
+        transform_filter(w, u);
+        const std::size_t first = o / plan.panel * plan.panel;
+        const std::size_t width = std::min(plan.panel, columns - first);
+        float* out = reinterpret_cast<float*>(to) + first * kFrequencies * c_in +
+                     static_cast<std::size_t>(i) * width + o - first;
+        for (std::size_t f = 0; f < kFrequencies; ++f)
+          out[f * c_in * width] = static_cast<float>(u[f / 6][f % 6]);
+      }
+    });
+  });
+}
+
+// How the work is cut. Small maps are cut by columns of U, so that U, which may be the larger part
+// of all that is read, crosses memory once; large ones by tiles, so that V stays in a core's L2.
+struct Schedule {
+  bool by_columns = false;
+  std::int64_t block = 0;  // tiles multiplied at once
+  Frequencies v{};         // of one thread, or by columns of all tiles; no memory yet
+  std::size_t v_floats = 0, m_floats = 0;  // the latter per thread
+};
+
+constexpr std::int64_t kBlockTiles = 24;        // a multiple of kGemmRows
+constexpr std::int64_t kColumnBlockTiles = 72;  // by columns
+
+Schedule schedule_of(const WinogradPlan& plan) {
+  static const char* eb = getenv("WB"); static const char* ec = getenv("WC"); static const char* em = getenv("WM");
+  Schedule s;
+  const auto all = static_cast<std::size_t>(plan.tiles());
+  s.by_columns = em ? (all < (size_t)atoi(em)) : all * plan.row * kFrequencies * sizeof(float) < (16 << 20);
+  s.block = std::min(plan.tiles(), s.by_columns ? (ec?atoi(ec):kColumnBlockTiles) : (eb?atoi(eb):kBlockTiles));
+  const auto block = static_cast<std::size_t>(s.block);
+  s.v = {nullptr, plan.row, frequency_stride(s.by_columns ? all : block, plan.row)};
+  s.v_floats = kFrequencies * s.v.stride;
+  s.m_floats = kFrequencies * frequency_stride(block, plan.panel);
+  return s;
+}
+
+void run_by_tiles(const WinogradPlan& plan, const Schedule& s, int threads,
+                  const Operands& operands, float* scratch) {
+  const std::int64_t blocks = (plan.tiles() + s.block - 1) / s.block;
+  parallel_for(threads, blocks, [&](std::int64_t block) {
+    float* own =
+        scratch + static_cast<std::size_t>(omp_get_thread_num()) * (s.v_floats + s.m_floats);
+    const std::int64_t first = block * s.block;
+    const TileRange range{first, std::min(s.block, plan.tiles() - first)};
+    const Frequencies v{own, s.v.row, s.v.stride};
+    HWY_DYNAMIC_DISPATCH(winograd_input)(plan, operands.inputs, range, v);
+    for (std::size_t c = 0; c < static_cast<std::size_t>(plan.geometry.c_out); c += plan.panel)
+      HWY_DYNAMIC_DISPATCH(winograd_panel)(plan, v, range, c, own + s.v_floats, operands.outputs);
+  });
+}
+
+void run_by_columns(const WinogradPlan& plan, const Schedule& s, int threads,
+                    const Operands& operands, float* scratch) {
+  constexpr std::int64_t kInputTiles = 4;  // of one task
+  const auto part_of_v = [&](std::int64_t tile) {
+    return Frequencies{scratch + static_cast<std::size_t>(tile) * s.v.row, s.v.row, s.v.stride};
+  };
+  parallel_for(threads, (plan.tiles() + kInputTiles - 1) / kInputTiles, [&](std::int64_t task) {
+    const std::int64_t first = task * kInputTiles;
+    const TileRange range{first, std::min(kInputTiles, plan.tiles() - first)};
+    HWY_DYNAMIC_DISPATCH(winograd_input)(plan, operands.inputs, range, part_of_v(first));
+  });
+  const auto panel = static_cast<std::int64_t>(plan.panel);
+  const std::int64_t panels = (plan.geometry.c_out + panel - 1) / panel;
+  const std::int64_t blocks = (plan.tiles() + s.block - 1) / s.block;
+  parallel_for(threads, panels * blocks, [&](std::int64_t task) {
+    float* m = scratch + s.v_floats + static_cast<std::size_t>(omp_get_thread_num()) * s.m_floats;
+    const std::int64_t first = task % blocks * s.block;
+    const TileRange range{first, std::min(s.block, plan.tiles() - first)};
+    HWY_DYNAMIC_DISPATCH(winograd_panel)
+    (plan, part_of_v(first), range, static_cast<std::size_t>(task / blocks * panel), m,
+     operands.outputs);
+  });
+}
+
+}  // namespace
+
+CpuStep conv_winograd(const Conv& op, const CpuSetup& setup) {
+  auto plan = std::make_shared<WinogradPlan>();
+  plan->geometry = geometry_of(op, setup.inputs);
+  plan->epilogue = epilogue_of(op, plan->geometry, setup.weights);
+  plan->pool = op.pool;
+  plan->down = (plan->geometry.ho + kTile - 1) / kTile;
+  plan->across = (plan->geometry.wo + kTile - 1) / kTile;
+  // One vector of slack: the last store of a source with an odd channel count spills over. It also
+  // makes the row an odd number of lines where c_in is a power of two, which spares L1's sets.
+  const auto c_in = static_cast<std::size_t>(plan->geometry.c_in);
+  plan->row = (c_in + kLine - 1) / kLine * kLine + kLine;
+  plan->panel = HWY_DYNAMIC_DISPATCH(winograd_panel_columns)();
+  pack(op, setup, *plan);
+
+  const Schedule s = schedule_of(*plan);
+  const int threads = setup.threads;
+  const auto count = static_cast<std::size_t>(threads);
+  const std::size_t floats =
+      s.by_columns ? s.v_floats + count * s.m_floats : count * (s.v_floats + s.m_floats);
+  return {floats * sizeof(float),
+          [plan, s, threads](const Operands& operands, std::byte* scratch) {
+            (s.by_columns ? run_by_columns : run_by_tiles)(*plan, s, threads, operands,
+                                                           reinterpret_cast<float*>(scratch));
+          }};
+}
+
+}  // namespace tessera
+#endif  // HWY_ONCE

@@ -1,0 +1,44 @@
+#include "kernels/cpu/convert.h"
+
+#include <cmath>
+
+#include "kernels/error.h"
+
+namespace tessera {
+
+float f16_to_f32(std::uint16_t bits) {
+  const int exponent = (bits >> 10) & 0x1f;
+  const int fraction = bits & 0x3ff;
+  float magnitude;
+  if (exponent == 0x1f) {
+    magnitude = fraction != 0 ? NAN : INFINITY;
+  } else if (exponent == 0) {
+    magnitude = std::ldexp(static_cast<float>(fraction), -24);
+  } else {
+    magnitude = std::ldexp(static_cast<float>(fraction | 0x400), exponent - 25);
+  }
+  return (bits & 0x8000) != 0 ? -magnitude : magnitude;
+}
+
+float element_f32(const TensorView& tensor, std::int64_t i) {
+  switch (tensor.type.dtype) {
+    case DType::kF32:
+      return tensor.as<float>()[i];
+    case DType::kBF16:
+      return bf16_to_f32(tensor.as<std::uint16_t>()[i]);
+    case DType::kF16:
+      return f16_to_f32(tensor.as<std::uint16_t>()[i]);
+    default:
+      fail("a floating-point tensor (f32, bf16, f16) was expected, not {}",
+           tensor.type.to_string());
+  }
+}
+
+std::vector<float> to_f32(const TensorView& tensor) {
+  std::vector<float> values(static_cast<std::size_t>(tensor.shape().elements()));
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = element_f32(tensor, static_cast<std::int64_t>(i));
+  return values;
+}
+
+}  // namespace tessera

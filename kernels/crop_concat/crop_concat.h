@@ -1,0 +1,40 @@
+// Crop-and-concat: joins the contracting path's map (skip) with the up-sampled one (up) along the
+// channels (Ronneberger et al. 2015, section 2).
+//
+// inputs:  skip (n, hs, ws, cs), up (n, hu, wu, cu)
+// outputs: y (n, h, w, cs + cu)
+//   kCropSkip: y has the size of `up`; skip, which must not be smaller, is cropped at its centre
+//              (offset = floor(difference / 2)).
+//   kPadUp:    y has the size of `skip`; up, which must not be larger, gets zeros around it
+//              (floor(difference / 2) before, the rest behind), as same-padding UNets do.
+#pragma once
+
+#include <array>
+
+#include "kernels/cpu/step.h"
+#include "kernels/operator.h"
+
+namespace tessera {
+
+struct CropConcat {
+  enum class Align : std::uint8_t { kCropSkip, kPadUp };
+  Align align = Align::kCropSkip;
+  bool skip_first = true;  // channel order (skip, up); false: (up, skip)
+};
+
+// How pixel (y, x) of the joined map reads one source: pixel (y + dy, x + dx), zero outside.
+struct ConcatSource {
+  std::size_t input = 0;  // 0 = skip, 1 = up
+  std::int64_t dy = 0, dx = 0;
+};
+
+// The two sources in channel order. Throws where sizes do not fit `align`.
+std::array<ConcatSource, 2> concat_sources(const CropConcat& op, Types inputs);
+
+std::vector<TensorType> infer(const CropConcat& op, Types inputs);
+std::vector<Parameter> parameters(const CropConcat& op, Types inputs);
+Cost cost(const CropConcat& op, Types inputs);
+void reference(const CropConcat& op, const Operands& operands);
+CpuStep cpu(const CropConcat& op, const CpuSetup& setup);
+
+}  // namespace tessera

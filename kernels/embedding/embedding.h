@@ -1,0 +1,29 @@
+// Embedding: one row of the table per word id. An id outside the table is an error of the run.
+//
+// inputs:  ids (...), i32     weights: weight (words, features), f32, bf16 or f16
+// outputs: y (..., features), f32
+#pragma once
+
+#include "kernels/cpu/step.h"
+#include "kernels/operator.h"
+
+namespace tessera {
+
+struct Embedding {
+  int words = 0;
+  int features = 0;
+};
+
+std::vector<TensorType> infer(const Embedding& op, Types inputs);
+std::vector<Parameter> parameters(const Embedding& op, Types inputs);
+Cost cost(const Embedding& op, Types inputs);
+void reference(const Embedding& op, const Operands& operands);
+CpuStep cpu(const Embedding& op, const CpuSetup& setup);
+
+// Throws unless each of the i32 `ids` is a row of the table; the text names the first that is not.
+void require_ids(const Embedding& op, const TensorView& ids);
+
+// Copies `count` rows of a table (..., width) of f32, bf16 or f16 to y (count, width).
+void copy_rows_f32(const TensorView& table, const std::int64_t* rows, std::int64_t count, float* y);
+
+}  // namespace tessera

@@ -1,0 +1,32 @@
+// The one exception type of Tessera and the two ways to throw it.
+//
+// An error is thrown at the boundary where a value first proves wrong. Its text says what was
+// expected, what was found and what to do about it; only `main` catches.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <stdexcept>
+#include <utility>
+
+namespace tessera {
+
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Throws Error with the formatted text.
+template <class... Args>
+[[noreturn]] void fail(fmt::format_string<Args...> text, Args&&... args) {
+  throw Error(fmt::format(text, std::forward<Args>(args)...));
+}
+
+// Throws Error with the formatted text unless `ok`.
+template <class... Args>
+void require(bool ok, fmt::format_string<Args...> text, Args&&... args) {
+  if (!ok) [[unlikely]]
+    fail(text, std::forward<Args>(args)...);
+}
+
+}  // namespace tessera

@@ -1,0 +1,59 @@
+// What every operator has in common.
+//
+// An operator is a struct of attributes in kernels/<op>/<op>.h, listed once in kernels/ops.h, with
+// these functions found by overload on the struct:
+//
+//   std::vector<TensorType> infer(const Op&, Types inputs);       output types; throws on bad input
+//   std::vector<Parameter> parameters(const Op&, Types inputs);   weights, in operand order
+//   Cost cost(const Op&, Types inputs);                           FLOPs and bytes of one run
+//   void reference(const Op&, const Operands&);                   the oracle: f32 in and out,
+//   double
+//                                                                 accumulation, obvious loops
+//   CpuStep cpu(const Op&, const CpuSetup&);                      the fast path
+//   (kernels/cpu/step.h)
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/error.h"
+#include "kernels/tensor.h"
+
+namespace tessera {
+
+using Types = std::span<const TensorType>;
+
+// One weight tensor of an operator: its name below the node's ("weight", "bias") and its shape in
+// the model file, which is PyTorch's.
+struct Parameter {
+  std::string name;
+  Shape shape;
+};
+
+// Work of one run, for rooflines: multiply and add count as two operations; bytes are what must
+// cross memory once (inputs, weights, outputs).
+struct Cost {
+  double flops = 0;
+  double bytes = 0;
+};
+
+// The memory that one run of an operator reads and writes, in the order its header documents.
+struct Operands {
+  std::span<const TensorView> inputs;
+  std::span<const TensorView> weights;
+  std::span<const TensorView> outputs;
+};
+
+// Bytes of all inputs, parameters (f32) and outputs: the memory term of a roofline.
+template <class Op>
+double bytes_moved(const Op& op, Types inputs) {
+  double bytes = 0;
+  for (const TensorType& t : inputs) bytes += static_cast<double>(t.bytes());
+  for (const Parameter& p : parameters(op, inputs))
+    bytes += 4.0 * static_cast<double>(p.shape.elements());
+  for (const TensorType& t : infer(op, inputs)) bytes += static_cast<double>(t.bytes());
+  return bytes;
+}
+
+}  // namespace tessera

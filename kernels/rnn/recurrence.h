@@ -1,0 +1,51 @@
+// What the parts of the recurrent layer share: cpu.cpp orders the work, cells-inl.h does it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/rnn/rnn.h"
+
+namespace tessera {
+
+inline int gate_count(const BiRnn& op) {
+  return op.cell == BiRnn::Cell::kLstm ? 4 : 3;
+}
+
+// Sequences that one call of the recurrence takes: their state, 3 x 96 x 150 floats, shares L2
+// with a direction's weight_hh.
+inline constexpr std::int64_t kRnnGroup = 96;
+
+// Buffers of `rnn_state_stride` floats per sequence: h, its successor (or r h), and c (or z).
+inline constexpr std::int64_t kRnnStates = 3;
+
+// Units, rounded up to whole vectors of any target.
+inline std::int64_t rnn_state_stride(const BiRnn& op) {
+  return (op.units + 15) / 16 * 16;
+}
+
+// One sequence: `slots[step]` is the row of its step in the projected inputs, y (t, 2 units).
+struct RnnSequence {
+  const std::int32_t* slots;
+  float* y;
+  std::int64_t length;
+};
+
+// One direction of up to kRnnGroup sequences, longest first: a unit of work.
+struct RnnGroup {
+  const BiRnn* op;
+  const float* packed;     // all weights, as RnnPack writes them
+  const float* projected;  // (slots, 2 gates units): W x + b of both directions
+  std::size_t features;    // of x
+  bool backward;
+  const RnnSequence* sequences;
+  std::int64_t count;
+  float* state;  // (kRnnStates, count, rnn_state_stride)
+};
+
+// Weights of one direction as f32, in PyTorch's layout.
+struct RnnWeights {
+  std::vector<float> weight_ih, weight_hh, bias_ih, bias_hh;
+};
+
+}  // namespace tessera

@@ -1,0 +1,20 @@
+// Softmax over the last axis, with the maximum subtracted: over the classes of each pixel of an
+// image, or of each document.
+//
+// inputs:  x (..., c), f32 or bf16     outputs: y (..., c), f32
+#pragma once
+
+#include "kernels/cpu/step.h"
+#include "kernels/operator.h"
+
+namespace tessera {
+
+struct Softmax {};
+
+std::vector<TensorType> infer(const Softmax& op, Types inputs);
+std::vector<Parameter> parameters(const Softmax& op, Types inputs);
+Cost cost(const Softmax& op, Types inputs);
+void reference(const Softmax& op, const Operands& operands);
+CpuStep cpu(const Softmax& op, const CpuSetup& setup);
+
+}  // namespace tessera

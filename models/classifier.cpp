@@ -1,0 +1,110 @@
+#include "models/classifier.h"
+
+#include <algorithm>
+
+#include "engine/passes.h"
+
+namespace tessera {
+
+namespace {
+
+// Words (padding included) of one run: enough to fill the kernels, small enough for any memory.
+constexpr std::int64_t kWordsPerRun = 1 << 15;
+
+Executor make_executor(ModelFile& file, int threads) {
+  const HanConfig& config = *file.config.han;
+  std::vector<TensorType> example{{DType::kI32, {1, config.max_sentences, config.max_words}}};
+  if (config.masked) {
+    example.push_back({DType::kI32, {1, config.max_sentences}});
+    example.push_back({DType::kI32, {1}});
+  }
+  Graph graph = optimise_for_cpu(build_han(config), example, DType::kF32);
+  const WeightSource weights = [&](const std::string& name, const Shape& shape) {
+    return file.weights.take(name, shape);
+  };
+  return {std::move(graph), weights, example, threads};
+}
+
+}  // namespace
+
+Classifier::Classifier(ModelFile& file, int threads)
+    : config_(*file.config.han),
+      tokenizer_(file.config.text, *file.vocabulary),
+      executor_(make_executor(file, threads)) {}
+
+std::vector<Classification> Classifier::classify(const std::vector<std::string_view>& texts,
+                                                 std::vector<NodeTiming>* timings) {
+  std::vector<Classification> answers(texts.size());
+  std::vector<Document> batch;
+  std::vector<Classification*> batch_answers;
+  std::int64_t sentences = 0, words = 0;  // of the longest in the batch
+  const auto flush = [&] {
+    if (!batch.empty()) run(batch, batch_answers, timings);
+    batch.clear();
+    batch_answers.clear();
+    sentences = words = 0;
+  };
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    Document document = tokenizer_.tokenize(texts[i]);
+    Classification& answer = answers[i];
+    answer.sentences_dropped = document.sentences_dropped;
+    answer.words_dropped = document.words_dropped;
+    answer.unknown_words = document.unknown_words;
+    answer.invalid_sequences = document.invalid_sequences;
+    if (document.sentences.empty()) {
+      answer.error = "the document has no words; give it text";
+      continue;
+    }
+    std::int64_t longest = 0;
+    for (const Sentence& sentence : document.sentences)
+      longest = std::max(longest, static_cast<std::int64_t>(sentence.words.size()));
+    const auto count = static_cast<std::int64_t>(document.sentences.size());
+    const std::int64_t after = static_cast<std::int64_t>(batch.size() + 1) *
+                               std::max(sentences, count) * std::max(words, longest);
+    if (after > kWordsPerRun) flush();
+    sentences = std::max(sentences, count);
+    words = std::max(words, longest);
+    batch.push_back(std::move(document));
+    batch_answers.push_back(&answer);
+  }
+  flush();
+  return answers;
+}
+
+void Classifier::run(const std::vector<Document>& documents,
+                     const std::vector<Classification*>& answers,
+                     std::vector<NodeTiming>* timings) {
+  HanBatch batch = batch_documents(config_, documents);
+  const std::vector<TensorView> inputs = batch.inputs(config_);
+  std::vector<float> probabilities(documents.size() * static_cast<std::size_t>(config_.classes));
+  std::vector<float> word_weights(batch.ids.size());
+  std::vector<float> sentence_weights(batch.word_counts.size());
+  const std::vector<TensorView> outputs{
+      {probabilities.data(), {DType::kF32, {batch.documents, config_.classes}}},
+      {word_weights.data(), {DType::kF32, {batch.documents, batch.sentences, batch.words}}},
+      {sentence_weights.data(), {DType::kF32, {batch.documents, batch.sentences}}}};
+  executor_.run(inputs, outputs, timings);
+
+  const auto classes = static_cast<std::size_t>(config_.classes);
+  for (std::size_t i = 0; i < documents.size(); ++i) {
+    Classification& answer = *answers[i];
+    const float* row = probabilities.data() + i * classes;
+    answer.probabilities.assign(row, row + classes);
+    answer.label = static_cast<std::size_t>(std::max_element(row, row + classes) - row);
+    for (std::size_t j = 0; j < documents[i].sentences.size(); ++j) {
+      const Sentence& sentence = documents[i].sentences[j];
+      const std::size_t at = i * static_cast<std::size_t>(batch.sentences) + j;
+      AttendedSentence& attended = answer.sentences.emplace_back();
+      attended.begin = sentence.span.begin;
+      attended.end = sentence.span.end;
+      attended.weight = sentence_weights[at];
+      const float* weight = word_weights.data() + at * static_cast<std::size_t>(batch.words);
+      for (const Word& word : sentence.words) {
+        attended.words.push_back(
+            {word.span.begin, word.span.end, *weight++, word.id != Vocabulary::kUnknownId});
+      }
+    }
+  }
+}
+
+}  // namespace tessera

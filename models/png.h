@@ -1,0 +1,19 @@
+// PNG through libpng: it checks every chunk's checksum and writes 16 bit, which stb_image does not.
+#pragma once
+
+#include <filesystem>
+#include <span>
+
+#include "models/image.h"
+
+namespace tessera {
+
+// Decodes a whole PNG file. 16 bit stays 16 bit, fewer than 8 become 8, a palette becomes RGB,
+// alpha is dropped. Throws Error, without a file name, on anything but a complete and valid file.
+Image decode_png(std::span<const uint8_t> bytes, int64_t max_samples);
+
+// Grey or RGB, 8 or 16 bit, atomically. Throws Error for other pixel types (TIFF holds them) and
+// when the file cannot be written.
+void write_png(const std::filesystem::path& path, const Image& image);
+
+}  // namespace tessera

@@ -1,0 +1,189 @@
+#include "models/segmenter.h"
+
+#include <algorithm>
+
+#include "engine/device.h"
+#include "engine/passes.h"
+
+namespace tessera {
+
+namespace {
+
+// Memory left to the rest of the machine where the user sets no limit.
+constexpr double kShareOfFreeMemory = 0.8;
+constexpr std::int64_t kUntiled = std::int64_t{1} << 40;
+
+TensorType image_type(const UNetConfig& config, std::int64_t height, std::int64_t width) {
+  return {DType::kF32, {1, height, width, config.channels}};
+}
+
+Executor make_executor(ModelFile& file, const SessionOptions& options, DType precision) {
+  const UNetConfig& config = *file.config.unet;
+  const std::int64_t side = unet_input_size(config, 1);
+  const std::vector<TensorType> example{image_type(config, side, side)};
+  Graph graph = optimise_for_cpu(build_unet(config, options.probabilities), example, precision,
+                                 options.winograd);
+  const WeightSource weights = [&](const std::string& name, const Shape& shape) {
+    return file.weights.take(name, shape);
+  };
+  return {std::move(graph), weights, example, options.threads};
+}
+
+std::int64_t largest(const std::vector<AxisTile>& tiles) {
+  return std::ranges::max(tiles, {}, &AxisTile::input_size).input_size;
+}
+
+}  // namespace
+
+std::int64_t Segmenter::Tiling::largest_height() const {
+  return largest(rows);
+}
+std::int64_t Segmenter::Tiling::largest_width() const {
+  return largest(columns);
+}
+
+Segmenter::Segmenter(ModelFile& file, const SessionOptions& options, DType precision)
+    : file_(file),
+      options_(options),
+      margin_(unet_margin(*file.config.unet)),
+      executor_(make_executor(file, options, precision)) {}
+
+TensorType Segmenter::input_type(std::int64_t height, std::int64_t width) const {
+  return image_type(*file_.config.unet, height, width);
+}
+
+std::optional<Segmenter::Tiling> Segmenter::cut(std::int64_t height, std::int64_t width,
+                                                std::int64_t tile) const {
+  const UNetConfig& config = *file_.config.unet;
+  const auto runs = [&](std::int64_t size) { return unet_output_size(config, size).has_value(); };
+  const auto axis = [&](std::int64_t pixels) -> std::optional<std::vector<AxisTile>> {
+    const std::int64_t whole = unet_input_size(config, pixels);
+    if (whole <= tile) {
+      const std::int64_t output = *unet_output_size(config, whole);
+      return std::vector<AxisTile>{{0, whole, 0, output, 0, output}};
+    }
+    return tile_axis(executor_.graph(), whole, tile, runs);
+  };
+  auto rows = axis(height);
+  auto columns = axis(width);
+  if (!rows || !columns) return std::nullopt;
+  return Tiling{std::move(*rows), std::move(*columns)};
+}
+
+SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, const Tiling& tiling) {
+  SegmentationPlan plan;
+  plan.tiles = static_cast<std::int64_t>(tiling.rows.size() * tiling.columns.size());
+  plan.tile_height = tiling.largest_height();
+  plan.tile_width = tiling.largest_width();
+  const std::vector<TensorType> input{input_type(plan.tile_height, plan.tile_width)};
+  const Plan& nodes = executor_.plan(input);
+  plan.arena = nodes.peak;
+  plan.weights = executor_.packed_bytes();
+  plan.memory_map = nodes.memory_map();
+  const auto pixels = static_cast<std::uint64_t>(height * width);
+  const auto channels = static_cast<std::uint64_t>(file_.config.unet->channels);
+  plan.images = pixels * channels * sizeof(float) + input[0].bytes() + pixels;
+  for (const TensorType& output : executor_.output_types(input)) plan.images += output.bytes();
+  if (options_.probabilities)
+    plan.images += pixels * static_cast<std::uint64_t>(file_.config.unet->classes) * sizeof(float);
+  return plan;
+}
+
+Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t width) {
+  require(height >= 1 && width >= 1, "an image of {} x {} pixels has nothing to segment", height,
+          width);
+  if (options_.tile > 0) {
+    auto tiling = cut(height, width, options_.tile);
+    require(tiling.has_value(),
+            "a tile of {} pixels is smaller than the network's halo; use at least {} (or leave the "
+            "choice to --max-memory)",
+            options_.tile, 2 * margin_ + 4 * tile_alignment(executor_.graph()));
+    return *tiling;
+  }
+  std::size_t held = resident_bytes();
+  const auto free_limit =
+      static_cast<std::size_t>(kShareOfFreeMemory * static_cast<double>(available_bytes()));
+  const std::size_t limit = options_.max_memory > 0 ? options_.max_memory : held + free_limit;
+  std::uint64_t least = 0;
+  std::int64_t tile = kUntiled;
+  while (true) {
+    const auto tiling = cut(height, width, tile);
+    if (!tiling) break;
+    const SegmentationPlan plan = memory(height, width, *tiling);
+    held = std::max(held, resident_bytes());  // the first plan packs the weights
+    least = held + plan.arena + plan.images;
+    if (least <= limit) return *tiling;
+    const std::int64_t side = std::max(plan.tile_height, plan.tile_width);
+    tile = side * 3 / 4;
+  }
+  fail(
+      "an image of {} x {} pixels needs {} in the smallest tiles that run, the limit is {}; allow "
+      "more with --max-memory",
+      height, width, format_bytes(least), format_bytes(limit));
+}
+
+SegmentationPlan Segmenter::plan(std::int64_t height, std::int64_t width) {
+  const Tiling tiling = choose_tiling(height, width);
+  SegmentationPlan plan = memory(height, width, tiling);
+  file_.weights.release_pages();
+  plan.peak = resident_bytes() + plan.arena + plan.images;
+  return plan;
+}
+
+Segmentation Segmenter::segment(const Image& image, const Session::Progress& progress,
+                                std::vector<NodeTiming>* timings) {
+  const UNetConfig& config = *file_.config.unet;
+  const std::int64_t height = image.height, width = image.width, channels = config.channels;
+  const Tiling tiling = choose_tiling(height, width);
+  std::vector<float> pixels(static_cast<std::size_t>(height * width * channels));
+  normalise(image, file_.config.preprocessing, pixels);
+
+  Segmentation result{
+      .height = height, .width = width, .mask = {}, .probabilities = {}, .outputs = config.classes};
+  result.mask.resize(static_cast<std::size_t>(height * width));
+  if (options_.probabilities)
+    result.probabilities.resize(result.mask.size() * static_cast<std::size_t>(config.classes));
+
+  std::vector<float> input, probabilities;
+  std::vector<std::uint8_t> mask;
+  std::int64_t done = 0;
+  for (const AxisTile& row : tiling.rows) {
+    for (const AxisTile& column : tiling.columns) {
+      const TensorType in = input_type(row.input_size, column.input_size);
+      const TensorType out{DType::kU8, {1, row.output_size, column.output_size}};
+      input.resize(static_cast<std::size_t>(in.shape.elements()));
+      mask.resize(static_cast<std::size_t>(out.shape.elements()));
+      // The whole that the tiles are cut from begins `margin_` outside the image.
+      const std::int64_t y0 = row.input_begin - margin_, x0 = column.input_begin - margin_;
+      mirror_pad(pixels, height, width, channels,
+                 {y0, x0, y0 + row.input_size, x0 + column.input_size}, input);
+      const std::vector<TensorView> inputs{{input.data(), in}};
+      std::vector<TensorView> outputs{{mask.data(), out}};
+      if (options_.probabilities) {
+        const TensorType type{DType::kF32,
+                              {1, row.output_size, column.output_size, config.classes}};
+        probabilities.resize(static_cast<std::size_t>(type.shape.elements()));
+        outputs.push_back({probabilities.data(), type});
+      }
+      executor_.run(inputs, outputs, timings);
+
+      const std::int64_t keep_x = std::min(column.keep_end, width) - column.keep_begin;
+      for (std::int64_t y = row.keep_begin; keep_x > 0 && y < std::min(row.keep_end, height); ++y) {
+        const std::int64_t from =
+            (y - row.output_begin) * column.output_size + (column.keep_begin - column.output_begin);
+        const std::int64_t to = y * width + column.keep_begin;
+        std::copy_n(mask.data() + from, keep_x, result.mask.data() + to);
+        if (options_.probabilities) {
+          std::copy_n(probabilities.data() + from * config.classes, keep_x * config.classes,
+                      result.probabilities.data() + to * config.classes);
+        }
+      }
+      if (progress)
+        progress(++done, static_cast<std::int64_t>(tiling.rows.size() * tiling.columns.size()));
+    }
+  }
+  file_.weights.release_pages();
+  return result;
+}
+
+}  // namespace tessera

@@ -1,0 +1,49 @@
+// Segments images of any size: cuts them into tiles with mirrored borders, runs the network on
+// each, and puts the exact parts together, so that a tiled answer equals the untiled one to the
+// byte.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "engine/executor.h"
+#include "engine/tiling.h"
+#include "engine/weights.h"
+#include "models/image.h"
+#include "models/model_file.h"
+#include "models/session.h"
+
+namespace tessera {
+
+class Segmenter {
+ public:
+  // Takes all weights of `file` that the network has; `file` must outlive it. Uses of `options`:
+  // threads, max_memory, tile, probabilities, winograd.
+  Segmenter(ModelFile& file, const SessionOptions& options, DType precision);
+
+  Segmentation segment(const Image& image, const Session::Progress& progress,
+                       std::vector<NodeTiming>* timings);
+  SegmentationPlan plan(std::int64_t height, std::int64_t width);
+
+ private:
+  // How one image is cut: rows and columns of tiles, and the size the network sees as the whole.
+  struct Tiling {
+    std::vector<AxisTile> rows, columns;
+    std::int64_t largest_height() const;
+    std::int64_t largest_width() const;
+  };
+
+  Tiling choose_tiling(std::int64_t height, std::int64_t width);
+  std::optional<Tiling> cut(std::int64_t height, std::int64_t width, std::int64_t tile) const;
+  TensorType input_type(std::int64_t height, std::int64_t width) const;
+  // Bytes that a run of this tiling takes beyond what the process holds already.
+  SegmentationPlan memory(std::int64_t height, std::int64_t width, const Tiling& tiling);
+
+  const ModelFile& file_;
+  SessionOptions options_;
+  std::int64_t margin_;
+  Executor executor_;
+};
+
+}  // namespace tessera

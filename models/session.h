@@ -1,0 +1,144 @@
+// Tessera's C++ interface: a model, a device, and what a user does with them.
+//
+//   tessera::Session session = tessera::Session::open("unet.safetensors");
+//   tessera::Segmentation result = session.segment({pixels, height, width, channels});
+//
+// Standard C++ alone: no CUDA and no library type appears here. All members throw
+// std::runtime_error, whose text says what was expected, what was found and what to do. A Session
+// is used by one thread at a time; several Sessions may run side by side.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tessera {
+
+struct SessionOptions {
+  std::string device = "auto";     // "cpu", "cuda", "cuda:N", or "auto": the best there is
+  std::string precision = "auto";  // "fp32", "bf16", or "auto": the fastest that keeps the answer
+  int threads = 0;                 // 0: OMP_NUM_THREADS, else every processor
+  std::uint64_t max_memory = 0;  // bytes the whole process may use; picks the tile. 0: what is free
+  int tile = 0;  // largest side of a tile in input pixels; 0: as large as memory allows
+  bool probabilities = false;  // of a segmentation: also return each class's probability
+  bool winograd = true;        // false: direct convolutions only (slower; rounds less)
+};
+
+struct ClassInfo {
+  std::string name;
+  std::array<std::uint8_t, 3> colour{};  // red, green, blue
+};
+
+// Pixels in rows without gaps, (height, width, channels), grey or RGB. Not owned.
+struct ImageView {
+  enum class Type : std::uint8_t { kU8, kU16, kU32, kF32 };
+
+  const void* pixels = nullptr;
+  std::int64_t height = 0;
+  std::int64_t width = 0;
+  std::int64_t channels = 1;
+  Type type = Type::kU8;
+};
+
+struct Segmentation {
+  std::int64_t height = 0;  // those of the image, whatever the network's padding
+  std::int64_t width = 0;
+  std::vector<std::uint8_t> mask;    // (height, width): index into Session::classes
+  std::vector<float> probabilities;  // (height, width, outputs), if asked for; a sigmoid model of
+                                     // two classes has one output, the second class's
+  std::int64_t outputs = 0;          // channels of `probabilities`
+};
+
+// How an image of some size would run.
+struct SegmentationPlan {
+  std::int64_t tiles = 0;        // 1: the whole image at once
+  std::int64_t tile_height = 0;  // input pixels of the largest tile
+  std::int64_t tile_width = 0;
+  std::uint64_t weights = 0;  // bytes: packed for the kernels
+  std::uint64_t arena = 0;    // intermediate maps and scratch
+  std::uint64_t images = 0;   // the image as floats, tile in and out, result
+  std::uint64_t peak = 0;     // of the process: what it holds now, and the above
+  std::string memory_map;     // offset, size and life of every buffer of the largest tile
+};
+
+// A part of the original text and how much the answer rests on it. Weights of the sentences of a
+// document, and of the words of a sentence, sum to 1.
+struct AttendedWord {
+  std::size_t begin = 0, end = 0;  // bytes
+  float weight = 0;
+  bool known = true;  // in the model's vocabulary
+};
+struct AttendedSentence {
+  std::size_t begin = 0, end = 0;
+  float weight = 0;
+  std::vector<AttendedWord> words;
+};
+
+struct Classification {
+  std::string error;                 // not empty: this document has no answer, and why
+  std::size_t label = 0;             // index into Session::classes
+  std::vector<float> probabilities;  // by class
+  std::vector<AttendedSentence> sentences;
+  std::size_t sentences_dropped = 0;  // beyond the model's limit
+  std::size_t words_dropped = 0;
+  std::size_t unknown_words = 0;
+  std::size_t invalid_sequences = 0;  // bytes that were not UTF-8
+};
+
+// One node of the last run.
+struct NodeTime {
+  std::string name;
+  std::string kind;
+  double flops = 0;
+  double bytes = 0;
+  double start = 0;  // seconds since its run began
+  double seconds = 0;
+};
+
+class Session {
+ public:
+  enum class Task { kSegment, kClassify };
+
+  static Session open(const std::string& path, const SessionOptions& options = {});
+  ~Session();
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+
+  Task task() const;
+  const std::vector<ClassInfo>& classes() const;
+  std::string precision() const;  // the one in use: "fp32" or "bf16"
+  int threads() const;
+  // The model file's JSON: architecture, preprocessing, classes, provenance.
+  std::string config_json() const;
+  std::uint64_t parameters() const;  // weights in the file, in elements
+  std::uint64_t file_bytes() const;
+
+  // The mask of an image of any size from 1x1; `progress` hears of every tile done.
+  using Progress = std::function<void(std::int64_t done, std::int64_t tiles)>;
+  Segmentation segment(const ImageView& image, const Progress& progress = {});
+  // Tiles and memory of an image of this size, before anything runs.
+  SegmentationPlan plan(std::int64_t height, std::int64_t width);
+  // Input pixels along one axis that the network itself takes, the smallest first; every image size
+  // runs, because borders are mirrored.
+  std::vector<std::int64_t> input_sizes(int count) const;
+
+  // Throws where the document has no words.
+  Classification classify(std::string_view text);
+  // One answer per text, in order; one that has none carries its error.
+  std::vector<Classification> classify(const std::vector<std::string_view>& texts);
+
+  // From now on every run's node times are kept; `node_times` are those since the last call.
+  void keep_node_times(bool keep);
+  std::vector<NodeTime> node_times();
+
+ private:
+  struct State;
+  explicit Session(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,288 @@
+// Graph, passes and executor: every rewritten network against the unfused one run on the
+// references.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/passes.h"
+#include "models/han.h"
+#include "models/unet.h"
+#include "tests/support/network.h"
+
+namespace tessera {
+namespace {
+
+using test::RandomWeights;
+using test::Tensor;
+using testing::HasSubstr;
+
+// Some networks are 25 convolutions deep; each rounds, and what follows carries it on. Measured f32
+// differences lie near 1e-6; the bound leaves room for Winograd's larger constants.
+constexpr test::Bound kNetworkBound{2e-4, 0};
+
+std::size_t count_kind(const Graph& graph, std::string_view kind) {
+  return static_cast<std::size_t>(std::ranges::count_if(
+      graph.nodes, [&](const Node& node) { return kind_of(node.op) == kind; }));
+}
+
+struct UNetCase {
+  const char* name;
+  UNetConfig config;
+  std::int64_t height, width;
+};
+
+void PrintTo(const UNetCase& one, std::ostream* out) {
+  *out << one.name;
+}
+
+class UNetPasses : public testing::TestWithParam<UNetCase> {};
+
+UNetConfig same_config(int base) {
+  return {.depth = 3,
+          .base = base,
+          .channels = 3,
+          .classes = 3,
+          .padding = Conv::Padding::kSame,
+          .norm = Conv::Norm::kBeforeRelu,
+          .conv_bias = false};
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, UNetPasses,
+                         testing::Values(UNetCase{"paper", {.depth = 2, .base = 16}, 60, 76},
+                                         UNetCase{"tutorial",
+                                                  {.depth = 3,
+                                                   .base = 8,
+                                                   .norm = Conv::Norm::kAfterRelu,
+                                                   .up = UNetConfig::Up::kTransposed3,
+                                                   .skip_first = false,
+                                                   .head = UNetConfig::HeadKind::kConv3},
+                                                  100,
+                                                  92},
+                                         UNetCase{"tf_unet",
+                                                  {.depth = 2,
+                                                   .base = 16,
+                                                   .channels = 3,
+                                                   .classes = 3,
+                                                   .up_relu = true,
+                                                   .head_relu = true},
+                                                  52,
+                                                  44},
+                                         UNetCase{"same_odd", same_config(16), 37, 45},
+                                         UNetCase{"same_minimal", same_config(8), 8, 9},
+                                         UNetCase{"bilinear",
+                                                  {.depth = 3,
+                                                   .base = 16,
+                                                   .classes = 1,
+                                                   .padding = Conv::Padding::kSame,
+                                                   .norm = Conv::Norm::kBeforeRelu,
+                                                   .up = UNetConfig::Up::kBilinear,
+                                                   .output = Head::Output::kSigmoid},
+                                                  33,
+                                                  40}),
+                         testing::PrintToStringParamName());
+
+TEST_P(UNetPasses, OptimisedGraphGivesTheUnfusedAnswer) {
+  const UNetCase& one = GetParam();
+  const std::vector<Tensor> input{test::random({2, one.height, one.width, one.config.channels}, 3)};
+  const Graph plain = build_unet(one.config, true);
+  RandomWeights weights;
+  const std::vector<Tensor> expected = test::run_graph_reference(plain, weights.source(), input);
+  for (const bool winograd : {false, true}) {
+    SCOPED_TRACE(winograd ? "winograd" : "direct");
+    const Graph graph = optimise_for_cpu(plain, test::types(input), DType::kF32, winograd);
+    EXPECT_EQ(count_kind(graph, "Activation"), 0u);
+    EXPECT_EQ(count_kind(graph, "BatchNorm"), 0u);
+    EXPECT_EQ(count_kind(graph, "CropConcat"), 0u);
+    Executor executor(graph, weights.source(), test::types(input), 2);
+    const std::vector<Tensor> result = test::run_executor(executor, input);
+    test::expect_close(result[1], expected[1], kNetworkBound);
+    // The mask may differ only where two classes are equal within the bound; with random weights
+    // such ties do not occur.
+    test::expect_close(result[0], expected[0], {});
+    EXPECT_TRUE(result[0].same_bytes(test::run_executor(executor, input)[0]));
+  }
+}
+
+TEST_P(UNetPasses, AnImageAloneGivesTheBytesOfItsRowInABatch) {
+  const UNetCase& one = GetParam();
+  const Shape shape{3, one.height, one.width, one.config.channels};
+  const std::vector<Tensor> batch{test::random(shape, 5)};
+  RandomWeights weights;
+  Executor executor(optimise_for_cpu(build_unet(one.config, true), test::types(batch), DType::kF32),
+                    weights.source(), test::types(batch), 2);
+  const Tensor all = test::run_executor(executor, batch)[1];
+  const auto row = static_cast<std::size_t>(shape.elements() / 3);
+  const auto out_row = static_cast<std::size_t>(all.type().shape.elements() / 3);
+  const std::vector<float> pixels = batch[0].values(), outputs = all.values();
+  for (std::size_t i = 0; i < 3; ++i) {
+    const std::vector<Tensor> alone{
+        Tensor::of({1, shape[1], shape[2], shape[3]},
+                   {pixels.begin() + static_cast<std::ptrdiff_t>(i * row),
+                    pixels.begin() + static_cast<std::ptrdiff_t>((i + 1) * row)})};
+    const std::vector<float> got = test::run_executor(executor, alone)[1].values();
+    EXPECT_EQ(std::memcmp(got.data(), outputs.data() + i * out_row, out_row * sizeof(float)), 0);
+  }
+}
+
+TEST_P(UNetPasses, Bf16StaysNearTheReference) {
+  const UNetCase& one = GetParam();
+  const std::vector<Tensor> input{test::random({1, one.height, one.width, one.config.channels}, 4)};
+  const Graph plain = build_unet(one.config, true);
+  RandomWeights weights;
+  const Tensor expected = test::run_graph_reference(plain, weights.source(), input)[1];
+  Executor executor(optimise_for_cpu(plain, test::types(input), DType::kBF16), weights.source(),
+                    test::types(input), 2);
+  // Each of up to 25 layers rounds its map and weights to 8 bits: 2^-9 relative each, partly
+  // averaged out; probabilities have slope at most 1/4 in a logit of order one.
+  test::expect_close(test::run_executor(executor, input)[1], expected, {0.08, 0});
+}
+
+TEST(Passes, WinogradAndPoolAreFusedWhereChannelsAreMany) {
+  const UNetConfig config{.depth = 2, .base = 32};
+  const std::vector<TensorType> input{{DType::kF32, {1, 60, 60, 1}}};
+  const Graph graph = optimise_for_cpu(build_unet(config, false), input, DType::kF32);
+  // down0/conv1 reads one channel: direct. The pools of both levels are epilogues.
+  EXPECT_EQ(count_kind(graph, "Conv"), 1u);
+  EXPECT_EQ(count_kind(graph, "Conv (Winograd)"), 9u);
+  EXPECT_EQ(count_kind(graph, "MaxPool"), 0u);
+  EXPECT_EQ(count_kind(graph, "Head"), 1u);
+}
+
+TEST(Passes, EveryPassLeavesUnrelatedGraphsAlone) {
+  Graph graph;
+  const ValueId x = graph.add_input("x");
+  const ValueId relu = graph.add("relu", Activation{}, {x});
+  graph.outputs = {graph.add("softmax", Softmax{}, {relu})};
+  for (const auto pass : {remove_dropout, fuse_activation, fuse_concat, fuse_pool, fuse_head,
+                          fuse_embedding, remove_unused}) {
+    const Graph result = pass(graph);
+    ASSERT_EQ(result.nodes.size(), 2u);
+    EXPECT_EQ(result.nodes[1].inputs, graph.nodes[1].inputs);
+  }
+}
+
+TEST(Passes, AValueReadTwiceOrReturnedIsNotFused) {
+  Graph graph;
+  const ValueId x = graph.add_input("x");
+  const ValueId conv = graph.add("conv", Conv{.c_out = 4}, {x});
+  const ValueId relu = graph.add("relu", Activation{}, {conv});
+  graph.outputs = {conv, relu};
+  EXPECT_EQ(fuse_activation(graph).nodes.size(), 2u);
+  graph.outputs = {relu};
+  EXPECT_EQ(fuse_activation(graph).nodes.size(), 1u);
+}
+
+TEST(Graph, ErrorsNameTheNode) {
+  Graph graph;
+  const ValueId x = graph.add_input("x");
+  graph.outputs = {graph.add("down0/conv1", Conv{.c_out = 4}, {x})};
+  const std::vector<TensorType> tiny{{DType::kF32, {1, 2, 2, 1}}};
+  try {
+    infer_types(graph, tiny);
+    FAIL() << "a 3x3 convolution of 2x2 pixels must not run";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("down0/conv1"));
+  }
+}
+
+struct HanCase {
+  const char* name;
+  HanConfig config;
+};
+
+void PrintTo(const HanCase& one, std::ostream* out) {
+  *out << one.name;
+}
+
+class HanPasses : public testing::TestWithParam<HanCase> {};
+
+INSTANTIATE_TEST_SUITE_P(
+    Variants, HanPasses,
+    testing::Values(
+        HanCase{"paper", {.words = 50, .features = 20, .units = 17, .attention = 34}},
+        HanCase{"paper_keras",
+                {.words = 50, .features = 20, .units = 8, .reset_after = false, .attention = 16}},
+        HanCase{"tutorial",
+                {.words = 50,
+                 .features = 20,
+                 .cell = BiRnn::Cell::kLstm,
+                 .units = 18,
+                 .gate = BiRnn::Gate::kHardSigmoid,
+                 .dense = 24,
+                 .attention = 24,
+                 .masked = false}}),
+    testing::PrintToStringParamName());
+
+std::vector<Tensor> han_inputs(const HanConfig& config) {
+  constexpr std::int64_t kDocuments = 3, kSentences = 4, kWords = 9;
+  std::vector<std::int32_t> ids, words, sentences{4, 1, 2};
+  for (std::int64_t row = 0; row < kDocuments * kSentences; ++row) {
+    const bool exists = row % kSentences < sentences[static_cast<std::size_t>(row / kSentences)];
+    words.push_back(exists ? static_cast<std::int32_t>(1 + (row * 5) % kWords) : 0);
+    for (std::int64_t i = 0; i < kWords; ++i) {
+      const bool padding = i >= words.back();
+      ids.push_back(padding ? 0 : static_cast<std::int32_t>((row * 7 + i * 3) % config.words));
+    }
+  }
+  std::vector<Tensor> inputs{Tensor::of_ids({kDocuments, kSentences, kWords}, ids)};
+  if (config.masked) {
+    inputs.push_back(Tensor::of_ids({kDocuments, kSentences}, words));
+    inputs.push_back(Tensor::of_ids({kDocuments}, sentences));
+  }
+  return inputs;
+}
+
+TEST_P(HanPasses, OptimisedGraphGivesTheUnfusedAnswer) {
+  const HanConfig& config = GetParam().config;
+  const std::vector<Tensor> inputs = han_inputs(config);
+  const Graph plain = build_han(config);
+  RandomWeights weights;
+  const std::vector<Tensor> expected = test::run_graph_reference(plain, weights.source(), inputs);
+  const Graph graph = optimise_for_cpu(plain, test::types(inputs), DType::kF32);
+  EXPECT_EQ(count_kind(graph, "Embedding"), 0u);
+  EXPECT_EQ(count_kind(graph, "Dropout"), 0u);
+  Executor executor(graph, weights.source(), test::types(inputs), 2);
+  const std::vector<Tensor> result = test::run_executor(executor, inputs);
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    SCOPED_TRACE(graph.values[graph.outputs[i]]);
+    test::expect_close(result[i], expected[i], {1e-5, 0});
+  }
+}
+
+TEST(Executor, RefusesWrongMemoryAndManyShapes) {
+  const UNetConfig config{.depth = 1, .base = 4};
+  const std::vector<TensorType> example{{DType::kF32, {1, 20, 20, 1}}};
+  RandomWeights weights;
+  Executor executor(optimise_for_cpu(build_unet(config, false), example, DType::kF32),
+                    weights.source(), example, 1);
+  Tensor input = test::random({1, 20, 20, 1}, 1);
+  Tensor wrong({DType::kU8, {1, 3, 3}});
+  const std::vector<TensorView> in{input.view()}, out{wrong.view()};
+  EXPECT_THROW(executor.run(in, out), Error);
+  // More shapes than plans are kept: the first comes back and still gives its bytes.
+  const std::vector<Tensor> first{input};
+  const Tensor before = test::run_executor(executor, first)[0];
+  for (std::int64_t side = 20; side < 64; side += 2)
+    test::run_executor(executor, {test::random({1, side, side, 1}, 2)});
+  EXPECT_TRUE(before.same_bytes(test::run_executor(executor, first)[0]));
+}
+
+TEST(Executor, TimesEveryNode) {
+  const UNetConfig config{.depth = 1, .base = 4};
+  const std::vector<TensorType> example{{DType::kF32, {1, 20, 20, 1}}};
+  RandomWeights weights;
+  Executor executor(optimise_for_cpu(build_unet(config, false), example, DType::kF32),
+                    weights.source(), example, 1);
+  const Tensor input = test::random({1, 20, 20, 1}, 1);
+  Tensor mask(executor.output_types(example)[0]);
+  std::vector<NodeTiming> timings;
+  const std::vector<TensorView> in{input.view()}, out{mask.view()};
+  executor.run(in, out, &timings);
+  ASSERT_EQ(timings.size(), executor.graph().nodes.size());
+  EXPECT_EQ(timings[0].name, "down0/conv1");
+  // 18 x 18 pixels of 4 channels, 9 multiply-adds each.
+  EXPECT_GE(timings[0].cost.flops, 18 * 18 * 4 * 9 * 2.0);
+  for (const NodeTiming& timing : timings) EXPECT_GE(timing.seconds, 0);
+}
+
+}  // namespace
+}  // namespace tessera

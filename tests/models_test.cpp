@@ -1,0 +1,356 @@
+// Whole networks against goldens that PyTorch made (tools/golden/make_model_goldens.py), and the
+// two pipelines through the public Session.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+
+#include "engine/passes.h"
+#include "models/model_file.h"
+#include "models/segmenter.h"
+#include "models/session.h"
+#include "tests/support/golden.h"
+#include "tests/support/network.h"
+
+namespace tessera {
+namespace {
+
+namespace fs = std::filesystem;
+using test::Tensor;
+using testing::HasSubstr;
+
+const fs::path kSource = TESSERA_SOURCE_DIR;
+const fs::path kGoldens = kSource / "tests/golden/models";
+const fs::path kDemo = kSource / "models/demo";
+
+WeightSource source_of(Weights& weights) {
+  return [&](const std::string& name, const Shape& shape) { return weights.take(name, shape); };
+}
+
+ModelConfig config_of(const Weights& weights) {
+  return model_config_from_json(nlohmann::json::parse(*weights.metadata("tessera")),
+                                weights.file());
+}
+
+class UNetGolden : public testing::TestWithParam<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(Columns, UNetGolden,
+                         testing::Values("unet_paper", "unet_tutorial", "unet_tf", "unet_same",
+                                         "unet_bilinear"));
+
+TEST_P(UNetGolden, ReferenceAndCpuGivePyTorchsProbabilities) {
+  Weights weights = Weights::open(kGoldens / (std::string(GetParam()) + ".safetensors"));
+  const UNetConfig config = *config_of(weights).unet;
+  const Graph graph = build_unet(config, true);
+  int cases = 0;
+  for (const std::string suffix : {"", "2"}) {
+    if (!weights.contains("golden/input" + suffix)) continue;
+    ++cases;
+    const Tensor input = test::copy_of(weights.take_any_shape("golden/input" + suffix));
+    const Tensor expected = test::copy_of(weights.take_any_shape("golden/output" + suffix));
+    // Shapes: the sizes of the paper's arithmetic are those of the goldens.
+    EXPECT_EQ(unet_output_size(config, input.type().shape[1]), expected.type().shape[1]);
+    EXPECT_EQ(unet_output_size(config, input.type().shape[2]), expected.type().shape[2]);
+    // The reference accumulates in double and rounds each map to f32, 2^-24 relative, over at most
+    // 23 layers of gain about one.
+    test::expect_close(test::run_graph_reference(graph, source_of(weights), {input})[1], expected,
+                       {1e-6, 0});
+    for (const bool winograd : {false, true}) {
+      Executor executor(optimise_for_cpu(graph, test::types({input}), DType::kF32, winograd),
+                        source_of(weights), test::types({input}), 2);
+      test::expect_close(test::run_executor(executor, {input})[1], expected, {1e-5, 0});
+    }
+  }
+  EXPECT_GE(cases, 1);
+  EXPECT_NO_THROW(weights.check_all_used());
+}
+
+class HanGolden : public testing::TestWithParam<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(Columns, HanGolden,
+                         testing::Values("han_tutorial", "han_tutorial_hard_sigmoid", "han_paper",
+                                         "han_keras_gru"));
+
+TEST_P(HanGolden, ReferenceAndCpuGivePyTorchsAnswers) {
+  Weights weights = Weights::open(kGoldens / (std::string(GetParam()) + ".safetensors"));
+  const HanConfig config = *config_of(weights).han;
+  const Graph graph = build_han(config);
+  const auto golden = [&](const char* name) {
+    return test::copy_of(weights.take_any_shape(std::string("golden/") + name));
+  };
+  std::vector<Tensor> inputs{golden("input")};
+  if (config.masked) {
+    inputs.push_back(golden("sentence_lengths"));
+    inputs.push_back(golden("document_lengths"));
+  }
+  const std::vector<Tensor> expected{golden("output"), golden("word_attention"),
+                                     golden("sentence_attention")};
+  const auto by_reference = test::run_graph_reference(graph, source_of(weights), inputs);
+  Executor executor(optimise_for_cpu(graph, test::types(inputs), DType::kF32), source_of(weights),
+                    test::types(inputs), 2);
+  const auto by_cpu = test::run_executor(executor, inputs);
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    SCOPED_TRACE(graph.values[graph.outputs[i]]);
+    test::expect_close(by_reference[i], expected[i], {1e-6, 0});
+    test::expect_close(by_cpu[i], expected[i], {5e-6, 0});
+  }
+  EXPECT_NO_THROW(weights.check_all_used());
+}
+
+// ---- configurations ----------------------------------------------------------------------------
+
+TEST(UNetConfig, SizesThatRun) {
+  const UNetConfig paper;
+  EXPECT_EQ(unet_output_size(paper, 572), 388);
+  EXPECT_EQ(unet_output_size(paper, 573), std::nullopt);
+  EXPECT_EQ(unet_output_size(paper, 172), std::nullopt);
+  EXPECT_EQ(unet_output_size(paper, 188), 4);
+  EXPECT_EQ(unet_input_size(paper, 388), 572);
+  EXPECT_EQ(unet_input_size(paper, 389), 588);
+  EXPECT_EQ(unet_margin(paper), 92);
+  const UNetConfig tutorial{.depth = 3};
+  EXPECT_EQ(unet_output_size(tutorial, 284), 196);
+  EXPECT_EQ(unet_output_size(tutorial, 92), 4);
+  EXPECT_EQ(unet_output_size(tutorial, 84), std::nullopt);
+  const UNetConfig same{.depth = 4, .padding = Conv::Padding::kSame};
+  EXPECT_EQ(unet_output_size(same, 101), 101);
+  EXPECT_EQ(unet_output_size(same, 15), std::nullopt);
+  EXPECT_EQ(unet_margin(same), 0);
+}
+
+TEST(UNetConfig, JsonRoundTripAndStrictness) {
+  const UNetConfig config{.depth = 3,
+                          .base = 20,
+                          .norm = Conv::Norm::kAfterRelu,
+                          .up = UNetConfig::Up::kTransposed3,
+                          .skip_first = false,
+                          .head = UNetConfig::HeadKind::kConv3};
+  EXPECT_EQ(unet_config_from_json(to_json(config)), config);
+  for (const char* bad : {R"({"dept": 4})", R"({"depth": 0})", R"({"depth": "4"})", R"([])",
+                          R"({"padding": "full"})", R"({"classes": 1})", R"({"channels": 2})",
+                          R"({"depth": 8, "base": 16384})", R"({"norm_eps": 0})"}) {
+    EXPECT_THROW(unet_config_from_json(nlohmann::json::parse(bad)), Error) << bad;
+  }
+}
+
+TEST(HanConfig, JsonRoundTripAndStrictness) {
+  const HanConfig config{
+      .words = 100, .cell = BiRnn::Cell::kLstm, .units = 150, .dense = 200, .masked = false};
+  EXPECT_EQ(han_config_from_json(to_json(config)), config);
+  for (const char* bad : {R"({})", R"({"words": 100, "cell": "rnn"})",
+                          R"({"words": 100, "units": 0})", R"({"words": 100, "unit": 50})"}) {
+    EXPECT_THROW(han_config_from_json(nlohmann::json::parse(bad)), Error) << bad;
+  }
+}
+
+TEST(ModelConfig, Contradictions) {
+  for (const char* bad :
+       {R"({"architecture": "resnet"})", R"({"architecture": "unet"})",
+        R"({"architecture": "unet", "unet": {}, "preprocessing": {"channels": 3}})",
+        R"({"architecture": "unet", "unet": {}, "classes": [{"name": "one"}]})",
+        R"({"architecture": "unet", "unet": {}, "format": 2})",
+        R"({"architecture": "unet", "unet": {}, "extra": 1})"}) {
+    EXPECT_THROW(model_config_from_json(nlohmann::json::parse(bad), "file"), Error) << bad;
+  }
+}
+
+// ---- Session -----------------------------------------------------------------------------------
+
+std::vector<std::uint8_t> membranes(std::int64_t height, std::int64_t width) {
+  std::vector<std::uint8_t> pixels(static_cast<std::size_t>(height * width));
+  for (std::int64_t y = 0; y < height; ++y) {
+    for (std::int64_t x = 0; x < width; ++x) {
+      const double wave =
+          std::sin(static_cast<double>(x) / 9) * std::sin(static_cast<double>(y) / 11);
+      pixels[static_cast<std::size_t>(y * width + x)] =
+          static_cast<std::uint8_t>(std::abs(wave) < 0.15 ? 60 : 170);
+    }
+  }
+  return pixels;
+}
+
+TEST(Session, MaskHasTheImagesSizeWhateverItIs) {
+  Session session = Session::open(kDemo / "unet_isbi.safetensors", {.probabilities = true});
+  EXPECT_EQ(session.task(), Session::Task::kSegment);
+  for (const auto& [height, width] : {std::pair{1, 1}, {3, 200}, {97, 61}}) {
+    const auto pixels = membranes(height, width);
+    const Segmentation result = session.segment({pixels.data(), height, width});
+    ASSERT_EQ(result.mask.size(), pixels.size());
+    ASSERT_EQ(result.probabilities.size(), 2 * pixels.size());
+    for (std::size_t i = 0; i < pixels.size(); ++i) {
+      const float a = result.probabilities[2 * i], b = result.probabilities[2 * i + 1];
+      ASSERT_TRUE(std::abs(a + b - 1) <= 1e-5f);
+      ASSERT_EQ(result.mask[i], b > a ? 1 : 0);
+    }
+  }
+}
+
+TEST(Session, TiledEqualsUntiledToTheByte) {
+  const auto pixels = membranes(410, 333);
+  const ImageView image{pixels.data(), 410, 333};
+  for (const char* precision : {"fp32", "bf16"}) {
+    SCOPED_TRACE(precision);
+    SessionOptions options{.precision = precision, .probabilities = true};
+    Session whole = Session::open(kDemo / "unet_isbi.safetensors", options);
+    EXPECT_EQ(whole.plan(410, 333).tiles, 1);
+    options.tile = 540;
+    Session tiled = Session::open(kDemo / "unet_isbi.safetensors", options);
+    EXPECT_GT(tiled.plan(410, 333).tiles, 1);
+    options.threads = 1;
+    Session one_thread = Session::open(kDemo / "unet_isbi.safetensors", options);
+    const Segmentation a = whole.segment(image), b = tiled.segment(image),
+                       c = one_thread.segment(image);
+    EXPECT_EQ(a.mask, b.mask);
+    EXPECT_EQ(a.probabilities, b.probabilities);
+    EXPECT_EQ(a.probabilities, c.probabilities);
+  }
+}
+
+TEST(Session, MaxMemoryPicksTheTile) {
+  Session free = Session::open(kDemo / "unet_isbi.safetensors");
+  const SegmentationPlan whole = free.plan(1500, 1500);
+  EXPECT_EQ(whole.tiles, 1);
+  Session tight =
+      Session::open(kDemo / "unet_isbi.safetensors", {.max_memory = whole.peak - whole.arena / 2});
+  const SegmentationPlan tiled = tight.plan(1500, 1500);
+  EXPECT_GT(tiled.tiles, 1);
+  EXPECT_LE(tiled.peak, whole.peak - whole.arena / 2);
+  Session impossible = Session::open(kDemo / "unet_isbi.safetensors", {.max_memory = 1 << 20});
+  EXPECT_THROW(impossible.plan(1500, 1500), std::runtime_error);
+}
+
+TEST(Session, RefusesWhatItCannotDo) {
+  Session unet = Session::open(kDemo / "unet_isbi.safetensors");
+  Session han = Session::open(kDemo / "han_imdb.safetensors");
+  const std::uint8_t pixel = 0;
+  EXPECT_THROW(unet.classify("text"), std::runtime_error);
+  EXPECT_THROW(han.segment({&pixel, 1, 1}), std::runtime_error);
+  EXPECT_THROW(unet.segment({&pixel, 0, 1}), std::runtime_error);
+  EXPECT_THROW(unet.segment({nullptr, 1, 1}), std::runtime_error);
+  EXPECT_THROW(han.classify(" ... "), std::runtime_error);
+  EXPECT_THROW(Session::open(kDemo / "absent.safetensors"), std::runtime_error);
+  EXPECT_THROW(Session::open(kDemo / "unet_isbi.safetensors", {.device = "tpu"}),
+               std::runtime_error);
+  EXPECT_THROW(Session::open(kDemo / "unet_isbi.safetensors", {.precision = "int1"}),
+               std::runtime_error);
+}
+
+TEST(Session, AttentionPointsIntoTheOriginalText) {
+  Session session = Session::open(kDemo / "han_imdb.safetensors");
+  const std::string text =
+      "\"A WONDERFUL film!\" I loved it.  Caf\xc3\xa9 scenes were superb, the ending brilliant.";
+  const Classification answer = session.classify(text);
+  EXPECT_EQ(session.classes()[answer.label].name, "positive");
+  float sentences = 0;
+  for (const AttendedSentence& sentence : answer.sentences) {
+    ASSERT_LE(sentence.end, text.size());
+    sentences += sentence.weight;
+    float words = 0;
+    for (const AttendedWord& word : sentence.words) {
+      ASSERT_LT(word.begin, word.end);
+      ASSERT_GE(word.begin, sentence.begin);
+      ASSERT_LE(word.end, sentence.end);
+      words += word.weight;
+    }
+    EXPECT_TRUE(std::abs(words - 1) <= 1e-4f);
+  }
+  EXPECT_TRUE(std::abs(sentences - 1) <= 1e-4f);
+  const AttendedSentence& first = answer.sentences.front();
+  EXPECT_EQ(text.substr(first.words[1].begin, first.words[1].end - first.words[1].begin),
+            "WONDERFUL");
+}
+
+TEST(Session, ADocumentAloneGivesItsBytesInABatch) {
+  Session session = Session::open(kDemo / "han_imdb.safetensors");
+  const std::vector<std::string_view> texts{
+      "Dull. Dull. Dull. The worst film of the year, and the longest.", "", "Great fun!",
+      "I did not expect to like it. I did. The actors are splendid. So is the music. Go see it."};
+  const std::vector<Classification> batch = session.classify(texts);
+  ASSERT_EQ(batch.size(), 4u);
+  EXPECT_THAT(batch[1].error, HasSubstr("no words"));
+  for (const std::size_t i : {0u, 2u, 3u}) {
+    const Classification alone = session.classify(texts[i]);
+    EXPECT_EQ(alone.probabilities, batch[i].probabilities);
+    for (std::size_t s = 0; s < alone.sentences.size(); ++s) {
+      EXPECT_EQ(alone.sentences[s].weight, batch[i].sentences[s].weight);
+      for (std::size_t w = 0; w < alone.sentences[s].words.size(); ++w)
+        EXPECT_EQ(alone.sentences[s].words[w].weight, batch[i].sentences[s].words[w].weight);
+    }
+  }
+}
+
+// ---- real weights and data, where present ------------------------------------------------------
+
+fs::path shared() {
+  const char* chosen = std::getenv("TESSERA_SHARED");
+  return chosen != nullptr ? fs::path(chosen) : kSource / "../shared";
+}
+
+TEST(RealModels, UNetOfIsbiAgreesWithPyTorch) {
+  const fs::path file = shared() / "models/unet_isbi/unet_isbi_base16.reference.safetensors";
+  if (!fs::exists(file)) GTEST_SKIP() << file << " is not here";
+  Weights golden = Weights::open(file);
+  const Tensor input = test::copy_of(golden.take_any_shape("input_nchw"));
+  const std::vector<float> expected =
+      test::copy_of(golden.take_any_shape("probabilities_nchw")).values();
+  ModelFile model = ModelFile::open(kDemo / "unet_isbi.safetensors");
+  // One channel: NCHW and NHWC are the same bytes.
+  const Tensor image = Tensor::of({1, 572, 572, 1}, input.values());
+  for (const DType precision : {DType::kF32, DType::kBF16}) {
+    Executor executor(
+        optimise_for_cpu(build_unet(*model.config.unet, true), test::types({image}), precision),
+        source_of(model.weights), test::types({image}), 2);
+    const std::vector<float> result = test::run_executor(executor, {image})[1].values();
+    // The bundled weights are rounded to bf16, so classes may flip where they are nearly equal: at
+    // most 0.5% of the pixels, and by little on average.
+    std::size_t flipped = 0;
+    double sum = 0;
+    const std::size_t pixels = expected.size() / 2;
+    for (std::size_t i = 0; i < pixels; ++i) {
+      flipped += (expected[i] > 0.5f) != (result[2 * i] > 0.5f);
+      sum += std::abs(static_cast<double>(expected[i]) - static_cast<double>(result[2 * i]));
+    }
+    EXPECT_TRUE(static_cast<double>(flipped) <= 0.005 * static_cast<double>(pixels)) << flipped;
+    EXPECT_TRUE(sum / static_cast<double>(pixels) <= 0.005) << sum;
+  }
+}
+
+TEST(RealModels, HanOfImdbAgreesWithPyTorch) {
+  const fs::path file = shared() / "models/han_imdb/han_imdb_gru50.reference.safetensors";
+  if (!fs::exists(file)) GTEST_SKIP() << file << " is not here";
+  Weights golden = Weights::open(file);
+  ModelFile model = ModelFile::open(kDemo / "han_imdb.safetensors");
+  const HanConfig config = *model.config.han;
+  const Tensor ids = test::copy_of(golden.take_any_shape("ids"));
+  const Shape shape = ids.type().shape;
+  std::vector<std::int32_t> words, sentences;
+  for (std::int64_t d = 0; d < shape[0]; ++d) {
+    sentences.push_back(0);
+    for (std::int64_t s = 0; s < shape[1]; ++s) {
+      const auto* row = ids.view().as<std::int32_t>() + (d * shape[1] + s) * shape[2];
+      words.push_back(static_cast<std::int32_t>(
+          std::count_if(row, row + shape[2], [](std::int32_t id) { return id != 0; })));
+      sentences.back() += words.back() > 0;
+    }
+  }
+  const std::vector<Tensor> inputs{ids, Tensor::of_ids({shape[0], shape[1]}, words),
+                                   Tensor::of_ids({shape[0]}, sentences)};
+  Executor executor(optimise_for_cpu(build_han(config), test::types(inputs), DType::kF32),
+                    source_of(model.weights), test::types(inputs), 2);
+  const std::vector<Tensor> result = test::run_executor(executor, inputs);
+  const Tensor expected = test::copy_of(golden.take_any_shape("probabilities"));
+  // bf16 weights: 2^-9 relative each.
+  test::expect_close(result[0], expected, {0.02, 0});
+  test::expect_close(result[1], test::copy_of(golden.take_any_shape("word_attention")), {0.02, 0});
+  test::expect_close(result[2], test::copy_of(golden.take_any_shape("sentence_attention")),
+                     {0.02, 0});
+  const std::vector<float> got = result[0].values(), want = expected.values();
+  for (std::size_t i = 0; i < got.size(); i += 2)
+    EXPECT_EQ(got[i] > got[i + 1], want[i] > want[i + 1]) << "label of document " << i / 2;
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,313 @@
+#include "kernels/rnn/rnn.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "tests/support/operator_check.h"
+#include "tests/support/targets.h"
+
+namespace tessera::test {
+namespace {
+
+using testing::AllOf;
+using testing::Each;
+using testing::ElementsAreArray;
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+using Cell = BiRnn::Cell;
+using Gate = BiRnn::Gate;
+
+// Every kind of cell.
+std::vector<BiRnn> cells(int units) {
+  std::vector<BiRnn> list;
+  for (const Gate gate : {Gate::kSigmoid, Gate::kHardSigmoid}) {
+    list.push_back({.cell = Cell::kLstm, .units = units, .gate = gate, .masked = false});
+    for (const bool reset_after : {true, false}) {
+      list.push_back({.cell = Cell::kGru,
+                      .units = units,
+                      .gate = gate,
+                      .reset_after = reset_after,
+                      .masked = false});
+    }
+  }
+  return list;
+}
+
+std::string name_of_cell(const BiRnn& op) {
+  return fmt::format("{} of {} units, {}, reset_after {}", op.cell == Cell::kLstm ? "LSTM" : "GRU",
+                     op.units, op.gate == Gate::kSigmoid ? "sigmoid" : "hard_sigmoid",
+                     op.reset_after);
+}
+
+// Matrices of norm below 2, so that gates are of order one and neither saturate nor vanish.
+std::vector<Tensor> weights_of(const BiRnn& op, const std::vector<Tensor>& inputs) {
+  std::vector<Tensor> weights;
+  unsigned seed = 10;
+  for (const Parameter& p : parameters(op, types(inputs))) {
+    const float columns = p.shape.rank() == 2 ? static_cast<float>(p.shape[-1]) : 4.0f;
+    const float scale = p.name == "embedding" ? 1.0f : 1.0f / std::sqrt(columns);
+    weights.push_back(random(p.shape, ++seed, scale));
+  }
+  return weights;
+}
+
+// One step's gates are sums of features + units + 2 terms and its functions add 4 ULP each. The
+// slopes of the gates (1/4, hard 1/5) and a recurrent matrix of norm below 2 keep an error from
+// growing from step to step, so that t steps add up at most t times one step's.
+Bound bound_of(const BiRnn& op, std::int64_t features, std::int64_t t) {
+  return sum_bound((features + op.units + 2 + 5 * 4) * t);
+}
+
+void check(const BiRnn& op, const std::vector<Tensor>& inputs, std::int64_t features,
+           std::int64_t t) {
+  SCOPED_TRACE(name_of_cell(op) + " on " + inputs[0].type().to_string());
+  check_cpu(op, inputs, weights_of(op, inputs), bound_of(op, features, t));
+}
+
+TEST(BiRnn, MatchesTheReferenceAtTileAndVectorEdges) {
+  for_each_target([] {
+    for (const int units : {1, 7, 15, 16, 17, 50}) {
+      for (const BiRnn& op : cells(units)) check(op, {random({7, 5, 13}, 1)}, 13, 5);
+    }
+  });
+}
+
+TEST(BiRnn, MatchesTheReferenceAtTheModelsSizes) {
+  check({.cell = Cell::kLstm, .units = 150, .masked = false}, {random({13, 20, 100}, 1)}, 100, 20);
+  check({.cell = Cell::kGru, .units = 50, .masked = false}, {random({30, 40, 100}, 1)}, 100, 40);
+}
+
+TEST(BiRnn, OneStepAndOneSequence) {
+  for (const BiRnn& op : cells(17)) {
+    check(op, {random({1, 1, 3}, 1)}, 3, 1);
+    check(op, {random({50, 1, 3}, 1)}, 3, 1);
+    check(op, {random({1, 50, 3}, 1)}, 3, 50);
+    check(op, {random({9, 1}, 1)}, 1, 9);
+  }
+}
+
+TEST(BiRnn, MoreSequencesThanAGroupTakes) {
+  for (BiRnn op : cells(3)) {
+    op.masked = true;
+    std::vector<std::int32_t> lengths(205);
+    for (std::size_t i = 0; i < lengths.size(); ++i)
+      lengths[i] = static_cast<std::int32_t>(i * 13 % 5);
+    check(op, {random({205, 4, 2}, 1), Tensor::of_ids({205}, lengths)}, 2, 4);
+  }
+}
+
+TEST(BiRnn, MoreStepsThanAChunkTakes) {
+  const BiRnn op{.cell = Cell::kGru, .units = 1, .masked = false};
+  check(op, {random({70, 600, 1}, 1)}, 1, 600);  // chunks of 32 sequences
+}
+
+TEST(BiRnn, RaggedLengthsInAnyRank) {
+  const Tensor lengths = Tensor::of_ids({2, 3}, {0, 9, 1, 8, 9, 4});
+  for (BiRnn op : cells(20)) {
+    op.masked = true;
+    const std::vector<Tensor> inputs{random({2, 3, 9, 6}, 1), lengths};
+    check(op, inputs, 6, 9);
+    const std::vector<float> y = run_cpu(op, inputs, weights_of(op, inputs), 2)[0].values();
+    const auto steps = [&](std::ptrdiff_t first, std::ptrdiff_t last) {
+      return std::vector(y.begin() + first * 40, y.begin() + last * 40);
+    };
+    EXPECT_THAT(steps(0, 9), Each(0.0f));
+    EXPECT_THAT(steps(19, 27), Each(0.0f));
+  }
+}
+
+TEST(BiRnn, AllLengthsZero) {
+  const BiRnn op{.cell = Cell::kLstm, .units = 5};
+  const std::vector<Tensor> inputs{random({3, 4, 6}, 1), Tensor::of_ids({3}, {0, 0, 0})};
+  EXPECT_THAT(run_cpu(op, inputs, weights_of(op, inputs), 2)[0].values(), Each(0.0f));
+}
+
+// A sequence of length n, padded or not, has the same outputs: also the backward ones.
+TEST(BiRnn, PaddingChangesNothing) {
+  for (BiRnn op : cells(19)) {
+    const std::vector<float> x = random({3, 8}, 1).values();
+    const Tensor alone = Tensor::of({1, 3, 8}, x);
+    const auto expected = run_cpu(op, {alone}, weights_of(op, {alone}), 1)[0].values();
+    std::vector<float> padded = x;
+    padded.resize(7 * 8, NAN);
+    op.masked = true;
+    const std::vector<Tensor> inputs{Tensor::of({1, 7, 8}, padded), Tensor::of_ids({1}, {3})};
+    auto y = run_cpu(op, inputs, weights_of(op, inputs), 1)[0].values();
+    y.resize(expected.size());
+    EXPECT_THAT(y, ElementsAreArray(expected)) << name_of_cell(op);
+  }
+}
+
+TEST(BiRnn, ASequenceAloneHasTheBytesItHasAmongMany) {
+  for (BiRnn op : cells(21)) {
+    op.masked = true;
+    const Tensor x = random({23, 6, 5}, 1);
+    std::vector<std::int32_t> lengths(23);
+    for (std::size_t i = 0; i < lengths.size(); ++i)
+      lengths[i] = static_cast<std::int32_t>(i * 5 % 7);
+    const std::vector<Tensor> inputs{x, Tensor::of_ids({23}, lengths)};
+    const std::vector<Tensor> weights = weights_of(op, inputs);
+    const std::vector<float> all = run_cpu(op, inputs, weights, 2)[0].values(), values = x.values();
+    for (std::size_t i = 0; i < lengths.size(); ++i) {
+      const Tensor one = Tensor::of({1, 6, 5}, {&values[i * 30], &values[i * 30] + 30});
+      const auto y = run_cpu(op, {one, Tensor::of_ids({1}, {lengths[i]})}, weights, 1)[0].values();
+      EXPECT_THAT(y, ElementsAreArray(&all[i * 6 * 42], 6 * 42)) << name_of_cell(op) << ", " << i;
+    }
+  }
+}
+
+TEST(BiRnn, FusedAndSeparateLookUpGiveTheSameBytes) {
+  const Embedding embedding{.words = 37, .features = 11};
+  std::vector<std::int32_t> words(12 * 9);
+  for (std::size_t i = 0; i < words.size(); ++i)
+    words[i] = static_cast<std::int32_t>(i * i * 31 % 37);
+  const Tensor ids = Tensor::of_ids({3, 4, 9}, words);
+  const Tensor lengths = Tensor::of_ids({3, 4}, {9, 0, 1, 5, 9, 3, 2, 8, 9, 9, 4, 7});
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const bool masked : {false, true}) {
+      for (BiRnn op : cells(18)) {
+        SCOPED_TRACE(name_of_cell(op));
+        op.masked = masked;
+        op.embedding = embedding;
+        std::vector<Tensor> inputs{ids};
+        if (masked) inputs.push_back(lengths);
+        std::vector<Tensor> weights = weights_of(op, inputs);
+        for (Tensor& w : weights) w = w.rounded_to(dtype);
+        check_cpu(op, inputs, weights, bound_of(op, 11, 9));
+        const Tensor fused = run_cpu(op, inputs, weights, 2)[0];
+
+        op.embedding.reset();
+        inputs[0] = run_cpu(embedding, {ids}, {weights[0]}, 1)[0];
+        weights.erase(weights.begin());
+        EXPECT_TRUE(fused.same_bytes(run_cpu(op, inputs, weights, 2)[0]));
+      }
+    }
+  }
+}
+
+TEST(BiRnn, LargeInputsSaturate) {
+  for (const BiRnn& op : cells(9)) {
+    std::vector<float> x = random({4, 3, 2}, 1, 1e6f).values();
+    x[7] = 1e30f;
+    const std::vector<Tensor> inputs{Tensor::of({4, 3, 2}, x)};
+    // Gates are 0 or 1, so what is left are c = +-1, +-2, +-3 and tanh of it.
+    check_cpu(op, inputs, weights_of(op, inputs), {1e-5, 0});
+  }
+}
+
+TEST(BiRnn, NanStaysInItsSequenceAndDirection) {
+  for (const BiRnn& op : cells(17)) {
+    SCOPED_TRACE(name_of_cell(op));
+    std::vector<float> x = random({3, 5, 4}, 1).values();
+    x[(5 + 2) * 4] = NAN;  // sequence 1, step 2
+    const std::vector<Tensor> inputs{Tensor::of({3, 5, 4}, x)};
+    const auto y = run_cpu(op, inputs, weights_of(op, inputs), 2)[0].values();
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      const std::size_t sequence = i / (5 * 34), step = i / 34 % 5;
+      const bool backward = i % 34 >= 17;
+      const bool expected = sequence == 1 && (backward ? step <= 2 : step >= 2);
+      ASSERT_EQ(std::isnan(y[i]), expected) << i;
+    }
+  }
+}
+
+// Both directions share their weights; the second output is the first step's of the reversed
+// sequence. Expected: the formulas of Keras' documentation, by hand.
+std::vector<float> run_by_hand(const BiRnn& op, const std::vector<float>& w,
+                               const std::vector<float>& u, const std::vector<float>& b_w,
+                               const std::vector<float>& b_u) {
+  const auto gates = static_cast<std::int64_t>(w.size());
+  const std::vector<Tensor> one{Tensor::of({gates, 1}, w), Tensor::of({gates, 1}, u),
+                                Tensor::of({gates}, b_w), Tensor::of({gates}, b_u)};
+  std::vector<Tensor> weights = one;
+  weights.insert(weights.end(), one.begin(), one.end());
+  const std::vector<Tensor> inputs{Tensor::of({2, 1}, {2.0f, -1.0f})};
+  check_cpu(op, inputs, weights, bound_of(op, 1, 2));
+  const auto y = run_cpu(op, inputs, weights, 1)[0].values();
+  return {y[0], y[2]};
+}
+
+TEST(BiRnn, LstmByHand) {
+  const std::vector<float> w{0.5f, -0.25f, 1.5f, 0.75f}, u{0.1f, 0.2f, -0.3f, 0.4f};
+  const std::vector<float> b_w{0, 1, 0, -0.5f}, b_u{0, 0, 0, 0};
+  const BiRnn op{.cell = Cell::kLstm, .units = 1, .masked = false};
+  const auto y = run_by_hand(op, w, u, b_w, b_u);
+  EXPECT_NEAR(y[0], 0.4543519588, 1e-6);
+  EXPECT_NEAR(y[1], 0.0545616393, 1e-6);
+  BiRnn hard = op;
+  hard.gate = Gate::kHardSigmoid;
+  const auto y_hard = run_by_hand(hard, w, u, b_w, b_u);
+  EXPECT_NEAR(y_hard[0], 0.4215161432, 1e-6);
+  EXPECT_NEAR(y_hard[1], 0.0439390251, 1e-6);
+}
+
+TEST(BiRnn, GruByHand) {
+  const std::vector<float> w{-0.25f, 0.5f, 1.5f}, u{0.2f, 0.1f, -0.3f};
+  const std::vector<float> b_w{-0.1f, 0.2f, 0.3f}, b_u{0, 0, 0.6f};
+  BiRnn op{.cell = Cell::kGru, .units = 1, .masked = false};
+  const auto after = run_by_hand(op, w, u, b_w, b_u);
+  EXPECT_NEAR(after[0], 0.2310639366, 1e-6);
+  EXPECT_NEAR(after[1], -0.3101783159, 1e-6);
+  op.reset_after = false;
+  const auto before = run_by_hand(op, w, u, b_w, b_u);
+  EXPECT_NEAR(before[0], 0.2312856072, 1e-6);
+  EXPECT_NEAR(before[1], -0.2208259073, 1e-6);
+}
+
+TEST(BiRnn, WrongInputsAreErrors) {
+  const auto infer_of = [](const BiRnn& op, std::vector<TensorType> inputs) {
+    return [op, inputs] { infer(op, inputs); };
+  };
+  const BiRnn op{.units = 2}, unmasked{.units = 2, .masked = false};
+  const BiRnn fused{.units = 2, .masked = false, .embedding = Embedding{.words = 9, .features = 3}};
+  const TensorType x{DType::kF32, {2, 3, 4}}, lengths{DType::kI32, {2}};
+  EXPECT_THAT(infer_of({.units = 0}, {x, lengths}), ThrowsMessage<Error>(HasSubstr("not 0")));
+  EXPECT_THAT(infer_of(op, {x}), ThrowsMessage<Error>(HasSubstr("found 1")));
+  EXPECT_THAT(infer_of(unmasked, {x, lengths}), ThrowsMessage<Error>(HasSubstr("found 2")));
+  EXPECT_THAT(infer_of(op, {x, {DType::kI32, {3}}}),
+              ThrowsMessage<Error>(AllOf(HasSubstr("i32 (2)"), HasSubstr("i32 (3)"))));
+  EXPECT_THAT(infer_of(unmasked, {{DType::kI32, {2, 3, 4}}}),
+              ThrowsMessage<Error>(HasSubstr("i32 (2, 3, 4)")));
+  EXPECT_THAT(infer_of(unmasked, {{DType::kF32, {2, 0, 4}}}),
+              ThrowsMessage<Error>(HasSubstr("(2, 0, 4)")));
+  EXPECT_THAT(infer_of(fused, {x}), ThrowsMessage<Error>(HasSubstr("f32 (2, 3, 4)")));
+  EXPECT_THAT(infer_of(fused, {{DType::kI32, {}}}), ThrowsMessage<Error>(HasSubstr("i32 ()")));
+}
+
+TEST(BiRnn, WrongLengthsAndIdsAreNamed) {
+  const BiRnn op{.units = 2, .embedding = Embedding{.words = 9, .features = 3}};
+  const auto expect = [&](std::vector<std::int32_t> ids, std::vector<std::int32_t> lengths,
+                          const auto& message) {
+    const std::vector<Tensor> inputs{Tensor::of_ids({2, 2}, ids), Tensor::of_ids({2}, lengths)};
+    const std::vector<Tensor> weights = weights_of(op, inputs);
+    EXPECT_THAT([&] { run_cpu(op, inputs, weights, 2); }, ThrowsMessage<Error>(message));
+    EXPECT_THAT([&] { run_reference(op, inputs, weights); }, ThrowsMessage<Error>(message));
+  };
+  expect({0, 1, 2, 3}, {2, 3}, AllOf(HasSubstr("length 3"), HasSubstr("sequence 1")));
+  expect({0, 1, 2, 3}, {-1, 2}, AllOf(HasSubstr("length -1"), HasSubstr("sequence 0")));
+  expect({0, 1, 9, 3}, {2, 2}, AllOf(HasSubstr("id 9"), HasSubstr("position 2")));
+  expect({0, -7, 1, 3}, {2, 2}, AllOf(HasSubstr("id -7"), HasSubstr("position 1")));
+}
+
+TEST(BiRnn, ParametersAreNamedAsPyTorchDoes) {
+  const TensorType ids{DType::kI32, {2, 3}};
+  const BiRnn op{.cell = Cell::kGru,
+                 .units = 5,
+                 .masked = false,
+                 .embedding = Embedding{.words = 9, .features = 4}};
+  const auto list = parameters(op, {&ids, 1});
+  ASSERT_EQ(list.size(), 9u);
+  EXPECT_EQ(list[0].name, "embedding");
+  EXPECT_EQ(list[1].name, "weight_ih");
+  EXPECT_EQ(list[1].shape, (Shape{15, 4}));
+  EXPECT_EQ(list[6].name, "weight_hh_reverse");
+  EXPECT_EQ(list[6].shape, (Shape{15, 5}));
+  EXPECT_EQ(list[8].shape, (Shape{15}));
+  // 6 steps x 2 directions x 15 rows x (4 + 5) columns, multiply and add.
+  EXPECT_EQ(cost(op, {&ids, 1}).flops, 2 * 6 * 2 * 15 * 9);
+}
+
+}  // namespace
+}  // namespace tessera::test
