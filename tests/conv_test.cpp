@@ -6,6 +6,7 @@
 
 #include "kernels/conv/conv.h"
 #include "tests/support/operator_check.h"
+#include "tests/support/targets.h"
 
 namespace tessera::test {
 namespace {
@@ -136,12 +137,12 @@ TEST(Conv, TwoSources) {
     Shape skip, up;
   };
   using Align = CropConcat::Align;
-  for (const Case& c : std::vector<Case>{
-           {{Align::kCropSkip, true}, {2, 16, 15, 5}, {2, 12, 12, 7}},
-           {{Align::kCropSkip, false}, {1, 11, 16, 16}, {1, 8, 9, 32}},
-           {{Align::kCropSkip, true}, {1, 9, 9, 3}, {1, 9, 9, 20}},
-           {{Align::kPadUp, true}, {2, 11, 13, 4}, {2, 10, 10, 17}},
-           {{Align::kPadUp, false}, {1, 17, 12, 16}, {1, 12, 12, 16}}}) {
+  for (const Case& c :
+       std::vector<Case>{{{Align::kCropSkip, true}, {2, 16, 15, 5}, {2, 12, 12, 7}},
+                         {{Align::kCropSkip, false}, {1, 11, 16, 16}, {1, 8, 9, 32}},
+                         {{Align::kCropSkip, true}, {1, 9, 9, 3}, {1, 9, 9, 20}},
+                         {{Align::kPadUp, true}, {2, 11, 13, 4}, {2, 10, 10, 17}},
+                         {{Align::kPadUp, false}, {1, 17, 12, 16}, {1, 12, 12, 16}}}) {
     for (Padding padding : {Padding::kValid, Padding::kSame}) {
       for (const Conv& op : variants({.c_out = 21, .padding = padding, .concat = c.concat})) {
         SCOPED_TRACE(static_cast<int>(c.concat.align));
@@ -157,7 +158,8 @@ TEST(Conv, MixedTypesOfInputAndOutput) {
 }
 
 TEST(Conv, NanReachesExactlyThePixelsThatSeeIt) {
-  for (const Conv& op : variants({.c_out = 3, .relu = true, .norm = Norm::kAfterRelu, .pool = true})) {
+  for (const Conv& op :
+       variants({.c_out = 3, .relu = true, .norm = Norm::kAfterRelu, .pool = true})) {
     Tensor x = random({1, 12, 12, 2}, 12);
     x.view().as<float>()[(5 * 12 + 5) * 2] = NAN;
     const std::vector<Tensor> y = run_cpu(op, {x}, weights_for(op, {x}), 2);
@@ -188,9 +190,10 @@ Tensor window(const Tensor& from, std::int64_t y, std::int64_t x, std::int64_t h
   for (std::int64_t n = 0; n < shape[0]; ++n) {
     for (std::int64_t row = 0; row < h; ++row) {
       const std::int64_t source = (n * shape[1] + y + row) * shape[2] + x;
-      std::memcpy(result.view().as<std::byte>() + static_cast<std::size_t>((n * h + row) * w) * pixel,
-                  from.view().as<std::byte>() + static_cast<std::size_t>(source) * pixel,
-                  static_cast<std::size_t>(w) * pixel);
+      std::memcpy(
+          result.view().as<std::byte>() + static_cast<std::size_t>((n * h + row) * w) * pixel,
+          from.view().as<std::byte>() + static_cast<std::size_t>(source) * pixel,
+          static_cast<std::size_t>(w) * pixel);
     }
   }
   return result;
@@ -201,7 +204,8 @@ struct Window {
 };
 
 // y of a window cut from a valid convolution's input equals the same window of y, to the byte.
-void expect_same_bytes_anywhere(const Conv& op, const Tensor& x, const std::vector<Window>& windows) {
+void expect_same_bytes_anywhere(const Conv& op, const Tensor& x,
+                                const std::vector<Window>& windows) {
   const std::vector<Tensor> weights = weights_for(op, {x});
   const Tensor whole = run_cpu(op, {x}, weights, 2)[0];
   for (const Window& at : windows) {
@@ -214,8 +218,8 @@ void expect_same_bytes_anywhere(const Conv& op, const Tensor& x, const std::vect
     }
     EXPECT_TRUE(window(tile, 0, 0, h, w).same_bytes(window(whole, at.y, at.x, h, w)))
         << x.type().to_string() << " -> " << op.c_out << ", kernel " << op.kernel << ", "
-        << name_of(op.dtype) << ", technique " << static_cast<int>(op.technique) << ": window " << at.h
-        << "x" << at.w << " at " << at.y << ", " << at.x;
+        << name_of(op.dtype) << ", technique " << static_cast<int>(op.technique) << ": window "
+        << at.h << "x" << at.w << " at " << at.y << ", " << at.x;
   }
 }
 
@@ -225,8 +229,9 @@ TEST(Conv, BytesDoNotDependOnSizeOrPlace) {
     for (int kernel : {1, 3}) {
       for (const Conv& op : variants({.c_out = c_out, .kernel = kernel, .relu = true})) {
         const Tensor x = random({1, 46, 83, c_in}, 13).rounded_to(op.dtype);
-        std::vector<Window> windows{{0, 0, 46, 83}, {4, 8, 6, 6},    {12, 0, 11, 83}, {0, 40, 46, 30},
-                                    {8, 4, 38, 79}, {24, 60, 22, 23}, {40, 4, 6, 70}};
+        std::vector<Window> windows{{0, 0, 46, 83},  {4, 8, 6, 6},   {12, 0, 11, 83},
+                                    {0, 40, 46, 30}, {8, 4, 38, 79}, {24, 60, 22, 23},
+                                    {40, 4, 6, 70}};
         if (op.technique == Technique::kDirect) {
           for (Window at : {Window{3, 5, 3, 3}, {1, 1, 9, 7}, {17, 2, 28, 69}, {13, 11, 5, 72}})
             windows.push_back(at);
@@ -258,9 +263,45 @@ TEST(Conv, BytesDoNotDependOnTheBatch) {
   }
 }
 
+TEST(Conv, EveryInstructionSet) {
+  const CropConcat concat{CropConcat::Align::kPadUp, false};
+  for (const Conv& op : variants({.c_out = 37,
+                        .padding = Padding::kSame,
+                        .relu = true,
+                        .norm = Norm::kAfterRelu,
+                        .concat = concat,
+                        .pool = true})) {
+    const Tensor skip = random({1, 11, 13, 9}, 16).rounded_to(op.dtype);
+    const Tensor up = random({1, 10, 11, 20}, 17).rounded_to(op.dtype);
+    for_each_target([&] { check(op, {skip, up}); });
+  }
+}
+
+// A map too large for the caches is written around them if its memory is aligned, as an arena's is.
+TEST(Conv, LargeAlignedOutputHasTheSameBytes) {
+  for (const Conv& op : variants({.c_out = 128, .relu = true, .pool = true})) {
+    const Tensor x = random({1, 258, 258, 4}, 18).rounded_to(op.dtype);
+    const std::vector<Tensor> weights = weights_for(op, {x});
+    const std::vector<Tensor> expected = run_cpu(op, {x}, weights, 2);
+    const std::vector<TensorType> input{x.type()};
+    const std::vector<TensorView> in{x.view()}, w = views(weights);
+    PackedWeights packed;
+    const CpuStep step = cpu(op, {"node", input, w, 2, &packed});
+    const AlignedBuffer y(expected[0].type().bytes()), pooled(expected[1].type().bytes());
+    const AlignedBuffer scratch(step.scratch_bytes);
+    const std::vector<TensorView> out{{y.get(), expected[0].type()},
+                                      {pooled.get(), expected[1].type()}};
+    step.run({in, w, out}, scratch.get());
+    for (std::size_t i = 0; i < 2; ++i)
+      EXPECT_EQ(std::memcmp(out[i].pointer, expected[i].view().pointer, out[i].type.bytes()), 0)
+          << "output " << i << ", " << name_of(op.dtype) << ", technique "
+          << static_cast<int>(op.technique);
+  }
+}
+
 // Both ways to cut Winograd's work: by tiles (large maps) and by columns (small ones).
 TEST(Conv, WinogradSchedules) {
-  for (const auto& [side, c] : std::vector<std::pair<int, int>>{{10, 150}, {150, 48}}) {
+  for (const auto& [side, c] : std::vector<std::pair<int, int>>{{10, 150}, {258, 3}}) {
     const Conv op{.c_out = c, .technique = Technique::kWinograd};
     check(op, {random({1, side, side, c}, 15)});
   }
@@ -291,15 +332,15 @@ TEST(Conv, ErrorsNameWhatWasFound) {
               HasSubstr("bf16"));
   EXPECT_THAT(error_of({.c_out = 4, .kernel = 1, .technique = Technique::kWinograd}, {x}),
               HasSubstr("1x1"));
-  EXPECT_THAT(error_of({.c_out = 4, .pool = true}, {{DType::kF32, {1, 3, 9, 3}}}), HasSubstr("1x7"));
+  EXPECT_THAT(error_of({.c_out = 4, .pool = true}, {{DType::kF32, {1, 3, 9, 3}}}),
+              HasSubstr("1x7"));
 }
 
 TEST(Conv, CostCountsEveryProduct) {
   const Conv op{.c_out = 64, .relu = true};
   const std::vector<TensorType> x{{DType::kF32, {1, 570, 570, 64}}};
   EXPECT_DOUBLE_EQ(cost(op, x).flops, 2.0 * 568 * 568 * 64 * 64 * 9);
-  EXPECT_DOUBLE_EQ(cost(op, x).bytes,
-                   4.0 * (570 * 570 * 64 + 64 * 64 * 9 + 64 + 568.0 * 568 * 64));
+  EXPECT_DOUBLE_EQ(cost(op, x).bytes, 4.0 * (570 * 570 * 64 + 64 * 64 * 9 + 64 + 568.0 * 568 * 64));
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "kernels/conv_transpose/conv_transpose.h"
 #include "tests/support/operator_check.h"
+#include "tests/support/targets.h"
 
 namespace tessera::test {
 namespace {
@@ -64,6 +65,13 @@ TEST(ConvTranspose, WithoutBias) {
     check(op, random({1, 6, 5, 18}, 3));
 }
 
+TEST(ConvTranspose, EveryInstructionSet) {
+  for (const ConvTranspose& op : variants({.c_out = 37, .relu = true})) {
+    const Tensor x = random({1, 7, 9, 19}, 6).rounded_to(op.dtype);
+    for_each_target([&] { check(op, x); });
+  }
+}
+
 // Pixel by pixel: the output of a 3x3 kernel of ones counts the taps that meet there.
 TEST(ConvTranspose, CountsTaps) {
   const ConvTranspose op{.c_out = 1, .kernel = 3, .bias = false};
@@ -99,8 +107,11 @@ TEST(ConvTranspose, BytesDoNotDependOnSizePlaceOrBatch) {
       struct Window {
         std::int64_t n, y, x, h, w;
       };
-      for (const Window& at : {Window{0, 0, 0, 19, 67}, {1, 3, 5, 7, 8}, {0, 18, 66, 1, 1},
-                               {1, 1, 2, 5, 61}, {0, 2, 63, 17, 4}}) {
+      for (const Window& at : {Window{0, 0, 0, 19, 67},
+                               {1, 3, 5, 7, 8},
+                               {0, 18, 66, 1, 1},
+                               {1, 1, 2, 5, 61},
+                               {0, 2, 63, 17, 4}}) {
         const std::size_t pixel = static_cast<std::size_t>(c_in) * size_of(op.dtype);
         Tensor cut({op.dtype, {1, at.h, at.w, c_in}});
         for (std::int64_t row = 0; row < at.h; ++row) {
@@ -117,11 +128,12 @@ TEST(ConvTranspose, BytesDoNotDependOnSizePlaceOrBatch) {
         for (std::int64_t row = 0; row < rows; ++row) {
           const std::int64_t there =
               (at.n * 2 * shape[1] + 2 * at.y + row) * 2 * shape[2] + 2 * at.x;
-          EXPECT_EQ(std::memcmp(
-                        tile.view().as<std::byte>() + static_cast<std::size_t>(row * 2 * at.w) * out,
-                        whole.view().as<std::byte>() + static_cast<std::size_t>(there) * out,
-                        static_cast<std::size_t>(columns) * out),
-                    0)
+          EXPECT_EQ(
+              std::memcmp(
+                  tile.view().as<std::byte>() + static_cast<std::size_t>(row * 2 * at.w) * out,
+                  whole.view().as<std::byte>() + static_cast<std::size_t>(there) * out,
+                  static_cast<std::size_t>(columns) * out),
+              0)
               << x.type().to_string() << ", kernel " << op.kernel << ", row " << row;
         }
       }

@@ -6,7 +6,7 @@ packages=(
   g++ cmake ninja-build
   libfmt-dev nlohmann-json3-dev libspdlog-dev libcli11-dev    # text, JSON, logs, arguments
   libdnnl-dev libhwy-dev                                      # oneDNN, Highway
-  libstb-dev libtiff-dev libpng-dev zlib1g-dev                # images
+  libstb-dev libtiff-dev libpng-dev libjpeg62-turbo-dev zlib1g-dev  # images
   libutf8proc-dev                                             # Unicode
   libgtest-dev libgmock-dev                                   # tests
   "$@"                                                        # more, for CI

@@ -6,7 +6,9 @@ namespace tessera {
 
 namespace {
 
-bool is_float(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16; }
+bool is_float(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kBF16;
+}
 
 void check_attributes(const Conv& op) {
   require(op.kernel == 1 || op.kernel == 3, "conv: kernel must be 1 or 3, not {}", op.kernel);

@@ -4,7 +4,8 @@
 // dense patch, in which the k pixels under a filter row are one run of k c_in numbers and the runs
 // of neighbouring pixels overlap. So W * x is k matrix products per row of pixels, with A's row
 // stride c_in and no im2col; the sums stay in L2 until bias, ReLU, affine and 2x2 pooling are done.
-// Roofline: arithmetic binds from about 16 channels on, 18 c_in operations per output; memory below.
+// Roofline: arithmetic binds from about 16 channels on, 18 c_in operations per output; memory
+// below.
 //
 // oneDNN's brgconv is as fast, but it orders the sum over c_in >= 512 by the size of the image
 // (version 2.6): a tile would not have the bytes of the whole. Here the order is filter row, filter
@@ -16,10 +17,10 @@
 #include <hwy/highway.h>
 
 #include "kernels/conv/fold.h"
+#include "kernels/conv/output-inl.h"
 #include "kernels/conv/patch.h"
 #include "kernels/cpu/gemm-inl.h"
 #include "kernels/cpu/gemm_bf16.h"
-#include "kernels/cpu/vector-inl.h"
 
 #ifndef TESSERA_KERNELS_CONV_DIRECT_ONCE
 #define TESSERA_KERNELS_CONV_DIRECT_ONCE
@@ -31,10 +32,10 @@ struct DirectPlan {
   ConvEpilogue epilogue;
   std::int64_t kernel = 0;
   bool pool = false;
-  DType compute = DType::kF32;    // of patch and packed weights
-  std::int64_t rows = 0, columns = 0;  // pixels of a block of y; even where pooled
-  std::size_t channels = 0;       // of a patch pixel
-  std::size_t sums = 0;           // of a pixel: c_out padded to vectors
+  DType compute = DType::kF32;                   // of patch and packed weights
+  std::int64_t rows = 0, columns = 0;            // pixels of a block of y; even where pooled
+  std::size_t channels = 0;                      // of a patch pixel
+  std::size_t sums = 0;                          // of a pixel: c_out padded to vectors
   std::shared_ptr<const AlignedBuffer> weights;  // k matrices (k c_in, c_out), one per filter row
 
   std::size_t run() const { return static_cast<std::size_t>(kernel) * channels; }
@@ -64,7 +65,9 @@ HWY_BEFORE_NAMESPACE();
 namespace tessera::HWY_NAMESPACE {
 namespace {
 
-std::size_t direct_packed_size(std::size_t k, std::size_t n) { return gemm_packed_size(k, n); }
+std::size_t direct_packed_size(std::size_t k, std::size_t n) {
+  return gemm_packed_size(k, n);
+}
 
 void direct_pack(std::size_t k, std::size_t n,
                  const std::function<float(std::size_t, std::size_t)>& at, float* packed) {
@@ -76,7 +79,8 @@ void multiply(const DirectTask& task) {
   const DirectPlan& plan = task.plan;
   const auto n = static_cast<std::size_t>(plan.geometry.c_out);
   const auto pixels = static_cast<std::size_t>(task.columns);
-  const std::size_t patch_row = (pixels + static_cast<std::size_t>(plan.kernel) - 1) * plan.channels;
+  const std::size_t patch_row =
+      (pixels + static_cast<std::size_t>(plan.kernel) - 1) * plan.channels;
   const float* bias = plan.epilogue.bias.data();
   for (std::size_t row = 0; row < static_cast<std::size_t>(task.rows); ++row) {
     float* c = task.sums + row * pixels * plan.sums;
@@ -98,35 +102,34 @@ void multiply(const DirectTask& task) {
   }
 }
 
-// ReLU and affine in place, and y.
+// y = ReLU and affine of the sums, which keep it for pooling.
 template <class T>
-void finish(const DirectTask& task, T* y) {
+void finish(const DirectTask& task, const TensorView& y) {
+  const OutputWriter writer(y);
   const ConvEpilogue& e = task.plan.epilogue;
   const ConvGeometry& g = task.plan.geometry;
   const auto c_out = static_cast<std::size_t>(g.c_out);
   float* sum = task.sums;
   for (std::int64_t row = 0; row < task.rows; ++row) {
-    T* out = y + ((task.n * g.ho + task.y + row) * g.wo + task.x) * g.c_out;
+    T* out = y.as<T>() + ((task.n * g.ho + task.y + row) * g.wo + task.x) * g.c_out;
     for (std::int64_t column = 0; column < task.columns; ++column) {
       for (std::size_t c = 0; c < c_out; c += kFloatLanes) {
         FloatVector v = load(sum + c);
         if (e.relu) v = relu(v);
         if (!e.scale.empty()) v = hn::MulAdd(v, load(&e.scale[c]), load(&e.shift[c]));
-        store(v, sum + c);
-        if (c_out - c >= kFloatLanes) {
-          store(v, out + c);
-        } else {
-          store_first(v, out + c, c_out - c);
-        }
+        if (task.plan.pool) store(v, sum + c);
+        writer.write(v, out, c);
       }
       sum += task.plan.sums;
       out += c_out;
     }
   }
+  writer.finish();
 }
 
 template <class T>
-void pool(const DirectTask& task, T* pooled) {
+void pool(const DirectTask& task, const TensorView& pooled) {
+  const OutputWriter writer(pooled);
   const ConvGeometry& g = task.plan.geometry;
   const auto c_out = static_cast<std::size_t>(g.c_out);
   const std::size_t right = task.plan.sums;
@@ -134,28 +137,29 @@ void pool(const DirectTask& task, T* pooled) {
   for (std::int64_t row = 0; row + 2 <= task.rows; row += 2) {
     const float* sum = task.sums + static_cast<std::size_t>(row) * down;
     const std::int64_t out_row = task.n * (g.ho / 2) + (task.y + row) / 2;
-    T* out = pooled + (out_row * (g.wo / 2) + task.x / 2) * g.c_out;
+    T* out = pooled.as<T>() + (out_row * (g.wo / 2) + task.x / 2) * g.c_out;
     for (std::int64_t column = 0; column + 2 <= task.columns; column += 2) {
       for (std::size_t c = 0; c < c_out; c += kFloatLanes) {
         const float* p = sum + c;
         const FloatVector v = max_or_nan(max_or_nan(load(p), load(p + right)),
                                          max_or_nan(load(p + down), load(p + down + right)));
-        store_first(v, out + c, std::min(kFloatLanes, c_out - c));
+        writer.write(v, out, c);
       }
       sum += 2 * right;
       out += c_out;
     }
   }
+  writer.finish();
 }
 
 void direct_block(const DirectTask& task, std::span<const TensorView> outputs) {
   multiply(task);
   if (outputs[0].type.dtype == DType::kBF16) {
-    finish(task, outputs[0].as<hwy::bfloat16_t>());
-    if (task.plan.pool) pool(task, outputs[1].as<hwy::bfloat16_t>());
+    finish<hwy::bfloat16_t>(task, outputs[0]);
+    if (task.plan.pool) pool<hwy::bfloat16_t>(task, outputs[1]);
   } else {
-    finish(task, outputs[0].as<float>());
-    if (task.plan.pool) pool(task, outputs[1].as<float>());
+    finish<float>(task, outputs[0]);
+    if (task.plan.pool) pool<float>(task, outputs[1]);
   }
 }
 
@@ -195,8 +199,8 @@ void choose_block(DirectPlan& plan, int threads) {
 void pack(const Conv& op, const CpuSetup& setup, DirectPlan& plan) {
   const bool bf16 = plan.compute == DType::kBF16;
   const auto n = static_cast<std::size_t>(plan.geometry.c_out), run = plan.run();
-  const std::size_t size = bf16 ? gemm_bf16_packed_size(run, n)
-                                : HWY_DYNAMIC_DISPATCH(direct_packed_size)(run, n);
+  const std::size_t size =
+      bf16 ? gemm_bf16_packed_size(run, n) : HWY_DYNAMIC_DISPATCH(direct_packed_size)(run, n);
   const std::size_t bytes = size * static_cast<std::size_t>(plan.kernel) * size_of(plan.compute);
   const std::string key = setup.name + (bf16 ? "/direct bf16" : "/direct f32");
   plan.weights = setup.packed->get(key, bytes, [&](std::byte* to) {
@@ -245,8 +249,13 @@ CpuStep conv_direct(const Conv& op, const CpuSetup& setup) {
       const std::int64_t y = index / across % down * plan->rows;
       const std::int64_t x = index % across * plan->columns;
       std::byte* own = scratch + static_cast<std::size_t>(omp_get_thread_num()) * per_thread;
-      const DirectTask task{*plan, n, y, x, std::min(plan->rows, g.ho - y),
-                            std::min(plan->columns, g.wo - x), own,
+      const DirectTask task{*plan,
+                            n,
+                            y,
+                            x,
+                            std::min(plan->rows, g.ho - y),
+                            std::min(plan->columns, g.wo - x),
+                            own,
                             reinterpret_cast<float*>(own + plan->patch_bytes())};
       const std::int64_t halo = plan->kernel - 1;
       gather(g, operands.inputs,

@@ -39,8 +39,7 @@ ConvEpilogue epilogue_of(const Conv& op, const ConvGeometry& geometry,
   epilogue.relu = op.relu;
   if (op.norm == Conv::Norm::kBeforeRelu) {
     const Affine norm = norm_of(op, weights);
-    for (std::size_t o = 0; o < bias.size(); ++o)
-      bias[o] = bias[o] * norm.scale[o] + norm.shift[o];
+    for (std::size_t o = 0; o < bias.size(); ++o) bias[o] = bias[o] * norm.scale[o] + norm.shift[o];
   } else if (op.norm == Conv::Norm::kAfterRelu) {
     const Affine norm = norm_of(op, weights);
     epilogue.scale = padded(norm.scale);

@@ -9,10 +9,18 @@ namespace tessera {
 
 namespace {
 
-float as_f32(float value) { return value; }
-float as_f32(std::uint16_t bits) { return bf16_to_f32(bits); }
-void assign(float value, float& to) { to = value; }
-void assign(float value, std::uint16_t& to) { to = f32_to_bf16(value); }
+float as_f32(float value) {
+  return value;
+}
+float as_f32(std::uint16_t bits) {
+  return bf16_to_f32(bits);
+}
+void assign(float value, float& to) {
+  to = value;
+}
+void assign(float value, std::uint16_t& to) {
+  to = f32_to_bf16(value);
+}
 
 // `pixels` pixels of `channels` elements; consecutive ones lie `stride` elements apart in `to`.
 template <class From, class To>

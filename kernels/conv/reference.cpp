@@ -64,8 +64,7 @@ void reference(const Conv& op, const Operands& operands) {
       }
     }
   }
-  if (op.pool)
-    reference(MaxPool{}, {operands.outputs.first(1), {}, operands.outputs.subspan(1)});
+  if (op.pool) reference(MaxPool{}, {operands.outputs.first(1), {}, operands.outputs.subspan(1)});
 }
 
 }  // namespace tessera

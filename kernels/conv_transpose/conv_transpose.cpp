@@ -4,7 +4,9 @@ namespace tessera {
 
 namespace {
 
-bool is_float(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16; }
+bool is_float(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kBF16;
+}
 
 void check(const ConvTranspose& op, Types inputs) {
   require(op.kernel == 2 || op.kernel == 3, "conv_transpose: kernel must be 2 or 3, not {}",
@@ -30,8 +32,7 @@ std::vector<TensorType> infer(const ConvTranspose& op, Types inputs) {
 
 std::vector<Parameter> parameters(const ConvTranspose& op, Types inputs) {
   check(op, inputs);
-  std::vector<Parameter> list{
-      {"weight", {inputs[0].shape[3], op.c_out, op.kernel, op.kernel}}};
+  std::vector<Parameter> list{{"weight", {inputs[0].shape[3], op.c_out, op.kernel, op.kernel}}};
   if (op.bias) list.push_back({"bias", {op.c_out}});
   return list;
 }

@@ -2,8 +2,8 @@
 //
 // Layout: x (n, h, w, c_in), y (n, 2h, 2w, c_out). Output pixels of equal parity see the same taps,
 // so they are matrix products over input pixels. 2x2: each output pixel has one tap, and the two of
-// a row are one product of 2 c_out columns. 3x3: an even coordinate has tap 1 of pixel i, an odd one
-// tap 2 of pixel i and tap 0 of pixel i + 1; the two pixels lie side by side, so a product of
+// a row are one product of 2 c_out columns. 3x3: an even coordinate has tap 1 of pixel i, an odd
+// one tap 2 of pixel i and tap 0 of pixel i + 1; the two pixels lie side by side, so a product of
 // 2 c_in rows takes both. Sums stay in L2 until ReLU and rounding are done.
 // Roofline: arithmetic from about 64 channels in; below, writing y binds.
 //
@@ -16,11 +16,11 @@
 
 #include <functional>
 
+#include "kernels/conv/output-inl.h"
 #include "kernels/conv/patch.h"
 #include "kernels/conv_transpose/conv_transpose.h"
 #include "kernels/cpu/gemm-inl.h"
 #include "kernels/cpu/gemm_bf16.h"
-#include "kernels/cpu/vector-inl.h"
 
 #ifndef TESSERA_KERNELS_CONV_TRANSPOSE_ONCE
 #define TESSERA_KERNELS_CONV_TRANSPOSE_ONCE
@@ -42,13 +42,13 @@ struct TransposePlan {
   ConvGeometry geometry;  // of x alone
   int kernel = 2;
   bool relu = false;
-  DType compute = DType::kF32;            // of patch and packed weights
-  std::int64_t halo = 0;                  // pixels behind a block that it reads
-  std::int64_t rows = 0, columns = 0;     // input pixels of a block
-  std::size_t channels = 0;               // of a patch pixel
-  std::size_t padded = 0;                 // c_out rounded up to vectors
-  std::vector<Term> terms[2];             // by parity of the output row
-  std::vector<float> bias;                // (2, padded)
+  DType compute = DType::kF32;         // of patch and packed weights
+  std::int64_t halo = 0;               // pixels behind a block that it reads
+  std::int64_t rows = 0, columns = 0;  // input pixels of a block
+  std::size_t channels = 0;            // of a patch pixel
+  std::size_t padded = 0;              // c_out rounded up to vectors
+  std::vector<Term> terms[2];          // by parity of the output row
+  std::vector<float> bias;             // (2, padded)
   std::shared_ptr<const AlignedBuffer> weights;
 
   std::size_t sums() const { return 2 * padded; }  // of an input pixel, one output row
@@ -118,37 +118,35 @@ void multiply_rows(const TransposeTask& task, std::size_t odd) {
 }
 
 template <class T>
-void finish(const TransposeTask& task, std::int64_t odd, T* y) {
+void finish(const TransposeTask& task, std::int64_t odd, const TensorView& y) {
+  const OutputWriter writer(y);
   const TransposePlan& plan = task.plan;
   const ConvGeometry& g = plan.geometry;
   const auto c_out = static_cast<std::size_t>(g.c_out);
   const float* sum = task.sums;
   for (std::int64_t row = 0; row < task.rows; ++row) {
     const std::int64_t out_row = task.n * 2 * g.h + 2 * (task.y + row) + odd;
-    T* out = y + (out_row * 2 * g.w + 2 * task.x) * g.c_out;
+    T* out = y.as<T>() + (out_row * 2 * g.w + 2 * task.x) * g.c_out;
     for (std::int64_t pixel = 0; pixel < 2 * task.columns; ++pixel) {
       for (std::size_t c = 0; c < c_out; c += kFloatLanes) {
         FloatVector v = load(sum + c);
         if (plan.relu) v = relu(v);
-        if (c_out - c >= kFloatLanes) {
-          store(v, out + c);
-        } else {
-          store_first(v, out + c, c_out - c);
-        }
+        writer.write(v, out, c);
       }
       sum += plan.padded;
       out += c_out;
     }
   }
+  writer.finish();
 }
 
 void transpose_block(const TransposeTask& task, const TensorView& y) {
   for (std::int64_t odd : {0, 1}) {
     multiply_rows(task, static_cast<std::size_t>(odd));
     if (y.type.dtype == DType::kBF16) {
-      finish(task, odd, y.as<hwy::bfloat16_t>());
+      finish<hwy::bfloat16_t>(task, odd, y);
     } else {
-      finish(task, odd, y.as<float>());
+      finish<float>(task, odd, y);
     }
   }
 }
@@ -279,8 +277,13 @@ CpuStep cpu(const ConvTranspose& op, const CpuSetup& setup) {
       const std::int64_t y = index / across % down * plan->rows;
       const std::int64_t left = index % across * plan->columns;
       std::byte* own = scratch + static_cast<std::size_t>(omp_get_thread_num()) * per_thread;
-      const TransposeTask task{*plan, n, y, left, std::min(plan->rows, g.h - y),
-                               std::min(plan->columns, g.w - left), own,
+      const TransposeTask task{*plan,
+                               n,
+                               y,
+                               left,
+                               std::min(plan->rows, g.h - y),
+                               std::min(plan->columns, g.w - left),
+                               own,
                                reinterpret_cast<float*>(own + plan->patch_bytes())};
       gather(g, operands.inputs,
              {n, y, left, task.rows + plan->halo, task.columns + plan->halo,

@@ -16,20 +16,17 @@
 #define TESSERA_KERNELS_CPU_GEMM_INL_H_
 #endif
 
-#include <hwy/highway.h>
-
 #include <algorithm>
 #include <cstddef>
+
+#include "kernels/cpu/vector-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tessera::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-using FloatTag = hn::ScalableTag<float>;
-using FloatVector = hn::Vec<FloatTag>;
-
-inline constexpr std::size_t kLanes = HWY_MAX_BYTES / sizeof(float);
+inline constexpr std::size_t kLanes = HWY_LANES(float);
 inline constexpr std::size_t kGemmRows = 6;
 inline constexpr std::size_t kGemmVectors = HWY_MAX_BYTES >= 64 ? 4 : 2;
 inline constexpr std::size_t kGemmPanel = kGemmVectors * kLanes;
@@ -70,7 +67,7 @@ HWY_INLINE void gemm_tile(const float* HWY_RESTRICT a, std::size_t lda,
     for (std::size_t v = 0; v < V; ++v) {
       if (accumulate) {
         sum[r][v] = v + 1 == V && last < kLanes
-                        ? hn::MaskedLoad(hn::FirstN(d, last), d, c + r * ldc + v * kLanes)
+                        ? load_first(c + r * ldc + v * kLanes, last)
                         : hn::LoadU(d, c + r * ldc + v * kLanes);
       } else {
         sum[r][v] = start != nullptr ? hn::LoadU(d, start + v * kLanes) : hn::Zero(d);

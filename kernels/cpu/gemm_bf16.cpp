@@ -1,5 +1,7 @@
 #include "kernels/cpu/gemm_bf16.h"
 
+#include <hwy/targets.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -100,10 +102,11 @@ void panel_rows(const std::uint16_t* a, std::size_t lda, const std::uint16_t* pa
 }  // namespace
 
 bool gemm_bf16_supported() {
-  static const bool supported =
+  static const bool cpu_has =
       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16");
-  return supported;
+  // Whoever restricts Highway to older instructions, as tests do, restricts this too.
+  return cpu_has && (hwy::SupportedTargets() & HWY_AVX3) != 0;
 }
 
 void gemm_bf16(const std::uint16_t* a, std::size_t lda, const std::uint16_t* packed,

@@ -36,7 +36,7 @@ void RnnPack(const BiRnn& op, std::size_t features, const RnnWeights* weights, f
 // W x + b of both directions for `rows` rows of x.
 void RnnProject(const BiRnn& op, std::size_t features, const float* packed, const float* x,
                 std::size_t rows, float* projected) {
-  const auto columns = static_cast<std::size_t>(2 * gate_count(op) * op.units);
+  const auto columns = static_cast<std::size_t>(2 * rnn_projected_columns(op));
   gemm(x, features, packed, rows, features, columns, projected, columns,
        {.row = packed + RnnLayout(op, features).input_bias});
 }
@@ -82,7 +82,7 @@ Dims dims_of(const BiRnn& op, Types inputs) {
   d.chunk = std::min(d.rows, std::max(kChunkRows, kChunkSteps / d.t));
   d.slots = d.chunk * d.t;
   if (op.embedding) d.slots = std::min<std::int64_t>(d.slots, op.embedding->words);
-  d.columns = 2 * std::int64_t{gate_count(op)} * op.units;
+  d.columns = 2 * rnn_projected_columns(op);
   return d;
 }
 

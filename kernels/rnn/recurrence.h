@@ -19,9 +19,14 @@ inline constexpr std::int64_t kRnnGroup = 96;
 // Buffers of `rnn_state_stride` floats per sequence: h, its successor (or r h), and c (or z).
 inline constexpr std::int64_t kRnnStates = 3;
 
-// Units, rounded up to whole vectors of any target.
+// Units, rounded up to a cache line, which is also a whole number of any target's vectors.
 inline std::int64_t rnn_state_stride(const BiRnn& op) {
   return (op.units + 15) / 16 * 16;
+}
+
+// Columns of one direction in a row of projected inputs: W x + b of all gates.
+inline std::int64_t rnn_projected_columns(const BiRnn& op) {
+  return std::int64_t{gate_count(op)} * op.units;
 }
 
 // One sequence: `slots[step]` is the row of its step in the projected inputs, y (t, 2 units).
@@ -35,7 +40,7 @@ struct RnnSequence {
 struct RnnGroup {
   const BiRnn* op;
   const float* packed;     // all weights, as RnnPack writes them
-  const float* projected;  // (slots, 2 gates units): W x + b of both directions
+  const float* projected;  // (slots, 2 rnn_projected_columns)
   std::size_t features;    // of x
   bool backward;
   const RnnSequence* sequences;

@@ -111,7 +111,6 @@ class UNet:
         width = [config["base"] * 2**i for i in range(depth + 1)]
         # Bilinear up-sampling has no weights to halve the channels: the convolutions below do it.
         halved = 2 if config["up"] == "bilinear" else 1
-        blocks_head = config["head"] == "blocks3"
         for i in range(depth):
             x = self.conv(x, f"down{i}/conv1", width[i])
             x = self.conv(x, f"down{i}/conv2", width[i])
@@ -121,11 +120,9 @@ class UNet:
         x = self.conv(x, "bottom/conv2", width[depth] // halved)
         for i in reversed(range(depth)):
             x = self.join(skips[i], self.upsample(x, f"up{i}/upsample", width[i]))
-            # The tutorial's last two blocks are counted as its head.
-            level = "head" if blocks_head and i == 0 else f"up{i}"
-            x = self.conv(x, f"{level}/conv1", width[i])
-            x = self.conv(x, f"{level}/conv2", width[i] // (halved if i > 0 else 1))
-        if blocks_head:
+            x = self.conv(x, f"up{i}/conv1", width[i])
+            x = self.conv(x, f"up{i}/conv2", width[i] // (halved if i > 0 else 1))
+        if config["head"] == "conv3":
             logits = self.conv(x, "head/conv", classes, padding=1)
         else:
             logits = self.conv(x, "head/conv", classes, kernel=1, relu=config["head_relu"],
@@ -211,7 +208,7 @@ if __name__ == "__main__":
     # 188 is the smallest size that the paper's network takes.
     make_unet("unet_paper", 1, [(1, 188, 188), (1, 188, 204)])
     make_unet("unet_tutorial", 2, [(1, 92, 92), (1, 100, 92)], depth=3, norm="after_relu",
-              up="transposed3", concat="up_skip", head="blocks3")
+              up="transposed3", concat="up_skip", head="conv3")
     make_unet("unet_tf", 3, [(2, 48, 52)], depth=2, channels=3, classes=3, up_relu=True,
               head_relu=True)
     make_unet("unet_same", 4, [(1, 37, 45), (2, 16, 8)], depth=3, channels=3, classes=3,

@@ -1,0 +1,153 @@
+// `tessera bench`: how fast a network runs here, beside what this machine can do at most.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "engine/device.h"
+#include "tools/program.h"
+#include "tools/roofline.h"
+#include "tools/workload.h"
+
+namespace tessera {
+
+namespace {
+
+struct BenchOptions {
+  WorkloadOptions workload;
+  int warmup = 1;
+  int iterations = 0;  // 0: as many as fit in `duration`
+  double duration = 3;
+  bool json = false;
+};
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+// Makes the system count the highest memory in use anew. Where it may not, the highest so far
+// stays.
+void forget_peak_memory() {
+  std::ofstream("/proc/self/clear_refs") << "5";
+}
+
+std::vector<double> measure(Workload& workload, const BenchOptions& options) {
+  constexpr int kLeast = 3;  // a median of fewer is none
+  for (int i = 0; i < options.warmup; ++i) workload.run();
+  std::vector<double> seconds;
+  const auto begin = std::chrono::steady_clock::now();
+  while (interrupted() == 0) {
+    const auto runs = static_cast<int>(seconds.size());
+    if (options.iterations > 0 ? runs >= options.iterations
+                               : runs >= kLeast && seconds_since(begin) >= options.duration)
+      break;
+    const auto start = std::chrono::steady_clock::now();
+    workload.run();
+    seconds.push_back(seconds_since(start));
+  }
+  std::ranges::sort(seconds);
+  return seconds;
+}
+
+// Of sorted values, the nearest one; `share` from 0 to 1.
+double percentile(const std::vector<double>& sorted, double share) {
+  const double index = share * static_cast<double>(sorted.size() - 1);
+  return sorted[static_cast<std::size_t>(std::lround(index))];
+}
+
+int bench(const BenchOptions& options) {
+  Workload workload(options.workload);
+  forget_peak_memory();
+  const std::vector<double> seconds = measure(workload, options);
+  const std::size_t peak_memory = peak_resident_bytes();
+  require(!seconds.empty(), "interrupted before a run was complete");
+  const Roofline roofline = measure_roofline(workload.threads());
+
+  const double median = percentile(seconds, 0.5);
+  const double rate = workload.flops() / median;
+  const double peak = roofline.peak(workload.precision());
+  if (options.json) {
+    const nlohmann::json result = {{"workload", workload.title()},
+                                   {"precision", workload.precision()},
+                                   {"technique", options.workload.technique},
+                                   {"threads", workload.threads()},
+                                   {"runs", seconds.size()},
+                                   {"median_seconds", median},
+                                   {"p10_seconds", percentile(seconds, 0.1)},
+                                   {"p90_seconds", percentile(seconds, 0.9)},
+                                   {"flops", workload.flops()},
+                                   {"flops_per_second", rate},
+                                   {"peak_flops_per_second", peak},
+                                   {"bandwidth_bytes_per_second", roofline.bandwidth},
+                                   {"share_of_peak", rate / peak},
+                                   {"items_per_second", workload.items() / median},
+                                   {"item", workload.item()},
+                                   {"start_seconds", workload.start_seconds()},
+                                   {"predicted_peak_bytes", workload.predicted_peak()},
+                                   {"measured_peak_bytes", peak_memory}};
+    std::cout << result.dump(2) << '\n';
+  } else {
+    std::cout << fmt::format("{}, {}, {} thread{}\n", workload.title(), workload.precision(),
+                             workload.threads(), workload.threads() == 1 ? "" : "s");
+    std::cout << fmt::format("  median   {:.3f} ms   p10 {:.3f}   p90 {:.3f}   ({} runs)\n",
+                             1e3 * median, 1e3 * percentile(seconds, 0.1),
+                             1e3 * percentile(seconds, 0.9), seconds.size());
+    std::cout << fmt::format("  rate     {:.4g} {}s/s   {:.1f} GFLOP/s\n",
+                             workload.items() / median, workload.item(), 1e-9 * rate);
+    std::cout << fmt::format(
+        "  of peak  {:.1f} % of the {:.1f} GFLOP/s measured here; memory {:.1f} GB/s\n",
+        100 * rate / peak, 1e-9 * peak, 1e-9 * roofline.bandwidth);
+    std::cout << fmt::format("  start    {:.1f} ms from nothing to the first answer\n",
+                             1e3 * workload.start_seconds());
+    std::cout << fmt::format("  memory   {} predicted, {} measured; of it weights {}, maps {}\n",
+                             format_bytes(workload.predicted_peak()), format_bytes(peak_memory),
+                             format_bytes(workload.packed_bytes()),
+                             format_bytes(workload.arena_bytes()));
+  }
+  return interrupted() == 0 ? kExitDone : 128 + interrupted();
+}
+
+}  // namespace
+
+Verb make_bench_verb(CLI::App& program) {
+  const auto options = std::make_shared<BenchOptions>();
+  CLI::App& command = *program.add_subcommand("bench", "speed and memory of a network here");
+  command
+      .add_option(
+          "preset", options->workload.preset,
+          "unet-paper (U-Net 2015, 572 x 572), han (tutorial, LSTM 150), han-paper (GRU 50)")
+      ->check(CLI::IsMember({"unet-paper", "han", "han-paper"}));
+  command.add_option("-m,--model", options->workload.model, "a model file instead")
+      ->type_name("FILE");
+  options->workload.add_to(command);
+  command.add_option("--warmup", options->warmup, "runs that do not count")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--iterations", options->iterations, "runs; 0: as --duration says")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--duration", options->duration, "seconds, at least 3 runs")
+      ->type_name("S")
+      ->check(CLI::PositiveNumber);
+  command.add_flag("--json", options->json, "the result for machines");
+  command.footer(
+      "Presets need no file: their weights are made up. FLOPs are those of direct convolutions\n"
+      "whatever the technique, so Winograd may pass 100 % of the peak.\n"
+      "Examples:\n"
+      "  tessera bench unet-paper --threads 2\n"
+      "  tessera bench unet-paper --precision bf16 --technique direct --json\n"
+      "  tessera bench han --sentences 64 --words 150\n"
+      "  tessera bench -m unet.safetensors --size 700");
+  return {&command, [options] {
+            WorkloadOptions& workload = options->workload;
+            if (workload.preset.empty() && workload.model.empty())
+              throw UsageError("name a preset (unet-paper, han, han-paper) or a model with -m");
+            catch_interrupts();
+            return bench(*options);
+          }};
+}
+
+}  // namespace tessera

@@ -1,0 +1,281 @@
+// `tessera classify`: documents in, labels and what they rest on out.
+#include <algorithm>
+#include <iostream>
+#include <memory>
+#include <numeric>
+#include <set>
+
+#include "engine/atomic_file.h"
+#include "models/documents.h"
+#include "tools/html.h"
+#include "tools/inputs.h"
+#include "tools/labels.h"
+#include "tools/program.h"
+#include "tools/report.h"
+
+namespace tessera {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+constexpr const char* kDemoModel = "han_imdb.safetensors";
+constexpr std::size_t kBatchDocuments = 64;
+constexpr std::size_t kBatchBytes = std::size_t{16} << 20;
+
+struct ClassifyOptions {
+  std::vector<std::string> inputs;
+  std::vector<std::string> texts;
+  std::string format = "auto";
+  std::optional<std::size_t> text_column, label_column;
+  bool skip_header = false;
+  std::string text_field = "text", label_field = "label";
+  std::string output, html;
+  std::size_t top_k = 1;
+  bool attention = false;
+  bool resume = false;
+  std::string shard;
+  ModelOptions model;
+  ReportOptions report;
+};
+
+bool is_document_name(const fs::path& path) {
+  std::string name = path.filename().string();
+  if (name.ends_with(".gz")) name.resize(name.size() - 3);
+  constexpr const char* kEndings[] = {".txt", ".tsv", ".jsonl", ".ndjson"};
+  return std::ranges::any_of(kEndings, [&](const char* end) { return name.ends_with(end); });
+}
+
+struct NamedDocument {
+  std::string name;  // "reviews.tsv:12"
+  std::string text;
+  std::optional<std::string> truth = std::nullopt;
+};
+
+class ClassifyRun {
+ public:
+  explicit ClassifyRun(const ClassifyOptions& options)
+      : options_(options),
+        shard_(parse_shard(options.shard)),
+        inputs_(expand_inputs(options.inputs, is_document_name, "texts (.txt, .tsv, .jsonl)")),
+        model_(options.model.path_or_demo(kDemoModel)),
+        session_(Session::open(model_, options.model.session_options())),
+        format_(session_.classes(), {options.report.json, options.attention, options.top_k}),
+        report_(options.report, "documents", total()) {
+    require(session_.task() == Session::Task::kClassify,
+            "{}: this model segments images; give a HAN, or use 'tessera segment'", model_);
+    if (!options.output.empty()) {
+      if (options.resume && fs::exists(options.output)) finished_ = format_.read(options.output);
+      file_.emplace(options.output);
+      for (const auto& [name, line] : finished_) file_->stream() << line << '\n';
+    }
+    if (!options.html.empty())
+      page_.emplace(options.html, fs::path(model_).filename().string(), session_.classes());
+  }
+
+  int run() {
+    for (std::size_t i = 0; i < options_.texts.size(); ++i)
+      take({fmt::format("text {}", i + 1), options_.texts[i]}, i);
+    for (std::size_t i = 0; i < inputs_.size() && interrupted() == 0; ++i) {
+      if (!inputs_[i].error.empty()) {
+        if (shard_by_document() || shard_.owns(i))
+          report_.failure(inputs_[i].name(), inputs_[i].error);
+      } else if (shard_by_document() || shard_.owns(i)) {
+        read(inputs_[i]);
+      }
+    }
+    if (interrupted() == 0) flush();
+    if (const std::string line = format_.accuracy(); !line.empty()) print(line);
+    if (file_) file_->commit();
+    if (page_) page_->commit();
+    return report_.finish();
+  }
+
+ private:
+  // One collection is split by its documents, several inputs as they are.
+  bool shard_by_document() const { return inputs_.size() <= 1; }
+
+  std::size_t total() const {
+    const bool single = std::ranges::all_of(inputs_, [&](const Input& input) {
+      return format_of(input) == DocumentFormat::kText && options_.format != "lines";
+    });
+    if (!single || inputs_.empty()) return 0;
+    std::size_t owned = 0;
+    for (std::size_t i = 0; i < inputs_.size(); ++i) owned += shard_.owns(i) ? 1 : 0;
+    return owned;
+  }
+
+  DocumentFormat format_of(const Input& input) const {
+    if (options_.format == "tsv") return DocumentFormat::kTsv;
+    if (options_.format == "jsonl") return DocumentFormat::kJsonl;
+    if (options_.format == "text" || options_.format == "lines") return DocumentFormat::kText;
+    return document_format_of(input.path);
+  }
+
+  void read(const Input& input) {
+    const DocumentFormat format = format_of(input);
+    try {
+      DocumentReader reader(input.path, {.format = format,
+                                         .text_column = options_.text_column,
+                                         .label_column = options_.label_column,
+                                         .skip_header = options_.skip_header,
+                                         .text_field = options_.text_field,
+                                         .label_field = options_.label_field});
+      std::size_t position = 0;
+      while (interrupted() == 0) {
+        std::optional<DocumentRecord> record = reader.next();
+        if (!record) break;
+        if (options_.format == "lines") {
+          take_lines(input, record->text);
+          continue;
+        }
+        const bool whole = format == DocumentFormat::kText;
+        const std::string name =
+            whole ? input.name() : fmt::format("{}:{}", input.name(), record->line);
+        if (record->error.empty()) {
+          take({name, std::move(record->text), std::move(record->label)}, position++);
+        } else if (!shard_by_document() || shard_.owns(position++)) {
+          fail_document(name, record->error);
+        }
+      }
+    } catch (const Error& error) {
+      fail_document(input.name(), error.what());
+    }
+  }
+
+  void take_lines(const Input& input, std::string_view text) {
+    std::size_t position = 0;
+    for (std::size_t line = 1; !text.empty() && interrupted() == 0; ++line) {
+      const std::size_t end = std::min(text.find('\n'), text.size());
+      std::string_view one = text.substr(0, end);
+      text.remove_prefix(std::min(end + 1, text.size()));
+      if (one.ends_with('\r')) one.remove_suffix(1);
+      if (one.find_first_not_of(" \t") == std::string_view::npos) continue;
+      take({fmt::format("{}:{}", input.name(), line), std::string(one)}, position++);
+    }
+  }
+
+  void take(NamedDocument document, std::size_t position) {
+    if (shard_by_document() && !shard_.owns(position)) return;
+    if (finished_.contains(document.name)) {
+      report_.success();
+      return;
+    }
+    batch_bytes_ += document.text.size();
+    batch_.push_back(std::move(document));
+    if (batch_.size() >= kBatchDocuments || batch_bytes_ >= kBatchBytes) flush();
+  }
+
+  void flush() {
+    std::vector<std::string_view> texts;
+    for (const NamedDocument& document : batch_) texts.push_back(document.text);
+    const std::vector<Classification> answers = session_.classify(texts);
+    for (std::size_t i = 0; i < batch_.size(); ++i) {
+      const auto& [name, text, truth] = batch_[i];
+      if (!answers[i].error.empty()) {
+        fail_document(name, answers[i].error);
+        continue;
+      }
+      print(format_.line(name, answers[i], truth));
+      if (page_) page_->add(name, text, answers[i], truth);
+      report_.success();
+    }
+    done_ += batch_.size();
+    report_.advance(static_cast<double>(done_));
+    batch_.clear();
+    batch_bytes_ = 0;
+  }
+
+  void fail_document(const std::string& name, std::string_view error) {
+    report_.failure(name, error);
+    if (options_.report.json) print(format_.failure(name, report_.failures().back().line));
+  }
+
+  void print(const std::string& line) {
+    if (file_) {
+      file_->stream() << line << '\n';
+    } else {
+      report_.result(line);
+    }
+  }
+
+  const ClassifyOptions& options_;
+  Shard shard_;
+  std::vector<Input> inputs_;
+  std::string model_;
+  Session session_;
+  LabelFormat format_;
+  Report report_;
+  std::map<std::string, std::string> finished_;  // by an earlier run: name -> line
+  std::optional<AtomicFile> file_;
+  std::optional<HtmlPage> page_;
+  std::vector<NamedDocument> batch_;
+  std::size_t batch_bytes_ = 0;
+  std::size_t done_ = 0;
+};
+
+void check(const ClassifyOptions& options) {
+  if (options.inputs.empty() && options.texts.empty())
+    throw UsageError("no documents: name files or folders, '-' for stdin, or give --text");
+  if (!options.inputs.empty() && !options.texts.empty())
+    throw UsageError("--text and files exclude one another; use one of them");
+  if (options.resume && options.output.empty())
+    throw UsageError("--resume goes on with a file of results; name it with -o");
+  if (options.resume && !options.html.empty())
+    throw UsageError("--resume does not have the finished documents that --html would show");
+  if (options.attention && !options.report.json)
+    throw UsageError("--attention is part of the JSON results; add --json (or use --html)");
+}
+
+}  // namespace
+
+Verb make_classify_verb(CLI::App& program) {
+  const auto options = std::make_shared<ClassifyOptions>();
+  CLI::App& command = *program.add_subcommand("classify", "labels of documents, and why");
+  command.add_option("inputs", options->inputs,
+                     "texts (.txt), collections (.tsv, .jsonl, also .gz), folders, globs, or -");
+  command.add_option("--text", options->texts, "a document, given here")->type_name("TEXT");
+  command.add_option("--format", options->format, "auto (by name), text, lines, tsv or jsonl")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"auto", "text", "lines", "tsv", "jsonl"}));
+  command.add_option("--text-column", options->text_column, "of TSV, from 0; else label, text")
+      ->type_name("N");
+  command.add_option("--label-column", options->label_column, "of TSV, from 0")->type_name("N");
+  command.add_flag("--skip-header", options->skip_header, "the first line of a TSV names columns");
+  command.add_option("--text-field", options->text_field, "of JSON lines")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command.add_option("--label-field", options->label_field, "of JSON lines")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command.add_option("-o,--output", options->output, "file for the results instead of stdout")
+      ->type_name("FILE");
+  command.add_option("--html", options->html, "page with the words and sentences that counted")
+      ->type_name("FILE");
+  command.add_option("-k,--top-k", options->top_k, "labels per document")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  command.add_flag("--attention", options->attention,
+                   "with --json: weight and byte offsets of each sentence and word");
+  command.add_flag("--resume", options->resume, "keep what the -o file has, do the rest");
+  command.add_option("--shard", options->shard, "do part I of N of the documents")
+      ->type_name("I/N");
+  options->model.add_to(command, false);
+  options->report.add_to(command);
+  command.footer(
+      "Prints a line per document: label, probability, name. --json prints JSON lines. Labels in\n"
+      "the input give the accuracy as a last line.\n"
+      "Examples:\n"
+      "  tessera classify review.txt\n"
+      "  tessera classify --text 'A film to remember.' --html why.html\n"
+      "  tessera classify test.tsv.gz -m han.safetensors -o labels.tsv --resume\n"
+      "  cat reviews.jsonl | tessera classify - --format jsonl --json --attention");
+  return {&command, [options] {
+            check(*options);
+            catch_interrupts();
+            return ClassifyRun(*options).run();
+          }};
+}
+
+}  // namespace tessera

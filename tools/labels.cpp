@@ -1,0 +1,145 @@
+#include "tools/labels.h"
+
+#include <algorithm>
+#include <charconv>
+#include <fstream>
+#include <numeric>
+
+#include "kernels/error.h"
+
+namespace tessera {
+
+using nlohmann::json;
+
+namespace {
+
+std::string dump(const json& object) {
+  return object.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::vector<std::size_t> by_probability(const Classification& answer, std::size_t count) {
+  std::vector<std::size_t> order(answer.probabilities.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, std::ranges::greater(),
+                           [&](std::size_t i) { return answer.probabilities[i]; });
+  order.resize(std::min(order.size(), count));
+  return order;
+}
+
+// A name may hold anything but what separates columns and lines.
+std::string as_column(std::string name) {
+  for (char& c : name) {
+    if (c == '\t' || c == '\n' || c == '\r') c = ' ';
+  }
+  return name;
+}
+
+json attention_json(const Classification& answer) {
+  json sentences = json::array();
+  for (const AttendedSentence& sentence : answer.sentences) {
+    json words = json::array();
+    for (const AttendedWord& word : sentence.words) {
+      words.push_back({{"begin", word.begin},
+                       {"end", word.end},
+                       {"weight", word.weight},
+                       {"known", word.known}});
+    }
+    sentences.push_back({{"begin", sentence.begin},
+                         {"end", sentence.end},
+                         {"weight", sentence.weight},
+                         {"words", std::move(words)}});
+  }
+  return sentences;
+}
+
+}  // namespace
+
+std::optional<std::size_t> LabelFormat::class_of(const std::string& truth) const {
+  const auto same = std::ranges::find(classes_, truth, &ClassInfo::name);
+  if (same != classes_.end()) return static_cast<std::size_t>(same - classes_.begin());
+  if (truth.empty()) return std::nullopt;
+  const auto begins = [&](const ClassInfo& one) { return one.name.starts_with(truth); };
+  if (std::ranges::count_if(classes_, begins) == 1)
+    return static_cast<std::size_t>(std::ranges::find_if(classes_, begins) - classes_.begin());
+  std::size_t index = 0;
+  const auto [end, error] = std::from_chars(truth.data(), truth.data() + truth.size(), index);
+  const bool number = error == std::errc() && end == truth.data() + truth.size();
+  return number && index < classes_.size() ? std::optional(index) : std::nullopt;
+}
+
+json LabelFormat::to_json(const std::string& name, const Classification& answer) const {
+  json object = {{"name", name},
+                 {"label", classes_[answer.label].name},
+                 {"probability", answer.probabilities[answer.label]}};
+  json& probabilities = object["probabilities"] = json::array();
+  const std::size_t count = style_.top_k > 1 ? style_.top_k : classes_.size();
+  for (const std::size_t i : by_probability(answer, count)) {
+    probabilities.push_back(
+        {{"label", classes_[i].name}, {"probability", answer.probabilities[i]}});
+  }
+  object["sentences_dropped"] = answer.sentences_dropped;
+  object["words_dropped"] = answer.words_dropped;
+  object["unknown_words"] = answer.unknown_words;
+  object["invalid_sequences"] = answer.invalid_sequences;
+  if (style_.attention) object["sentences"] = attention_json(answer);
+  return object;
+}
+
+std::string LabelFormat::line(const std::string& name, const Classification& answer,
+                              const std::optional<std::string>& truth) {
+  if (truth) {
+    const std::optional<std::size_t> expected = class_of(*truth);
+    ++(expected ? labelled_ : strange_);
+    right_ += expected == answer.label ? 1 : 0;
+  }
+  if (style_.json) {
+    json object = to_json(name, answer);
+    if (truth) object["truth"] = *truth;
+    return dump(object);
+  }
+  std::string text;
+  for (const std::size_t i : by_probability(answer, style_.top_k))
+    text += fmt::format("{}\t{:.4f}\t", as_column(classes_[i].name), answer.probabilities[i]);
+  return text + as_column(name);
+}
+
+std::string LabelFormat::failure(const std::string& name, const std::string& error) const {
+  return dump({{"name", name}, {"error", error}});
+}
+
+std::string LabelFormat::accuracy() const {
+  if (labelled_ + strange_ == 0) return "";
+  const double share =
+      labelled_ > 0 ? static_cast<double>(right_) / static_cast<double>(labelled_) : 0;
+  if (style_.json) {
+    return dump({{"accuracy", share},
+                 {"right", right_},
+                 {"labelled", labelled_},
+                 {"labels_unknown_to_the_model", strange_}});
+  }
+  std::string text = fmt::format("# accuracy {:.4f}: {} of {} right", share, right_, labelled_);
+  if (strange_ > 0)
+    text += fmt::format("; {} more have a label that the model does not know", strange_);
+  return text;
+}
+
+std::map<std::string, std::string> LabelFormat::read(const std::string& path) const {
+  std::ifstream file(path, std::ios::binary);
+  require(file.is_open(), "{}: cannot be read, so --resume cannot go on with it", path);
+  std::map<std::string, std::string> lines;
+  for (std::string line; std::getline(file, line);) {
+    if (line.empty() || line.starts_with('#')) continue;
+    if (!style_.json) {
+      const std::size_t tab = line.rfind('\t');
+      require(tab != std::string::npos, "{}: no file of results in columns; remove it", path);
+      lines.emplace(line.substr(tab + 1), line);
+      continue;
+    }
+    const json object = json::parse(line, nullptr, false);
+    require(object.is_object(), "{}: no file of results in JSON lines; remove it", path);
+    if (object.contains("label")) lines.emplace(object.value("name", ""), line);
+  }
+  return lines;
+}
+
+}  // namespace tessera

@@ -1,0 +1,82 @@
+// What all verbs of the `tessera` program share: exit codes, option groups and interruption.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "kernels/error.h"
+#include "models/session.h"
+
+namespace tessera {
+
+inline constexpr int kExitDone = 0;
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitUsage = 2;
+inline constexpr int kExitPartial = 3;  // some inputs of a batch failed, the others are done
+
+// The command line asks for something that makes no sense: exit code 2.
+class UsageError : public Error {
+ public:
+  using Error::Error;
+};
+
+// A subcommand, and what runs once its options are parsed. `run` returns the exit code.
+struct Verb {
+  CLI::App* command;
+  std::function<int()> run;
+};
+
+Verb make_segment_verb(CLI::App& program);
+Verb make_classify_verb(CLI::App& program);
+Verb make_info_verb(CLI::App& program);
+Verb make_bench_verb(CLI::App& program);
+Verb make_profile_verb(CLI::App& program);
+
+// Which model runs, where and how.
+struct ModelOptions {
+  std::string path;  // empty: the bundled demo model
+  std::string device = "auto";
+  std::string precision = "auto";
+  int threads = 0;
+  std::string max_memory;  // "512M"
+  int tile = 0;
+
+  void add_to(CLI::App& command, bool for_images);
+  // Throws UsageError for an amount of memory that is none.
+  SessionOptions session_options() const;
+  // `path`, else the bundled model of this file name, found from the program's own place. Throws
+  // Error where there is none.
+  std::string path_or_demo(std::string_view demo_file) const;
+};
+
+// A part of a batch that is split over several runs: number `index` of `count`, from 1.
+struct Shard {
+  std::size_t index = 1;
+  std::size_t count = 1;
+
+  bool owns(std::size_t position) const { return position % count == index - 1; }
+};
+// "2/4"; empty means 1/1. Throws UsageError.
+Shard parse_shard(const std::string& text);
+
+// "512" or "480x640" (height x width). Throws UsageError.
+std::pair<std::int64_t, std::int64_t> parse_size(const std::string& text);
+
+// From now on Ctrl-C and SIGTERM only set `interrupted`, so that the file in work is finished. A
+// second one ends the program at once.
+void catch_interrupts();
+// The signal's number, 0 if none came.
+int interrupted();
+
+// `text` on one line, about `input`, whose name is not repeated: "a.png: the file is empty".
+std::string line_about(const std::string& input, std::string_view text);
+
+std::string program_version();  // "tessera 0.1.0"
+
+}  // namespace tessera

@@ -1,0 +1,303 @@
+// `tessera segment`: images in, masks and overlays out.
+#include <algorithm>
+#include <cctype>
+#include <chrono>
+#include <iostream>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "engine/atomic_file.h"
+#include "engine/device.h"
+#include "tools/inputs.h"
+#include "tools/program.h"
+#include "tools/report.h"
+#include "tools/segment_files.h"
+
+namespace tessera {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+constexpr const char* kDemoModel = "unet_isbi.safetensors";
+
+struct SegmentOptions {
+  std::vector<std::string> inputs;
+  std::string output = "out";
+  bool no_overlay = false;
+  SegmentOutputs outputs;
+  bool resume = false;
+  std::string shard;
+  ModelOptions model;
+  ReportOptions report;
+};
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+bool is_image_name(const fs::path& path) {
+  std::string extension = path.extension().string();
+  std::ranges::transform(extension, extension.begin(),
+                         [](unsigned char c) { return std::tolower(c); });
+  constexpr const char* kExtensions[] = {".png", ".jpg", ".jpeg", ".bmp", ".pnm",
+                                         ".pgm", ".ppm", ".tif",  ".tiff"};
+  return std::ranges::find(kExtensions, extension) != std::end(kExtensions);
+}
+
+bool lies_in(const fs::path& file, const fs::path& folder) {
+  const fs::path relative = fs::weakly_canonical(file).lexically_relative(folder);
+  return !relative.empty() && *relative.begin() != "..";
+}
+
+// Makes the folder and proves that it can be written, before hours of work rest on it.
+void require_writable(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  require(!error, "cannot make the output folder '{}': {}; choose another with -o", folder.string(),
+          error.message());
+  const AtomicFile probe(folder / "tessera");
+}
+
+ImageReader open_image(const Input& input) {
+  if (!input.is_stdin()) return ImageReader(input.path);
+  const std::vector<std::uint8_t> bytes{std::istreambuf_iterator<char>(std::cin), {}};
+  return ImageReader(bytes, input.name());
+}
+
+ImageView view_of(const Image& image) {
+  using Type = ImageView::Type;
+  constexpr Type kTypes[] = {Type::kU8, Type::kU16, Type::kU32, Type::kF32};  // as the variant
+  return std::visit(
+      [&](const auto& pixels) {
+        return ImageView{pixels.data(), image.height, image.width, image.channels,
+                         kTypes[image.pixels.index()]};
+      },
+      image.pixels);
+}
+
+class SegmentRun {
+ public:
+  explicit SegmentRun(SegmentOptions& options)
+      : options_(options),
+        folder_(options.output),
+        shard_(parse_shard(options.shard)),
+        inputs_(find_inputs()),
+        model_(options.model.path_or_demo(kDemoModel)),
+        session_(open_session()),
+        report_(options.report, "images", inputs_.size()) {
+    options_.outputs.classes = session_.classes();
+  }
+
+  int run() {
+    const auto begin = std::chrono::steady_clock::now();
+    json images = json::array();
+    for (std::size_t i = 0; i < inputs_.size() && interrupted() == 0; ++i) {
+      done_ = static_cast<double>(i);
+      report_.advance(done_);
+      try {
+        images.push_back(process(inputs_[i]));
+        report_.success();
+      } catch (const std::bad_alloc&) {
+        report_.failure(inputs_[i].name(), "out of memory; use --max-memory or a smaller --tile");
+      } catch (const std::exception& error) {
+        report_.failure(inputs_[i].name(), error.what());
+      }
+    }
+    write_summary(std::move(images), seconds_since(begin));
+    return report_.finish();
+  }
+
+ private:
+  fs::path base_of(const Input& input) const {
+    fs::path relative = input.relative;
+    return folder_ / relative.replace_extension();
+  }
+
+  std::vector<Input> find_inputs() const {
+    const fs::path out = fs::weakly_canonical(folder_);
+    const auto wanted = [&](const fs::path& path) {
+      return is_image_name(path) && !(is_output_name(path) && lies_in(path, out));
+    };
+    const std::vector<Input> all = expand_inputs(options_.inputs, wanted, "images");
+    std::map<fs::path, std::string> owner;
+    std::vector<Input> mine;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (all[i].error.empty()) {
+        const auto [other, is_new] = owner.emplace(base_of(all[i]), all[i].path);
+        if (!is_new) {
+          throw UsageError(fmt::format(
+              "'{}' and '{}' would both become '{}'; name the folder above them, which keeps "
+              "sub-folders, or give each its own -o",
+              other->second, all[i].path, mask_path(other->first, false).string()));
+        }
+      }
+      if (shard_.owns(i)) mine.push_back(all[i]);
+    }
+    return mine;
+  }
+
+  Session open_session() const {
+    require_writable(folder_);
+    SessionOptions session = options_.model.session_options();
+    session.probabilities = options_.outputs.probabilities;
+    Session opened = Session::open(model_, session);
+    require(opened.task() == Session::Task::kSegment,
+            "{}: this model classifies documents; give a UNet, or use 'tessera classify'", model_);
+    return opened;
+  }
+
+  json process(const Input& input) {
+    require(input.error.empty(), "{}", input.error);
+    const fs::path base = base_of(input);
+    if (options_.resume) {
+      if (const auto mask = complete_mask(base, options_.outputs)) return reread(input, *mask);
+    }
+    const auto begin = std::chrono::steady_clock::now();
+    ImageReader reader = open_image(input);
+    const std::int64_t pages = reader.page_count();
+    std::error_code ignored;  // writing tells, with the name of the file
+    fs::create_directories(base.parent_path(), ignored);
+    SegmentFiles files(base, pages, options_.outputs);
+    std::int64_t tiles = 0;
+    for (std::int64_t page = 0; page < pages; ++page) {
+      const Image image = reader.read(page);
+      if (options_.report.verbose) explain_plan(input, image);
+      const auto progress = [&](std::int64_t done, std::int64_t all) {
+        const double pages_done =
+            static_cast<double>(page) + static_cast<double>(done) / static_cast<double>(all);
+        report_.advance(done_ + pages_done / static_cast<double>(pages));
+        if (done == all) tiles += all;
+      };
+      files.add_page(image, session_.segment(view_of(image), progress));
+    }
+    files.commit();
+    const double seconds = seconds_since(begin);
+    say(fmt::format("{}: {}, {:.3f} s -> {}", input.name(), files.statistics().sentence(), seconds,
+                    files.written().back()));
+    if (options_.report.verbose)
+      report_.detail(fmt::format("  memory: peak {}", format_bytes(peak_resident_bytes())));
+    json entry = files.statistics().json();
+    entry["input"] = input.name();
+    entry["seconds"] = seconds;
+    entry["tiles"] = tiles;
+    entry["files"] = files.written();
+    return entry;
+  }
+
+  // An input that an earlier run has finished: its numbers come from the mask that is there.
+  json reread(const Input& input, const fs::path& mask) {
+    MaskStatistics statistics(options_.outputs);
+    ImageReader reader(mask);
+    for (std::int64_t page = 0; page < reader.page_count(); ++page) {
+      const Image image = reader.read(page);
+      const auto* ids = std::get_if<std::vector<std::uint8_t>>(&image.pixels);
+      require(ids != nullptr && image.channels == 1,
+              "'{}' is no mask of this model; remove it or leave out --resume", mask.string());
+      statistics.add_page({ids->begin(), ids->end()}, image.height, image.width);
+    }
+    say(fmt::format("{}: done before -> {}", input.name(), mask.string()));
+    json entry = statistics.json();
+    entry["input"] = input.name();
+    entry["resumed"] = true;
+    return entry;
+  }
+
+  // Once for each size of image: the next one of that size runs alike.
+  void explain_plan(const Input& input, const Image& image) {
+    if (!explained_.emplace(image.height, image.width).second) return;
+    const SegmentationPlan plan = session_.plan(image.height, image.width);
+    report_.detail(fmt::format(
+        "{}: {} x {} in {} tile{} of up to {} x {}; memory: weights {}, maps {}, images {}, "
+        "predicted peak {}",
+        input.name(), image.height, image.width, plan.tiles, plan.tiles == 1 ? "" : "s",
+        plan.tile_height, plan.tile_width, format_bytes(plan.weights), format_bytes(plan.arena),
+        format_bytes(plan.images), format_bytes(plan.peak)));
+  }
+
+  void say(const std::string& line) {
+    if (!options_.report.quiet && !options_.report.json) report_.result(line);
+  }
+
+  void write_summary(json images, double seconds) {
+    json failed = json::array();
+    for (const Report::Failure& failure : report_.failures())
+      failed.push_back({{"input", failure.input}, {"error", failure.line}});
+    const json summary = {{"program", program_version()},
+                          {"model", model_},
+                          {"device", "cpu"},
+                          {"precision", session_.precision()},
+                          {"threads", session_.threads()},
+                          {"seconds", seconds},
+                          {"interrupted", interrupted() != 0},
+                          {"images", std::move(images)},
+                          {"failed", std::move(failed)}};
+    const std::string text = summary.dump(2, ' ', false, json::error_handler_t::replace);
+    if (options_.report.json) {
+      report_.result(text);
+    } else {
+      const std::string name =
+          shard_.count == 1 ? "summary.json"
+                            : fmt::format("summary.{}-of-{}.json", shard_.index, shard_.count);
+      write_text(folder_ / name, text + "\n");
+    }
+  }
+
+  SegmentOptions& options_;
+  fs::path folder_;
+  Shard shard_;
+  std::vector<Input> inputs_;
+  std::string model_;
+  Session session_;
+  Report report_;
+  double done_ = 0;  // images
+  std::set<std::pair<std::int64_t, std::int64_t>> explained_;
+};
+
+}  // namespace
+
+Verb make_segment_verb(CLI::App& program) {
+  const auto options = std::make_shared<SegmentOptions>();
+  CLI::App& command = *program.add_subcommand("segment", "masks and overlays of images");
+  command
+      .add_option("inputs", options->inputs,
+                  "images (PNG, JPEG, BMP, PNM, TIFF stacks), folders, globs, or - for stdin")
+      ->required();
+  command.add_option("-o,--output", options->output, "folder for the results")
+      ->type_name("FOLDER")
+      ->capture_default_str();
+  command.add_flag("--no-overlay", options->no_overlay, "no picture of the mask over the image");
+  command.add_flag("--probabilities", options->outputs.probabilities,
+                   "also NAME.probabilities.npy: (pages, height, width, outputs)");
+  command.add_flag("--instances", options->outputs.instances,
+                   "also NAME.instances.tif, and each object in the summary");
+  InstanceOptions& instances = options->outputs.instance_options;
+  command.add_option("--connectivity", instances.connectivity, "of objects: 4 or 8")
+      ->check(CLI::IsMember({4, 8}));
+  command.add_option("--min-area", instances.min_area, "of objects, in pixels")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  command.add_flag("--resume", options->resume, "skip images whose results are there");
+  command.add_option("--shard", options->shard, "do part I of N of the images")->type_name("I/N");
+  options->model.add_to(command, true);
+  options->report.add_to(command);
+  command.footer(
+      "Each image becomes NAME.mask.png (class ids) and NAME.overlay.png; a stack becomes TIFFs "
+      "of\n"
+      "as many pages. summary.json counts pixels (with --json it goes to stdout instead).\n"
+      "Examples:\n"
+      "  tessera segment cells.png\n"
+      "  tessera segment scans/ -m unet.safetensors -o masks --instances --resume\n"
+      "  tessera segment 'scans/*/day1.tif' -o masks --max-memory 2G --shard 1/4\n"
+      "  cat cells.png | tessera segment - --json");
+  return {&command, [options] {
+            options->outputs.overlay = !options->no_overlay;
+            catch_interrupts();
+            return SegmentRun(*options).run();
+          }};
+}
+
+}  // namespace tessera

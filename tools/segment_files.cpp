@@ -1,0 +1,186 @@
+#include "tools/segment_files.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/error.h"
+#include "models/png.h"
+
+namespace tessera {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+fs::path with_suffix(fs::path base, const char* suffix) {
+  return base += suffix;
+}
+
+OverlayStyle style_of(const std::vector<ClassInfo>& classes) {
+  OverlayStyle style;
+  for (const ClassInfo& one : classes) style.colours.push_back(one.colour);
+  return style;
+}
+
+std::int64_t bytes_of(const Image& image) {
+  return std::visit(
+      [](const auto& pixels) {
+        return static_cast<std::int64_t>(pixels.size() * sizeof(pixels[0]));
+      },
+      image.pixels);
+}
+
+}  // namespace
+
+fs::path mask_path(const fs::path& base, bool stack) {
+  return with_suffix(base, stack ? ".mask.tif" : ".mask.png");
+}
+fs::path overlay_path(const fs::path& base, bool stack) {
+  return with_suffix(base, stack ? ".overlay.tif" : ".overlay.png");
+}
+fs::path probabilities_path(const fs::path& base) {
+  return with_suffix(base, ".probabilities.npy");
+}
+fs::path instances_path(const fs::path& base) {
+  return with_suffix(base, ".instances.tif");
+}
+
+bool is_output_name(const fs::path& path) {
+  const std::string name = path.filename().string();
+  return std::ranges::any_of(
+      std::initializer_list<const char*>{".mask.png", ".mask.tif", ".overlay.png", ".overlay.tif",
+                                         ".instances.tif"},
+      [&](const char* suffix) { return name.ends_with(suffix); });
+}
+
+std::optional<fs::path> complete_mask(const fs::path& base, const SegmentOutputs& wanted) {
+  for (const bool stack : {false, true}) {
+    const bool complete = fs::exists(mask_path(base, stack)) &&
+                          (!wanted.overlay || fs::exists(overlay_path(base, stack))) &&
+                          (!wanted.probabilities || fs::exists(probabilities_path(base))) &&
+                          (!wanted.instances || fs::exists(instances_path(base)));
+    if (complete) return mask_path(base, stack);
+  }
+  return std::nullopt;
+}
+
+std::optional<Image> MaskStatistics::add_page(const std::vector<std::int32_t>& class_ids,
+                                              std::int64_t height, std::int64_t width) {
+  height_ = std::max(height_, height);
+  width_ = std::max(width_, width);
+  for (const std::int32_t id : class_ids) {
+    require(id >= 0 && static_cast<std::size_t>(id) < pixels_.size(),
+            "the mask has the class {}, the model has {} classes", id, pixels_.size());
+    ++pixels_[static_cast<std::size_t>(id)];
+  }
+  const std::int64_t page = pages_++;
+  if (!outputs_.instances) return std::nullopt;
+  Instances found = find_instances(class_ids, height, width, outputs_.instance_options);
+  for (nlohmann::json& object : to_json(found.objects)) {
+    object["page"] = page;
+    objects_.push_back(std::move(object));
+  }
+  return std::move(found.labels);
+}
+
+nlohmann::json MaskStatistics::json() const {
+  nlohmann::json result = {{"pages", pages_}, {"height", height_}, {"width", width_}};
+  const double total = static_cast<double>(std::reduce(pixels_.begin(), pixels_.end()));
+  for (std::size_t i = 0; i < pixels_.size(); ++i) {
+    result["classes"].push_back({{"name", outputs_.classes[i].name},
+                                 {"pixels", pixels_[i]},
+                                 {"share", static_cast<double>(pixels_[i]) / total}});
+  }
+  if (outputs_.instances) result["instances"] = objects_;
+  return result;
+}
+
+std::string MaskStatistics::sentence() const {
+  constexpr std::size_t kShown = 4;
+  std::vector<std::size_t> order(pixels_.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, std::ranges::greater(), [&](auto i) { return pixels_[i]; });
+  const double total = static_cast<double>(std::reduce(pixels_.begin(), pixels_.end()));
+  std::string text = fmt::format("{} x {}", height_, width_);
+  if (pages_ > 1) text += fmt::format(", {} pages", pages_);
+  for (std::size_t i = 0; i < std::min(order.size(), kShown); ++i) {
+    text += fmt::format(", {} {:.1f} %", outputs_.classes[order[i]].name,
+                        100 * static_cast<double>(pixels_[order[i]]) / total);
+  }
+  if (outputs_.instances) text += fmt::format(", {} objects", objects_.size());
+  return text;
+}
+
+class SegmentFiles::Pages {
+ public:
+  Pages(fs::path path, std::int64_t count) : path_(std::move(path)), count_(count) {}
+
+  void append(Image page) {
+    if (path_.extension() == ".png") {
+      single_ = std::move(page);
+      return;
+    }
+    if (!stack_) stack_ = std::make_unique<TiffWriter>(path_, count_ * bytes_of(page));
+    stack_->append(page);
+  }
+
+  std::string commit() {
+    if (stack_) {
+      stack_->commit();
+    } else {
+      write_png(path_, single_);
+    }
+    return path_.string();
+  }
+
+ private:
+  fs::path path_;
+  std::int64_t count_;
+  Image single_;
+  std::unique_ptr<TiffWriter> stack_;
+};
+
+SegmentFiles::SegmentFiles(fs::path base, std::int64_t pages, const SegmentOutputs& outputs)
+    : base_(std::move(base)),
+      pages_(pages),
+      outputs_(outputs),
+      style_(style_of(outputs.classes)),
+      masks_(std::make_unique<Pages>(mask_path(base_, pages > 1), pages)),
+      statistics_(outputs) {
+  if (outputs.overlay) overlays_ = std::make_unique<Pages>(overlay_path(base_, pages > 1), pages);
+  if (outputs.instances) labels_ = std::make_unique<Pages>(instances_path(base_), pages);
+}
+
+SegmentFiles::~SegmentFiles() = default;
+
+void SegmentFiles::add_page(const Image& image, const Segmentation& result) {
+  const std::int64_t height = result.height, width = result.width;
+  if (outputs_.probabilities) {
+    const std::vector<std::int64_t> shape{pages_, height, width, result.outputs};
+    if (!probabilities_) {
+      probabilities_.emplace(probabilities_path(base_), shape);
+      probabilities_shape_ = shape;
+    }
+    require(shape == probabilities_shape_,
+            "its pages differ in size, which one array of probabilities cannot hold; split the "
+            "file or leave out --probabilities");
+    probabilities_->append(result.probabilities);
+  }
+  const std::vector<std::int32_t> class_ids(result.mask.begin(), result.mask.end());
+  if (auto labels = statistics_.add_page(class_ids, height, width))
+    labels_->append(std::move(*labels));
+  if (overlays_) overlays_->append(make_overlay(image, class_ids, style_));
+  masks_->append({height, width, 1, result.mask});
+}
+
+void SegmentFiles::commit() {
+  if (overlays_) written_.push_back(overlays_->commit());
+  if (probabilities_) {
+    probabilities_->commit();
+    written_.push_back(probabilities_path(base_).string());
+  }
+  if (labels_) written_.push_back(labels_->commit());
+  written_.push_back(masks_->commit());  // last: its presence says that all are there
+}
+
+}  // namespace tessera
