@@ -51,7 +51,7 @@ article {
 .s b { border-radius: .2rem; }
 .s em { color: var(--faint); font: .75rem/2.2 system-ui, "DejaVu Sans", sans-serif; text-align: right; }
 .s p { margin: 0; white-space: pre-line; }
-.s span { border-radius: .25em; padding: .1em .12em; }
+.s span { border-radius: .25em; padding: .1em .12em; margin: 0 -.12em; }
 .unknown { border-bottom: 1px dotted var(--faint); }
 .note { color: var(--faint); font-size: .8rem; margin: .6rem 0 0; }
 .rest { color: var(--faint); margin: .4rem 0 0 3.9rem; white-space: pre-line; }

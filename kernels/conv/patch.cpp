@@ -55,7 +55,7 @@ void gather_source(const ConvGeometry& g, const ConvSource& s, const From* pixel
 template <class To>
 void gather_as(const ConvGeometry& g, std::span<const TensorView> inputs, const Patch& p, To* to) {
   const bool inside = p.y >= 0 && p.x >= 0 && p.y + p.rows <= g.h && p.x + p.columns <= g.w;
-  // A skip covers the joined map by contract, so a lone source inside it leaves no gap.
+  // One source that fills its pixels and is not left by the patch overwrites every element.
   if (!inside || g.sources.size() > 1 || p.channels != g.c_in)
     std::fill_n(to, p.rows * p.columns * p.channels, To{});
   for (const ConvSource& s : g.sources) {

@@ -8,7 +8,10 @@
 // of about kChunkSteps steps, which bounds the scratch memory.
 //
 // Compute binds: at 64 x 150 steps, LSTM of 150 units, h U is 3.5 GFLOP and W x (features 100, no
-// word twice) 2.3 GFLOP; the weights of a direction (0.4 MB) stay in L2.
+// word twice) 2.3 GFLOP; the weights of a direction (0.4 MB) stay in L2. Measured on 2 threads of
+// Zen 4 (peak 235 GFLOP/s): 33 ms with words drawn evenly from 20,000, 25 ms by Zipf's law; the
+// products run at the peak and the cells take a fifth. Tried: huge pages, projected rows on cache
+// lines (1 % at most).
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/rnn/cpu.cpp"
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
