@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <chrono>
 
-#include "kernels/cpu/parallel.h"
-
 namespace tessera {
 
 Executor::Executor(Graph graph, const WeightSource& weights, Types example, int threads)
@@ -43,7 +41,6 @@ Executor::Prepared& Executor::prepare(Types inputs) {
 }
 
 Executor::Prepared Executor::make(Types inputs) const {
-  const ThreadScope scope(threads_);
   Prepared made;
   made.inputs.assign(inputs.begin(), inputs.end());
   made.types = infer_types(graph_, inputs);
@@ -75,7 +72,6 @@ Executor::Prepared Executor::make(Types inputs) const {
 
 void Executor::run(std::span<const TensorView> inputs, std::span<const TensorView> outputs,
                    std::vector<NodeTiming>* timings) {
-  const ThreadScope scope(threads_);
   std::vector<TensorType> types;
   for (const TensorView& input : inputs) types.push_back(input.type);
   const Prepared& prepared = prepare(types);

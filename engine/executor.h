@@ -41,6 +41,9 @@ class Executor {
   // Bytes of weights in the kernels' own order; final once a plan was made.
   std::size_t packed_bytes() const { return packed_->bytes(); }
 
+  // Bytes of the arena that is allocated now; a run grows it to its plan's peak.
+  std::size_t arena_bytes() const { return arena_.size(); }
+
   // Computes `outputs` from `inputs`, both in the graph's order and dense. With `timings`, appends
   // one entry per node. Not for use by two threads at once.
   void run(std::span<const TensorView> inputs, std::span<const TensorView> outputs,

@@ -18,10 +18,10 @@ Graph fuse_concat(const Graph& graph);
 // 3x3 convolutions with at least kWinogradChannels channels on both sides use Winograd's algorithm.
 // Depends on channel counts alone, so `types` may be those of any size that runs.
 Graph select_winograd(const Graph& graph, Types types);
-inline constexpr int kWinogradChannels = 32;
+inline constexpr int kWinogradChannels = 16;
 
-// A max-pool of a Winograd convolution's output becomes its second output: the pooled pixels are in
-// registers there. oneDNN's direct convolution has no such epilogue.
+// A max-pool of a convolution's output becomes its second output: the pixels to pool are in registers
+// or L2 there, so a pass over the map is saved.
 Graph fuse_pool(const Graph& graph);
 
 // 1x1 Conv -> Softmax or Sigmoid -> Argmax becomes Head.
@@ -29,6 +29,10 @@ Graph fuse_head(const Graph& graph);
 
 // An Embedding that one BiRnn alone reads becomes part of it.
 Graph fuse_embedding(const Graph& graph);
+
+// A Linear that one Attention alone reads becomes part of it, unless it has fewer units than the
+// attention: then W (D x) may take less work than (W D) x.
+Graph fuse_dense(const Graph& graph);
 
 // Activations of the image operators are stored as `dtype` (f32 or bf16); accumulation stays f32.
 Graph set_precision(const Graph& graph, DType dtype);

@@ -82,11 +82,19 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
   plan.memory_map = nodes.memory_map();
   const auto pixels = static_cast<std::uint64_t>(height * width);
   const auto channels = static_cast<std::uint64_t>(file_.config.unet->channels);
-  plan.images = pixels * channels * sizeof(float) + input[0].bytes() + pixels;
+  // The session's copy of an 8-bit image, the image as floats, the tile, the mask.
+  plan.images = pixels * channels * (1 + sizeof(float)) + input[0].bytes() + pixels;
   for (const TensorType& output : executor_.output_types(input)) plan.images += output.bytes();
   if (options_.probabilities)
     plan.images += pixels * static_cast<std::uint64_t>(file_.config.unet->classes) * sizeof(float);
+  file_.weights.release_pages();  // they are packed now
+  plan.peak = held() + plan.arena + plan.images;
   return plan;
+}
+
+std::size_t Segmenter::held() const {
+  const std::size_t resident = resident_bytes();
+  return resident - std::min(resident, executor_.arena_bytes());
 }
 
 Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t width) {
@@ -100,19 +108,17 @@ Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t wid
             options_.tile, 2 * margin_ + 4 * tile_alignment(executor_.graph()));
     return *tiling;
   }
-  std::size_t held = resident_bytes();
   const auto free_limit =
       static_cast<std::size_t>(kShareOfFreeMemory * static_cast<double>(available_bytes()));
-  const std::size_t limit = options_.max_memory > 0 ? options_.max_memory : held + free_limit;
+  const std::size_t limit = options_.max_memory > 0 ? options_.max_memory : held() + free_limit;
   std::uint64_t least = 0;
   std::int64_t tile = kUntiled;
   while (true) {
     const auto tiling = cut(height, width, tile);
     if (!tiling) break;
     const SegmentationPlan plan = memory(height, width, *tiling);
-    held = std::max(held, resident_bytes());  // the first plan packs the weights
-    least = held + plan.arena + plan.images;
-    if (least <= limit) return *tiling;
+    if (plan.peak <= limit) return *tiling;
+    least = plan.peak;
     const std::int64_t side = std::max(plan.tile_height, plan.tile_width);
     tile = side * 3 / 4;
   }
@@ -124,10 +130,7 @@ Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t wid
 
 SegmentationPlan Segmenter::plan(std::int64_t height, std::int64_t width) {
   const Tiling tiling = choose_tiling(height, width);
-  SegmentationPlan plan = memory(height, width, tiling);
-  file_.weights.release_pages();
-  plan.peak = resident_bytes() + plan.arena + plan.images;
-  return plan;
+  return memory(height, width, tiling);
 }
 
 Segmentation Segmenter::segment(const Image& image, const Session::Progress& progress,

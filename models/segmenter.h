@@ -37,8 +37,10 @@ class Segmenter {
   Tiling choose_tiling(std::int64_t height, std::int64_t width);
   std::optional<Tiling> cut(std::int64_t height, std::int64_t width, std::int64_t tile) const;
   TensorType input_type(std::int64_t height, std::int64_t width) const;
-  // Bytes that a run of this tiling takes beyond what the process holds already.
+  // Tiles and memory of this tiling. `held` are the resident bytes without the arena, which a run
+  // reuses or replaces.
   SegmentationPlan memory(std::int64_t height, std::int64_t width, const Tiling& tiling);
+  std::size_t held() const;
 
   const ModelFile& file_;
   SessionOptions options_;

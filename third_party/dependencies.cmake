@@ -22,8 +22,7 @@ tessera_find(JPEG JPEG::JPEG libjpeg62-turbo-dev)
 tessera_find(PNG PNG::PNG libpng-dev)
 tessera_find(ZLIB ZLIB::ZLIB zlib1g-dev)
 
-# Header and library found as they are: Debian 12 has no CMake package of them (and oneDNN's asks for
-# OpenCL, which the CPU does not need).
+# Header and library found as they are: Debian 12 has no CMake package of them.
 function(tessera_find_plain target header library package)
   find_path(${target}_INCLUDE ${header})
   set(found ${${target}_INCLUDE})
@@ -43,14 +42,12 @@ function(tessera_find_plain target header library package)
   endif()
 endfunction()
 
-tessera_find_plain(onednn dnnl.hpp dnnl libdnnl-dev)
 tessera_find_plain(highway hwy/highway.h hwy libhwy-dev)
 tessera_find_plain(utf8proc utf8proc.h utf8proc libutf8proc-dev)
 tessera_find_plain(stb stb/stb_image.h "" libstb-dev)
 
 if(TESSERA_TOOLS)
   tessera_find(CLI11 CLI11::CLI11 libcli11-dev)
-  tessera_find(spdlog spdlog::spdlog libspdlog-dev)
 endif()
 if(TESSERA_TESTS)
   tessera_find(GTest GTest::gmock "libgtest-dev libgmock-dev")

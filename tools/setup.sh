@@ -4,8 +4,8 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build
-  libfmt-dev nlohmann-json3-dev libspdlog-dev libcli11-dev    # text, JSON, logs, arguments
-  libdnnl-dev libhwy-dev                                      # oneDNN, Highway
+  libfmt-dev nlohmann-json3-dev libcli11-dev                   # text, JSON, arguments
+  libhwy-dev                                                  # SIMD
   libstb-dev libtiff-dev libpng-dev libjpeg62-turbo-dev zlib1g-dev  # images
   libutf8proc-dev                                             # Unicode
   libgtest-dev libgmock-dev                                   # tests

@@ -8,7 +8,7 @@ Graph fuse_pool(const Graph& graph) {
   std::set<std::size_t> dead;
   for (Node& node : result.nodes) {
     auto* conv = std::get_if<Conv>(&node.op);
-    if (conv == nullptr || conv->technique != Conv::Technique::kWinograd || conv->pool) continue;
+    if (conv == nullptr || conv->pool) continue;
     for (const std::size_t reader : result.readers(node.outputs[0])) {
       if (!std::holds_alternative<MaxPool>(result.nodes[reader].op)) continue;
       conv->pool = true;

@@ -24,9 +24,8 @@ Graph remove_unused(const Graph& graph) {
 Graph optimise_for_cpu(const Graph& graph, Types types, DType precision, bool winograd) {
   Graph result = remove_unused(remove_dropout(graph));
   result = fuse_head(fuse_concat(fuse_activation(result)));
-  result = set_precision(fuse_embedding(result), precision);
-  if (winograd) result = fuse_pool(select_winograd(result, types));
-  return result;
+  result = set_precision(fuse_dense(fuse_embedding(result)), precision);
+  return fuse_pool(winograd ? select_winograd(result, types) : result);
 }
 
 }  // namespace tessera

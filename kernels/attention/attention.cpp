@@ -16,20 +16,29 @@ std::vector<TensorType> infer(const Attention& op, Types inputs) {
   if (op.masked) require_lengths_type("attention", inputs, -2);
   const auto dims = x.shape.dims();
   std::vector<std::int64_t> sums(dims.begin(), dims.end() - 2);
-  sums.push_back(dims.back());
+  sums.push_back(op.dense ? infer(*op.dense, inputs.first(1))[0].shape[-1] : dims.back());
   return {{DType::kF32, Shape(sums)}, {DType::kF32, Shape(dims.first(dims.size() - 1))}};
 }
 
 std::vector<Parameter> parameters(const Attention& op, Types inputs) {
-  return {
-      {"weight", {op.units, inputs[0].shape[-1]}}, {"bias", {op.units}}, {"context", {op.units}}};
+  const std::int64_t width = op.dense ? op.dense->units : inputs[0].shape[-1];
+  std::vector<Parameter> list{
+      {"weight", {op.units, width}}, {"bias", {op.units}}, {"context", {op.units}}};
+  if (op.dense) {
+    for (const Parameter& p : parameters(*op.dense, inputs.first(1)))
+      list.push_back({"dense/" + p.name, p.shape});
+  }
+  return list;
 }
 
 Cost cost(const Attention& op, Types inputs) {
-  // Per step: W x, the context's product, and the weighted sum.
+  // Per step: W x, the context's product, and the weighted sum; then the dense layer of the sums,
+  // because W D is one matrix and D comes out of the sum.
   const auto elements = static_cast<double>(inputs[0].shape.elements());
   const double steps = elements / static_cast<double>(inputs[0].shape[-1]);
-  return {2 * elements * op.units + 2 * steps * op.units + 2 * elements, bytes_moved(op, inputs)};
+  double flops = 2 * elements * op.units + 2 * steps * op.units + 2 * elements;
+  if (op.dense) flops += 2 * elements / static_cast<double>(inputs[0].shape[-2]) * op.dense->units;
+  return {flops, bytes_moved(op, inputs)};
 }
 
 }  // namespace tessera

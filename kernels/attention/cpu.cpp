@@ -5,6 +5,9 @@
 // time; tanh and the product with u take the panel's results from L1, so W x never goes to memory.
 // Then the softmax over the e of all steps, and the weighted sum in slices of columns. Compute
 // binds (2 a FLOPs per float of x); tanh is about a tenth of it.
+//
+// A dense layer (D, c) before it costs next to nothing, since nothing lies between the products:
+// W (D x + c) + b = (W D) x + (W c + b), folded once, and s = D sum a_t x_t + c sum a_t.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention/cpu.cpp"
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
@@ -32,9 +35,17 @@ struct AttentionSequence {
   std::size_t d;
   std::size_t units;
   double eps;
-  const float* packed;  // as AttentionPack writes it
-  float* sum;           // (d)
-  float* weights;       // (t)
+  const float* packed;      // as AttentionPack writes it
+  float* sum;               // (d)
+  float* weights;           // (t)
+  std::size_t dense_units;  // 0: no dense layer
+  float* dense_sum;         // (dense_units)
+};
+
+// All weights as f32, a dense layer folded into the first two.
+struct AttentionWeights {
+  std::vector<float> weight, bias, context;  // (units, d), (units), (units)
+  std::vector<float> dense, dense_bias;      // (dense_units, d), (dense_units); empty if none
 };
 
 }  // namespace tessera
@@ -43,28 +54,44 @@ struct AttentionSequence {
 HWY_BEFORE_NAMESPACE();
 namespace tessera::HWY_NAMESPACE {
 
-// W packed, then the bias and the context, zero-filled to whole vectors: a padding unit adds
-// tanh(0) 0 to the score.
-std::size_t AttentionPackedSize(std::size_t d, std::size_t units) {
-  return gemm_packed_size(d, units) + 2 * gemm_columns(units);
+// Where things lie in the packed weights, in floats. Padding units are zero: each adds tanh(0) 0 to
+// the score.
+struct AttentionLayout {
+  std::size_t bias, context, dense, dense_bias, total;
+
+  AttentionLayout(std::size_t d, std::size_t units, std::size_t dense_units)
+      : bias(gemm_packed_size(d, units)),
+        context(bias + gemm_columns(units)),
+        dense(context + gemm_columns(units)),
+        dense_bias(dense + gemm_packed_size(d, dense_units)),
+        total(dense_bias + dense_units) {}
+};
+
+std::size_t AttentionPackedSize(std::size_t d, std::size_t units, std::size_t dense_units) {
+  return AttentionLayout(d, units, dense_units).total;
 }
 
-void AttentionPack(const float* weight, const float* bias, const float* context, std::size_t d,
-                   std::size_t units, float* packed) {
-  gemm_pack(
-      d, units, [&](std::size_t k, std::size_t unit) { return weight[unit * d + k]; }, packed);
-  float* rest = packed + gemm_packed_size(d, units);
-  std::fill_n(rest, 2 * gemm_columns(units), 0.0f);
-  std::copy_n(bias, units, rest);
-  std::copy_n(context, units, rest + gemm_columns(units));
+void AttentionPack(const AttentionWeights& w, std::size_t d, float* packed) {
+  const std::size_t units = w.bias.size(), dense_units = w.dense_bias.size();
+  const AttentionLayout at(d, units, dense_units);
+  std::fill_n(packed, at.total, 0.0f);
+  const auto pack = [&](const std::vector<float>& matrix, std::size_t rows, float* to) {
+    gemm_pack(
+        d, rows, [&](std::size_t k, std::size_t unit) { return matrix[unit * d + k]; }, to);
+  };
+  pack(w.weight, units, packed);
+  std::copy_n(w.bias.data(), units, packed + at.bias);
+  std::copy_n(w.context.data(), units, packed + at.context);
+  pack(w.dense, dense_units, packed + at.dense);
+  std::copy_n(w.dense_bias.data(), dense_units, packed + at.dense_bias);
 }
 
 // e_t of all valid steps, into `weights`.
 void AttentionScores(const AttentionSequence& sequence) {
   constexpr std::size_t kSteps = 4 * kGemmRows;
   const std::size_t columns = gemm_columns(sequence.units);
-  const float* bias = sequence.packed + gemm_packed_size(sequence.d, sequence.units);
-  const float* context = bias + columns;
+  const AttentionLayout at(sequence.d, sequence.units, sequence.dense_units);
+  const float *bias = sequence.packed + at.bias, *context = sequence.packed + at.context;
   HWY_ALIGN float projected[kSteps * kGemmPanel];
   for (std::size_t step = 0; step < sequence.steps; step += kSteps) {
     const std::size_t count = std::min(kSteps, sequence.steps - step);
@@ -119,6 +146,17 @@ void AttentionColumns(const AttentionSequence& sequence, std::size_t first, std:
   store_first(sum[V - 1], s + (V - 1) * kFloatLanes, last);
 }
 
+// D sum a_t x_t + c sum a_t; eps keeps the sum of the weights below 1.
+void AttentionDense(const AttentionSequence& sequence) {
+  const AttentionLayout at(sequence.d, sequence.units, sequence.dense_units);
+  double total = 0;
+  for (std::size_t i = 0; i < sequence.steps; ++i) total += sequence.weights[i];
+  for (std::size_t i = 0; i < sequence.dense_units; ++i)
+    sequence.dense_sum[i] = static_cast<float>(total) * sequence.packed[at.dense_bias + i];
+  gemm(sequence.sum, sequence.d, sequence.packed + at.dense, 1, sequence.d, sequence.dense_units,
+       sequence.dense_sum, sequence.dense_units, {.accumulate = true});
+}
+
 void AttentionRun(const AttentionSequence& sequence) {
   constexpr std::size_t kVectors = 8;  // a slice of columns: enough independent sums
   AttentionScores(sequence);
@@ -128,6 +166,7 @@ void AttentionRun(const AttentionSequence& sequence) {
     AttentionColumns<kVectors>(sequence, first, kFloatLanes);
   for (; first < sequence.d; first += kFloatLanes)
     AttentionColumns<1>(sequence, first, std::min(kFloatLanes, sequence.d - first));
+  if (sequence.dense_units > 0) AttentionDense(sequence);
 }
 
 }  // namespace tessera::HWY_NAMESPACE
@@ -140,23 +179,54 @@ HWY_EXPORT(AttentionPackedSize);
 HWY_EXPORT(AttentionPack);
 HWY_EXPORT(AttentionRun);
 
+namespace {
+
+AttentionWeights folded(const Attention& op, std::span<const TensorView> weights) {
+  AttentionWeights w{to_f32(weights[0]), to_f32(weights[1]), to_f32(weights[2]), {}, {}};
+  if (!op.dense) return w;
+  const auto units = static_cast<std::size_t>(op.units);
+  const auto dense_units = static_cast<std::size_t>(op.dense->units);
+  w.dense = to_f32(weights[3]);
+  w.dense_bias = op.dense->bias ? to_f32(weights[4]) : std::vector<float>(dense_units);
+  const std::size_t d = w.dense.size() / dense_units;
+  std::vector<float> products(units * d);
+  std::vector<double> row(d);
+  for (std::size_t unit = 0; unit < units; ++unit) {
+    std::fill(row.begin(), row.end(), 0.0);
+    double bias = w.bias[unit];
+    for (std::size_t j = 0; j < dense_units; ++j) {
+      const double factor = w.weight[unit * dense_units + j];
+      for (std::size_t i = 0; i < d; ++i) row[i] += factor * w.dense[j * d + i];
+      bias += factor * w.dense_bias[j];
+    }
+    std::transform(row.begin(), row.end(), &products[unit * d],
+                   [](double sum) { return static_cast<float>(sum); });
+    w.bias[unit] = static_cast<float>(bias);
+  }
+  w.weight = std::move(products);
+  return w;
+}
+
+}  // namespace
+
 CpuStep cpu(const Attention& op, const CpuSetup& setup) {
   infer(op, setup.inputs);
   const Shape shape = setup.inputs[0].shape;
   const std::int64_t t = shape[-2], d = shape[-1], rows = shape.elements() / (t * d);
   const auto columns = static_cast<std::size_t>(d), units = static_cast<std::size_t>(op.units);
+  const auto dense_units = static_cast<std::size_t>(op.dense ? op.dense->units : 0);
   const auto packed = setup.packed->get(
       setup.name + "/attention",
-      HWY_DYNAMIC_DISPATCH(AttentionPackedSize)(columns, units) * sizeof(float),
+      HWY_DYNAMIC_DISPATCH(AttentionPackedSize)(columns, units, dense_units) * sizeof(float),
       [&](std::byte* to) {
-        const std::vector<float> weight = to_f32(setup.weights[0]), bias = to_f32(setup.weights[1]),
-                                 context = to_f32(setup.weights[2]);
         HWY_DYNAMIC_DISPATCH(AttentionPack)
-        (weight.data(), bias.data(), context.data(), columns, units, reinterpret_cast<float*>(to));
+        (folded(op, setup.weights), columns, reinterpret_cast<float*>(to));
       });
-  const auto run = [=, threads = setup.threads](const Operands& operands, std::byte*) {
+  const auto run = [=, threads = setup.threads](const Operands& operands, std::byte* scratch) {
     if (op.masked) require_lengths("attention", operands.inputs[1], t);
     const auto* lengths = op.masked ? operands.inputs[1].as<std::int32_t>() : nullptr;
+    auto* s = operands.outputs[0].as<float>();
+    float* sums = op.dense ? reinterpret_cast<float*>(scratch) : s;
     parallel_for(threads, rows, [&](std::int64_t row) {
       HWY_DYNAMIC_DISPATCH(AttentionRun)
       ({.x = operands.inputs[0].as<float>() + row * t * d,
@@ -166,11 +236,14 @@ CpuStep cpu(const Attention& op, const CpuSetup& setup) {
         .units = units,
         .eps = op.eps,
         .packed = reinterpret_cast<const float*>(packed->get()),
-        .sum = operands.outputs[0].as<float>() + row * d,
-        .weights = operands.outputs[1].as<float>() + row * t});
+        .sum = sums + row * d,
+        .weights = operands.outputs[1].as<float>() + row * t,
+        .dense_units = dense_units,
+        .dense_sum = op.dense ? s + row * op.dense->units : nullptr});
     });
   };
-  return {0, run};
+  const std::int64_t sums = op.dense ? rows * d : 0;
+  return {static_cast<std::size_t>(sums) * sizeof(float), run};
 }
 
 }  // namespace tessera

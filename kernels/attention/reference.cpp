@@ -7,11 +7,34 @@
 
 namespace tessera {
 
+namespace {
+
+// x, or D x + c: (rows, t, width).
+std::vector<double> mapped(const Attention& op, const Operands& operands) {
+  const std::vector<float> x = to_f32(operands.inputs[0]);
+  if (!op.dense) return {x.begin(), x.end()};
+  const std::vector<float> dense = to_f32(operands.weights[3]);
+  const auto d = static_cast<std::size_t>(operands.inputs[0].shape()[-1]);
+  std::vector<double> y;
+  for (std::size_t step = 0; step < x.size() / d; ++step) {
+    for (std::int64_t unit = 0; unit < op.dense->units; ++unit) {
+      double sum = op.dense->bias ? element_f32(operands.weights[4], unit) : 0;
+      for (std::size_t i = 0; i < d; ++i)
+        sum += static_cast<double>(dense[unit * d + i]) * x[step * d + i];
+      y.push_back(sum);
+    }
+  }
+  return y;
+}
+
+}  // namespace
+
 void reference(const Attention& op, const Operands& operands) {
   const Shape& shape = operands.inputs[0].shape();
-  const std::int64_t t = shape[-2], d = shape[-1], rows = shape.elements() / (t * d);
+  const std::int64_t t = shape[-2], rows = shape.elements() / (t * shape[-1]);
+  const std::int64_t d = op.dense ? op.dense->units : shape[-1];
   if (op.masked) require_lengths("attention", operands.inputs[1], t);
-  const std::vector<float> x = to_f32(operands.inputs[0]);
+  const std::vector<double> x = mapped(op, operands);
   const std::vector<float> weight = to_f32(operands.weights[0]);
   const std::vector<float> bias = to_f32(operands.weights[1]);
   const std::vector<float> context = to_f32(operands.weights[2]);
@@ -20,11 +43,10 @@ void reference(const Attention& op, const Operands& operands) {
     std::vector<double> score(static_cast<std::size_t>(steps));
     double largest = -INFINITY;
     for (std::int64_t step = 0; step < steps; ++step) {
-      const float* x_t = &x[(row * t + step) * d];
+      const double* x_t = &x[(row * t + step) * d];
       for (std::int64_t unit = 0; unit < op.units; ++unit) {
         double sum = bias[unit];
-        for (std::int64_t i = 0; i < d; ++i)
-          sum += static_cast<double>(weight[unit * d + i]) * x_t[i];
+        for (std::int64_t i = 0; i < d; ++i) sum += weight[unit * d + i] * x_t[i];
         score[step] += std::tanh(sum) * context[unit];
       }
       largest = std::max(largest, score[step]);

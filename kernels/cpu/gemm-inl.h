@@ -88,7 +88,7 @@ HWY_INLINE void gemm_tile(const float* HWY_RESTRICT a, std::size_t lda,
     if (last == kLanes) {
       hn::StoreU(sum[r][V - 1], d, end);
     } else {
-      hn::BlendedStore(sum[r][V - 1], hn::FirstN(d, last), d, end);
+      store_first(sum[r][V - 1], end, last);
     }
   }
 }

@@ -1,7 +1,7 @@
-// Threads of the CPU kernels. oneDNN runs on OpenMP, so everything does: one pool, no contention.
+// Threads of the CPU kernels: OpenMP's pool.
 #pragma once
 
-#include <omp.h>
+#include <omp.h>  // omp_get_thread_num() picks a task's share of the scratch
 
 #include <cstdint>
 
@@ -14,19 +14,5 @@ void parallel_for(int threads, std::int64_t count, const Body& body) {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1 && count > 1)
   for (std::int64_t i = 0; i < count; ++i) body(i);
 }
-
-// Makes oneDNN use `threads` on this thread while in scope.
-class ThreadScope {
- public:
-  explicit ThreadScope(int threads) : before_(omp_get_max_threads()) {
-    omp_set_num_threads(threads);
-  }
-  ~ThreadScope() { omp_set_num_threads(before_); }
-  ThreadScope(const ThreadScope&) = delete;
-  ThreadScope& operator=(const ThreadScope&) = delete;
-
- private:
-  int before_;
-};
 
 }  // namespace tessera

@@ -1,5 +1,7 @@
 #include "kernels/cpu/step.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <new>
@@ -7,16 +9,21 @@
 namespace tessera {
 
 namespace {
-constexpr std::size_t kAlignment = 64;  // one cache line, one AVX-512 vector
-}
+constexpr std::size_t kCacheLine = 64;  // and one AVX-512 vector
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+}  // namespace
 
 AlignedBuffer::AlignedBuffer(std::size_t bytes) : size_(bytes) {
-  const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  auto* p = static_cast<std::byte*>(std::aligned_alloc(kAlignment, std::max(rounded, kAlignment)));
+  const std::size_t alignment = bytes >= kHugePages ? kHugePage : kCacheLine;
+  const std::size_t rounded =
+      (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
+  auto* p = static_cast<std::byte*>(std::aligned_alloc(alignment, rounded));
   require(p != nullptr,
           "out of memory: {:.1f} MiB could not be allocated; use a smaller tile (--max-memory) or "
           "batch",
           static_cast<double>(bytes) / (1 << 20));
+  // Advice alone: where the system has no huge pages, ordinary ones serve.
+  if (alignment == kHugePage) madvise(p, rounded, MADV_HUGEPAGE);
   memory_.reset(p);
 }
 

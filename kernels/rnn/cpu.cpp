@@ -72,8 +72,9 @@ constexpr std::int64_t kProjectRows = 48;    // of one unit of work: 8 tiles of 
 struct Dims {
   std::int64_t rows, t, features;
   std::int64_t chunk;    // sequences at a time
-  std::int64_t slots;    // rows of projected inputs, at most
+  std::int64_t fresh;    // rows of x that a chunk projects, at most
   std::int64_t columns;  // of a projected row
+  bool kept;             // projected words stay for the runs to come
 };
 
 Dims dims_of(const BiRnn& op, Types inputs) {
@@ -83,39 +84,70 @@ Dims dims_of(const BiRnn& op, Types inputs) {
   d.features = op.embedding ? op.embedding->features : shape[-1];
   d.rows = shape.elements(0, shape.rank() - (op.embedding ? 1 : 2));
   d.chunk = std::min(d.rows, std::max(kChunkRows, kChunkSteps / d.t));
-  d.slots = d.chunk * d.t;
-  if (op.embedding) d.slots = std::min<std::int64_t>(d.slots, op.embedding->words);
+  d.fresh = d.chunk * d.t;
+  if (op.embedding) d.fresh = std::min<std::int64_t>(d.fresh, op.embedding->words);
   d.columns = 2 * rnn_projected_columns(op);
+  d.kept = rnn_keeps_words(op);
   return d;
 }
 
-// The scratch memory of a run, cut up. `base` may be null, to learn the size.
+// Cuts memory into arrays that begin on cache lines. `base` may be null, to learn the size.
+class Cutter {
+ public:
+  explicit Cutter(std::byte* base) : base_(base) {}
+  template <class T>
+  T* take(std::int64_t count) {
+    auto* array = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + bytes_);
+    bytes_ += (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
+    return array;
+  }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  std::byte* base_;
+  std::size_t bytes_ = 0;
+};
+
+// W x + b of the rows of x, or of the words, that have a slot: those below `used`.
+struct Slots {
+  std::uint32_t* used;
+  std::int64_t* sources;   // (slots): row of the embedding or of x that a slot projects
+  std::uint32_t* slot_of;  // (words): of a word, if sources[slot_of[word]] == word
+  float* projected;        // (slots, columns)
+
+  Slots(const BiRnn& op, const Dims& d, Cutter& cut) {
+    const std::int64_t words = op.embedding ? op.embedding->words : 0;
+    const std::int64_t slots = d.kept ? words : d.fresh;
+    used = cut.take<std::uint32_t>(1);
+    sources = cut.take<std::int64_t>(slots);
+    slot_of = cut.take<std::uint32_t>(words);
+    projected = cut.take<float>(slots * d.columns);
+  }
+};
+
+// The scratch memory of a run.
 struct Scratch {
   std::int64_t* order;     // (rows): sequences, longest first
   RnnSequence* sequences;  // (chunk): group by group
-  std::int32_t* slots;     // (chunk, t): row of a step in `projected`
-  std::int64_t* sources;   // (slots): row of the table or of x that a slot projects
-  std::uint32_t* slot_of;  // (words): of a word, if sources[slot_of[word]] == word
-  float* x;                // (slots, features)
-  float* projected;        // (slots, columns)
+  std::int32_t* slots;     // (chunk, t): slot of a step
+  float* x;                // (fresh, features)
   float* state;            // (2, kRnnStates, chunk, rnn_state_stride)
-  std::size_t bytes = 0;
 
-  Scratch(const BiRnn& op, const Dims& d, std::byte* base) {
-    const auto take = [&]<class T>(T*& array, std::int64_t count) {
-      array = base == nullptr ? nullptr : reinterpret_cast<T*>(base + bytes);
-      bytes += (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
-    };
-    take(order, d.rows);
-    take(sequences, d.chunk);
-    take(slots, d.chunk * d.t);
-    take(sources, d.slots);
-    take(slot_of, op.embedding ? op.embedding->words : 0);
-    take(x, d.slots * d.features);
-    take(projected, d.slots * d.columns);
-    take(state, 2 * kRnnStates * d.chunk * rnn_state_stride(op));
-  }
+  Scratch(const BiRnn& op, const Dims& d, Cutter& cut)
+      : order(cut.take<std::int64_t>(d.rows)),
+        sequences(cut.take<RnnSequence>(d.chunk)),
+        slots(cut.take<std::int32_t>(d.chunk * d.t)),
+        x(cut.take<float>(d.fresh * d.features)),
+        state(cut.take<float>(2 * kRnnStates * d.chunk * rnn_state_stride(op))) {}
 };
+
+// Bytes of a T's memory.
+template <class T>
+std::size_t bytes_of(const BiRnn& op, const Dims& d) {
+  Cutter cut(nullptr);
+  T(op, d, cut);
+  return cut.bytes();
+}
 
 // Groups that a chunk of `rows` sequences is dealt to; with both directions, a multiple of
 // `threads` units of equal work where the rows suffice.
@@ -129,20 +161,24 @@ std::int64_t groups_of(std::int64_t rows, int threads) {
 class Run {
  public:
   Run(const BiRnn& op, const Dims& d, const float* packed, int threads, const Operands& operands,
-      std::byte* scratch)
+      const Scratch& scratch, const Slots& slots)
       : op_(op),
         d_(d),
         packed_(packed),
         threads_(threads),
         operands_(operands),
-        s_(op, d, scratch) {
+        s_(scratch),
+        slots_(slots) {
     std::iota(s_.order, s_.order + d.rows, std::int64_t{0});
     std::sort(s_.order, s_.order + d.rows, [&](std::int64_t a, std::int64_t b) {
       return length(a) != length(b) ? length(a) > length(b) : a < b;
     });
     for (std::int64_t first = 0; first < d.rows; first += d.chunk) {
       const std::int64_t rows = std::min(d.chunk, d.rows - first);
-      project(assign_slots(s_.order + first, rows));
+      if (!d.kept) *slots_.used = 0;
+      const std::uint32_t used = assign_slots(s_.order + first, rows);
+      project(*slots_.used, used);
+      *slots_.used = used;
       recur(s_.order + first, rows);
     }
   }
@@ -152,19 +188,19 @@ class Run {
     return op_.masked ? operands_.inputs[1].as<std::int32_t>()[row] : d_.t;
   }
 
-  // Gives each valid step of the sequences a slot, the same to equal words; returns their number.
-  // `slot_of` needs no clearing: an entry counts only if `sources` confirms it.
-  std::int64_t assign_slots(const std::int64_t* rows, std::int64_t count) {
+  // Gives each valid step of the sequences a slot, the same to equal words; returns how many are
+  // used then. `slot_of` needs no clearing: an entry counts only if `sources` confirms it.
+  std::uint32_t assign_slots(const std::int64_t* rows, std::int64_t count) {
     const auto* ids = op_.embedding ? operands_.inputs[0].as<std::int32_t>() : nullptr;
-    std::uint32_t used = 0;
+    std::uint32_t used = *slots_.used;
     for (std::int64_t i = 0; i < count; ++i) {
       for (std::int64_t step = 0; step < length(rows[i]); ++step) {
         const std::int64_t at = rows[i] * d_.t + step, source = ids != nullptr ? ids[at] : at;
-        std::uint32_t slot = ids != nullptr ? s_.slot_of[source] : used;
-        if (slot >= used || s_.sources[slot] != source) {
+        std::uint32_t slot = ids != nullptr ? slots_.slot_of[source] : used;
+        if (slot >= used || slots_.sources[slot] != source) {
           slot = used++;
-          s_.sources[slot] = source;
-          if (ids != nullptr) s_.slot_of[source] = slot;
+          slots_.sources[slot] = source;
+          if (ids != nullptr) slots_.slot_of[source] = slot;
         }
         s_.slots[i * d_.t + step] = static_cast<std::int32_t>(slot);
       }
@@ -172,16 +208,17 @@ class Run {
     return used;
   }
 
-  void project(std::int64_t slots) {
+  // Fills the slots from `begin` to `end`.
+  void project(std::int64_t begin, std::int64_t end) {
     const TensorView& from = op_.embedding ? operands_.weights[0] : operands_.inputs[0];
-    parallel_for(threads_, (slots + kProjectRows - 1) / kProjectRows, [&](std::int64_t block) {
-      const std::int64_t first = block * kProjectRows,
-                         count = std::min(kProjectRows, slots - first);
-      float* x = s_.x + first * d_.features;
-      copy_rows_f32(from, s_.sources + first, count, x);
+    parallel_for(threads_, (end - begin + kProjectRows - 1) / kProjectRows, [&](std::int64_t i) {
+      const std::int64_t first = begin + i * kProjectRows,
+                         count = std::min(kProjectRows, end - first);
+      float* x = s_.x + (first - begin) * d_.features;
+      copy_rows_f32(from, slots_.sources + first, count, x);
       HWY_DYNAMIC_DISPATCH(RnnProject)
       (op_, static_cast<std::size_t>(d_.features), packed_, x, static_cast<std::size_t>(count),
-       s_.projected + first * d_.columns);
+       slots_.projected + first * d_.columns);
     });
   }
 
@@ -205,7 +242,7 @@ class Run {
       for (std::int64_t g = 0; g < group; ++g) before += size_of_group(g);
       const RnnGroup work{.op = &op_,
                           .packed = packed_,
-                          .projected = s_.projected,
+                          .projected = slots_.projected,
                           .features = static_cast<std::size_t>(d_.features),
                           .backward = backward,
                           .sequences = s_.sequences + before,
@@ -226,7 +263,8 @@ class Run {
   const float* packed_;
   const int threads_;
   const Operands& operands_;
-  const Scratch s_;
+  const Scratch& s_;
+  const Slots& slots_;
 };
 
 }  // namespace
@@ -246,13 +284,24 @@ CpuStep cpu(const BiRnn& op, const CpuSetup& setup) {
         }
         HWY_DYNAMIC_DISPATCH(RnnPack)(op, features, weights, reinterpret_cast<float*>(to));
       });
-  const auto run = [op, d, packed, threads = setup.threads](const Operands& operands,
-                                                            std::byte* scratch) {
+  std::shared_ptr<const AlignedBuffer> words;
+  if (d.kept) {
+    words = setup.packed->get(setup.name + "/projected words", bytes_of<Slots>(op, d),
+                              [&](std::byte* to) {
+                                Cutter cut(to);
+                                *Slots(op, d, cut).used = 0;
+                              });
+  }
+  const auto run = [op, d, packed, words, threads = setup.threads](const Operands& operands,
+                                                                   std::byte* memory) {
     if (op.embedding) require_ids(*op.embedding, operands.inputs[0]);
     if (op.masked) require_lengths("rnn", operands.inputs[1], d.t);
-    Run(op, d, reinterpret_cast<const float*>(packed->get()), threads, operands, scratch);
+    Cutter cut(memory), table(d.kept ? words->get() : nullptr);
+    const Scratch scratch(op, d, cut);
+    const Slots slots(op, d, d.kept ? table : cut);
+    Run(op, d, reinterpret_cast<const float*>(packed->get()), threads, operands, scratch, slots);
   };
-  return {Scratch(op, d, nullptr).bytes, run};
+  return {bytes_of<Scratch>(op, d) + (d.kept ? 0 : bytes_of<Slots>(op, d)), run};
 }
 
 }  // namespace tessera

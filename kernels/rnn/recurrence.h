@@ -29,6 +29,14 @@ inline std::int64_t rnn_projected_columns(const BiRnn& op) {
   return std::int64_t{gate_count(op)} * op.units;
 }
 
+// Projected words are kept from run to run up to this size: 55,924 words of an LSTM of 150 units.
+inline constexpr std::int64_t kRnnKeptBytes = std::int64_t{256} << 20;
+
+inline bool rnn_keeps_words(const BiRnn& op) {
+  const std::int64_t row = 2 * rnn_projected_columns(op) * std::int64_t{sizeof(float)};
+  return op.embedding && op.embedding->words <= kRnnKeptBytes / row;
+}
+
 // One sequence: `slots[step]` is the row of its step in the projected inputs, y (t, 2 units).
 struct RnnSequence {
   const std::int32_t* slots;

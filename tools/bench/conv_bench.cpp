@@ -224,7 +224,7 @@ std::string cell(double time, double gflop, double peak) {
 }
 
 void run(int threads, int repetitions) {
-  const ThreadScope scope(threads);
+  omp_set_num_threads(threads);  // what oneDNN goes by
   const double peak = peak_gflops(threads);
   fmt::print("{} threads, peak {:.0f} GFLOP/s f32\n", threads, peak);
   fmt::print("{:13} {:>18} {:>7} {:>22} {:>22} {:>22} {:>22} {:>9}\n", "layer", "shape", "GFLOP",
