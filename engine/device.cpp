@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
@@ -42,14 +43,6 @@ int default_threads() {
   return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-bool cpu_has_bf16() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512bf16");
-#else
-  return false;
-#endif
-}
-
 std::size_t resident_bytes() {
   return proc_kilobytes("/proc/self/status", "VmRSS:");
 }
@@ -57,7 +50,11 @@ std::size_t peak_resident_bytes() {
   return proc_kilobytes("/proc/self/status", "VmHWM:");
 }
 std::size_t available_bytes() {
-  return proc_kilobytes("/proc/meminfo", "MemAvailable:");
+  const std::size_t machine = proc_kilobytes("/proc/meminfo", "MemAvailable:");
+  std::size_t limit = 0, used = 0;  // "max" where there is no limit: not a number
+  std::ifstream("/sys/fs/cgroup/memory.current") >> used;
+  if (!(std::ifstream("/sys/fs/cgroup/memory.max") >> limit)) return machine;
+  return std::min(machine, limit - std::min(limit, used));
 }
 
 std::size_t parse_bytes(std::string_view text) {

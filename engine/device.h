@@ -16,10 +16,8 @@ DeviceKind parse_device(std::string_view name);
 // run on.
 int default_threads();
 
-// Whether the processor multiplies bf16 itself, so that bf16 is faster than f32.
-bool cpu_has_bf16();
-
-// Bytes of memory, now: in use by this process (resident), its highest so far, and free for it.
+// Bytes of memory, now: in use by this process (resident), its highest so far, and free for it
+// (what the machine has, or the control group of a container allows, whichever is less).
 std::size_t resident_bytes();
 std::size_t peak_resident_bytes();
 std::size_t available_bytes();

@@ -3,16 +3,25 @@
 #include <algorithm>
 #include <chrono>
 
+#include "kernels/check.h"
+
 namespace tessera {
 
 Executor::Executor(Graph graph, const WeightSource& weights, Types example, int threads)
     : graph_(std::move(graph)), threads_(threads) {
-  require(threads >= 1, "at least one thread is needed, not {}", threads);
+  require(threads >= 1 && threads <= kMaxThreads, "{} threads: expected 1 to {}", threads,
+          kMaxThreads);
   const std::vector<TensorType> types = infer_types(graph_, example);
   for (const Node& node : graph_.nodes) {
     std::vector<TensorView>& taken = weights_.emplace_back();
-    for (const Parameter& parameter : parameters_of(node, input_types(node, types)))
-      taken.push_back(weights(weight_name(node, parameter.name), parameter.shape));
+    for (const Parameter& parameter : parameters_of(node, input_types(node, types))) {
+      const std::string name = weight_name(node, parameter.name);
+      taken.push_back(weights(name, parameter.shape));
+      // Kernels convert weights within parallel regions, which no exception may leave.
+      require(is_weight(taken.back().type.dtype),
+              "weight '{}' is {}; expected f32, bf16 or f16: export it as one of them", name,
+              taken.back().type.to_string());
+    }
   }
 }
 
@@ -114,10 +123,10 @@ void Executor::run(std::span<const TensorView> inputs, std::span<const TensorVie
     } catch (const Error& error) {
       fail("{} '{}': {}", kind_of(node.op), node.name, error.what());
     }
+    const double seconds = elapsed() - start;
     if (timings != nullptr) {
       timings->push_back({node.name, std::string(kind_of(node.op)),
-                          cost_of(node, input_types(node, prepared.types)), start,
-                          elapsed() - start});
+                          cost_of(node, input_types(node, prepared.types)), start, seconds});
     }
   }
 }

@@ -27,6 +27,8 @@ struct NodeTiming {
 
 class Executor {
  public:
+  static constexpr int kMaxThreads = 4096;
+
   // Takes every weight of the graph at once, so that a bad model file fails here. `example` are
   // input types of any size that runs; they settle the channel counts.
   Executor(Graph graph, const WeightSource& weights, Types example, int threads);

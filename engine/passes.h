@@ -20,8 +20,8 @@ Graph fuse_concat(const Graph& graph);
 Graph select_winograd(const Graph& graph, Types types);
 inline constexpr int kWinogradChannels = 16;
 
-// A max-pool of a convolution's output becomes its second output: the pixels to pool are in registers
-// or L2 there, so a pass over the map is saved.
+// A max-pool of a convolution's output becomes its second output: the pixels to pool are in
+// registers or L2 there, so a pass over the map is saved.
 Graph fuse_pool(const Graph& graph);
 
 // 1x1 Conv -> Softmax or Sigmoid -> Argmax becomes Head.

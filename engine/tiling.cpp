@@ -186,8 +186,9 @@ std::optional<std::vector<AxisTile>> tile_axis(const Graph& graph, std::int64_t 
     tiles.push_back({begin, size, extent.begin, extent.size, covered, extent.exact_end});
     covered = extent.exact_end;
     if (covered == extent.whole) return tiles;
-    // The last start on the grid from which `covered` is still exact.
-    std::int64_t next = floor_to(whole - 1, step);
+    // The last start on the grid from which `covered` is still exact. It lies at or before it, as
+    // nothing before a tile's first pixel is exact.
+    std::int64_t next = floor_to(std::min(covered, whole - 1), step);
     for (; next > begin; next -= step) {
       std::int64_t rest = std::min(tile, whole - next);
       while (rest > 0 && !size_runs(rest)) --rest;

@@ -6,11 +6,10 @@
 //   std::vector<TensorType> infer(const Op&, Types inputs);       output types; throws on bad input
 //   std::vector<Parameter> parameters(const Op&, Types inputs);   weights, in operand order
 //   Cost cost(const Op&, Types inputs);                           FLOPs and bytes of one run
-//   void reference(const Op&, const Operands&);                   the oracle: f32 in and out,
-//   double
-//                                                                 accumulation, obvious loops
-//   CpuStep cpu(const Op&, const CpuSetup&);                      the fast path
-//   (kernels/cpu/step.h)
+//   void reference(const Op&, const Operands&);                   the oracle: obvious loops
+//   CpuStep cpu(const Op&, const CpuSetup&);                      the fast path, cpu/step.h
+//
+// The oracle accumulates in double, reads any float type and writes f32.
 #pragma once
 
 #include <span>

@@ -55,8 +55,15 @@ std::int64_t Shape::elements() const {
 }
 
 std::int64_t Shape::elements(int first, int last) const {
+  // So few that neither the bytes of a tensor nor the sum of some of them overflow.
+  constexpr std::int64_t kMost = std::int64_t{1} << 56;
   std::int64_t product = 1;
-  for (int i = axis(first); i < axis(last); ++i) product *= dims_[static_cast<std::size_t>(i)];
+  bool fits = true;
+  for (int i = axis(first); i < axis(last); ++i)
+    fits &= !__builtin_mul_overflow(product, dims_[static_cast<std::size_t>(i)], &product);
+  require(fits && product <= kMost,
+          "a tensor of shape {} has more than 2^56 elements; use a smaller image or batch",
+          to_string());
   return product;
 }
 

@@ -1,6 +1,7 @@
 #include "models/classifier.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "engine/passes.h"
 
@@ -55,10 +56,12 @@ std::vector<Classification> Classifier::classify(const std::vector<std::string_v
       answer.error = "the document has no words; give it text";
       continue;
     }
-    std::int64_t longest = 0;
+    // Unmasked, every document is padded to the model's size.
+    std::int64_t longest = config_.masked ? 0 : config_.max_words;
     for (const Sentence& sentence : document.sentences)
       longest = std::max(longest, static_cast<std::int64_t>(sentence.words.size()));
-    const auto count = static_cast<std::int64_t>(document.sentences.size());
+    const auto count = config_.masked ? static_cast<std::int64_t>(document.sentences.size())
+                                      : config_.max_sentences;
     const std::int64_t after = static_cast<std::int64_t>(batch.size() + 1) *
                                std::max(sentences, count) * std::max(words, longest);
     if (after > kWordsPerRun) flush();
@@ -89,6 +92,10 @@ void Classifier::run(const std::vector<Document>& documents,
   for (std::size_t i = 0; i < documents.size(); ++i) {
     Classification& answer = *answers[i];
     const float* row = probabilities.data() + i * classes;
+    if (std::any_of(row, row + classes, [](float p) { return !std::isfinite(p); })) {
+      answer.error = "the network's answer is not a number; check the weights of the model";
+      continue;
+    }
     answer.probabilities.assign(row, row + classes);
     answer.label = static_cast<std::size_t>(std::max_element(row, row + classes) - row);
     for (std::size_t j = 0; j < documents[i].sentences.size(); ++j) {

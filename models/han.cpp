@@ -16,6 +16,7 @@ constexpr JsonNames<BiRnn::Gate, 2> kGateNames{
 constexpr int kMaxUnits = 1 << 14;
 constexpr int kMaxWords = 1 << 30;
 constexpr int kMaxLength = 1'000'000;  // sentences of a document, words of a sentence
+constexpr int kMaxDocument = 1 << 22;  // words of a document, padding included
 
 // One of the two levels: recurrence, optional dense layer, attention. Returns the pooled vectors;
 // the attention weights are the value after it.
@@ -73,6 +74,10 @@ HanConfig han_config_from_json(const nlohmann::json& object) {
   fields.read("max_words", config.max_words, 1, kMaxLength);
   fields.refuse_unknown();
   require(config.words >= 3, "han.words: the rows of the embedding are missing");
+  require(std::int64_t{config.max_sentences} * config.max_words <= kMaxDocument,
+          "han: {} sentences of {} words are {} words, at most {} are supported",
+          config.max_sentences, config.max_words,
+          std::int64_t{config.max_sentences} * config.max_words, kMaxDocument);
   require(config.eps >= 0, "han.eps: expected a number of at least 0, found {}", config.eps);
   return config;
 }

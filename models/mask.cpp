@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <type_traits>
 #include <utility>
 
 #include "kernels/error.h"
@@ -35,14 +36,18 @@ Rgb from_hue(double hue, double low, double high) {
   return {channel(0), channel(2.0 / 3), channel(1.0 / 3)};
 }
 
-std::vector<float> displayed(const Image& image) {
-  Preprocessing as_rgb;
-  as_rgb.channels = 3;
-  const bool is_8_bit = std::holds_alternative<std::vector<uint8_t>>(image.pixels);
-  as_rgb.scale = is_8_bit ? Scale::kUnit : Scale::kMinMax;
-  std::vector<float> values(static_cast<size_t>(image.height * image.width * 3));
-  normalise(image, as_rgb, values);
-  return values;
+// What is shown black, and how far above it white lies.
+template <class T>
+std::pair<float, float> shown_range(const std::vector<T>& samples) {
+  if constexpr (std::is_same_v<T, uint8_t>) {
+    return {0.0f, 255.0f};
+  } else {
+    require(std::ranges::all_of(samples, [](T sample) { return std::isfinite(double{sample}); }),
+            "the image has values that are not finite, which no picture shows");
+    const auto [low, high] = std::ranges::minmax_element(samples);
+    const float range = static_cast<float>(*high) - static_cast<float>(*low);
+    return {static_cast<float>(*low), range > 0 ? range : 1.0f};
+  }
 }
 
 template <class T>
@@ -96,24 +101,32 @@ Image make_overlay(const Image& image, std::span<const int32_t> class_ids,
       is_painted[static_cast<size_t>(id)] = false;
     }
   }
-  const std::vector<float> picture = displayed(image);
-  std::vector<uint8_t> pixels(picture.size());
-  for (int64_t y = 0; y < height; ++y) {
-    for (int64_t x = 0; x < width; ++x) {
-      const auto i = static_cast<size_t>(y * width + x);
-      const auto row = static_cast<size_t>(width);
-      const auto id = static_cast<size_t>(class_ids[i]);
-      const bool is_boundary = (x > 0 && class_ids[i - 1] != class_ids[i]) ||
-                               (x + 1 < width && class_ids[i + 1] != class_ids[i]) ||
-                               (y > 0 && class_ids[i - row] != class_ids[i]) ||
-                               (y + 1 < height && class_ids[i + row] != class_ids[i]);
-      const float alpha = !is_painted[id] ? 0.0f : is_boundary ? style.boundary_alpha : style.alpha;
-      for (size_t c = 0; c < 3; ++c) {
-        pixels[3 * i + c] = to_byte((1 - alpha) * 255 * picture[3 * i + c] +
-                                    alpha * static_cast<float>(style.colours[id][c]));
+  std::vector<uint8_t> pixels(class_ids.size() * 3);
+  const auto paint = [&](const auto& samples) {
+    const auto [black, range] = shown_range(samples);
+    const auto row = static_cast<size_t>(width);
+    const size_t channels = static_cast<size_t>(image.channels);
+    for (int64_t y = 0; y < height; ++y) {
+      for (int64_t x = 0; x < width; ++x) {
+        const auto i = static_cast<size_t>(y * width + x);
+        const auto id = static_cast<size_t>(class_ids[i]);
+        const bool is_boundary = (x > 0 && class_ids[i - 1] != class_ids[i]) ||
+                                 (x + 1 < width && class_ids[i + 1] != class_ids[i]) ||
+                                 (y > 0 && class_ids[i - row] != class_ids[i]) ||
+                                 (y + 1 < height && class_ids[i + row] != class_ids[i]);
+        const float alpha = !is_painted[id] ? 0.0f
+                            : is_boundary   ? style.boundary_alpha
+                                            : style.alpha;
+        for (size_t c = 0; c < 3; ++c) {
+          const size_t from = channels == 1 ? i : 3 * i + c;
+          const float grey = (static_cast<float>(samples[from]) - black) / range;
+          pixels[3 * i + c] =
+              to_byte((1 - alpha) * 255 * grey + alpha * static_cast<float>(style.colours[id][c]));
+        }
       }
     }
-  }
+  };
+  std::visit(paint, image.pixels);
   return {height, width, 3, std::move(pixels)};
 }
 

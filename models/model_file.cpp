@@ -8,6 +8,7 @@ namespace {
 
 constexpr const char* kMetadataKey = "tessera";
 constexpr int kFormat = 1;
+constexpr int kMaxDepth = 64;
 
 std::vector<ModelClass> classes_from_json(const nlohmann::json* list, std::size_t count) {
   std::vector<ModelClass> classes;
@@ -97,12 +98,16 @@ ModelFile ModelFile::open(const std::filesystem::path& path) {
   const std::optional<std::string> text = weights.metadata(kMetadataKey);
   require(text.has_value(),
           "{}: a safetensors file without the metadata \"{}\", so nothing says what network it is; "
-          "convert it (tools/export) or train one",
+          "convert it as tools/export_demo_models.py does",
           path.string(), kMetadataKey);
   nlohmann::json object;
   try {
-    object = nlohmann::json::parse(*text);
-  } catch (const nlohmann::json::exception& error) {
+    // Nothing deeper is known to the format, and copying a JSON value recurses.
+    object = nlohmann::json::parse(*text, [](int depth, auto, const nlohmann::json&) {
+      require(depth <= kMaxDepth, "nested deeper than {} levels", kMaxDepth);
+      return true;
+    });
+  } catch (const std::exception& error) {
     fail("{}: the metadata \"{}\" is no JSON: {}", path.string(), kMetadataKey, error.what());
   }
   ModelFile file{model_config_from_json(object, path.string()), std::move(weights), std::nullopt};

@@ -98,12 +98,12 @@ std::size_t Segmenter::held() const {
 }
 
 Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t width) {
-  require(height >= 1 && width >= 1, "an image of {} x {} pixels has nothing to segment", height,
-          width);
+  require_readable_size(height, width, file_.config.unet->channels, kMaxSamples);
   if (options_.tile > 0) {
     auto tiling = cut(height, width, options_.tile);
     require(tiling.has_value(),
-            "a tile of {} pixels is smaller than the network's halo; use at least {} (or leave the "
+            "a tile of {} pixels is too small for the network's halo and grid; use {} or more (or "
+            "leave the "
             "choice to --max-memory)",
             options_.tile, 2 * margin_ + 4 * tile_alignment(executor_.graph()));
     return *tiling;

@@ -27,7 +27,7 @@ class Segmenter {
   SegmentationPlan plan(std::int64_t height, std::int64_t width);
 
  private:
-  // How one image is cut: rows and columns of tiles, and the size the network sees as the whole.
+  // How one image is cut: rows and columns of tiles.
   struct Tiling {
     std::vector<AxisTile> rows, columns;
     std::int64_t largest_height() const;
@@ -37,9 +37,9 @@ class Segmenter {
   Tiling choose_tiling(std::int64_t height, std::int64_t width);
   std::optional<Tiling> cut(std::int64_t height, std::int64_t width, std::int64_t tile) const;
   TensorType input_type(std::int64_t height, std::int64_t width) const;
-  // Tiles and memory of this tiling. `held` are the resident bytes without the arena, which a run
-  // reuses or replaces.
+  // Tiles and memory of this tiling, for an 8-bit image.
   SegmentationPlan memory(std::int64_t height, std::int64_t width, const Tiling& tiling);
+  // Resident bytes without the arena, which a run reuses or replaces.
   std::size_t held() const;
 
   const ModelFile& file_;

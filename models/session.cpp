@@ -1,6 +1,8 @@
 #include "models/session.h"
 
 #include <cstring>
+#include <new>
+#include <stdexcept>
 
 #include "engine/device.h"
 #include "models/classifier.h"
@@ -48,6 +50,18 @@ Image to_image(const ImageView& view) {
   return image;
 }
 
+// Calls `work`; what the standard library throws for want of memory becomes an Error with a remedy.
+template <class Work>
+auto with_memory(const Work& work) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    fail("out of memory; allow smaller tiles (max_memory), or free some");
+  } catch (const std::length_error&) {
+    fail("out of memory: more than this machine can address; use smaller inputs");
+  }
+}
+
 }  // namespace
 
 struct Session::State {
@@ -83,7 +97,9 @@ Session Session::open(const std::string& path, const SessionOptions& options) {
     }
     state->file.weights.check_all_used();
   } catch (const Error& error) {
-    fail("{}: {}", path, error.what());
+    const std::string_view text = error.what();
+    if (text.starts_with(path)) throw;
+    fail("{}: {}", path, text);
   }
   return Session(std::move(state));
 }
@@ -124,12 +140,13 @@ std::uint64_t Session::file_bytes() const {
 
 Segmentation Session::segment(const ImageView& image, const Progress& progress) {
   require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
-  return state_->segmenter->segment(to_image(image), progress, state_->sink());
+  return with_memory(
+      [&] { return state_->segmenter->segment(to_image(image), progress, state_->sink()); });
 }
 
 SegmentationPlan Session::plan(std::int64_t height, std::int64_t width) {
   require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
-  return state_->segmenter->plan(height, width);
+  return with_memory([&] { return state_->segmenter->plan(height, width); });
 }
 
 std::vector<std::int64_t> Session::input_sizes(int count) const {
@@ -149,7 +166,7 @@ Classification Session::classify(std::string_view text) {
 
 std::vector<Classification> Session::classify(const std::vector<std::string_view>& texts) {
   require(state_->classifier != nullptr, "this model segments images; it classifies no documents");
-  return state_->classifier->classify(texts, state_->sink());
+  return with_memory([&] { return state_->classifier->classify(texts, state_->sink()); });
 }
 
 void Session::keep_node_times(bool keep) {

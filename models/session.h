@@ -19,9 +19,11 @@
 namespace tessera {
 
 struct SessionOptions {
-  std::string device = "auto";     // "cpu", "cuda", "cuda:N", or "auto": the best there is
-  std::string precision = "auto";  // "fp32", "bf16", or "auto": the fastest that keeps the answer
-  int threads = 0;                 // 0: OMP_NUM_THREADS, else every processor
+  std::string device = "auto";  // "cpu", "cuda", "cuda:N", or "auto": the best there is
+  // Of a segmentation: "fp32", "bf16", or "auto": the fastest that keeps the answer. On a CPU that
+  // is fp32, whose Winograd convolutions outrun bf16. Documents are always classified in fp32.
+  std::string precision = "auto";
+  int threads = 0;               // 0: OMP_NUM_THREADS, else every processor
   std::uint64_t max_memory = 0;  // bytes the whole process may use; picks the tile. 0: what is free
   int tile = 0;  // largest side of a tile in input pixels; 0: as large as memory allows
   bool probabilities = false;  // of a segmentation: also return each class's probability

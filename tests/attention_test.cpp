@@ -41,6 +41,67 @@ TEST(Attention, MatchesTheReferenceAtTileAndVectorEdges) {
   });
 }
 
+// Weights as above, for a dense layer of `width` units in front.
+std::vector<Tensor> dense_weights_of(const Attention& op, std::int64_t d) {
+  std::vector<Tensor> weights = weights_of(op.units, op.dense->units);
+  weights.push_back(random({op.dense->units, d}, 5, 1.0f / std::sqrt(static_cast<float>(d))));
+  if (op.dense->bias) weights.push_back(random({op.dense->units}, 6, 0.5f));
+  return weights;
+}
+
+// The folded matrix and bias round once more each, and the layer of the sums adds d + 1 terms.
+Bound dense_bound_of(const Attention& op, std::int64_t d, std::int64_t t) {
+  return sum_bound(2 * (d + 2 + 4 + op.units) + t + d + 1);
+}
+
+TEST(Attention, ADenseLayerInFrontIsFolded) {
+  for_each_target([] {
+    for (const std::int64_t t : {1, 24, 61}) {
+      for (const int units : {1, 16, 17, 100}) {
+        for (const bool bias : {true, false}) {
+          const std::int64_t d = units == 16 ? 128 : 2 * units + 1;
+          const Attention op{.units = units,
+                             .masked = false,
+                             .dense = Linear{.units = units + units / 2, .bias = bias}};
+          SCOPED_TRACE(fmt::format("t {}, {} units, d {}, bias {}", t, units, d, bias));
+          check_cpu(op, {random({3, t, d}, 1)}, dense_weights_of(op, d), dense_bound_of(op, d, t));
+        }
+      }
+    }
+  });
+}
+
+TEST(Attention, ADenseLayerInFrontWithMaskAndBf16Weights) {
+  // eps = 0.5 keeps the sum of the weights well below 1: the dense bias must be scaled by it.
+  const Attention op{.units = 50, .eps = 0.5, .dense = Linear{.units = 33}};
+  const Tensor lengths = Tensor::of_ids({2, 3}, {0, 30, 1, 24, 25, 7});
+  std::vector<float> x = random({2, 3, 30, 70}, 1).values();
+  std::fill_n(x.begin(), 30 * 70, NAN);  // behind a length of 0: not read
+  const std::vector<Tensor> inputs{Tensor::of({2, 3, 30, 70}, x), lengths};
+  std::vector<Tensor> weights = dense_weights_of(op, 70);
+  check_cpu(op, inputs, weights, dense_bound_of(op, 70, 30));
+  const auto y = run_cpu(op, inputs, weights, 2)[0];
+  EXPECT_EQ(y.type().shape, (Shape{2, 3, 33}));
+  const std::vector<float> s = y.values();
+  EXPECT_THAT(std::vector(s.begin(), s.begin() + 33), Each(0.0f));
+  for (Tensor& w : weights) w = w.rounded_to(DType::kBF16);
+  check_cpu(op, inputs, weights, dense_bound_of(op, 70, 30));
+}
+
+TEST(Attention, ParametersOfADenseLayerComeLast) {
+  const TensorType x{DType::kF32, {2, 3, 4}};
+  const Attention op{.units = 5, .masked = false, .dense = Linear{.units = 7}};
+  const auto list = parameters(op, {&x, 1});
+  ASSERT_EQ(list.size(), 5u);
+  EXPECT_EQ(list[0].shape, (Shape{5, 7}));
+  EXPECT_EQ(list[3].name, "dense/weight");
+  EXPECT_EQ(list[3].shape, (Shape{7, 4}));
+  EXPECT_EQ(list[4].name, "dense/bias");
+  EXPECT_EQ(list[4].shape, (Shape{7}));
+  // 6 steps of 5 x 4 (folded), 5 (context) and 4 (sum) multiply-adds; 2 sums through 7 x 4.
+  EXPECT_EQ(cost(op, {&x, 1}).flops, 2 * (6 * (5 * 4 + 5 + 4) + 2 * 7 * 4));
+}
+
 TEST(Attention, RaggedLengthsInAnyRank) {
   const Attention op{.units = 50};
   const Tensor x = random({2, 3, 30, 70}, 1);
@@ -147,6 +208,8 @@ TEST(Attention, WrongInputsAreErrors) {
               ThrowsMessage<Error>(HasSubstr("f32 (4)")));
   EXPECT_THAT(infer_of({.units = 1, .masked = false}, {{DType::kF32, {2, 0, 4}}}),
               ThrowsMessage<Error>(HasSubstr("(2, 0, 4)")));
+  EXPECT_THAT(infer_of({.units = 1, .masked = false, .dense = Linear{}}, {x}),
+              ThrowsMessage<Error>(HasSubstr("not 0")));
   EXPECT_THAT(infer_of({.units = 1, .masked = false, .eps = NAN}, {x}),
               ThrowsMessage<Error>(HasSubstr("nan")));
 }

@@ -428,6 +428,17 @@ TEST_F(Cli, ResumeDoesOnlyWhatIsMissing) {
   }
 }
 
+TEST_F(Cli, ResumeDoesADamagedMaskAgain) {
+  make_image("in/a.png");
+  ASSERT_EQ(run(segment({"in"})).code, 0);
+  const std::string whole = read_text(at("out/a.mask.png"));
+  write_bytes(at("out/a.mask.png"), "");
+  const Result result = run(segment({"in", "--resume"}));
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("done again"));
+  EXPECT_EQ(read_text(at("out/a.mask.png")), whole);
+}
+
 TEST_F(Cli, ShardsPartitionTheImages) {
   std::vector<std::string> names;
   for (int i = 0; i < 7; ++i) {
@@ -614,8 +625,30 @@ TEST_F(Cli, ClassifyResumesAndShards) {
   for (int i = 0; i < 4; ++i) end = all.find('\n', end) + 1;
   write_bytes(at("all.tsv"), all.substr(0, end));
   ASSERT_EQ(run(classify({"c.tsv", "-o", "all.tsv", "--resume"})).code, 0);
-  const std::string resumed = read_text(at("all.tsv"));
-  EXPECT_EQ(resumed.substr(0, resumed.find('#')), all.substr(0, all.find('#')));
+  EXPECT_EQ(read_text(at("all.tsv")), all);  // with the accuracy over all ten
+}
+
+TEST_F(Cli, ClassifyResumesInTheOrderOfTheDocuments) {
+  std::string lines;
+  for (int i = 0; i < 12; ++i) lines += "good\tgreat film " + std::to_string(i) + "\n";
+  write_bytes(at("c.tsv"), lines);
+  ASSERT_EQ(run(classify({"c.tsv", "--json", "-o", "all.jsonl"})).code, 0);
+  const std::string all = read_text(at("all.jsonl"));
+  const std::size_t second = all.find('\n') + 1, third = all.find('\n', second) + 1;
+  write_bytes(at("all.jsonl"), all.substr(0, second) + all.substr(third));
+  ASSERT_EQ(run(classify({"c.tsv", "--json", "-o", "all.jsonl", "--resume"})).code, 0);
+  EXPECT_EQ(read_text(at("all.jsonl")), all);
+}
+
+TEST_F(Cli, ClassifyReportsCutsAndRefusesEmptyCollections) {
+  std::string text;
+  for (int i = 0; i < 200; ++i) text += "A great film. ";
+  write_bytes(at("long.txt"), text);
+  const Result cut = run(classify({"long.txt"}));
+  EXPECT_EQ(cut.code, 0) << cut.err;
+  EXPECT_THAT(cut.err, HasSubstr("1 document is longer than the model reads"));
+  write_bytes(at("none.tsv"), "\n");
+  expect_error(run(classify({"none.tsv"})), 1, "no documents in this file");
 }
 
 TEST_F(Cli, ClassifyHtmlEscapesWhatItShows) {

@@ -153,7 +153,7 @@ TEST(Passes, EveryPassLeavesUnrelatedGraphsAlone) {
   const ValueId relu = graph.add("relu", Activation{}, {x});
   graph.outputs = {graph.add("softmax", Softmax{}, {relu})};
   for (const auto pass : {remove_dropout, fuse_activation, fuse_concat, fuse_pool, fuse_head,
-                          fuse_embedding, remove_unused}) {
+                          fuse_embedding, fuse_dense, remove_unused}) {
     const Graph result = pass(graph);
     ASSERT_EQ(result.nodes.size(), 2u);
     EXPECT_EQ(result.nodes[1].inputs, graph.nodes[1].inputs);
@@ -169,6 +169,25 @@ TEST(Passes, AValueReadTwiceOrReturnedIsNotFused) {
   EXPECT_EQ(fuse_activation(graph).nodes.size(), 2u);
   graph.outputs = {relu};
   EXPECT_EQ(fuse_activation(graph).nodes.size(), 1u);
+}
+
+TEST(Passes, ADenseLayerThatAttentionAloneReadsIsFolded) {
+  const auto build = [](int dense, bool returned) {
+    Graph graph;
+    const ValueId x = graph.add_input("x");
+    const ValueId mapped = graph.add("dense", Linear{.units = dense}, {x});
+    graph.outputs = {graph.add("pool", Attention{.units = 8, .masked = false}, {mapped}, 2)};
+    if (returned) graph.outputs.push_back(mapped);
+    return graph;
+  };
+  const Graph graph = fuse_dense(build(8, false));
+  ASSERT_EQ(graph.nodes.size(), 1u);
+  EXPECT_EQ(graph.nodes[0].inputs, graph.inputs);
+  EXPECT_EQ(weight_name(graph.nodes[0], "weight"), "pool/weight");
+  EXPECT_EQ(weight_name(graph.nodes[0], "dense/weight"), "dense/weight");
+  EXPECT_EQ(weight_name(graph.nodes[0], "dense/bias"), "dense/bias");
+  EXPECT_EQ(fuse_dense(build(8, true)).nodes.size(), 2u);
+  EXPECT_EQ(fuse_dense(build(7, false)).nodes.size(), 2u) << "a bottleneck is cheaper as it is";
 }
 
 TEST(Graph, ErrorsNameTheNode) {
@@ -240,6 +259,7 @@ TEST_P(HanPasses, OptimisedGraphGivesTheUnfusedAnswer) {
   const Graph graph = optimise_for_cpu(plain, test::types(inputs), DType::kF32);
   EXPECT_EQ(count_kind(graph, "Embedding"), 0u);
   EXPECT_EQ(count_kind(graph, "Dropout"), 0u);
+  EXPECT_EQ(count_kind(graph, "Linear"), 1u);  // the output's
   Executor executor(graph, weights.source(), test::types(inputs), 2);
   const std::vector<Tensor> result = test::run_executor(executor, inputs);
   for (std::size_t i = 0; i < expected.size(); ++i) {
@@ -264,6 +284,15 @@ TEST(Executor, RefusesWrongMemoryAndManyShapes) {
   for (std::int64_t side = 20; side < 64; side += 2)
     test::run_executor(executor, {test::random({1, side, side, 1}, 2)});
   EXPECT_TRUE(before.same_bytes(test::run_executor(executor, first)[0]));
+}
+
+TEST(Executor, RefusesWeightsThatAreNoFloats) {
+  const std::vector<TensorType> example{{DType::kF32, {1, 20, 20, 1}}};
+  std::vector<std::int32_t> memory(4 * 9);
+  const WeightSource integers = [&](const std::string&, const Shape& shape) {
+    return TensorView(memory.data(), {DType::kI32, shape});
+  };
+  EXPECT_THROW(Executor(build_unet({.depth = 1, .base = 4}, false), integers, example, 1), Error);
 }
 
 TEST(Executor, TimesEveryNode) {

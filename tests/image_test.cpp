@@ -762,6 +762,17 @@ TEST(Overlay, StretchesWhatIsNot8Bit) {
               ElementsAre(0, 0, 0, 128, 128, 128, 255, 255, 255));
 }
 
+TEST(Overlay, ShowsColourAsItIsAndRefusesNaN) {
+  const Image image{1, 2, 3, std::vector<uint8_t>{1, 20, 255, 0, 128, 7}};
+  const Image overlay = make_overlay(image, std::vector<int32_t>(2, 0), {{{1, 2, 3}}});
+  EXPECT_THAT(std::get<std::vector<uint8_t>>(overlay.pixels), ElementsAre(1, 20, 255, 0, 128, 7));
+  const Image broken{1, 2, 1, std::vector<float>{0.5f, NAN}};
+  EXPECT_THAT(error_of([&] {
+                make_overlay(broken, std::vector<int32_t>(2, 0), {{{1, 2, 3}}});
+              }),
+              HasSubstr("not finite"));
+}
+
 TEST(Overlay, DefaultColoursDiffer) {
   const std::vector<Rgb> colours = default_colours(24);
   ASSERT_EQ(colours.size(), 24u);

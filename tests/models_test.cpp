@@ -146,6 +146,15 @@ TEST(HanConfig, JsonRoundTripAndStrictness) {
   }
 }
 
+TEST(ModelFile, DeeplyNestedMetadataIsRefused) {
+  const fs::path path = fs::temp_directory_path() / "tessera_nested.safetensors";
+  const std::string deep = R"({"architecture": "unet", "unet": {}, "provenance": {"a": )" +
+                           std::string(200000, '[') + std::string(200000, ']') + "}}";
+  write_safetensors(path, {}, {{"tessera", deep}});
+  EXPECT_THROW(ModelFile::open(path), Error);
+  fs::remove(path);
+}
+
 TEST(ModelConfig, Contradictions) {
   for (const char* bad :
        {R"({"architecture": "resnet"})", R"({"architecture": "unet"})",
@@ -230,6 +239,7 @@ TEST(Session, RefusesWhatItCannotDo) {
   EXPECT_THROW(han.segment({&pixel, 1, 1}), std::runtime_error);
   EXPECT_THROW(unet.segment({&pixel, 0, 1}), std::runtime_error);
   EXPECT_THROW(unet.segment({nullptr, 1, 1}), std::runtime_error);
+  EXPECT_THROW(unet.plan(std::int64_t{1} << 40, std::int64_t{1} << 40), std::runtime_error);
   EXPECT_THROW(han.classify(" ... "), std::runtime_error);
   EXPECT_THROW(Session::open(kDemo / "absent.safetensors"), std::runtime_error);
   EXPECT_THROW(Session::open(kDemo / "unet_isbi.safetensors", {.device = "tpu"}),

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "kernels/rnn/recurrence.h"
 #include "tests/support/operator_check.h"
 #include "tests/support/targets.h"
 
@@ -185,6 +186,73 @@ TEST(BiRnn, FusedAndSeparateLookUpGiveTheSameBytes) {
       }
     }
   }
+}
+
+// Steps of several shapes that share their weights, run in turn: what an executor does.
+class SharedSteps {
+ public:
+  SharedSteps(const BiRnn& op, std::vector<Tensor> weights)
+      : op_(op), weights_(std::move(weights)) {}
+
+  Tensor run(const std::vector<Tensor>& inputs) {
+    const auto in = views(inputs), w = views(weights_);
+    const auto input_types = types(inputs);
+    const Tensor y(infer(op_, input_types)[0]);
+    const std::vector<TensorView> out{y.view()};
+    const CpuStep step = cpu(op_, {"node", input_types, w, 2, &packed_});
+    const AlignedBuffer scratch(step.scratch_bytes);
+    step.run({in, w, out}, scratch.get());
+    return y;
+  }
+  std::size_t packed_bytes() const { return packed_.bytes(); }
+
+ private:
+  BiRnn op_;
+  std::vector<Tensor> weights_;
+  PackedWeights packed_;
+};
+
+TEST(BiRnn, WordsKnownFromOtherRunsAndShapesChangeNoByte) {
+  for (BiRnn op : cells(18)) {
+    SCOPED_TRACE(name_of_cell(op));
+    op.masked = true;
+    op.embedding = Embedding{.words = 29, .features = 11};
+    std::vector<std::vector<Tensor>> runs;
+    for (const std::int64_t t : {3, 8, 3, 1, 8}) {
+      std::vector<std::int32_t> words(static_cast<std::size_t>(5 * t)), lengths(5);
+      const auto run = static_cast<std::int32_t>(runs.size());
+      for (std::int32_t i = 0; i < 5 * t; ++i)
+        words[static_cast<std::size_t>(i)] = (i * i * 7 + run * 11) % 29;
+      for (std::int32_t i = 0; i < 5; ++i)
+        lengths[static_cast<std::size_t>(i)] = (i + run) % static_cast<std::int32_t>(t + 1);
+      runs.push_back({Tensor::of_ids({5, t}, words), Tensor::of_ids({5}, lengths)});
+    }
+    const std::vector<Tensor> weights = weights_of(op, runs[0]);
+    SharedSteps shared(op, weights);
+    for (const std::vector<Tensor>& inputs : runs)
+      EXPECT_TRUE(shared.run(inputs).same_bytes(SharedSteps(op, weights).run(inputs)));
+  }
+}
+
+TEST(BiRnn, AVocabularyTooLargeToKeepGivesTheSameBytes) {
+  BiRnn op{.cell = Cell::kLstm, .units = 50, .masked = false, .embedding = Embedding{}};
+  const auto row = static_cast<std::int64_t>(2 * rnn_projected_columns(op) * sizeof(float));
+  op.embedding = Embedding{.words = static_cast<int>(kRnnKeptBytes / row), .features = 1};
+  const std::int32_t last = op.embedding->words - 1;
+  const std::vector<Tensor> inputs{Tensor::of_ids({2, 4}, {0, last, 5, 0, last, 7, last, 9})};
+  std::vector<Tensor> weights = weights_of(op, inputs);
+  SharedSteps kept(op, weights);
+  const Tensor y = kept.run(inputs);
+  EXPECT_GE(kept.packed_bytes(), static_cast<std::size_t>((last + 1) * row));
+
+  std::vector<float> table = weights[0].values();
+  table.push_back(0.5f);
+  op.embedding->words += 1;
+  weights[0] = Tensor::of({last + 2, 1}, table);
+  SharedSteps not_kept(op, weights);
+  EXPECT_TRUE(not_kept.run(inputs).same_bytes(y));
+  EXPECT_TRUE(not_kept.run(inputs).same_bytes(y));
+  EXPECT_LT(not_kept.packed_bytes(), std::size_t{1} << 20);
 }
 
 TEST(BiRnn, LargeInputsSaturate) {

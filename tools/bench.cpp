@@ -125,13 +125,13 @@ Verb make_bench_verb(CLI::App& program) {
   options->workload.add_to(command);
   command.add_option("--warmup", options->warmup, "runs that do not count")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   command.add_option("--iterations", options->iterations, "runs; 0: as --duration says")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   command.add_option("--duration", options->duration, "seconds, at least 3 runs")
       ->type_name("S")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(0.01, 86400.0));
   command.add_flag("--json", options->json, "the result for machines");
   command.footer(
       "Presets need no file: their weights are made up. FLOPs are those of direct convolutions\n"

@@ -68,7 +68,6 @@ class ClassifyRun {
     if (!options.output.empty()) {
       if (options.resume && fs::exists(options.output)) finished_ = format_.read(options.output);
       file_.emplace(options.output);
-      for (const auto& [name, line] : finished_) file_->stream() << line << '\n';
     }
     if (!options.html.empty())
       page_.emplace(options.html, fs::path(model_).filename().string(), session_.classes());
@@ -86,6 +85,8 @@ class ClassifyRun {
       }
     }
     if (interrupted() == 0) flush();
+    for (const auto& [name, line] : finished_) print(line);  // not met again
+    note_cuts();
     if (const std::string line = format_.accuracy(); !line.empty()) print(line);
     if (file_) file_->commit();
     if (page_) page_->commit();
@@ -123,9 +124,11 @@ class ClassifyRun {
                                          .text_field = options_.text_field,
                                          .label_field = options_.label_field});
       std::size_t position = 0;
+      bool empty = true;
       while (interrupted() == 0) {
         std::optional<DocumentRecord> record = reader.next();
         if (!record) break;
+        empty = false;
         if (options_.format == "lines") {
           take_lines(input, record->text);
           continue;
@@ -136,10 +139,13 @@ class ClassifyRun {
         if (record->error.empty()) {
           take({name, std::move(record->text), std::move(record->label)}, position++);
         } else if (!shard_by_document() || shard_.owns(position++)) {
+          flush();  // so that failures stand where their documents do
           fail_document(name, record->error);
         }
       }
+      require(!empty || interrupted() != 0, "no documents in this file; give it one per line");
     } catch (const Error& error) {
+      flush();
       fail_document(input.name(), error.what());
     }
   }
@@ -158,7 +164,10 @@ class ClassifyRun {
 
   void take(NamedDocument document, std::size_t position) {
     if (shard_by_document() && !shard_.owns(position)) return;
-    if (finished_.contains(document.name)) {
+    if (const auto before = finished_.extract(document.name)) {
+      flush();  // results are in the order of the documents
+      if (document.truth) format_.count(before.mapped(), *document.truth);
+      print(before.mapped());
       report_.success();
       return;
     }
@@ -177,6 +186,9 @@ class ClassifyRun {
         fail_document(name, answers[i].error);
         continue;
       }
+      if (answers[i].sentences_dropped + answers[i].words_dropped > 0) ++cut_documents_;
+      dropped_sentences_ += answers[i].sentences_dropped;
+      dropped_words_ += answers[i].words_dropped;
       print(format_.line(name, answers[i], truth));
       if (page_) page_->add(name, text, answers[i], truth);
       report_.success();
@@ -185,6 +197,14 @@ class ClassifyRun {
     report_.advance(static_cast<double>(done_));
     batch_.clear();
     batch_bytes_ = 0;
+  }
+
+  void note_cuts() {
+    if (cut_documents_ == 0) return;
+    report_.note(
+        fmt::format("{} {} longer than the model reads: {} sentences and {} words were left out",
+                    cut_documents_, cut_documents_ == 1 ? "document is" : "documents are",
+                    dropped_sentences_, dropped_words_));
   }
 
   void fail_document(const std::string& name, std::string_view error) {
@@ -213,6 +233,7 @@ class ClassifyRun {
   std::vector<NamedDocument> batch_;
   std::size_t batch_bytes_ = 0;
   std::size_t done_ = 0;
+  std::size_t cut_documents_ = 0, dropped_sentences_ = 0, dropped_words_ = 0;
 };
 
 void check(const ClassifyOptions& options) {
@@ -255,7 +276,7 @@ Verb make_classify_verb(CLI::App& program) {
       ->type_name("FILE");
   command.add_option("-k,--top-k", options->top_k, "labels per document")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command.add_flag("--attention", options->attention,
                    "with --json: weight and byte offsets of each sentence and word");
   command.add_flag("--resume", options->resume, "keep what the -o file has, do the rest");

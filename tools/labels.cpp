@@ -87,11 +87,7 @@ json LabelFormat::to_json(const std::string& name, const Classification& answer)
 
 std::string LabelFormat::line(const std::string& name, const Classification& answer,
                               const std::optional<std::string>& truth) {
-  if (truth) {
-    const std::optional<std::size_t> expected = class_of(*truth);
-    ++(expected ? labelled_ : strange_);
-    right_ += expected == answer.label ? 1 : 0;
-  }
+  if (truth) count(answer.label, *truth);
   if (style_.json) {
     json object = to_json(name, answer);
     if (truth) object["truth"] = *truth;
@@ -101,6 +97,24 @@ std::string LabelFormat::line(const std::string& name, const Classification& ans
   for (const std::size_t i : by_probability(answer, style_.top_k))
     text += fmt::format("{}\t{:.4f}\t", as_column(classes_[i].name), answer.probabilities[i]);
   return text + as_column(name);
+}
+
+void LabelFormat::count(std::optional<std::size_t> label, const std::string& truth) {
+  const std::optional<std::size_t> expected = class_of(truth);
+  ++(expected ? labelled_ : strange_);
+  right_ += expected && expected == label ? 1 : 0;
+}
+
+void LabelFormat::count(const std::string& line, const std::string& truth) {
+  const std::string label = style_.json ? json::parse(line).at("label").get<std::string>()
+                                        : line.substr(0, line.find('\t'));
+  const auto written = [&](const ClassInfo& one) {
+    return label == (style_.json ? one.name : as_column(one.name));
+  };
+  const auto found = std::ranges::find_if(classes_, written);
+  count(found != classes_.end() ? std::optional(static_cast<std::size_t>(found - classes_.begin()))
+                                : std::nullopt,
+        truth);
 }
 
 std::string LabelFormat::failure(const std::string& name, const std::string& error) const {
@@ -137,7 +151,8 @@ std::map<std::string, std::string> LabelFormat::read(const std::string& path) co
     }
     const json object = json::parse(line, nullptr, false);
     require(object.is_object(), "{}: no file of results in JSON lines; remove it", path);
-    if (object.contains("label")) lines.emplace(object.value("name", ""), line);
+    if (object.contains("label") && object["label"].is_string())
+      lines.emplace(object.value("name", ""), line);
   }
   return lines;
 }

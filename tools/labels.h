@@ -25,6 +25,8 @@ class LabelFormat {
   // The line of an answer; with a `truth` it also counts for the accuracy.
   std::string line(const std::string& name, const Classification& answer,
                    const std::optional<std::string>& truth);
+  // Counts an answer of an earlier run, a line of read(), for the accuracy.
+  void count(const std::string& line, const std::string& truth);
   std::string failure(const std::string& name, const std::string& error) const;  // JSON
   // The last line: the share of right answers. Empty where no document had a label.
   std::string accuracy() const;
@@ -38,6 +40,8 @@ class LabelFormat {
   // or its index.
   std::optional<std::size_t> class_of(const std::string& truth) const;
   nlohmann::json to_json(const std::string& name, const Classification& answer) const;
+  // `label`: the index of the answer, nothing for a class that is not this model's.
+  void count(std::optional<std::size_t> label, const std::string& truth);
 
   std::vector<ClassInfo> classes_;
   LabelStyle style_;

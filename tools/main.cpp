@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/device.h"
+#include "kernels/cpu/gemm_bf16.h"
 #include "tools/program.h"
 
 namespace tessera {
@@ -36,14 +37,14 @@ std::string simd_target() {
 }
 
 std::string version_text() {
-  return fmt::format("{}\ncompiler  {}\nSIMD      {}\nbf16      {}\ndevices   cpu\n",
-                     program_version(),
+  return fmt::format(
+      "{}\ncompiler  {}\nSIMD      {}\nbf16      {}\ndevices   cpu\n", program_version(),
 #if defined(__clang__)
-                     "clang " __clang_version__,
+      "clang " __clang_version__,
 #else
-                     "g++ " __VERSION__,
+      "g++ " __VERSION__,
 #endif
-                     simd_target(), cpu_has_bf16() ? "native" : "not native, slower than fp32");
+      simd_target(), gemm_bf16_supported() ? "native" : "not native, slower than fp32");
 }
 
 // --max-memory can also be given as TESSERA_MAX_MEMORY, and so with every option of a verb.

@@ -206,7 +206,7 @@ Verb make_profile_verb(CLI::App& program) {
   options->workload.add_to(command);
   command.add_option("--iterations", options->iterations, "runs, after one that does not count")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command.add_option("--sort", options->sort, "order (of running) or time")
       ->type_name("BY")
       ->check(CLI::IsMember({"order", "time"}));

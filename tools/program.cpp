@@ -47,7 +47,7 @@ void ModelOptions::add_to(CLI::App& command, bool for_images) {
       ->type_name("BYTES");
   command.add_option("--tile", tile, "largest side of a tile in pixels; 0: as memory allows")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
 }
 
 SessionOptions ModelOptions::session_options() const {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -54,6 +55,11 @@ struct ModelOptions {
   // Error where there is none.
   std::string path_or_demo(std::string_view demo_file) const;
 };
+
+// The check of a whole number that has no end of its own.
+inline CLI::Range at_least(int least) {
+  return {least, std::numeric_limits<int>::max()};
+}
 
 // A part of a batch that is split over several runs: number `index` of `count`, from 1.
 struct Shard {

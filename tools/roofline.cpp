@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/device.h"
+#include "kernels/cpu/gemm_bf16.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/step.h"
 #include "tools/roofline.h"
@@ -134,7 +135,7 @@ Roofline measure_roofline(int threads) {
   };
   Roofline roofline;
   roofline.f32 = flops_of(threads, f32);
-  if (cpu_has_bf16()) roofline.bf16 = flops_of(threads, bf16_loop);
+  if (gemm_bf16_supported()) roofline.bf16 = flops_of(threads, bf16_loop);
   roofline.bandwidth = measured_bandwidth(threads);
   return roofline;
 }

@@ -154,7 +154,14 @@ class SegmentRun {
     require(input.error.empty(), "{}", input.error);
     const fs::path base = base_of(input);
     if (options_.resume) {
-      if (const auto mask = complete_mask(base, options_.outputs)) return reread(input, *mask);
+      if (const auto mask = complete_mask(base, options_.outputs)) {
+        try {
+          return reread(input, *mask);
+        } catch (const Error& error) {
+          report_.note(fmt::format("{}: done again, because of an earlier result: {}", input.name(),
+                                   error.what()));
+        }
+      }
     }
     const auto begin = std::chrono::steady_clock::now();
     ImageReader reader = open_image(input);
@@ -195,8 +202,8 @@ class SegmentRun {
     for (std::int64_t page = 0; page < reader.page_count(); ++page) {
       const Image image = reader.read(page);
       const auto* ids = std::get_if<std::vector<std::uint8_t>>(&image.pixels);
-      require(ids != nullptr && image.channels == 1,
-              "'{}' is no mask of this model; remove it or leave out --resume", mask.string());
+      require(ids != nullptr && image.channels == 1, "'{}' is no mask of this model",
+              mask.string());
       statistics.add_page({ids->begin(), ids->end()}, image.height, image.width);
     }
     say(fmt::format("{}: done before -> {}", input.name(), mask.string()));
@@ -279,7 +286,7 @@ Verb make_segment_verb(CLI::App& program) {
       ->check(CLI::IsMember({4, 8}));
   command.add_option("--min-area", instances.min_area, "of objects, in pixels")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command.add_flag("--resume", options->resume, "skip images whose results are there");
   command.add_option("--shard", options->shard, "do part I of N of the images")->type_name("I/N");
   options->model.add_to(command, true);

@@ -51,11 +51,9 @@ void WorkloadOptions::add_to(CLI::App& command) {
       ->check(CLI::Range(1, 8));
   command.add_option("--batch", batch, "images or documents of one run")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
-  command.add_option("--sentences", sentences, "of a document")
-      ->type_name("N")
-      ->check(CLI::PositiveNumber);
-  command.add_option("--words", words, "of a sentence")->type_name("N")->check(CLI::PositiveNumber);
+      ->check(at_least(1));
+  command.add_option("--sentences", sentences, "of a document")->type_name("N")->check(at_least(1));
+  command.add_option("--words", words, "of a sentence")->type_name("N")->check(at_least(1));
   command.add_option("--precision", precision, "fp32 or bf16 (images)")
       ->type_name("NAME")
       ->check(CLI::IsMember({"fp32", "bf16"}));

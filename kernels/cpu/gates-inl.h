@@ -27,12 +27,16 @@ namespace hn = hwy::HWY_NAMESPACE;
 using FloatTag = hn::ScalableTag<float>;
 using FloatVector = hn::Vec<FloatTag>;
 
-// `x` between the limits. A comparison with NaN is false, so NaN passes; Min and Max would lose it
-// on some targets.
+// `x` between the limits; NaN passes. x86's minimum and maximum give their second operand if one is
+// NaN; those of other targets may not, but a comparison with NaN is false on all.
 HWY_INLINE FloatVector clip(FloatVector x, float low, float high) {
   const FloatVector lo = hn::Set(FloatTag(), low), hi = hn::Set(FloatTag(), high);
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_SSSE3
+  return hn::Min(hi, hn::Max(lo, x));
+#else
   x = hn::IfThenElse(hn::Lt(x, lo), lo, x);
   return hn::IfThenElse(hn::Gt(x, hi), hi, x);
+#endif
 }
 
 // e^x = scale (1 + fraction).

@@ -3,12 +3,12 @@
 //
 // Per-target header of Highway: included again for each instruction set by foreach_target.
 //
-// B is cut into panels of kVectors SIMD vectors of columns; a panel is stored [k][columns], so the
-// innermost loop reads it as a stream. A tile of kRows x kVectors accumulators lives in registers
-// (24 of the 32 of AVX-512, 12 of the 16 of AVX2). Each element of C is one chain of fused
-// multiply-adds in the order of k: its bytes do not depend on how rows or columns are grouped.
-// oneDNN's matmul was measured first: 34-85 GFLOP/s on Winograd's products, against 225 of its own
-// convolution (Zen 4, 2 threads).
+// B is cut into panels of kGemmVectors SIMD vectors of columns, stored [k][columns], so the
+// innermost loop reads them as a stream. A tile of kGemmRows x kGemmVectors accumulators lives in
+// registers (24 of the 32 of AVX-512, 12 of the 16 of AVX2). Each element of C is one chain of
+// fused multiply-adds in the order of k: its bytes do not depend on how rows or columns are
+// grouped. oneDNN's matmul was measured first: 34-85 GFLOP/s on Winograd's products, against 225 of
+// its own convolution (Zen 4, 2 threads).
 #if defined(TESSERA_KERNELS_CPU_GEMM_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TESSERA_KERNELS_CPU_GEMM_INL_H_
 #undef TESSERA_KERNELS_CPU_GEMM_INL_H_
@@ -66,9 +66,8 @@ HWY_INLINE void gemm_tile(const float* HWY_RESTRICT a, std::size_t lda,
   for (std::size_t r = 0; r < R; ++r) {
     for (std::size_t v = 0; v < V; ++v) {
       if (accumulate) {
-        sum[r][v] = v + 1 == V && last < kLanes
-                        ? load_first(c + r * ldc + v * kLanes, last)
-                        : hn::LoadU(d, c + r * ldc + v * kLanes);
+        sum[r][v] = v + 1 == V && last < kLanes ? load_first(c + r * ldc + v * kLanes, last)
+                                                : hn::LoadU(d, c + r * ldc + v * kLanes);
       } else {
         sum[r][v] = start != nullptr ? hn::LoadU(d, start + v * kLanes) : hn::Zero(d);
       }

@@ -8,6 +8,8 @@
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
 #include <hwy/highway.h>
 
+#include <algorithm>
+
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/gemm-inl.h"
 #include "kernels/cpu/parallel.h"
@@ -17,12 +19,12 @@ HWY_BEFORE_NAMESPACE();
 namespace tessera::HWY_NAMESPACE {
 
 // W packed, then the bias, zero-filled to whole vectors.
-std::size_t LinearPackedSize(std::size_t features, std::size_t units) {
+std::size_t linear_packed_size(std::size_t features, std::size_t units) {
   return gemm_packed_size(features, units) + gemm_columns(units);
 }
 
-void LinearPack(const float* weight, const float* bias, std::size_t features, std::size_t units,
-                float* packed) {
+void linear_pack(const float* weight, const float* bias, std::size_t features, std::size_t units,
+                 float* packed) {
   gemm_pack(
       features, units, [&](std::size_t k, std::size_t unit) { return weight[unit * features + k]; },
       packed);
@@ -31,8 +33,8 @@ void LinearPack(const float* weight, const float* bias, std::size_t features, st
   if (bias != nullptr) std::copy_n(bias, units, start);
 }
 
-void LinearRows(const float* x, const float* packed, std::size_t rows, std::size_t features,
-                std::size_t units, float* y) {
+void linear_rows(const float* x, const float* packed, std::size_t rows, std::size_t features,
+                 std::size_t units, float* y) {
   gemm(x, features, packed, rows, features, units, y, units,
        {.row = packed + gemm_packed_size(features, units)});
 }
@@ -43,9 +45,9 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace tessera {
 
-HWY_EXPORT(LinearPackedSize);
-HWY_EXPORT(LinearPack);
-HWY_EXPORT(LinearRows);
+HWY_EXPORT(linear_packed_size);
+HWY_EXPORT(linear_pack);
+HWY_EXPORT(linear_rows);
 
 CpuStep cpu(const Linear& op, const CpuSetup& setup) {
   const auto units = static_cast<std::size_t>(op.units);
@@ -53,10 +55,11 @@ CpuStep cpu(const Linear& op, const CpuSetup& setup) {
   const std::int64_t rows = infer(op, setup.inputs)[0].shape.elements() / op.units;
   const auto packed = setup.packed->get(
       setup.name + "/linear",
-      HWY_DYNAMIC_DISPATCH(LinearPackedSize)(features, units) * sizeof(float), [&](std::byte* to) {
+      HWY_DYNAMIC_DISPATCH(linear_packed_size)(features, units) * sizeof(float),
+      [&](std::byte* to) {
         const std::vector<float> weight = to_f32(setup.weights[0]);
         const std::vector<float> bias = op.bias ? to_f32(setup.weights[1]) : std::vector<float>();
-        HWY_DYNAMIC_DISPATCH(LinearPack)
+        HWY_DYNAMIC_DISPATCH(linear_pack)
         (weight.data(), op.bias ? bias.data() : nullptr, features, units,
          reinterpret_cast<float*>(to));
       });
@@ -67,7 +70,7 @@ CpuStep cpu(const Linear& op, const CpuSetup& setup) {
     parallel_for(threads, (rows + kBlock - 1) / kBlock, [&](std::int64_t block) {
       const std::int64_t first = block * kBlock;
       const auto count = static_cast<std::size_t>(std::min(kBlock, rows - first));
-      HWY_DYNAMIC_DISPATCH(LinearRows)
+      HWY_DYNAMIC_DISPATCH(linear_rows)
       (x + first * static_cast<std::int64_t>(features), reinterpret_cast<float*>(packed->get()),
        count, features, units, y + first * static_cast<std::int64_t>(units));
     });
@@ -76,4 +79,4 @@ CpuStep cpu(const Linear& op, const CpuSetup& setup) {
 }
 
 }  // namespace tessera
-#endif
+#endif  // HWY_ONCE

@@ -43,6 +43,12 @@ Tensor Tensor::rounded_to(DType dtype) const {
   return copy;
 }
 
+Tensor Tensor::copy() const {
+  Tensor other = *this;
+  other.memory_ = std::make_shared<std::vector<std::byte>>(*memory_);
+  return other;
+}
+
 bool Tensor::guards_intact() const {
   for (std::size_t i = 0; i < kGuard; ++i) {
     if ((*memory_)[i] != kGuardByte || (*memory_)[memory_->size() - 1 - i] != kGuardByte)
@@ -80,6 +86,12 @@ void expect_close(const Tensor& result, const Tensor& reference, Bound bound) {
       return;
     }
   }
+}
+
+std::vector<Tensor> copies(const std::vector<Tensor>& tensors) {
+  std::vector<Tensor> list;
+  for (const Tensor& tensor : tensors) list.push_back(tensor.copy());
+  return list;
 }
 
 std::vector<TensorView> views(const std::vector<Tensor>& tensors) {

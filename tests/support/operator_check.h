@@ -27,6 +27,7 @@ class Tensor {
   const TensorType& type() const { return type_; }
   Tensor rounded_to(DType dtype) const;  // a copy as bf16 (or f32)
   std::vector<float> values() const { return to_f32(view()); }
+  Tensor copy() const;  // with memory of its own
   bool guards_intact() const;
   bool same_bytes(const Tensor& other) const;
 
@@ -53,6 +54,7 @@ inline Bound sum_bound(std::int64_t terms) {
 
 void expect_close(const Tensor& result, const Tensor& reference, Bound bound);
 
+std::vector<Tensor> copies(const std::vector<Tensor>& tensors);  // with memory of their own
 std::vector<TensorView> views(const std::vector<Tensor>& tensors);
 std::vector<TensorType> types(const std::vector<Tensor>& tensors);
 
@@ -82,6 +84,7 @@ std::vector<Tensor> run_cpu(const Op& op, const std::vector<Tensor>& inputs,
                             const std::vector<Tensor>& weights, int threads) {
   const auto input_types = types(inputs);
   const auto in = views(inputs), w = views(weights);
+  const std::vector<Tensor> inputs_before = copies(inputs), weights_before = copies(weights);
   PackedWeights packed;
   const CpuStep step = cpu(op, {"node", input_types, w, threads, &packed});
   std::vector<Tensor> first, second;
@@ -97,7 +100,10 @@ std::vector<Tensor> run_cpu(const Op& op, const std::vector<Tensor>& inputs,
   }
   for (std::size_t i = 0; i < first.size(); ++i)
     EXPECT_TRUE(first[i].same_bytes(second[i])) << "a second run differs, output " << i;
-  for (const Tensor& input : inputs) EXPECT_TRUE(input.guards_intact()) << "wrote into an input";
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    EXPECT_TRUE(inputs[i].same_bytes(inputs_before[i])) << "wrote into input " << i;
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    EXPECT_TRUE(weights[i].same_bytes(weights_before[i])) << "wrote into weight " << i;
   return first;
 }
 
