@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "kernels/check.h"
+#include "kernels/cpu/convert.h"
 
 namespace tessera {
 
@@ -21,6 +22,8 @@ Executor::Executor(Graph graph, const WeightSource& weights, Types example, int 
       require(is_weight(taken.back().type.dtype),
               "weight '{}' is {}; expected f32, bf16 or f16: export it as one of them", name,
               taken.back().type.to_string());
+      require(all_finite(taken.back()),
+              "weight '{}' holds a NaN or an infinity; was its training broken off?", name);
     }
   }
 }

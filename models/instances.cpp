@@ -40,7 +40,7 @@ class DisjointSets {
 };
 
 struct Grid {
-  std::span<const int32_t> class_ids;
+  std::span<const uint8_t> class_ids;
   int64_t height;
   int64_t width;
 };
@@ -49,12 +49,12 @@ struct Grid {
 // it joins, or a new one.
 std::vector<uint32_t> label_provisionally(const Grid& grid, const InstanceOptions& options,
                                           DisjointSets& sets) {
-  const auto is_background = [&](int32_t id) {
+  const auto is_background = [&](uint8_t id) {
     return std::find(options.background.begin(), options.background.end(), id) !=
            options.background.end();
   };
   std::vector<uint32_t> labels(grid.class_ids.size(), 0);
-  const int32_t* ids = grid.class_ids.data();
+  const uint8_t* ids = grid.class_ids.data();
   for (int64_t y = 0; y < grid.height; ++y) {
     for (int64_t x = 0; x < grid.width; ++x) {
       const int64_t i = y * grid.width + x;
@@ -114,7 +114,7 @@ std::vector<T> relabel(const std::vector<uint32_t>& roots,
 
 }  // namespace
 
-Instances find_instances(std::span<const int32_t> class_ids, int64_t height, int64_t width,
+Instances find_instances(std::span<const uint8_t> class_ids, int64_t height, int64_t width,
                          const InstanceOptions& options) {
   require(options.connectivity == 4 || options.connectivity == 8,
           "instances: connectivity {}, expected 4 or 8", options.connectivity);

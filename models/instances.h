@@ -11,7 +11,7 @@
 namespace tessera {
 
 struct InstanceOptions {
-  std::vector<int32_t> background{0};  // classes that are no objects
+  std::vector<uint8_t> background{0};  // classes that are no objects
   int connectivity = 8;                // 4: pixels touch by edges; 8: by corners too
   int64_t min_area = 1;                // pixels; smaller components become background
 };
@@ -20,7 +20,7 @@ struct InstanceOptions {
 // origin has (0, 0).
 struct Instance {
   int64_t label = 0;  // its value in the label image, from 1
-  int32_t class_id = 0;
+  uint8_t class_id = 0;
   int64_t area = 0;
   int64_t x = 0;  // bounding box: left, top, width, height
   int64_t y = 0;
@@ -37,7 +37,7 @@ struct Instances {
 
 // Linear in the number of pixels. `class_ids` is (height, width). Throws Error on a wrong size, a
 // connectivity other than 4 or 8, or above 2^32 - 2 pixels.
-Instances find_instances(std::span<const int32_t> class_ids, int64_t height, int64_t width,
+Instances find_instances(std::span<const uint8_t> class_ids, int64_t height, int64_t width,
                          const InstanceOptions& options);
 
 // [{"label": 1, "class": 1, "area": 12, "bounding_box": [x, y, w, h], "centroid": [x, y]}, ..]

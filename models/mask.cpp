@@ -11,14 +11,14 @@
 namespace tessera {
 namespace {
 
-void require_mask_size(std::span<const int32_t> class_ids, int64_t height, int64_t width) {
+void require_mask_size(std::span<const uint8_t> class_ids, int64_t height, int64_t width) {
   require(height > 0 && width > 0 && static_cast<int64_t>(class_ids.size()) == height * width,
           "the mask has {} class ids, expected {} x {}", class_ids.size(), height, width);
 }
 
-void require_class_ids(std::span<const int32_t> class_ids, int64_t class_count) {
+void require_class_ids(std::span<const uint8_t> class_ids, int64_t class_count) {
   const auto bad = std::find_if(class_ids.begin(), class_ids.end(),
-                                [&](int32_t id) { return id < 0 || id >= class_count; });
+                                [&](uint8_t id) { return id >= class_count; });
   require(bad == class_ids.end(), "the mask has the class id {}, expected 0 to {}",
           bad == class_ids.end() ? 0 : *bad, class_count - 1);
 }
@@ -42,20 +42,13 @@ std::pair<float, float> shown_range(const std::vector<T>& samples) {
   if constexpr (std::is_same_v<T, uint8_t>) {
     return {0.0f, 255.0f};
   } else {
-    require(std::ranges::all_of(samples, [](T sample) { return std::isfinite(double{sample}); }),
+    require(std::ranges::all_of(samples,
+                                [](T sample) { return std::isfinite(static_cast<float>(sample)); }),
             "the image has values that are not finite, which no picture shows");
     const auto [low, high] = std::ranges::minmax_element(samples);
     const float range = static_cast<float>(*high) - static_cast<float>(*low);
     return {static_cast<float>(*low), range > 0 ? range : 1.0f};
   }
-}
-
-template <class T>
-Image grey_image(std::span<const int32_t> class_ids, int64_t height, int64_t width) {
-  std::vector<T> pixels(class_ids.size());
-  std::transform(class_ids.begin(), class_ids.end(), pixels.begin(),
-                 [](int32_t id) { return static_cast<T>(id); });
-  return {height, width, 1, std::move(pixels)};
 }
 
 }  // namespace
@@ -77,18 +70,7 @@ std::vector<Rgb> default_colours(int64_t class_count) {
   return colours;
 }
 
-Image make_mask(std::span<const int32_t> class_ids, int64_t height, int64_t width,
-                int64_t class_count) {
-  constexpr int64_t kMaxClasses = 65536;
-  require(class_count >= 1 && class_count <= kMaxClasses,
-          "a mask of {} classes was asked for, expected 1 to {}", class_count, kMaxClasses);
-  require_mask_size(class_ids, height, width);
-  require_class_ids(class_ids, class_count);
-  return class_count <= 256 ? grey_image<uint8_t>(class_ids, height, width)
-                            : grey_image<uint16_t>(class_ids, height, width);
-}
-
-Image make_overlay(const Image& image, std::span<const int32_t> class_ids,
+Image make_overlay(const Image& image, std::span<const uint8_t> class_ids,
                    const OverlayStyle& style) {
   const int64_t height = image.height;
   const int64_t width = image.width;
@@ -96,9 +78,9 @@ Image make_overlay(const Image& image, std::span<const int32_t> class_ids,
   require_class_ids(class_ids, static_cast<int64_t>(style.colours.size()));
 
   std::vector<bool> is_painted(style.colours.size(), true);
-  for (const int32_t id : style.background) {
-    if (id >= 0 && static_cast<size_t>(id) < is_painted.size()) {
-      is_painted[static_cast<size_t>(id)] = false;
+  for (const uint8_t id : style.background) {
+    if (id < is_painted.size()) {
+      is_painted[id] = false;
     }
   }
   std::vector<uint8_t> pixels(class_ids.size() * 3);

@@ -11,6 +11,7 @@ namespace {
 
 // Memory left to the rest of the machine where the user sets no limit.
 constexpr double kShareOfFreeMemory = 0.8;
+constexpr std::size_t kMostUnasked = std::size_t{4} << 30;
 constexpr std::int64_t kUntiled = std::int64_t{1} << 40;
 
 TensorType image_type(const UNetConfig& config, std::int64_t height, std::int64_t width) {
@@ -82,8 +83,10 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
   plan.memory_map = nodes.memory_map();
   const auto pixels = static_cast<std::uint64_t>(height * width);
   const auto channels = static_cast<std::uint64_t>(file_.config.unet->channels);
-  // The session's copy of an 8-bit image, the image as floats, the tile, the mask.
-  plan.images = pixels * channels * (1 + sizeof(float)) + input[0].bytes() + pixels;
+  // The session's copy of an 8-bit image, the image as floats, the tile, the mask, the caller's
+  // own.
+  plan.images = pixels * channels * (1 + sizeof(float)) + input[0].bytes() +
+                pixels * (1 + options_.caller_bytes_per_pixel);
   for (const TensorType& output : executor_.output_types(input)) plan.images += output.bytes();
   if (options_.probabilities)
     plan.images += pixels * static_cast<std::uint64_t>(file_.config.unet->classes) * sizeof(float);
@@ -103,25 +106,29 @@ Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t wid
     auto tiling = cut(height, width, options_.tile);
     require(tiling.has_value(),
             "a tile of {} pixels is too small for the network's halo and grid; use {} or more (or "
-            "leave the "
-            "choice to --max-memory)",
+            "leave the choice to --max-memory)",
             options_.tile, 2 * margin_ + 4 * tile_alignment(executor_.graph()));
     return *tiling;
   }
-  const auto free_limit =
+  const std::size_t free_share =
       static_cast<std::size_t>(kShareOfFreeMemory * static_cast<double>(available_bytes()));
-  const std::size_t limit = options_.max_memory > 0 ? options_.max_memory : held() + free_limit;
+  const std::size_t limit =
+      options_.max_memory > 0 ? options_.max_memory : held() + std::min(free_share, kMostUnasked);
   std::uint64_t least = 0;
+  const auto fits = [&](const Tiling& tiling) {
+    least = memory(height, width, tiling).peak;
+    return least <= limit;
+  };
   std::int64_t tile = kUntiled;
-  while (true) {
-    const auto tiling = cut(height, width, tile);
-    if (!tiling) break;
-    const SegmentationPlan plan = memory(height, width, *tiling);
-    if (plan.peak <= limit) return *tiling;
-    least = plan.peak;
-    const std::int64_t side = std::max(plan.tile_height, plan.tile_width);
-    tile = side * 3 / 4;
+  auto tiling = cut(height, width, tile);
+  while (tiling) {
+    if (fits(*tiling)) return *tiling;
+    tile = std::max(tiling->largest_height(), tiling->largest_width()) * 3 / 4;
+    tiling = cut(height, width, tile);
   }
+  // Between the last that ran and this, which does not: the smallest that does.
+  while (!tiling) tiling = cut(height, width, ++tile);
+  if (fits(*tiling)) return *tiling;
   fail(
       "an image of {} x {} pixels needs {} in the smallest tiles that run, the limit is {}; allow "
       "more with --max-memory",

@@ -23,8 +23,11 @@ struct SessionOptions {
   // Of a segmentation: "fp32", "bf16", or "auto": the fastest that keeps the answer. On a CPU that
   // is fp32, whose Winograd convolutions outrun bf16. Documents are always classified in fp32.
   std::string precision = "auto";
-  int threads = 0;               // 0: OMP_NUM_THREADS, else every processor
-  std::uint64_t max_memory = 0;  // bytes the whole process may use; picks the tile. 0: what is free
+  int threads = 0;  // 0: OMP_NUM_THREADS, else every processor
+  // Bytes the whole process may use; picks the tile. 0: 80% of what is free, and at most 4 GiB
+  // beyond what the process holds.
+  std::uint64_t max_memory = 0;
+  std::uint64_t caller_bytes_per_pixel = 0;  // counted in plans: what the caller makes of a result
   int tile = 0;  // largest side of a tile in input pixels; 0: as large as memory allows
   bool probabilities = false;  // of a segmentation: also return each class's probability
   bool winograd = true;        // false: direct convolutions only (slower; rounds less)

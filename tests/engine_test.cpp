@@ -295,6 +295,16 @@ TEST(Executor, RefusesWeightsThatAreNoFloats) {
   EXPECT_THROW(Executor(build_unet({.depth = 1, .base = 4}, false), integers, example, 1), Error);
 }
 
+TEST(Executor, RefusesWeightsThatAreNotFinite) {
+  const std::vector<TensorType> example{{DType::kF32, {1, 20, 20, 1}}};
+  const Graph graph = build_unet({.depth = 1, .base = 4}, false);
+  for (const float bad : {NAN, INFINITY, -INFINITY}) {
+    RandomWeights weights;
+    weights("bottom/conv2/weight", {8, 8, 3, 3}).as<float>()[37] = bad;
+    EXPECT_THROW(Executor(graph, weights.source(), example, 1), Error);
+  }
+}
+
 TEST(Executor, TimesEveryNode) {
   const UNetConfig config{.depth = 1, .base = 4};
   const std::vector<TensorType> example{{DType::kF32, {1, 20, 20, 1}}};

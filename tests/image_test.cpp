@@ -733,42 +733,33 @@ TEST(Mirror, CutsAnyWindow) {
 
 // ---- masks and overlays ------------------------------------------------------------------------
 
-TEST(Mask, TakesTheSmallestTypeThatHoldsItsClasses) {
-  const std::vector<int32_t> ids = {0, 255, 1, 2};
-  expect_equal(make_mask(ids, 2, 2, 256), {2, 2, 1, std::vector<uint8_t>{0, 255, 1, 2}});
-  expect_equal(make_mask(ids, 2, 2, 257), {2, 2, 1, std::vector<uint16_t>{0, 255, 1, 2}});
-  EXPECT_THAT(error_of([&] { make_mask(ids, 2, 2, 70000); }), HasSubstr("70000 classes"));
-  EXPECT_THAT(error_of([&] { make_mask(ids, 2, 2, 255); }), HasSubstr("class id 255"));
-  EXPECT_THAT(error_of([&] { make_mask(ids, 3, 2, 256); }), HasSubstr("expected 3 x 2"));
-}
-
 TEST(Overlay, PaintsForegroundInsideLightlyAndBoundariesStrongly) {
   const Image image{1, 5, 1, std::vector<uint8_t>(5, 100)};
   const Image overlay =
-      make_overlay(image, std::vector<int32_t>{0, 1, 1, 1, 1},
+      make_overlay(image, std::vector<uint8_t>{0, 1, 1, 1, 1},
                    {.colours = {{0, 0, 0}, {200, 0, 100}}, .alpha = 0.5f, .boundary_alpha = 1.0f});
   EXPECT_THAT(std::get<std::vector<uint8_t>>(overlay.pixels),
               ElementsAre(100, 100, 100, 200, 0, 100, 150, 50, 100, 150, 50, 100, 150, 50, 100));
   EXPECT_THAT(error_of([&] {
-                make_overlay(image, std::vector<int32_t>(5, 2), {{{1, 2, 3}}});
+                make_overlay(image, std::vector<uint8_t>(5, 2), {{{1, 2, 3}}});
               }),
               HasSubstr("class id 2, expected 0 to 0"));
 }
 
 TEST(Overlay, StretchesWhatIsNot8Bit) {
   const Image image{1, 3, 1, std::vector<uint16_t>{300, 310, 320}};
-  const Image overlay = make_overlay(image, std::vector<int32_t>(3, 0), {{{1, 2, 3}}});
+  const Image overlay = make_overlay(image, std::vector<uint8_t>(3, 0), {{{1, 2, 3}}});
   EXPECT_THAT(std::get<std::vector<uint8_t>>(overlay.pixels),
               ElementsAre(0, 0, 0, 128, 128, 128, 255, 255, 255));
 }
 
 TEST(Overlay, ShowsColourAsItIsAndRefusesNaN) {
   const Image image{1, 2, 3, std::vector<uint8_t>{1, 20, 255, 0, 128, 7}};
-  const Image overlay = make_overlay(image, std::vector<int32_t>(2, 0), {{{1, 2, 3}}});
+  const Image overlay = make_overlay(image, std::vector<uint8_t>(2, 0), {{{1, 2, 3}}});
   EXPECT_THAT(std::get<std::vector<uint8_t>>(overlay.pixels), ElementsAre(1, 20, 255, 0, 128, 7));
   const Image broken{1, 2, 1, std::vector<float>{0.5f, NAN}};
   EXPECT_THAT(error_of([&] {
-                make_overlay(broken, std::vector<int32_t>(2, 0), {{{1, 2, 3}}});
+                make_overlay(broken, std::vector<uint8_t>(2, 0), {{{1, 2, 3}}});
               }),
               HasSubstr("not finite"));
 }

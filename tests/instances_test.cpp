@@ -18,7 +18,7 @@ namespace tessera {
 namespace {
 
 using testing::HasSubstr;
-using Ids = std::vector<int32_t>;
+using Ids = std::vector<uint8_t>;
 
 // Labels by flooding from each unlabelled foreground pixel in reading order; the components below
 // the least area are taken back.
@@ -93,7 +93,7 @@ TEST(Instances, AgreeWithAFloodFillOnRandomMasks) {
     const int64_t width = 1 + random() % 24;
     const unsigned classes = 1 + random() % 4;
     Ids ids(static_cast<size_t>(height * width));
-    for (int32_t& id : ids) id = static_cast<int32_t>(random() % classes);
+    for (uint8_t& id : ids) id = static_cast<uint8_t>(random() % classes);
     InstanceOptions options;
     options.connectivity = round % 2 == 0 ? 8 : 4;
     options.min_area = 1 + random() % 4;

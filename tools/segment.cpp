@@ -143,6 +143,9 @@ class SegmentRun {
   Session open_session() const {
     require_writable(folder_);
     SessionOptions session = options_.model.session_options();
+    // Of each pixel: mask, overlay, and an object's label before and after counting.
+    session.caller_bytes_per_pixel =
+        1 + (options_.no_overlay ? 0 : 3) + (options_.outputs.instances ? 12 : 0);
     session.probabilities = options_.outputs.probabilities;
     Session opened = Session::open(model_, session);
     require(opened.task() == Session::Task::kSegment,

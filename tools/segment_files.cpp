@@ -64,14 +64,14 @@ std::optional<fs::path> complete_mask(const fs::path& base, const SegmentOutputs
   return std::nullopt;
 }
 
-std::optional<Image> MaskStatistics::add_page(const std::vector<std::int32_t>& class_ids,
+std::optional<Image> MaskStatistics::add_page(const std::vector<std::uint8_t>& class_ids,
                                               std::int64_t height, std::int64_t width) {
   height_ = std::max(height_, height);
   width_ = std::max(width_, width);
-  for (const std::int32_t id : class_ids) {
-    require(id >= 0 && static_cast<std::size_t>(id) < pixels_.size(),
-            "the mask has the class {}, the model has {} classes", id, pixels_.size());
-    ++pixels_[static_cast<std::size_t>(id)];
+  for (const std::uint8_t id : class_ids) {
+    require(id < pixels_.size(), "the mask has the class {}, the model has {} classes", id,
+            pixels_.size());
+    ++pixels_[id];
   }
   const std::int64_t page = pages_++;
   if (!outputs_.instances) return std::nullopt;
@@ -166,10 +166,9 @@ void SegmentFiles::add_page(const Image& image, const Segmentation& result) {
             "file or leave out --probabilities");
     probabilities_->append(result.probabilities);
   }
-  const std::vector<std::int32_t> class_ids(result.mask.begin(), result.mask.end());
-  if (auto labels = statistics_.add_page(class_ids, height, width))
+  if (auto labels = statistics_.add_page(result.mask, height, width))
     labels_->append(std::move(*labels));
-  if (overlays_) overlays_->append(make_overlay(image, class_ids, style_));
+  if (overlays_) overlays_->append(make_overlay(image, result.mask, style_));
   masks_->append({height, width, 1, result.mask});
 }
 

@@ -43,7 +43,7 @@ class MaskStatistics {
   explicit MaskStatistics(const SegmentOutputs& outputs) : outputs_(outputs) {}
 
   // Returns the objects' label image where instances are wanted.
-  std::optional<Image> add_page(const std::vector<std::int32_t>& class_ids, std::int64_t height,
+  std::optional<Image> add_page(const std::vector<std::uint8_t>& class_ids, std::int64_t height,
                                 std::int64_t width);
   nlohmann::json json() const;   // pages, height, width, classes, instances
   std::string sentence() const;  // "512 x 512, cell 78.1 %, membrane 21.9 %"

@@ -16,6 +16,7 @@
 // foreach_target must come first
 #include <hwy/highway.h>
 
+#include "kernels/conv/blocks.h"
 #include "kernels/conv/fold.h"
 #include "kernels/conv/output-inl.h"
 #include "kernels/conv/patch.h"
@@ -179,23 +180,6 @@ HWY_EXPORT(direct_block);
 
 namespace {
 
-constexpr std::int64_t kBlockRows = 4;
-constexpr std::int64_t kMaxBlockColumns = 66, kMinBlockColumns = 18;  // multiples of 6 = kGemmRows
-constexpr std::size_t kBlockBytes = 512 << 10;  // patch and sums: half of a core's L2
-
-void choose_block(DirectPlan& plan, int threads) {
-  const ConvGeometry& g = plan.geometry;
-  plan.rows = std::min(kBlockRows, g.ho);
-  for (plan.columns = kMaxBlockColumns; plan.columns > kMinBlockColumns; plan.columns -= 6) {
-    if (plan.patch_bytes() + plan.sum_bytes() <= kBlockBytes) break;
-  }
-  // A small map is cut finer, so that every thread gets several blocks.
-  const std::int64_t across = (g.wo + plan.columns - 1) / plan.columns;
-  const std::int64_t blocks = g.n * ((g.ho + plan.rows - 1) / plan.rows) * across;
-  if (blocks < 8 * threads) plan.rows = std::min<std::int64_t>(2, g.ho);
-  plan.columns = std::min(plan.columns, g.wo);
-}
-
 void pack(const Conv& op, const CpuSetup& setup, DirectPlan& plan) {
   const bool bf16 = plan.compute == DType::kBF16;
   const auto n = static_cast<std::size_t>(plan.geometry.c_out), run = plan.run();
@@ -235,37 +219,25 @@ CpuStep conv_direct(const Conv& op, const CpuSetup& setup) {
   const auto c_in = static_cast<std::size_t>(plan->geometry.c_in);
   plan->channels = bf16 ? c_in + c_in % 2 : c_in;  // AVX512-BF16 multiplies pairs of channels
   plan->sums = plan->epilogue.bias.size();
-  choose_block(*plan, setup.threads);
+  choose_block(*plan, plan->geometry.n, plan->geometry.ho, plan->geometry.wo, setup.threads);
   pack(op, setup, *plan);
 
-  const std::size_t per_thread = plan->patch_bytes() + plan->sum_bytes();
   const int threads = setup.threads;
-  const auto run = [plan, per_thread, threads](const Operands& operands, std::byte* scratch) {
+  const auto run = [plan, threads](const Operands& operands, std::byte* scratch) {
     const ConvGeometry& g = plan->geometry;
-    const std::int64_t down = (g.ho + plan->rows - 1) / plan->rows;
-    const std::int64_t across = (g.wo + plan->columns - 1) / plan->columns;
-    parallel_for(threads, g.n * down * across, [&](std::int64_t index) {
-      const std::int64_t n = index / (down * across);
-      const std::int64_t y = index / across % down * plan->rows;
-      const std::int64_t x = index % across * plan->columns;
-      std::byte* own = scratch + static_cast<std::size_t>(omp_get_thread_num()) * per_thread;
-      const DirectTask task{*plan,
-                            n,
-                            y,
-                            x,
-                            std::min(plan->rows, g.ho - y),
-                            std::min(plan->columns, g.wo - x),
-                            own,
-                            reinterpret_cast<float*>(own + plan->patch_bytes())};
-      const std::int64_t halo = plan->kernel - 1;
-      gather(g, operands.inputs,
-             {n, y - g.pad, x - g.pad, task.rows + halo, task.columns + halo,
-              static_cast<std::int64_t>(plan->channels)},
-             plan->compute, own);
-      HWY_DYNAMIC_DISPATCH(direct_block)(task, operands.outputs);
-    });
+    for_each_block(*plan, g.n, g.ho, g.wo, threads, scratch,
+                   [&](const Block& block, std::byte* patch, float* sums) {
+                     const std::int64_t halo = plan->kernel - 1;
+                     gather(g, operands.inputs,
+                            {block.n, block.y - g.pad, block.x - g.pad, block.rows + halo,
+                             block.columns + halo, static_cast<std::int64_t>(plan->channels)},
+                            plan->compute, patch);
+                     const DirectTask task{*plan,      block.n,       block.y, block.x,
+                                           block.rows, block.columns, patch,   sums};
+                     HWY_DYNAMIC_DISPATCH(direct_block)(task, operands.outputs);
+                   });
   };
-  return {per_thread * static_cast<std::size_t>(threads), run};
+  return {(plan->patch_bytes() + plan->sum_bytes()) * static_cast<std::size_t>(threads), run};
 }
 
 }  // namespace tessera

@@ -16,6 +16,7 @@
 
 #include <functional>
 
+#include "kernels/conv/blocks.h"
 #include "kernels/conv/output-inl.h"
 #include "kernels/conv/patch.h"
 #include "kernels/conv_transpose/conv_transpose.h"
@@ -157,7 +158,6 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 #include "kernels/cpu/convert.h"
-#include "kernels/cpu/parallel.h"
 
 namespace tessera {
 
@@ -165,10 +165,6 @@ HWY_EXPORT(transpose_pack);
 HWY_EXPORT(transpose_block);
 
 namespace {
-
-constexpr std::int64_t kBlockRows = 4;
-constexpr std::int64_t kMaxBlockColumns = 60, kMinBlockColumns = 18;  // multiples of 6 = kGemmRows
-constexpr std::size_t kBlockBytes = 512 << 10;  // patch and sums: half of a core's L2
 
 // Filter tap that links an output of parity `odd` to the input pixel `behind` (0 or 1) after it.
 std::int64_t tap(int kernel, std::size_t odd, std::size_t behind) {
@@ -193,19 +189,6 @@ void list_terms(TransposePlan& plan) {
       add(odd, {.dy = dy, .pixels = 2, .column = plan.padded, .columns = plan.padded});
     }
   }
-}
-
-void choose_block(TransposePlan& plan, int threads) {
-  const ConvGeometry& g = plan.geometry;
-  plan.rows = std::min(kBlockRows, g.h);
-  for (plan.columns = kMaxBlockColumns; plan.columns > kMinBlockColumns; plan.columns -= 6) {
-    if (plan.patch_bytes() + plan.sum_bytes() <= kBlockBytes) break;
-  }
-  // A small map is cut finer, so that every thread gets several blocks.
-  const std::int64_t across = (g.w + plan.columns - 1) / plan.columns;
-  const std::int64_t blocks = g.n * ((g.h + plan.rows - 1) / plan.rows) * across;
-  if (blocks < 8 * threads) plan.rows = std::min<std::int64_t>(2, g.h);
-  plan.columns = std::min(plan.columns, g.w);
 }
 
 void pack(const ConvTranspose& op, const CpuSetup& setup, TransposePlan& plan) {
@@ -263,36 +246,24 @@ CpuStep cpu(const ConvTranspose& op, const CpuSetup& setup) {
     plan->bias[o] = plan->bias[plan->padded + o] =
         element_f32(setup.weights[1], static_cast<std::int64_t>(o));
   list_terms(*plan);
-  choose_block(*plan, setup.threads);
+  choose_block(*plan, geometry.n, geometry.h, geometry.w, setup.threads);
   pack(op, setup, *plan);
 
-  const std::size_t per_thread = plan->patch_bytes() + plan->sum_bytes();
   const int threads = setup.threads;
-  const auto run = [plan, per_thread, threads](const Operands& operands, std::byte* scratch) {
+  const auto run = [plan, threads](const Operands& operands, std::byte* scratch) {
     const ConvGeometry& g = plan->geometry;
-    const std::int64_t down = (g.h + plan->rows - 1) / plan->rows;
-    const std::int64_t across = (g.w + plan->columns - 1) / plan->columns;
-    parallel_for(threads, g.n * down * across, [&](std::int64_t index) {
-      const std::int64_t n = index / (down * across);
-      const std::int64_t y = index / across % down * plan->rows;
-      const std::int64_t left = index % across * plan->columns;
-      std::byte* own = scratch + static_cast<std::size_t>(omp_get_thread_num()) * per_thread;
-      const TransposeTask task{*plan,
-                               n,
-                               y,
-                               left,
-                               std::min(plan->rows, g.h - y),
-                               std::min(plan->columns, g.w - left),
-                               own,
-                               reinterpret_cast<float*>(own + plan->patch_bytes())};
-      gather(g, operands.inputs,
-             {n, y, left, task.rows + plan->halo, task.columns + plan->halo,
-              static_cast<std::int64_t>(plan->channels)},
-             plan->compute, own);
-      HWY_DYNAMIC_DISPATCH(transpose_block)(task, operands.outputs[0]);
-    });
+    for_each_block(*plan, g.n, g.h, g.w, threads, scratch,
+                   [&](const Block& block, std::byte* patch, float* sums) {
+                     gather(g, operands.inputs,
+                            {block.n, block.y, block.x, block.rows + plan->halo,
+                             block.columns + plan->halo, static_cast<std::int64_t>(plan->channels)},
+                            plan->compute, patch);
+                     const TransposeTask task{*plan,      block.n,       block.y, block.x,
+                                              block.rows, block.columns, patch,   sums};
+                     HWY_DYNAMIC_DISPATCH(transpose_block)(task, operands.outputs[0]);
+                   });
   };
-  return {per_thread * static_cast<std::size_t>(threads), run};
+  return {(plan->patch_bytes() + plan->sum_bytes()) * static_cast<std::size_t>(threads), run};
 }
 
 }  // namespace tessera

@@ -34,6 +34,34 @@ float element_f32(const TensorView& tensor, std::int64_t i) {
   }
 }
 
+namespace {
+
+// Whether no element has all exponent bits set. A count, not an early end: it vectorises.
+template <class Bits>
+bool exponents_below(const TensorView& tensor, Bits exponent) {
+  const Bits* bits = tensor.as<Bits>();
+  std::int64_t special = 0;
+  for (std::int64_t i = 0; i < tensor.shape().elements(); ++i)
+    special += (bits[i] & exponent) == exponent;
+  return special == 0;
+}
+
+}  // namespace
+
+bool all_finite(const TensorView& tensor) {
+  switch (tensor.type.dtype) {
+    case DType::kF32:
+      return exponents_below<std::uint32_t>(tensor, 0x7f800000);
+    case DType::kBF16:
+      return exponents_below<std::uint16_t>(tensor, 0x7f80);
+    case DType::kF16:
+      return exponents_below<std::uint16_t>(tensor, 0x7c00);
+    default:
+      fail("a floating-point tensor (f32, bf16, f16) was expected, not {}",
+           tensor.type.to_string());
+  }
+}
+
 std::vector<float> to_f32(const TensorView& tensor) {
   std::vector<float> values(static_cast<std::size_t>(tensor.shape().elements()));
   for (std::size_t i = 0; i < values.size(); ++i)

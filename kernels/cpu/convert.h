@@ -24,6 +24,9 @@ float f16_to_f32(std::uint16_t bits);
 // Element `i` of an f32, bf16 or f16 tensor.
 float element_f32(const TensorView& tensor, std::int64_t i);
 
+// Whether an f32, bf16 or f16 tensor holds neither NaN nor infinity.
+bool all_finite(const TensorView& tensor);
+
 // All elements of an f32, bf16 or f16 tensor; an Error for other types.
 std::vector<float> to_f32(const TensorView& tensor);
 

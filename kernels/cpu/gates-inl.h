@@ -15,17 +15,12 @@
 #define TESSERA_KERNELS_CPU_GATES_INL_H_
 #endif
 
-#include <hwy/highway.h>
-
 #include <cstdint>
+
+#include "kernels/cpu/vector-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tessera::HWY_NAMESPACE {
-
-namespace hn = hwy::HWY_NAMESPACE;
-
-using FloatTag = hn::ScalableTag<float>;
-using FloatVector = hn::Vec<FloatTag>;
 
 // `x` between the limits; NaN passes. x86's minimum and maximum give their second operand if one is
 // NaN; those of other targets may not, but a comparison with NaN is false on all.
