@@ -61,9 +61,9 @@ std::int64_t Shape::elements(int first, int last) const {
   bool fits = true;
   for (int i = axis(first); i < axis(last); ++i)
     fits &= !__builtin_mul_overflow(product, dims_[static_cast<std::size_t>(i)], &product);
-  require(fits && product <= kMost,
-          "a tensor of shape {} has more than 2^56 elements; use a smaller image or batch",
-          to_string());
+  if (!fits || product > kMost) [[unlikely]]  // not `require`: its text would be made every time
+    fail("a tensor of shape {} has more than 2^56 elements; use a smaller image or batch",
+         to_string());
   return product;
 }
 

@@ -40,9 +40,9 @@ namespace {
 template <class Bits>
 bool exponents_below(const TensorView& tensor, Bits exponent) {
   const Bits* bits = tensor.as<Bits>();
+  const std::int64_t count = tensor.shape().elements();
   std::int64_t special = 0;
-  for (std::int64_t i = 0; i < tensor.shape().elements(); ++i)
-    special += (bits[i] & exponent) == exponent;
+  for (std::int64_t i = 0; i < count; ++i) special += (bits[i] & exponent) == exponent;
   return special == 0;
 }
 
