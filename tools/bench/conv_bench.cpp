@@ -5,46 +5,8 @@
 // a loop of fused multiply-adds reaches in the same run (above 100% is Winograd's saving of
 // products), and Winograd's speed over oneDNN's. The best of the repetitions counts; the candidates
 // take turns, so that a disturbance hits all of them.
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "tools/bench/conv_bench.cpp"
-#include <hwy/foreach_target.h>
-// foreach_target must come first
-#include <hwy/highway.h>
-
-#include <cstddef>
-
-HWY_BEFORE_NAMESPACE();
-namespace tessera::HWY_NAMESPACE {
-namespace {
-
-namespace hn = hwy::HWY_NAMESPACE;
-
-// Floating-point operations done; `sink` keeps them alive.
-double multiply_add(std::size_t rounds, float* sink) {
-  const hn::ScalableTag<float> d;
-  const auto x = hn::Set(d, 0.999f), y = hn::Set(d, 1e-3f);
-  // Ten chains hide the latency; they begin differently, or the compiler would merge them.
-  auto a = hn::Iota(d, 0.0f), b = hn::Iota(d, 1.0f), c = hn::Iota(d, 2.0f), e = hn::Iota(d, 3.0f);
-  auto f = hn::Iota(d, 4.0f), g = hn::Iota(d, 5.0f), h = hn::Iota(d, 6.0f), i = hn::Iota(d, 7.0f);
-  auto j = hn::Iota(d, 8.0f), k = hn::Iota(d, 9.0f);
-  for (std::size_t round = 0; round < rounds; ++round) {
-    a = hn::MulAdd(a, x, y), b = hn::MulAdd(b, x, y), c = hn::MulAdd(c, x, y);
-    e = hn::MulAdd(e, x, y), f = hn::MulAdd(f, x, y), g = hn::MulAdd(g, x, y);
-    h = hn::MulAdd(h, x, y), i = hn::MulAdd(i, x, y), j = hn::MulAdd(j, x, y);
-    k = hn::MulAdd(k, x, y);
-  }
-  const auto sum = hn::Add(hn::Add(hn::Add(a, b), hn::Add(c, e)),
-                           hn::Add(hn::Add(f, g), hn::Add(hn::Add(h, i), hn::Add(j, k))));
-  *sink = hn::GetLane(sum);
-  return 2.0 * 10 * static_cast<double>(rounds * hn::Lanes(d));
-}
-
-}  // namespace
-}  // namespace tessera::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
 #include <fmt/format.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <chrono>
@@ -57,11 +19,9 @@ HWY_AFTER_NAMESPACE();
 
 #include "kernels/conv/conv.h"
 #include "kernels/conv_transpose/conv_transpose.h"
-#include "kernels/cpu/parallel.h"
+#include "tools/roofline.h"
 
 namespace tessera {
-
-HWY_EXPORT(multiply_add);
 
 namespace {
 
@@ -204,20 +164,6 @@ std::vector<double> best_of(int repetitions, const std::vector<std::function<voi
   return best;
 }
 
-double peak_gflops(int threads) {
-  constexpr std::size_t kRounds = 4'000'000;
-  std::vector<float> sinks(static_cast<std::size_t>(threads) * 16);
-  std::vector<double> operations(static_cast<std::size_t>(threads));
-  const auto best = best_of(5, {[&] {
-                              parallel_for(threads, threads, [&](std::int64_t t) {
-                                const auto i = static_cast<std::size_t>(t);
-                                operations[i] =
-                                    HWY_DYNAMIC_DISPATCH(multiply_add)(kRounds, &sinks[i * 16]);
-                              });
-                            }});
-  return operations[0] * threads / best[0] * 1e-9;
-}
-
 std::string cell(double time, double gflop, double peak) {
   return fmt::format("{:8.2f} ms {:6.0f} {:4.0f}%", time * 1e3, gflop / time,
                      100 * gflop / time / peak);
@@ -225,7 +171,7 @@ std::string cell(double time, double gflop, double peak) {
 
 void run(int threads, int repetitions) {
   omp_set_num_threads(threads);  // what oneDNN goes by
-  const double peak = peak_gflops(threads);
+  const double peak = measure_roofline(threads).f32 * 1e-9;
   fmt::print("{} threads, peak {:.0f} GFLOP/s f32\n", threads, peak);
   fmt::print("{:13} {:>18} {:>7} {:>22} {:>22} {:>22} {:>22} {:>9}\n", "layer", "shape", "GFLOP",
              "Winograd f32", "direct f32", "direct bf16", "oneDNN f32", "x oneDNN");
@@ -291,4 +237,3 @@ int main(int count, char** arguments) {
   tessera::run(threads, repetitions);
   return 0;
 }
-#endif  // HWY_ONCE

@@ -7,11 +7,6 @@
 // by the operators' own cost, the share of the peak that a loop of fused multiply-adds reached in
 // the same run, and the best time of each part. The share counts multiplications that known words
 // save, so it may pass 100 %.
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "tools/bench/rnn_bench.cpp"
-#include <hwy/foreach_target.h>  // IWYU pragma: keep
-#include <hwy/highway.h>
-
 #include <omp.h>
 
 #include <CLI/CLI.hpp>
@@ -23,35 +18,11 @@
 #include <random>
 
 #include "kernels/attention/attention.h"
-#include "kernels/cpu/parallel.h"
 #include "kernels/linear/linear.h"
 #include "kernels/rnn/rnn.h"
+#include "tools/roofline.h"
 
-HWY_BEFORE_NAMESPACE();
-namespace tessera::HWY_NAMESPACE {
-
-// Runs `rounds` of fused multiply-adds that depend on nothing but themselves; returns the FLOPs.
-double FmaLoop(std::int64_t rounds, float* sink) {
-  namespace hn = hwy::HWY_NAMESPACE;
-  const hn::ScalableTag<float> d;
-  constexpr int kChains = 12;
-  hn::Vec<decltype(d)> sum[kChains];
-  for (auto& s : sum) s = hn::Zero(d);
-  const auto x = hn::Set(d, *sink), y = hn::Set(d, 0.5f);
-  for (std::int64_t i = 0; i < rounds; ++i) {
-    for (auto& s : sum) s = hn::MulAdd(s, y, x);
-  }
-  for (const auto& s : sum) *sink += hn::GetLane(s);
-  return 2.0 * kChains * static_cast<double>(hn::Lanes(d)) * static_cast<double>(rounds);
-}
-
-}  // namespace tessera::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
 namespace tessera {
-
-HWY_EXPORT(FmaLoop);
 
 namespace {
 
@@ -59,23 +30,6 @@ double seconds_of(const auto& body) {
   const auto begin = std::chrono::steady_clock::now();
   body();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-// FLOP/s of all threads together, the best of five.
-double measured_peak(int threads) {
-  constexpr std::int64_t kRounds = 2'000'000;
-  double best = 0;
-  for (int repeat = 0; repeat < 5; ++repeat) {
-    std::vector<double> flops(static_cast<std::size_t>(threads));
-    const double seconds = seconds_of([&] {
-      parallel_for(threads, threads, [&](std::int64_t i) {
-        float sink = 1;
-        flops[static_cast<std::size_t>(i)] = HWY_DYNAMIC_DISPATCH(FmaLoop)(kRounds, &sink);
-      });
-    });
-    best = std::max(best, std::reduce(flops.begin(), flops.end()) / seconds);
-  }
-  return best;
 }
 
 // One operator with memory of its own; weights are small normal numbers.
@@ -200,7 +154,7 @@ int main(int argc, char** argv) {
   app.add_option("--runs", runs, "runs of each case")->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
 
-  const double peak = measured_peak(threads);
+  const double peak = measure_roofline(threads).f32;
   fmt::print("peak of fused multiply-adds: {:.1f} GFLOP/s on {} threads; {} sentences x {} words\n",
              1e-9 * peak, threads, sentences, words);
   using Cell = BiRnn::Cell;
@@ -213,4 +167,3 @@ int main(int argc, char** argv) {
     run_case(c, sentences, words, threads, runs, peak);
   return 0;
 }
-#endif
