@@ -77,10 +77,8 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
   plan.tile_height = tiling.largest_height();
   plan.tile_width = tiling.largest_width();
   const std::vector<TensorType> input{input_type(plan.tile_height, plan.tile_width)};
-  const Plan& nodes = executor_.plan(input);
-  plan.arena = nodes.peak;
+  plan.arena = executor_.plan(input).peak;
   plan.weights = executor_.packed_bytes();
-  plan.memory_map = nodes.memory_map();
   const auto pixels = static_cast<std::uint64_t>(height * width);
   const auto channels = static_cast<std::uint64_t>(file_.config.unet->channels);
   // The session's copy of an 8-bit image, the image as floats, the tile, the mask, the caller's
@@ -137,7 +135,10 @@ Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t wid
 
 SegmentationPlan Segmenter::plan(std::int64_t height, std::int64_t width) {
   const Tiling tiling = choose_tiling(height, width);
-  return memory(height, width, tiling);
+  SegmentationPlan plan = memory(height, width, tiling);
+  const std::vector<TensorType> input{input_type(plan.tile_height, plan.tile_width)};
+  plan.memory_map = executor_.plan(input).memory_map();
+  return plan;
 }
 
 Segmentation Segmenter::segment(const Image& image, const Session::Progress& progress,

@@ -37,7 +37,7 @@ class Segmenter {
   Tiling choose_tiling(std::int64_t height, std::int64_t width);
   std::optional<Tiling> cut(std::int64_t height, std::int64_t width, std::int64_t tile) const;
   TensorType input_type(std::int64_t height, std::int64_t width) const;
-  // Tiles and memory of this tiling, for an 8-bit image.
+  // Tiles and memory of this tiling, for an 8-bit image; without the memory map.
   SegmentationPlan memory(std::int64_t height, std::int64_t width, const Tiling& tiling);
   // Resident bytes without the arena, which a run reuses or replaces.
   std::size_t held() const;
