@@ -1,13 +1,7 @@
 #include "engine/device.h"
 
-#include <sched.h>
-#include <unistd.h>
-
-#include <algorithm>
+#include <array>
 #include <charconv>
-#include <cmath>
-#include <cstdlib>
-#include <fstream>
 
 #include "kernels/error.h"
 
@@ -15,67 +9,62 @@ namespace tessera {
 
 namespace {
 
-// The value in bytes of a "Name:  123 kB" line of a /proc file; 0 where there is none.
-std::size_t proc_kilobytes(const char* file, std::string_view name) {
-  std::ifstream in(file);
-  for (std::string line; std::getline(in, line);) {
-    if (line.starts_with(name))
-      return std::strtoull(line.c_str() + name.size(), nullptr, 10) * 1024;
-  }
-  return 0;
+constexpr std::array<std::string_view, 4> kPrecisionNames{"fp32", "tf32", "bf16", "fp16"};
+
+// N of "cuda:N", kAnyGpu of "cuda"; none where `name` is neither.
+std::optional<int> gpu_index(std::string_view name) {
+  if (name == "cuda") return kAnyGpu;
+  if (!name.starts_with("cuda:")) return std::nullopt;
+  name.remove_prefix(5);
+  int index = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), index);
+  if (error != std::errc() || end != name.data() + name.size() || index < 0) return std::nullopt;
+  return index;
 }
 
 }  // namespace
 
-DeviceKind parse_device(std::string_view name) {
-  if (name == "cpu" || name == "auto") return DeviceKind::kCpu;
-  if (name == "cuda" || name.starts_with("cuda:"))
-    fail("device '{}': this build has no CUDA back-end; use --device cpu or auto", name);
-  fail("device '{}': expected cpu, cuda, cuda:N or auto", name);
+std::string_view name_of(Precision precision) {
+  return kPrecisionNames[static_cast<std::size_t>(precision)];
 }
 
-int default_threads() {
-  if (const char* text = std::getenv("OMP_NUM_THREADS")) {
-    if (const int threads = std::atoi(text); threads > 0) return threads;
+Precision parse_precision(std::string_view name) {
+  for (std::size_t i = 0; i < kPrecisionNames.size(); ++i)
+    if (kPrecisionNames[i] == name) return static_cast<Precision>(i);
+  fail("precision '{}': expected fp32, tf32, bf16, fp16 or auto", name);
+}
+
+DType storage_of(Precision precision) {
+  if (precision == Precision::kBf16) return DType::kBF16;
+  return precision == Precision::kFp16 ? DType::kF16 : DType::kF32;
+}
+
+DeviceOptions device_options(bool images, std::string device, std::string_view precision,
+                             int threads) {
+  DeviceOptions options{.name = std::move(device), .threads = threads};
+  if (precision == "auto") {
+    if (images) options.gpu_precision = Precision::kBf16;
+    return options;
   }
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+  options.precision = options.gpu_precision = parse_precision(precision);
+  if (!images && options.precision == Precision::kBf16) options.precision = Precision::kFp32;
+  return options;
 }
 
-std::size_t resident_bytes() {
-  return proc_kilobytes("/proc/self/status", "VmRSS:");
-}
-std::size_t peak_resident_bytes() {
-  return proc_kilobytes("/proc/self/status", "VmHWM:");
-}
-std::size_t available_bytes() {
-  const std::size_t machine = proc_kilobytes("/proc/meminfo", "MemAvailable:");
-  std::size_t limit = 0, used = 0;  // "max" where there is no limit: not a number
-  std::ifstream("/sys/fs/cgroup/memory.current") >> used;
-  if (!(std::ifstream("/sys/fs/cgroup/memory.max") >> limit)) return machine;
-  return std::min(machine, limit - std::min(limit, used));
-}
-
-std::size_t parse_bytes(std::string_view text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
-  if (unit.ends_with("iB")) unit.remove_suffix(2);
-  if (unit.ends_with("B")) unit.remove_suffix(1);
-  const std::string_view units = "KMGT";
-  const std::size_t power = unit.empty() ? 0 : units.find(unit) + 1;
-  const bool known = unit.empty() || (unit.size() == 1 && power > 0);
-  const double bytes = value * std::pow(1024.0, static_cast<double>(power));
-  require(error == std::errc() && known && bytes >= 1 && bytes < 0x1p62,
-          "'{}' is no amount of memory; write for example 512M or 1.5G", text);
-  return static_cast<std::size_t>(bytes);
-}
-
-std::string format_bytes(std::size_t bytes) {
-  const double mebibytes = static_cast<double>(bytes) / (1 << 20);
-  return mebibytes < 1024 ? fmt::format("{:.1f} MiB", mebibytes)
-                          : fmt::format("{:.2f} GiB", mebibytes / 1024);
+OpenedDevice open_device(const DeviceOptions& options) {
+  if (options.name == "cpu") return {open_cpu_device(options.threads, options.precision), ""};
+  if (const std::optional<int> index = gpu_index(options.name))
+    return {open_cuda_device(*index, options.gpu_precision), ""};
+  require(options.name == "auto", "device '{}': expected cpu, cuda, cuda:N or auto", options.name);
+  std::string note;
+  if (cuda_is_built()) {
+    try {
+      return {open_cuda_device(kAnyGpu, options.gpu_precision), ""};
+    } catch (const DeviceError& error) {
+      note = fmt::format("running on the CPU: {}", error.what());
+    }
+  }
+  return {open_cpu_device(options.threads, options.precision), note};
 }
 
 }  // namespace tessera

@@ -1,29 +1,119 @@
-// Where a network runs, and what is known of this machine.
+// Where a network runs: what makes its steps, owns its memory and keeps its time.
+//
+// All work of one device is enqueued in order; `finish` waits for it. On a CPU every call is done
+// when it returns.
 #pragma once
 
 #include <cstddef>
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "engine/graph.h"
 
 namespace tessera {
 
-// The devices that this build can run on. `parse_device` takes "cpu", "cuda", "cuda:N" and "auto"
-// (the best there is) and throws an Error with the remedy where that device cannot be had.
-enum class DeviceKind { kCpu };
-DeviceKind parse_device(std::string_view name);
+// How numbers are stored and multiplied. Sums are f32 always.
+//   kFp32: f32 throughout.
+//   kTf32: f32 in memory, rounded to 10 bits of fraction before a product.
+//   kBf16, kFp16: maps of images are stored so and multiplied as they are; the f32 tensors of
+//   documents are rounded so before a product.
+enum class Precision : std::uint8_t { kFp32, kTf32, kBf16, kFp16 };
+std::string_view name_of(Precision precision);  // "fp32", ...
+// Throws Error where `name` is none of them.
+Precision parse_precision(std::string_view name);
+DType storage_of(Precision precision);  // of the maps of images
 
-// Threads to use where the user says nothing: OMP_NUM_THREADS, else the processors this process may
-// run on.
-int default_threads();
+// Memory of a device: one arena, freed with the object.
+class DeviceMemory {
+ public:
+  virtual ~DeviceMemory() = default;
+  virtual std::byte* get() const = 0;
+};
 
-// Bytes of memory, now: in use by this process (resident), its highest so far, and free for it
-// (what the machine has, or the control group of a container allows, whichever is less).
-std::size_t resident_bytes();
-std::size_t peak_resident_bytes();
-std::size_t available_bytes();
+// Takes the time between marks that are enqueued like work.
+class Stopwatch {
+ public:
+  virtual ~Stopwatch() = default;
+  virtual void mark() = 0;
+  // Seconds of each mark since the first; to be called once all work is finished.
+  virtual std::vector<double> seconds() = 0;
+};
 
-// "512M", "1.5G", "800000" as bytes (powers of 1024). Throws Error otherwise.
-std::size_t parse_bytes(std::string_view text);
-std::string format_bytes(std::size_t bytes);  // "371.2 MiB"
+// Work that was enqueued once and can be enqueued again at little cost.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual void replay() = 0;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  virtual std::string name() const = 0;  // "cpu", "cuda:0 (NVIDIA H200)"
+  // Whether steps read and write the caller's memory, or inputs and outputs must be copied.
+  virtual bool is_host() const = 0;
+  Precision precision() const { return precision_; }
+
+  // `graph` as this device runs it best. `types` are input types of any size that runs; without
+  // `winograd` convolutions are direct.
+  virtual Graph optimise(const Graph& graph, Types types, bool winograd) const = 0;
+  // The step of one node; `weights` are in host memory and may be needed until the device is gone.
+  virtual Step prepare(const Node& node, Types inputs, std::span<const TensorView> weights) = 0;
+  virtual std::size_t weight_bytes() const = 0;  // of all weights in the kernels' own order
+
+  // Throws DeviceError, with the remedy, where there is not that much.
+  virtual std::unique_ptr<DeviceMemory> allocate(std::size_t bytes) = 0;
+  virtual std::size_t available_bytes() const = 0;  // free now
+  virtual void upload(const TensorView& from, std::byte* to) = 0;
+  virtual void download(const std::byte* from, const TensorView& to) = 0;
+  virtual void finish() = 0;
+
+  virtual std::unique_ptr<Stopwatch> stopwatch() = 0;
+  // Records what `work` enqueues, without running it. Null where that saves nothing.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& work) = 0;
+
+ protected:
+  explicit Device(Precision precision) : precision_(precision) {}
+
+ private:
+  Precision precision_;
+};
+
+// What a network asks of a device.
+struct DeviceOptions {
+  std::string name = "auto";               // "cpu", "cuda", "cuda:N", or "auto": the best there is
+  Precision precision = Precision::kFp32;  // on a CPU
+  Precision gpu_precision = Precision::kFp32;  // on a GPU
+  int threads = 0;                             // of the CPU; 0: default_threads()
+};
+
+// The options of a network of images or documents where the user says `precision`: "auto" is the
+// fastest that keeps the answer, which for images is bf16 on a GPU, and fp32 on a CPU, whose
+// Winograd convolutions outrun bf16. Documents are classified in fp32 unless a GPU is asked for
+// less.
+DeviceOptions device_options(bool images, std::string device, std::string_view precision,
+                             int threads);
+
+inline constexpr int kMaxThreads = 4096;
+
+// The device, and, where "auto" found a GPU that cannot be used, one line that says why. Throws
+// Error for an unknown name, DeviceError where the device that was named cannot be had.
+struct OpenedDevice {
+  std::shared_ptr<Device> device;
+  std::string note;
+};
+OpenedDevice open_device(const DeviceOptions& options);
+
+std::shared_ptr<Device> open_cpu_device(int threads, Precision precision = Precision::kFp32);
+
+// The CUDA half: engine/cuda/device.cpp, or engine/cuda/none.cpp in a build without it.
+inline constexpr int kAnyGpu = -1;
+bool cuda_is_built();
+// GPU `index`, or the first. Throws DeviceError where it is missing or too old.
+std::shared_ptr<Device> open_cuda_device(int index, Precision precision);
 
 }  // namespace tessera

@@ -1,17 +1,57 @@
 #include "engine/executor.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "kernels/check.h"
 #include "kernels/cpu/convert.h"
+#include "kernels/lengths.h"
 
 namespace tessera {
 
-Executor::Executor(Graph graph, const WeightSource& weights, Types example, int threads)
-    : graph_(std::move(graph)), threads_(threads) {
-  require(threads >= 1 && threads <= kMaxThreads, "{} threads: expected 1 to {}", threads,
-          kMaxThreads);
+namespace {
+
+// Checks the ids and lengths that a node reads from the graph's inputs: on a GPU nothing can throw
+// once the kernels run. Inputs that are not there yet have no memory.
+struct CheckValues {
+  std::span<const TensorView> inputs;
+
+  void lengths(std::string_view op, std::int64_t t) const {
+    if (inputs[1].pointer != nullptr) require_lengths(op, inputs[1], t);
+  }
+  void operator()(const Embedding& op) const {
+    if (inputs[0].pointer != nullptr) require_ids(op, inputs[0]);
+  }
+  void operator()(const BiRnn& op) const {
+    if (op.embedding) (*this)(*op.embedding);
+    if (op.masked) lengths("rnn", inputs[0].shape()[op.embedding ? -1 : -2]);
+  }
+  void operator()(const Attention& op) const {
+    if (op.masked) lengths("attention", inputs[0].shape()[-2]);
+  }
+  template <class Op>
+  void operator()(const Op&) const {}
+};
+
+// Calls `work`; an Error of it is thrown again with the node's kind and name before its text.
+template <class Work>
+auto named(const Node& node, const Work& work) {
+  const auto text = [&](const Error& error) {
+    return fmt::format("{} '{}': {}", kind_of(node.op), node.name, error.what());
+  };
+  try {
+    return work();
+  } catch (const DeviceError& error) {
+    throw DeviceError(text(error));
+  } catch (const Error& error) {
+    throw Error(text(error));
+  }
+}
+
+}  // namespace
+
+Executor::Executor(Graph graph, const WeightSource& weights, Types example,
+                   std::shared_ptr<Device> device)
+    : device_(std::move(device)), graph_(std::move(graph)) {
   const std::vector<TensorType> types = infer_types(graph_, example);
   for (const Node& node : graph_.nodes) {
     std::vector<TensorView>& taken = weights_.emplace_back();
@@ -19,7 +59,7 @@ Executor::Executor(Graph graph, const WeightSource& weights, Types example, int 
       const std::string name = weight_name(node, parameter.name);
       taken.push_back(weights(name, parameter.shape));
       // Kernels convert weights within parallel regions, which no exception may leave.
-      require(is_weight(taken.back().type.dtype),
+      require(is_float(taken.back().type.dtype),
               "weight '{}' is {}; expected f32, bf16 or f16: export it as one of them", name,
               taken.back().type.to_string());
       require(all_finite(taken.back()),
@@ -59,22 +99,23 @@ Executor::Prepared Executor::make(Types inputs) const {
   made.buffer_of.assign(graph_.values.size(), kExternal);
 
   std::vector<PlanBuffer> buffers;
+  const auto add_value = [&](ValueId value, std::size_t first) {
+    const std::vector<std::size_t> readers = graph_.readers(value);
+    std::size_t last = readers.empty() ? first : readers.back();
+    if (graph_.is_output(value)) last = graph_.nodes.size();  // until it is copied out
+    made.buffer_of[value] = buffers.size();
+    buffers.push_back({graph_.values[value], made.types[value].bytes(), first, last});
+  };
+  if (!device_->is_host())
+    for (const ValueId value : graph_.inputs) add_value(value, 0);
   for (std::size_t step = 0; step < graph_.nodes.size(); ++step) {
     const Node& node = graph_.nodes[step];
     for (const ValueId value : node.outputs) {
-      if (graph_.is_output(value)) continue;
-      const std::vector<std::size_t> readers = graph_.readers(value);
-      made.buffer_of[value] = buffers.size();
-      buffers.push_back({graph_.values[value], made.types[value].bytes(), step,
-                         readers.empty() ? step : readers.back()});
+      if (device_->is_host() && graph_.is_output(value)) continue;
+      add_value(value, step);
     }
     const std::vector<TensorType> read = input_types(node, made.types);
-    const CpuSetup setup{node.name, read, weights_[step], threads_, packed_.get()};
-    try {
-      made.steps.push_back(std::visit([&](const auto& op) { return cpu(op, setup); }, node.op));
-    } catch (const Error& error) {
-      fail("{} '{}': {}", kind_of(node.op), node.name, error.what());
-    }
+    made.steps.push_back(named(node, [&] { return device_->prepare(node, read, weights_[step]); }));
     made.scratch_of.push_back(buffers.size());
     buffers.push_back({node.name + " (scratch)", made.steps.back().scratch_bytes, step, step});
   }
@@ -82,55 +123,104 @@ Executor::Prepared Executor::make(Types inputs) const {
   return made;
 }
 
-void Executor::run(std::span<const TensorView> inputs, std::span<const TensorView> outputs,
-                   std::vector<NodeTiming>* timings) {
-  std::vector<TensorType> types;
-  for (const TensorView& input : inputs) types.push_back(input.type);
-  const Prepared& prepared = prepare(types);
-  if (arena_.size() < prepared.plan.peak) {
-    arena_ = AlignedBuffer();  // frees the old one first: the peak is one arena, not two
-    arena_ = AlignedBuffer(prepared.plan.peak);
+void Executor::grow_arena(std::size_t bytes) {
+  if (arena_bytes_ >= bytes) return;
+  for (Prepared& prepared : prepared_) {  // they hold addresses of the old one
+    prepared.recording.reset();
+    prepared.runs = 0;
   }
+  arena_.reset();  // first: the peak is one arena, not two
+  arena_bytes_ = 0;
+  arena_ = device_->allocate(bytes);
+  arena_bytes_ = bytes;
+}
 
+std::vector<TensorView> Executor::place(const Prepared& prepared,
+                                        std::span<const TensorView> inputs,
+                                        std::span<const TensorView> outputs) const {
   std::vector<TensorView> values(graph_.values.size());
   for (std::size_t i = 0; i < values.size(); ++i) {
     std::byte* memory = nullptr;
     if (prepared.buffer_of[i] != kExternal)
-      memory = arena_.get() + prepared.plan.buffers[prepared.buffer_of[i]].offset;
+      memory = arena_->get() + prepared.plan.buffers[prepared.buffer_of[i]].offset;
     values[i] = {memory, prepared.types[i]};
   }
-  for (std::size_t i = 0; i < inputs.size(); ++i) values[graph_.inputs[i]] = inputs[i];
   require(outputs.size() == graph_.outputs.size(), "the graph has {} outputs, {} were given",
           graph_.outputs.size(), outputs.size());
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     const TensorType& type = values[graph_.outputs[i]].type;
     require(outputs[i].type == type, "output '{}' is {}, memory for {} was given",
             graph_.values[graph_.outputs[i]], type.to_string(), outputs[i].type.to_string());
-    values[graph_.outputs[i]] = outputs[i];
+    if (device_->is_host()) values[graph_.outputs[i]] = outputs[i];
   }
+  for (std::size_t i = 0; device_->is_host() && i < inputs.size(); ++i)
+    values[graph_.inputs[i]] = inputs[i];
+  return values;
+}
 
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point begin = Clock::now();
-  const auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - begin).count(); };
+void Executor::enqueue(const Prepared& prepared, const std::vector<TensorView>& values,
+                       Stopwatch* stopwatch) const {
   std::vector<TensorView> read, written;
+  if (stopwatch != nullptr) stopwatch->mark();
   for (std::size_t step = 0; step < graph_.nodes.size(); ++step) {
     const Node& node = graph_.nodes[step];
     read.clear();
     written.clear();
     for (const ValueId value : node.inputs) read.push_back(values[value]);
     for (const ValueId value : node.outputs) written.push_back(values[value]);
-    std::byte* scratch = arena_.get() + prepared.plan.buffers[prepared.scratch_of[step]].offset;
-    const double start = elapsed();
-    try {
-      prepared.steps[step].run({read, weights_[step], written}, scratch);
-    } catch (const Error& error) {
-      fail("{} '{}': {}", kind_of(node.op), node.name, error.what());
+    std::byte* scratch = arena_->get() + prepared.plan.buffers[prepared.scratch_of[step]].offset;
+    named(node, [&] { prepared.steps[step].run({read, weights_[step], written}, scratch); });
+    if (stopwatch != nullptr) stopwatch->mark();
+  }
+}
+
+void Executor::run(std::span<const TensorView> inputs, std::span<const TensorView> outputs,
+                   std::vector<NodeTiming>* timings) {
+  std::vector<TensorType> types;
+  for (const TensorView& input : inputs) types.push_back(input.type);
+  Prepared& prepared = prepare(types);
+  grow_arena(std::max(prepared.plan.peak, kPlanAlignment));
+  const std::vector<TensorView> values = place(prepared, inputs, outputs);
+
+  if (!device_->is_host()) {
+    std::vector<TensorView> known(graph_.values.size()), read;
+    for (std::size_t i = 0; i < values.size(); ++i) known[i].type = values[i].type;
+    for (std::size_t i = 0; i < inputs.size(); ++i) known[graph_.inputs[i]] = inputs[i];
+    for (const Node& node : graph_.nodes) {
+      read.clear();
+      for (const ValueId value : node.inputs) read.push_back(known[value]);
+      named(node, [&] { std::visit(CheckValues{read}, node.op); });
     }
-    const double seconds = elapsed() - start;
-    if (timings != nullptr) {
-      timings->push_back({node.name, std::string(kind_of(node.op)),
-                          cost_of(node, input_types(node, prepared.types)), start, seconds});
+    for (std::size_t i = 0; i < inputs.size(); ++i)
+      device_->upload(inputs[i], values[graph_.inputs[i]].as<std::byte>());
+  }
+
+  const std::unique_ptr<Stopwatch> stopwatch = timings != nullptr ? device_->stopwatch() : nullptr;
+  if (stopwatch) {
+    enqueue(prepared, values, stopwatch.get());
+  } else {
+    if (prepared.runs == 1)  // what a first run sets up (kernels loaded, limits raised) is done
+      prepared.recording = device_->record([&] { enqueue(prepared, values, nullptr); });
+    prepared.runs = std::min(prepared.runs + 1, 2);
+    if (prepared.recording) {
+      prepared.recording->replay();
+    } else {
+      enqueue(prepared, values, nullptr);
     }
+  }
+
+  if (!device_->is_host()) {
+    for (std::size_t i = 0; i < outputs.size(); ++i)
+      device_->download(values[graph_.outputs[i]].as<std::byte>(), outputs[i]);
+  }
+  device_->finish();
+  if (!stopwatch) return;
+  const std::vector<double> marks = stopwatch->seconds();
+  for (std::size_t step = 0; step < graph_.nodes.size(); ++step) {
+    const Node& node = graph_.nodes[step];
+    timings->push_back({node.name, std::string(kind_of(node.op)),
+                        cost_of(node, input_types(node, prepared.types)), marks[step],
+                        marks[step + 1] - marks[step]});
   }
 }
 

@@ -34,7 +34,7 @@ Graph fuse_embedding(const Graph& graph);
 // attention: then W (D x) may take less work than (W D) x.
 Graph fuse_dense(const Graph& graph);
 
-// Activations of the image operators are stored as `dtype` (f32 or bf16); accumulation stays f32.
+// Activations of the image operators are stored as `dtype` (f32, bf16 or f16); sums stay f32.
 Graph set_precision(const Graph& graph, DType dtype);
 
 // Drops nodes whose outputs nobody reads.
@@ -43,5 +43,8 @@ Graph remove_unused(const Graph& graph);
 // How the CPU executor wants a graph: all of the above, in order. With `winograd` false every
 // convolution is direct. `types` are input types of any size that runs.
 Graph optimise_for_cpu(const Graph& graph, Types types, DType precision, bool winograd = true);
+
+// How the CUDA executor wants a graph: the same without Winograd's convolutions.
+Graph optimise_for_cuda(const Graph& graph, DType precision);
 
 }  // namespace tessera

@@ -13,19 +13,14 @@ inline void require_inputs(std::string_view op, Types inputs, std::size_t count)
           inputs.size());
 }
 
-// What activations are stored as.
-inline bool is_activation(DType dtype) {
-  return dtype == DType::kF32 || dtype == DType::kBF16;
+// What activations and weights are stored as. Activations in f16 are for CUDA alone.
+inline bool is_float(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16;
 }
 
-// What weights are stored as.
-inline bool is_weight(DType dtype) {
-  return is_activation(dtype) || dtype == DType::kF16;
-}
-
-// f32 or bf16 without empty axes.
+// Floats without empty axes.
 inline void require_floats(std::string_view op, const TensorType& type) {
-  require(is_activation(type.dtype), "{} takes f32 or bf16, but got {}: convert the tensor first",
+  require(is_float(type.dtype), "{} takes f32, bf16 or f16, but got {}: convert the tensor first",
           op, type.to_string());
   for (const std::int64_t extent : type.shape.dims())
     require(extent > 0, "{} got the empty tensor {}: every extent must be at least 1", op,

@@ -1,4 +1,4 @@
-// The one exception type of Tessera and the two ways to throw it.
+// The exception types of Tessera and the two ways to throw them.
 //
 // An error is thrown at the boundary where a value first proves wrong. Its text says what was
 // expected, what was found and what to do about it; only `main` catches.
@@ -14,6 +14,13 @@ namespace tessera {
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
+};
+
+// What a device could not do: it is missing or too old, its memory is full, a launch failed.
+// Another device may still do it.
+class DeviceError : public Error {
+ public:
+  using Error::Error;
 };
 
 // Throws Error with the formatted text.

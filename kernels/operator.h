@@ -7,11 +7,14 @@
 //   std::vector<Parameter> parameters(const Op&, Types inputs);   weights, in operand order
 //   Cost cost(const Op&, Types inputs);                           FLOPs and bytes of one run
 //   void reference(const Op&, const Operands&);                   the oracle: obvious loops
-//   CpuStep cpu(const Op&, const CpuSetup&);                      the fast path, cpu/step.h
+//   Step cpu(const Op&, const CpuSetup&);                         the CPU's path, cpu/step.h
+//   Step cuda(const Op&, const CudaSetup&);                       the GPU's path, cuda/step.h
 //
 // The oracle accumulates in double, reads any float type and writes f32.
 #pragma once
 
+#include <cstddef>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -42,6 +45,14 @@ struct Operands {
   std::span<const TensorView> inputs;
   std::span<const TensorView> weights;
   std::span<const TensorView> outputs;
+};
+
+// One operator on one shape, ready to run any number of times on the device that made it. `run`
+// gets `scratch_bytes` of 64-byte aligned memory whose content is undefined. Equal operands give
+// equal bytes, whatever the number of threads, the batch, and the scratch.
+struct Step {
+  std::size_t scratch_bytes = 0;
+  std::function<void(const Operands&, std::byte* scratch)> run;
 };
 
 // Bytes of all inputs, parameters (f32) and outputs: the memory term of a roofline.

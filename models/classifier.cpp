@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "engine/passes.h"
-
 namespace tessera {
 
 namespace {
@@ -12,26 +10,26 @@ namespace {
 // Words (padding included) of one run: enough to fill the kernels, small enough for any memory.
 constexpr std::int64_t kWordsPerRun = 1 << 15;
 
-Executor make_executor(ModelFile& file, int threads) {
+Executor make_executor(ModelFile& file, std::shared_ptr<Device> device) {
   const HanConfig& config = *file.config.han;
   std::vector<TensorType> example{{DType::kI32, {1, config.max_sentences, config.max_words}}};
   if (config.masked) {
     example.push_back({DType::kI32, {1, config.max_sentences}});
     example.push_back({DType::kI32, {1}});
   }
-  Graph graph = optimise_for_cpu(build_han(config), example, DType::kF32);
+  Graph graph = device->optimise(build_han(config), example, false);
   const WeightSource weights = [&](const std::string& name, const Shape& shape) {
     return file.weights.take(name, shape);
   };
-  return {std::move(graph), weights, example, threads};
+  return {std::move(graph), weights, example, std::move(device)};
 }
 
 }  // namespace
 
-Classifier::Classifier(ModelFile& file, int threads)
+Classifier::Classifier(ModelFile& file, std::shared_ptr<Device> device)
     : config_(*file.config.han),
       tokenizer_(file.config.text, *file.vocabulary),
-      executor_(make_executor(file, threads)) {}
+      executor_(make_executor(file, std::move(device))) {}
 
 std::vector<Classification> Classifier::classify(const std::vector<std::string_view>& texts,
                                                  std::vector<NodeTiming>* timings) {

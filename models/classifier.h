@@ -14,7 +14,7 @@ namespace tessera {
 class Classifier {
  public:
   // Takes all weights of `file`, which must outlive it.
-  Classifier(ModelFile& file, int threads);
+  Classifier(ModelFile& file, std::shared_ptr<Device> device);
 
   // One answer per text; one that has none (no words) carries its error.
   std::vector<Classification> classify(const std::vector<std::string_view>& texts,

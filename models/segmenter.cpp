@@ -2,8 +2,7 @@
 
 #include <algorithm>
 
-#include "engine/device.h"
-#include "engine/passes.h"
+#include "engine/machine.h"
 
 namespace tessera {
 
@@ -18,16 +17,17 @@ TensorType image_type(const UNetConfig& config, std::int64_t height, std::int64_
   return {DType::kF32, {1, height, width, config.channels}};
 }
 
-Executor make_executor(ModelFile& file, const SessionOptions& options, DType precision) {
+Executor make_executor(ModelFile& file, const SessionOptions& options,
+                       std::shared_ptr<Device> device) {
   const UNetConfig& config = *file.config.unet;
   const std::int64_t side = unet_input_size(config, 1);
   const std::vector<TensorType> example{image_type(config, side, side)};
-  Graph graph = optimise_for_cpu(build_unet(config, options.probabilities), example, precision,
-                                 options.winograd);
+  Graph graph =
+      device->optimise(build_unet(config, options.probabilities), example, options.winograd);
   const WeightSource weights = [&](const std::string& name, const Shape& shape) {
     return file.weights.take(name, shape);
   };
-  return {std::move(graph), weights, example, options.threads};
+  return {std::move(graph), weights, example, std::move(device)};
 }
 
 std::int64_t largest(const std::vector<AxisTile>& tiles) {
@@ -43,11 +43,11 @@ std::int64_t Segmenter::Tiling::largest_width() const {
   return largest(columns);
 }
 
-Segmenter::Segmenter(ModelFile& file, const SessionOptions& options, DType precision)
+Segmenter::Segmenter(ModelFile& file, const SessionOptions& options, std::shared_ptr<Device> device)
     : file_(file),
       options_(options),
       margin_(unet_margin(*file.config.unet)),
-      executor_(make_executor(file, options, precision)) {}
+      executor_(make_executor(file, options, std::move(device))) {}
 
 TensorType Segmenter::input_type(std::int64_t height, std::int64_t width) const {
   return image_type(*file_.config.unet, height, width);
@@ -89,13 +89,29 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
   if (options_.probabilities)
     plan.images += pixels * static_cast<std::uint64_t>(file_.config.unet->classes) * sizeof(float);
   file_.weights.release_pages();  // they are packed now
-  plan.peak = held() + plan.arena + plan.images;
+  plan.peak = held() + plan.images;
+  if (on_gpu()) {
+    plan.device = plan.weights + plan.arena;
+  } else {
+    plan.peak += plan.arena;
+  }
   return plan;
 }
 
 std::size_t Segmenter::held() const {
   const std::size_t resident = resident_bytes();
-  return resident - std::min(resident, executor_.arena_bytes());
+  return on_gpu() ? resident : resident - std::min(resident, executor_.arena_bytes());
+}
+
+std::size_t Segmenter::limit() const {
+  if (options_.max_memory > 0) return options_.max_memory;
+  const auto share = [](std::size_t bytes) {
+    return static_cast<std::size_t>(kShareOfFreeMemory * static_cast<double>(bytes));
+  };
+  const Device& device = executor_.device();
+  if (on_gpu())
+    return share(device.available_bytes() + executor_.packed_bytes() + executor_.arena_bytes());
+  return held() + std::min(share(device.available_bytes()), kMostUnasked);
 }
 
 Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t width) {
@@ -108,14 +124,12 @@ Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t wid
             options_.tile, 2 * margin_ + 4 * tile_alignment(executor_.graph()));
     return *tiling;
   }
-  const std::size_t free_share =
-      static_cast<std::size_t>(kShareOfFreeMemory * static_cast<double>(available_bytes()));
-  const std::size_t limit =
-      options_.max_memory > 0 ? options_.max_memory : held() + std::min(free_share, kMostUnasked);
+  const std::size_t most = limit();
   std::uint64_t least = 0;
   const auto fits = [&](const Tiling& tiling) {
-    least = memory(height, width, tiling).peak;
-    return least <= limit;
+    const SegmentationPlan plan = memory(height, width, tiling);
+    least = on_gpu() ? plan.device : plan.peak;
+    return least <= most;
   };
   std::int64_t tile = kUntiled;
   auto tiling = cut(height, width, tile);
@@ -130,7 +144,7 @@ Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t wid
   fail(
       "an image of {} x {} pixels needs {} in the smallest tiles that run, the limit is {}; allow "
       "more with --max-memory",
-      height, width, format_bytes(least), format_bytes(limit));
+      height, width, format_bytes(least), format_bytes(most));
 }
 
 SegmentationPlan Segmenter::plan(std::int64_t height, std::int64_t width) {

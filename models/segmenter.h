@@ -19,8 +19,8 @@ namespace tessera {
 class Segmenter {
  public:
   // Takes all weights of `file` that the network has; `file` must outlive it. Uses of `options`:
-  // threads, max_memory, tile, probabilities, winograd.
-  Segmenter(ModelFile& file, const SessionOptions& options, DType precision);
+  // max_memory, tile, probabilities, winograd.
+  Segmenter(ModelFile& file, const SessionOptions& options, std::shared_ptr<Device> device);
 
   Segmentation segment(const Image& image, const Session::Progress& progress,
                        std::vector<NodeTiming>* timings);
@@ -41,6 +41,9 @@ class Segmenter {
   SegmentationPlan memory(std::int64_t height, std::int64_t width, const Tiling& tiling);
   // Resident bytes without the arena, which a run reuses or replaces.
   std::size_t held() const;
+  // Bytes that a plan may take: of the process, or on a GPU of its memory.
+  std::size_t limit() const;
+  bool on_gpu() const { return !executor_.device().is_host(); }
 
   const ModelFile& file_;
   SessionOptions options_;

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "engine/device.h"
+#include "engine/machine.h"
 #include "models/classifier.h"
 #include "models/model_file.h"
 #include "models/segmenter.h"
@@ -12,12 +13,6 @@
 namespace tessera {
 
 namespace {
-
-DType precision_of(const std::string& name) {
-  if (name == "fp32" || name == "auto") return DType::kF32;
-  if (name == "bf16") return DType::kBF16;
-  fail("precision '{}': expected fp32, bf16 or auto", name);
-}
 
 template <class T>
 std::vector<T> copy_pixels(const ImageView& view) {
@@ -67,14 +62,48 @@ auto with_memory(const Work& work) {
 struct Session::State {
   ModelFile file;
   SessionOptions options;
-  DType precision;
   std::vector<ClassInfo> classes = {};
+  std::shared_ptr<Device> device = nullptr;
   std::unique_ptr<Segmenter> segmenter = nullptr;  // one of the two
   std::unique_ptr<Classifier> classifier = nullptr;
   bool keep_times = false;
   std::vector<NodeTiming> timings = {};
 
   std::vector<NodeTiming>* sink() { return keep_times ? &timings : nullptr; }
+
+  DeviceOptions wanted() const {
+    return device_options(file.config.unet.has_value(), options.device, options.precision,
+                          options.threads);
+  }
+
+  void note(const std::string& line) const {
+    if (!line.empty() && options.on_note) options.on_note(line);
+  }
+
+  // Builds the network on `chosen`.
+  void use(std::shared_ptr<Device> chosen) {
+    device = std::move(chosen);
+    segmenter.reset();
+    classifier.reset();
+    if (file.config.unet) {
+      segmenter = std::make_unique<Segmenter>(file, options, device);
+    } else {
+      classifier = std::make_unique<Classifier>(file, device);
+    }
+  }
+
+  // Calls `work`; where a GPU fails that nobody asked for by name, once more on the CPU.
+  template <class Work>
+  auto on_device(const Work& work) {
+    try {
+      return with_memory(work);
+    } catch (const DeviceError& error) {
+      if (options.device != "auto" || device->is_host()) throw;
+      note(fmt::format("going on with the CPU: {}", error.what()));
+    }
+    use(open_cpu_device(wanted().threads, wanted().precision));
+    return with_memory(work);
+  }
 };
 
 Session::Session(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -83,18 +112,14 @@ Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 
 Session Session::open(const std::string& path, const SessionOptions& options) {
-  parse_device(options.device);
-  const DType precision = precision_of(options.precision);
-  auto state = std::make_unique<State>(State{ModelFile::open(path), options, precision});
+  auto state = std::make_unique<State>(State{ModelFile::open(path), options});
   if (state->options.threads <= 0) state->options.threads = default_threads();
   for (const ModelClass& one : state->file.config.classes)
     state->classes.push_back({one.name, one.colour});
+  OpenedDevice opened = open_device(state->wanted());
+  state->note(opened.note);
   try {
-    if (state->file.config.unet) {
-      state->segmenter = std::make_unique<Segmenter>(state->file, state->options, precision);
-    } else {
-      state->classifier = std::make_unique<Classifier>(state->file, state->options.threads);
-    }
+    state->use(std::move(opened.device));
     state->file.weights.check_all_used();
   } catch (const Error& error) {
     const std::string_view text = error.what();
@@ -112,8 +137,12 @@ const std::vector<ClassInfo>& Session::classes() const {
   return state_->classes;
 }
 
+std::string Session::device() const {
+  return state_->device->name();
+}
+
 std::string Session::precision() const {
-  return state_->segmenter && state_->precision == DType::kBF16 ? "bf16" : "fp32";
+  return std::string(name_of(state_->device->precision()));
 }
 
 int Session::threads() const {
@@ -140,13 +169,13 @@ std::uint64_t Session::file_bytes() const {
 
 Segmentation Session::segment(const ImageView& image, const Progress& progress) {
   require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
-  return with_memory(
+  return state_->on_device(
       [&] { return state_->segmenter->segment(to_image(image), progress, state_->sink()); });
 }
 
 SegmentationPlan Session::plan(std::int64_t height, std::int64_t width) {
   require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
-  return with_memory([&] { return state_->segmenter->plan(height, width); });
+  return state_->on_device([&] { return state_->segmenter->plan(height, width); });
 }
 
 std::vector<std::int64_t> Session::input_sizes(int count) const {
@@ -166,7 +195,7 @@ Classification Session::classify(std::string_view text) {
 
 std::vector<Classification> Session::classify(const std::vector<std::string_view>& texts) {
   require(state_->classifier != nullptr, "this model segments images; it classifies no documents");
-  return with_memory([&] { return state_->classifier->classify(texts, state_->sink()); });
+  return state_->on_device([&] { return state_->classifier->classify(texts, state_->sink()); });
 }
 
 void Session::keep_node_times(bool keep) {

@@ -19,13 +19,17 @@
 namespace tessera {
 
 struct SessionOptions {
-  std::string device = "auto";  // "cpu", "cuda", "cuda:N", or "auto": the best there is
-  // Of a segmentation: "fp32", "bf16", or "auto": the fastest that keeps the answer. On a CPU that
-  // is fp32, whose Winograd convolutions outrun bf16. Documents are always classified in fp32.
+  // "cpu", "cuda", "cuda:N", or "auto": a GPU, and the CPU where there is none or it fails.
+  std::string device = "auto";
+  // "fp32", "bf16", on a GPU also "tf32" and "fp16", or "auto": the fastest that keeps the answer.
+  // For images that is bf16 on a GPU; on a CPU fp32, whose Winograd convolutions outrun bf16. For
+  // documents it is fp32; on a CPU they know no other.
   std::string precision = "auto";
+  // Hears, in one line, why "auto" runs on the CPU.
+  std::function<void(std::string_view line)> on_note = {};
   int threads = 0;  // 0: OMP_NUM_THREADS, else every processor
-  // Bytes the whole process may use; picks the tile. 0: 80% of what is free, and at most 4 GiB
-  // beyond what the process holds.
+  // Bytes the whole process, or on a GPU its memory there, may take; picks the tile. 0: 80% of what
+  // is free, on a CPU at most 4 GiB beyond what the process holds.
   std::uint64_t max_memory = 0;
   std::uint64_t caller_bytes_per_pixel = 0;  // counted in plans: what the caller makes of a result
   int tile = 0;  // largest side of a tile in input pixels; 0: as large as memory allows
@@ -66,7 +70,8 @@ struct SegmentationPlan {
   std::uint64_t weights = 0;  // bytes: packed for the kernels
   std::uint64_t arena = 0;    // intermediate maps and scratch
   std::uint64_t images = 0;   // the image as floats, tile in and out, result
-  std::uint64_t peak = 0;     // of the process: what it holds now, and the above
+  std::uint64_t device = 0;   // on a GPU: of its memory, weights and maps; else 0
+  std::uint64_t peak = 0;     // of the process: what it holds now, and the above that lies there
   std::string memory_map;     // offset, size and life of every buffer of the largest tile
 };
 
@@ -115,7 +120,8 @@ class Session {
 
   Task task() const;
   const std::vector<ClassInfo>& classes() const;
-  std::string precision() const;  // the one in use: "fp32" or "bf16"
+  std::string device() const;     // the one in use: "cpu", "cuda:0 (NVIDIA H200)"
+  std::string precision() const;  // the one in use: "fp32", "tf32", "bf16" or "fp16"
   int threads() const;
   // The model file's JSON: architecture, preprocessing, classes, provenance.
   std::string config_json() const;

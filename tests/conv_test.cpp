@@ -286,7 +286,7 @@ TEST(Conv, LargeAlignedOutputHasTheSameBytes) {
     const std::vector<TensorType> input{x.type()};
     const std::vector<TensorView> in{x.view()}, w = views(weights);
     PackedWeights packed;
-    const CpuStep step = cpu(op, {"node", input, w, 2, &packed});
+    const Step step = cpu(op, {"node", input, w, 2, &packed});
     const AlignedBuffer y(expected[0].type().bytes()), pooled(expected[1].type().bytes());
     const AlignedBuffer scratch(step.scratch_bytes);
     const std::vector<TensorView> out{{y.get(), expected[0].type()},

@@ -92,7 +92,7 @@ TEST_P(UNetPasses, OptimisedGraphGivesTheUnfusedAnswer) {
     EXPECT_EQ(count_kind(graph, "Activation"), 0u);
     EXPECT_EQ(count_kind(graph, "BatchNorm"), 0u);
     EXPECT_EQ(count_kind(graph, "CropConcat"), 0u);
-    Executor executor(graph, weights.source(), test::types(input), 2);
+    Executor executor(graph, weights.source(), test::types(input), open_cpu_device(2));
     const std::vector<Tensor> result = test::run_executor(executor, input);
     test::expect_close(result[1], expected[1], kNetworkBound);
     // The mask may differ only where two classes are equal within the bound; with random weights
@@ -108,7 +108,7 @@ TEST_P(UNetPasses, AnImageAloneGivesTheBytesOfItsRowInABatch) {
   const std::vector<Tensor> batch{test::random(shape, 5)};
   RandomWeights weights;
   Executor executor(optimise_for_cpu(build_unet(one.config, true), test::types(batch), DType::kF32),
-                    weights.source(), test::types(batch), 2);
+                    weights.source(), test::types(batch), open_cpu_device(2));
   const Tensor all = test::run_executor(executor, batch)[1];
   const auto row = static_cast<std::size_t>(shape.elements() / 3);
   const auto out_row = static_cast<std::size_t>(all.type().shape.elements() / 3);
@@ -130,7 +130,7 @@ TEST_P(UNetPasses, Bf16StaysNearTheReference) {
   RandomWeights weights;
   const Tensor expected = test::run_graph_reference(plain, weights.source(), input)[1];
   Executor executor(optimise_for_cpu(plain, test::types(input), DType::kBF16), weights.source(),
-                    test::types(input), 2);
+                    test::types(input), open_cpu_device(2));
   // Each of up to 25 layers rounds its map and weights to 8 bits: 2^-9 relative each, partly
   // averaged out; probabilities have slope at most 1/4 in a logit of order one.
   test::expect_close(test::run_executor(executor, input)[1], expected, {0.08, 0});
@@ -260,7 +260,7 @@ TEST_P(HanPasses, OptimisedGraphGivesTheUnfusedAnswer) {
   EXPECT_EQ(count_kind(graph, "Embedding"), 0u);
   EXPECT_EQ(count_kind(graph, "Dropout"), 0u);
   EXPECT_EQ(count_kind(graph, "Linear"), 1u);  // the output's
-  Executor executor(graph, weights.source(), test::types(inputs), 2);
+  Executor executor(graph, weights.source(), test::types(inputs), open_cpu_device(2));
   const std::vector<Tensor> result = test::run_executor(executor, inputs);
   for (std::size_t i = 0; i < expected.size(); ++i) {
     SCOPED_TRACE(graph.values[graph.outputs[i]]);
@@ -273,7 +273,7 @@ TEST(Executor, RefusesWrongMemoryAndManyShapes) {
   const std::vector<TensorType> example{{DType::kF32, {1, 20, 20, 1}}};
   RandomWeights weights;
   Executor executor(optimise_for_cpu(build_unet(config, false), example, DType::kF32),
-                    weights.source(), example, 1);
+                    weights.source(), example, open_cpu_device(1));
   Tensor input = test::random({1, 20, 20, 1}, 1);
   Tensor wrong({DType::kU8, {1, 3, 3}});
   const std::vector<TensorView> in{input.view()}, out{wrong.view()};
@@ -292,7 +292,9 @@ TEST(Executor, RefusesWeightsThatAreNoFloats) {
   const WeightSource integers = [&](const std::string&, const Shape& shape) {
     return TensorView(memory.data(), {DType::kI32, shape});
   };
-  EXPECT_THROW(Executor(build_unet({.depth = 1, .base = 4}, false), integers, example, 1), Error);
+  EXPECT_THROW(
+      Executor(build_unet({.depth = 1, .base = 4}, false), integers, example, open_cpu_device(1)),
+      Error);
 }
 
 TEST(Executor, RefusesWeightsThatAreNotFinite) {
@@ -301,7 +303,7 @@ TEST(Executor, RefusesWeightsThatAreNotFinite) {
   for (const float bad : {NAN, INFINITY, -INFINITY}) {
     RandomWeights weights;
     weights("bottom/conv2/weight", {8, 8, 3, 3}).as<float>()[37] = bad;
-    EXPECT_THROW(Executor(graph, weights.source(), example, 1), Error);
+    EXPECT_THROW(Executor(graph, weights.source(), example, open_cpu_device(1)), Error);
   }
 }
 
@@ -310,7 +312,7 @@ TEST(Executor, TimesEveryNode) {
   const std::vector<TensorType> example{{DType::kF32, {1, 20, 20, 1}}};
   RandomWeights weights;
   Executor executor(optimise_for_cpu(build_unet(config, false), example, DType::kF32),
-                    weights.source(), example, 1);
+                    weights.source(), example, open_cpu_device(1));
   const Tensor input = test::random({1, 20, 20, 1}, 1);
   Tensor mask(executor.output_types(example)[0]);
   std::vector<NodeTiming> timings;

@@ -60,7 +60,7 @@ TEST_P(UNetGolden, ReferenceAndCpuGivePyTorchsProbabilities) {
                        {1e-6, 0});
     for (const bool winograd : {false, true}) {
       Executor executor(optimise_for_cpu(graph, test::types({input}), DType::kF32, winograd),
-                        source_of(weights), test::types({input}), 2);
+                        source_of(weights), test::types({input}), open_cpu_device(2));
       test::expect_close(test::run_executor(executor, {input})[1], expected, {1e-5, 0});
     }
   }
@@ -90,7 +90,7 @@ TEST_P(HanGolden, ReferenceAndCpuGivePyTorchsAnswers) {
                                      golden("sentence_attention")};
   const auto by_reference = test::run_graph_reference(graph, source_of(weights), inputs);
   Executor executor(optimise_for_cpu(graph, test::types(inputs), DType::kF32), source_of(weights),
-                    test::types(inputs), 2);
+                    test::types(inputs), open_cpu_device(2));
   const auto by_cpu = test::run_executor(executor, inputs);
   for (std::size_t i = 0; i < expected.size(); ++i) {
     SCOPED_TRACE(graph.values[graph.outputs[i]]);
@@ -312,7 +312,7 @@ TEST(RealModels, UNetOfIsbiAgreesWithPyTorch) {
   for (const DType precision : {DType::kF32, DType::kBF16}) {
     Executor executor(
         optimise_for_cpu(build_unet(*model.config.unet, true), test::types({image}), precision),
-        source_of(model.weights), test::types({image}), 2);
+        source_of(model.weights), test::types({image}), open_cpu_device(2));
     const std::vector<float> result = test::run_executor(executor, {image})[1].values();
     // The bundled weights are rounded to bf16, so classes may flip where they are nearly equal: at
     // most 0.5% of the pixels, and by little on average.
@@ -349,7 +349,7 @@ TEST(RealModels, HanOfImdbAgreesWithPyTorch) {
   const std::vector<Tensor> inputs{ids, Tensor::of_ids({shape[0], shape[1]}, words),
                                    Tensor::of_ids({shape[0]}, sentences)};
   Executor executor(optimise_for_cpu(build_han(config), test::types(inputs), DType::kF32),
-                    source_of(model.weights), test::types(inputs), 2);
+                    source_of(model.weights), test::types(inputs), open_cpu_device(2));
   const std::vector<Tensor> result = test::run_executor(executor, inputs);
   const Tensor expected = test::copy_of(golden.take_any_shape("probabilities"));
   // bf16 weights: 2^-9 relative each.

@@ -199,7 +199,7 @@ class SharedSteps {
     const auto input_types = types(inputs);
     const Tensor y(infer(op_, input_types)[0]);
     const std::vector<TensorView> out{y.view()};
-    const CpuStep step = cpu(op_, {"node", input_types, w, 2, &packed_});
+    const Step step = cpu(op_, {"node", input_types, w, 2, &packed_});
     const AlignedBuffer scratch(step.scratch_bytes);
     step.run({in, w, out}, scratch.get());
     return y;

@@ -68,7 +68,7 @@ TEST_P(Tiling, TiledEqualsUntiledToTheByte) {
   RandomWeights weights;
   const Graph graph =
       optimise_for_cpu(build_unet(one.config, true), whole_type, one.precision, one.winograd);
-  Executor executor(graph, weights.source(), whole_type, 2);
+  Executor executor(graph, weights.source(), whole_type, open_cpu_device(2));
   const Tensor whole = test::run_executor(executor, {image})[1];
   const std::vector<float> expected = whole.values(), pixels = image.values();
 

@@ -7,7 +7,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "engine/device.h"
+#include "engine/machine.h"
 #include "tools/program.h"
 #include "tools/roofline.h"
 #include "tools/workload.h"

@@ -60,7 +60,7 @@ class ClassifyRun {
         shard_(parse_shard(options.shard)),
         inputs_(expand_inputs(options.inputs, is_document_name, "texts (.txt, .tsv, .jsonl)")),
         model_(options.model.path_or_demo(kDemoModel)),
-        session_(Session::open(model_, options.model.session_options())),
+        session_(Session::open(model_, options.model.session_options(options.report.quiet))),
         format_(session_.classes(), {options.report.json, options.attention, options.top_k}),
         report_(options.report, "documents", total()) {
     require(session_.task() == Session::Task::kClassify,

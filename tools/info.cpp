@@ -3,7 +3,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "engine/device.h"
+#include "engine/machine.h"
 #include "models/model_file.h"
 #include "tools/program.h"
 
@@ -19,6 +19,8 @@ struct InfoOptions {
   bool layers = false;
   bool memory_map = false;
   bool json = false;
+  std::string device = "auto";
+  std::string precision = "auto";
   std::string max_memory;
 };
 
@@ -65,18 +67,22 @@ json memory_at(Session& session, std::int64_t height, std::int64_t width) {
           {"weights_bytes", plan.weights},
           {"maps_bytes", plan.arena},
           {"images_bytes", plan.images},
+          {"device_bytes", plan.device},
           {"predicted_peak_bytes", plan.peak},
           {"memory_map", plan.memory_map}};
 }
 
 json describe(const InfoOptions& options) {
   ModelOptions model;
+  model.device = options.device;
+  model.precision = options.precision;
   model.max_memory = options.max_memory;
-  Session session = Session::open(options.model, model.session_options());
+  Session session = Session::open(options.model, model.session_options(true));
   json info = json::parse(session.config_json());
   info["file"] = options.model;
   info["parameters"] = session.parameters();
   info["tensor_bytes"] = session.file_bytes();
+  info["device"] = session.device();
   info["precision"] = session.precision();
   if (session.task() == Session::Task::kSegment) {
     constexpr int kSizesShown = 8;
@@ -176,6 +182,7 @@ Verb make_info_verb(CLI::App& program) {
   command.add_option("model", options->model, "model file (.safetensors)")->required();
   command.add_option("--size", options->sizes, "image size for the memory; may be given again")
       ->type_name("HxW");
+  add_device_options(command, options->device, options->precision);
   command.add_option("--max-memory", options->max_memory, "as in 'segment': picks the tile")
       ->type_name("BYTES");
   command.add_flag("--layers", options->layers, "every layer, on the smallest input");

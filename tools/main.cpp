@@ -10,7 +10,7 @@
 #include <new>
 #include <vector>
 
-#include "engine/device.h"
+#include "engine/machine.h"
 #include "kernels/cpu/gemm_bf16.h"
 #include "tools/program.h"
 

@@ -61,6 +61,7 @@ Profile profile_model(const ProfileOptions& options) {
   const std::string& input = options.words[0];
   SessionOptions session_options = options.model.session_options();
   session_options.winograd = options.workload.technique == "auto";
+  session_options.device = options.workload.device;
   session_options.precision = options.workload.precision;
   session_options.threads = options.workload.threads;
   Session session = Session::open(options.model.path, session_options);

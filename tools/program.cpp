@@ -4,7 +4,7 @@
 #include <charconv>
 #include <csignal>
 
-#include "engine/device.h"
+#include "engine/machine.h"
 
 namespace tessera {
 
@@ -30,28 +30,34 @@ std::optional<T> parse_count(std::string_view text) {
 
 }  // namespace
 
+void add_device_options(CLI::App& command, std::string& device, std::string& precision) {
+  command.add_option("--device", device, "cpu, cuda, cuda:N or auto (a GPU if there is one)")
+      ->type_name("NAME");
+  command.add_option("--precision", precision, "fp32, bf16, auto; on a GPU also tf32, fp16")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"fp32", "tf32", "bf16", "fp16", "auto"}));
+}
+
 void ModelOptions::add_to(CLI::App& command, bool for_images) {
   command.add_option("-m,--model", path, "model file (.safetensors); default: the bundled demo")
       ->type_name("FILE");
-  command.add_option("--device", device, "cpu, cuda, cuda:N or auto")->type_name("NAME");
+  add_device_options(command, device, precision);
   command.add_option("--threads", threads, "0: OMP_NUM_THREADS, else every processor")
       ->type_name("N")
       ->check(CLI::Range(0, 4096));
   if (!for_images) return;
-  command.add_option("--precision", precision, "fp32, bf16 or auto")
-      ->type_name("NAME")
-      ->check(CLI::IsMember({"fp32", "bf16", "auto"}));
   command
       .add_option("--max-memory", max_memory,
-                  "memory of the whole process, for example 2G; large images run in tiles")
+                  "of the whole process, or on a GPU there, e.g. 2G; large images run in tiles")
       ->type_name("BYTES");
   command.add_option("--tile", tile, "largest side of a tile in pixels; 0: as memory allows")
       ->type_name("N")
       ->check(at_least(0));
 }
 
-SessionOptions ModelOptions::session_options() const {
+SessionOptions ModelOptions::session_options(bool quiet) const {
   SessionOptions options{.device = device, .precision = precision, .threads = threads};
+  if (!quiet) options.on_note = [](std::string_view line) { fmt::print(stderr, "{}\n", line); };
   options.tile = tile;
   try {
     if (!max_memory.empty()) options.max_memory = parse_bytes(max_memory);

@@ -49,12 +49,16 @@ struct ModelOptions {
   int tile = 0;
 
   void add_to(CLI::App& command, bool for_images);
-  // Throws UsageError for an amount of memory that is none.
-  SessionOptions session_options() const;
+  // Throws UsageError for an amount of memory that is none. Unless `quiet`, the session's notes go
+  // to stderr.
+  SessionOptions session_options(bool quiet = false) const;
   // `path`, else the bundled model of this file name, found from the program's own place. Throws
   // Error where there is none.
   std::string path_or_demo(std::string_view demo_file) const;
 };
+
+// --device and --precision, which several verbs take.
+void add_device_options(CLI::App& command, std::string& device, std::string& precision);
 
 // The check of a whole number that has no end of its own.
 inline CLI::Range at_least(int least) {

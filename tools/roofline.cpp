@@ -10,7 +10,7 @@
 #include <numeric>
 #include <vector>
 
-#include "engine/device.h"
+#include "engine/machine.h"
 #include "kernels/cpu/gemm_bf16.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/step.h"

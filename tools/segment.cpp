@@ -9,7 +9,7 @@
 #include <set>
 
 #include "engine/atomic_file.h"
-#include "engine/device.h"
+#include "engine/machine.h"
 #include "tools/inputs.h"
 #include "tools/program.h"
 #include "tools/report.h"
@@ -142,7 +142,7 @@ class SegmentRun {
 
   Session open_session() const {
     require_writable(folder_);
-    SessionOptions session = options_.model.session_options();
+    SessionOptions session = options_.model.session_options(options_.report.quiet);
     // Of each pixel: mask, overlay, and an object's label before and after counting.
     session.caller_bytes_per_pixel =
         1 + (options_.no_overlay ? 0 : 3) + (options_.outputs.instances ? 12 : 0);
@@ -221,11 +221,11 @@ class SegmentRun {
     if (!explained_.emplace(image.height, image.width).second) return;
     const SegmentationPlan plan = session_.plan(image.height, image.width);
     report_.detail(fmt::format(
-        "{}: {} x {} in {} tile{} of up to {} x {}; memory: weights {}, maps {}, images {}, "
+        "{}: {} x {} in {} tile{} of up to {} x {} on {}; memory: weights {}, maps {}, images {}, "
         "predicted peak {}",
         input.name(), image.height, image.width, plan.tiles, plan.tiles == 1 ? "" : "s",
-        plan.tile_height, plan.tile_width, format_bytes(plan.weights), format_bytes(plan.arena),
-        format_bytes(plan.images), format_bytes(plan.peak)));
+        plan.tile_height, plan.tile_width, session_.device(), format_bytes(plan.weights),
+        format_bytes(plan.arena), format_bytes(plan.images), format_bytes(plan.peak)));
   }
 
   void say(const std::string& line) {
@@ -236,14 +236,10 @@ class SegmentRun {
     json failed = json::array();
     for (const Report::Failure& failure : report_.failures())
       failed.push_back({{"input", failure.input}, {"error", failure.line}});
-    const json summary = {{"program", program_version()},
-                          {"model", model_},
-                          {"device", "cpu"},
-                          {"precision", session_.precision()},
-                          {"threads", session_.threads()},
-                          {"seconds", seconds},
-                          {"interrupted", interrupted() != 0},
-                          {"images", std::move(images)},
+    const json summary = {{"program", program_version()},      {"model", model_},
+                          {"device", session_.device()},       {"precision", session_.precision()},
+                          {"threads", session_.threads()},     {"seconds", seconds},
+                          {"interrupted", interrupted() != 0}, {"images", std::move(images)},
                           {"failed", std::move(failed)}};
     const std::string text = summary.dump(2, ' ', false, json::error_handler_t::replace);
     if (options_.report.json) {

@@ -5,8 +5,7 @@
 #include <cstring>
 #include <random>
 
-#include "engine/device.h"
-#include "engine/passes.h"
+#include "engine/machine.h"
 #include "tools/program.h"
 
 namespace tessera {
@@ -54,9 +53,7 @@ void WorkloadOptions::add_to(CLI::App& command) {
       ->check(at_least(1));
   command.add_option("--sentences", sentences, "of a document")->type_name("N")->check(at_least(1));
   command.add_option("--words", words, "of a sentence")->type_name("N")->check(at_least(1));
-  command.add_option("--precision", precision, "fp32 or bf16 (images)")
-      ->type_name("NAME")
-      ->check(CLI::IsMember({"fp32", "bf16"}));
+  add_device_options(command, device, precision);
   command.add_option("--technique", technique, "auto, or direct: no Winograd convolutions")
       ->type_name("NAME")
       ->check(CLI::IsMember({"auto", "direct"}));
@@ -88,14 +85,11 @@ TensorView RandomWeights::take(const std::string& name, const Shape& shape) {
 }
 
 Workload::Workload(const WorkloadOptions& options)
-    : batch_(options.batch),
-      threads_(options.threads > 0 ? options.threads : default_threads()),
-      precision_(options.precision) {
+    : batch_(options.batch), threads_(options.threads > 0 ? options.threads : default_threads()) {
   configure(options);
   if (config_.unet) {
     make_unet_inputs(options);
   } else {
-    if (precision_ != "fp32") throw UsageError("--precision: a HAN runs in fp32");
     make_han_inputs(options);
   }
   start(options);
@@ -190,14 +184,17 @@ void Workload::start(const WorkloadOptions& options) {
       return file_->weights.take(name, shape);
     };
   }
-  Graph graph = optimise_for_cpu(plain, types, precision_ == "bf16" ? DType::kBF16 : DType::kF32,
-                                 options.technique == "auto");
-  executor_ = std::make_unique<Executor>(std::move(graph), source, types, threads_);
+  OpenedDevice opened = open_device(
+      device_options(config_.unet.has_value(), options.device, options.precision, threads_));
+  if (!opened.note.empty()) fmt::print(stderr, "{}\n", opened.note);
+  Graph graph = opened.device->optimise(plain, types, options.technique == "auto");
+  executor_ = std::make_unique<Executor>(std::move(graph), source, types, std::move(opened.device));
   run();
   start_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (file_) file_->weights.release_pages();
   arena_bytes_ = executor_->plan(types).peak;
-  predicted_ = before + executor_->packed_bytes() + arena_bytes_;
+  predicted_ = device().is_host() ? before + executor_->packed_bytes() + arena_bytes_
+                                  : executor_->packed_bytes() + arena_bytes_;
 }
 
 void Workload::run(std::vector<NodeTiming>* timings) {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/device.h"
 #include "engine/executor.h"
 #include "models/model_file.h"
 
@@ -22,7 +23,8 @@ struct WorkloadOptions {
   int base = 64, depth = 4;
   int batch = 1;  // images or documents
   std::optional<int> sentences, words;
-  std::string precision = "fp32";
+  std::string device = "auto";
+  std::string precision = "auto";
   std::string technique = "auto";  // "direct": no Winograd
   int threads = 0;
 
@@ -50,11 +52,13 @@ class Workload {
   const std::string& title() const { return title_; }  // "unet-paper 1 x 572 x 572 x 1"
   const char* item() const { return config_.unet ? "image" : "document"; }
   int items() const { return batch_; }
+  Device& device() const { return executor_->device(); }
   int threads() const { return threads_; }
-  const std::string& precision() const { return precision_; }
-  double flops() const { return flops_; }                    // of one run
-  double start_seconds() const { return start_; }            // from nothing to the first answer
-  std::size_t predicted_peak() const { return predicted_; }  // resident bytes while it runs
+  std::string precision() const { return std::string(name_of(device().precision())); }
+  double flops() const { return flops_; }          // of one run
+  double start_seconds() const { return start_; }  // from nothing to the first answer
+  // Bytes while it runs: resident, or on a GPU those of its memory.
+  std::size_t predicted_peak() const { return predicted_; }
   std::size_t packed_bytes() const { return executor_->packed_bytes(); }
   std::size_t arena_bytes() const { return arena_bytes_; }
 
@@ -70,7 +74,6 @@ class Workload {
   RandomWeights random_;
   int batch_;
   int threads_;
-  std::string precision_;
   std::string title_;
   std::vector<AlignedBuffer> memory_;
   std::vector<TensorView> inputs_, outputs_;

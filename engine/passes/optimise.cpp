@@ -21,11 +21,24 @@ Graph remove_unused(const Graph& graph) {
   return result;
 }
 
-Graph optimise_for_cpu(const Graph& graph, Types types, DType precision, bool winograd) {
+namespace {
+
+// All but the choice of a convolution's technique and the pools, which follow it.
+Graph fuse(const Graph& graph, DType precision) {
   Graph result = remove_unused(remove_dropout(graph));
   result = fuse_head(fuse_concat(fuse_activation(result)));
-  result = set_precision(fuse_dense(fuse_embedding(result)), precision);
-  return fuse_pool(winograd ? select_winograd(result, types) : result);
+  return set_precision(fuse_dense(fuse_embedding(result)), precision);
+}
+
+}  // namespace
+
+Graph optimise_for_cpu(const Graph& graph, Types types, DType precision, bool winograd) {
+  const Graph fused = fuse(graph, precision);
+  return fuse_pool(winograd ? select_winograd(fused, types) : fused);
+}
+
+Graph optimise_for_cuda(const Graph& graph, DType precision) {
+  return fuse_pool(fuse(graph, precision));
 }
 
 }  // namespace tessera

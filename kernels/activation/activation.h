@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/cpu/step.h"
+#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
@@ -17,6 +18,7 @@ std::vector<TensorType> infer(const Activation& op, Types inputs);
 std::vector<Parameter> parameters(const Activation& op, Types inputs);
 Cost cost(const Activation& op, Types inputs);
 void reference(const Activation& op, const Operands& operands);
-CpuStep cpu(const Activation& op, const CpuSetup& setup);
+Step cpu(const Activation& op, const CpuSetup& setup);
+Step cuda(const Activation& op, const CudaSetup& setup);
 
 }  // namespace tessera

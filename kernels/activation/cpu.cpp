@@ -49,7 +49,7 @@ namespace tessera {
 
 HWY_EXPORT(activate_range);
 
-CpuStep cpu(const Activation& op, const CpuSetup& setup) {
+Step cpu(const Activation& op, const CpuSetup& setup) {
   const auto count = static_cast<std::size_t>(infer(op, setup.inputs)[0].shape.elements());
   return {
       0, [count, kind = op.kind, threads = setup.threads](const Operands& operands, std::byte*) {

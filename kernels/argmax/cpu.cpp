@@ -53,7 +53,7 @@ namespace tessera {
 
 HWY_EXPORT(argmax_range);
 
-CpuStep cpu(const Argmax& op, const CpuSetup& setup) {
+Step cpu(const Argmax& op, const CpuSetup& setup) {
   const auto pixels = static_cast<std::size_t>(infer(op, setup.inputs)[0].shape.elements());
   return {0, [pixels, threads = setup.threads](const Operands& operands, std::byte*) {
             constexpr std::size_t kPiece = 1024;  // pixels of one task

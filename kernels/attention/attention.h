@@ -18,6 +18,7 @@
 #include <optional>
 
 #include "kernels/cpu/step.h"
+#include "kernels/cuda/step.h"
 #include "kernels/linear/linear.h"
 #include "kernels/operator.h"
 
@@ -34,6 +35,7 @@ std::vector<TensorType> infer(const Attention& op, Types inputs);
 std::vector<Parameter> parameters(const Attention& op, Types inputs);
 Cost cost(const Attention& op, Types inputs);
 void reference(const Attention& op, const Operands& operands);
-CpuStep cpu(const Attention& op, const CpuSetup& setup);
+Step cpu(const Attention& op, const CpuSetup& setup);
+Step cuda(const Attention& op, const CudaSetup& setup);
 
 }  // namespace tessera

@@ -209,7 +209,7 @@ AttentionWeights folded(const Attention& op, std::span<const TensorView> weights
 
 }  // namespace
 
-CpuStep cpu(const Attention& op, const CpuSetup& setup) {
+Step cpu(const Attention& op, const CpuSetup& setup) {
   infer(op, setup.inputs);
   const Shape shape = setup.inputs[0].shape;
   const std::int64_t t = shape[-2], d = shape[-1], rows = shape.elements() / (t * d);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "kernels/cpu/step.h"
+#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
@@ -26,6 +27,7 @@ std::vector<TensorType> infer(const BatchNorm& op, Types inputs);
 std::vector<Parameter> parameters(const BatchNorm& op, Types inputs);
 Cost cost(const BatchNorm& op, Types inputs);
 void reference(const BatchNorm& op, const Operands& operands);
-CpuStep cpu(const BatchNorm& op, const CpuSetup& setup);
+Step cpu(const BatchNorm& op, const CpuSetup& setup);
+Step cuda(const BatchNorm& op, const CudaSetup& setup);
 
 }  // namespace tessera

@@ -55,7 +55,7 @@ namespace tessera {
 
 HWY_EXPORT(affine_range);
 
-CpuStep cpu(const BatchNorm& op, const CpuSetup& setup) {
+Step cpu(const BatchNorm& op, const CpuSetup& setup) {
   constexpr std::size_t kMaxLanes = 16;     // of any target
   constexpr std::size_t kPiece = 1u << 14;  // elements of one task, at least
   const TensorType type = infer(op, setup.inputs)[0];

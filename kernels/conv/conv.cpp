@@ -11,7 +11,7 @@ namespace {
 void check_attributes(const Conv& op) {
   require(op.kernel == 1 || op.kernel == 3, "conv: kernel must be 1 or 3, not {}", op.kernel);
   require(op.c_out > 0, "conv: c_out must be positive, not {}", op.c_out);
-  require(is_activation(op.dtype), "conv: outputs are f32 or bf16, not {}", name_of(op.dtype));
+  require(is_float(op.dtype), "conv: outputs are f32, bf16 or f16, not {}", name_of(op.dtype));
   if (op.technique == Conv::Technique::kWinograd) {
     require(op.kernel == 3 && op.dtype == DType::kF32,
             "conv: Winograd needs a 3x3 kernel and f32, not {}x{} and {}; use the direct technique",
@@ -20,8 +20,8 @@ void check_attributes(const Conv& op) {
 }
 
 void check_input(const Conv& op, const TensorType& type) {
-  require(type.shape.rank() == 4 && is_activation(type.dtype),
-          "conv: the input must be f32 or bf16 (n, h, w, c), not {}", type.to_string());
+  require(type.shape.rank() == 4 && is_float(type.dtype),
+          "conv: the input must be f32, bf16 or f16 (n, h, w, c), not {}", type.to_string());
   for (std::int64_t extent : type.shape.dims())
     require(extent > 0, "conv: the input must not be empty, but is {}", type.to_string());
   require(op.technique != Conv::Technique::kWinograd || type.dtype == DType::kF32,

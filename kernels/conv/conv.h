@@ -18,6 +18,7 @@
 
 #include "kernels/batch_norm/batch_norm.h"
 #include "kernels/cpu/step.h"
+#include "kernels/cuda/step.h"
 #include "kernels/crop_concat/crop_concat.h"
 #include "kernels/operator.h"
 
@@ -40,7 +41,7 @@ struct Conv {
   std::optional<CropConcat> concat = std::nullopt;
   bool pool = false;
   Technique technique = Technique::kDirect;
-  DType dtype = DType::kF32;  // of the outputs: f32 or bf16
+  DType dtype = DType::kF32;  // of the outputs: f32, bf16 or f16
 };
 
 // Side of the output tile whose pixels share their rounding; tiles start at multiples of it.
@@ -50,6 +51,7 @@ std::vector<TensorType> infer(const Conv& op, Types inputs);
 std::vector<Parameter> parameters(const Conv& op, Types inputs);
 Cost cost(const Conv& op, Types inputs);
 void reference(const Conv& op, const Operands& operands);
-CpuStep cpu(const Conv& op, const CpuSetup& setup);
+Step cpu(const Conv& op, const CpuSetup& setup);
+Step cuda(const Conv& op, const CudaSetup& setup);
 
 }  // namespace tessera

@@ -2,7 +2,7 @@
 
 namespace tessera {
 
-CpuStep cpu(const Conv& op, const CpuSetup& setup) {
+Step cpu(const Conv& op, const CpuSetup& setup) {
   return op.technique == Conv::Technique::kWinograd ? conv_winograd(op, setup)
                                                     : conv_direct(op, setup);
 }

@@ -208,7 +208,7 @@ void pack(const Conv& op, const CpuSetup& setup, DirectPlan& plan) {
 
 }  // namespace
 
-CpuStep conv_direct(const Conv& op, const CpuSetup& setup) {
+Step conv_direct(const Conv& op, const CpuSetup& setup) {
   auto plan = std::make_shared<DirectPlan>();
   plan->geometry = geometry_of(op, setup.inputs);
   plan->epilogue = epilogue_of(op, plan->geometry, setup.weights);

@@ -5,7 +5,7 @@
 
 namespace tessera {
 
-CpuStep conv_direct(const Conv& op, const CpuSetup& setup);    // any attributes
-CpuStep conv_winograd(const Conv& op, const CpuSetup& setup);  // 3x3 and f32 alone
+Step conv_direct(const Conv& op, const CpuSetup& setup);    // any attributes
+Step conv_winograd(const Conv& op, const CpuSetup& setup);  // 3x3 and f32 alone
 
 }  // namespace tessera

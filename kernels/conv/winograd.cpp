@@ -383,7 +383,7 @@ void run_by_columns(const WinogradPlan& plan, const Schedule& s, int threads,
 
 }  // namespace
 
-CpuStep conv_winograd(const Conv& op, const CpuSetup& setup) {
+Step conv_winograd(const Conv& op, const CpuSetup& setup) {
   auto plan = std::make_shared<WinogradPlan>();
   plan->geometry = geometry_of(op, setup.inputs);
   plan->epilogue = epilogue_of(op, plan->geometry, setup.weights);

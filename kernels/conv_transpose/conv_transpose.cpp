@@ -10,12 +10,12 @@ void check(const ConvTranspose& op, Types inputs) {
   require(op.kernel == 2 || op.kernel == 3, "conv_transpose: kernel must be 2 or 3, not {}",
           op.kernel);
   require(op.c_out > 0, "conv_transpose: c_out must be positive, not {}", op.c_out);
-  require(is_activation(op.dtype), "conv_transpose: the output is f32 or bf16, not {}",
+  require(is_float(op.dtype), "conv_transpose: the output is f32, bf16 or f16, not {}",
           name_of(op.dtype));
   require(inputs.size() == 1, "conv_transpose: one input expected, {} given", inputs.size());
   const TensorType& x = inputs[0];
-  require(x.shape.rank() == 4 && is_activation(x.dtype),
-          "conv_transpose: the input must be f32 or bf16 (n, h, w, c), not {}", x.to_string());
+  require(x.shape.rank() == 4 && is_float(x.dtype),
+          "conv_transpose: the input must be f32, bf16 or f16 (n, h, w, c), not {}", x.to_string());
   for (std::int64_t extent : x.shape.dims())
     require(extent > 0, "conv_transpose: the input must not be empty, but is {}", x.to_string());
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "kernels/cpu/step.h"
+#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
@@ -15,13 +16,14 @@ struct ConvTranspose {
   int kernel = 2;  // 2, or 3 (padding 1, output padding 1)
   bool bias = true;
   bool relu = false;
-  DType dtype = DType::kF32;  // of the output: f32 or bf16
+  DType dtype = DType::kF32;  // of the output: f32, bf16 or f16
 };
 
 std::vector<TensorType> infer(const ConvTranspose& op, Types inputs);
 std::vector<Parameter> parameters(const ConvTranspose& op, Types inputs);
 Cost cost(const ConvTranspose& op, Types inputs);
 void reference(const ConvTranspose& op, const Operands& operands);
-CpuStep cpu(const ConvTranspose& op, const CpuSetup& setup);
+Step cpu(const ConvTranspose& op, const CpuSetup& setup);
+Step cuda(const ConvTranspose& op, const CudaSetup& setup);
 
 }  // namespace tessera

@@ -224,7 +224,7 @@ void pack(const ConvTranspose& op, const CpuSetup& setup, TransposePlan& plan) {
 
 }  // namespace
 
-CpuStep cpu(const ConvTranspose& op, const CpuSetup& setup) {
+Step cpu(const ConvTranspose& op, const CpuSetup& setup) {
   infer(op, setup.inputs);
   auto plan = std::make_shared<TransposePlan>();
   const Shape& x = setup.inputs[0].shape;

@@ -1,5 +1,6 @@
 #include "kernels/cpu/convert.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/error.h"
@@ -18,6 +19,22 @@ float f16_to_f32(std::uint16_t bits) {
     magnitude = std::ldexp(static_cast<float>(fraction | 0x400), exponent - 25);
   }
   return (bits & 0x8000) != 0 ? -magnitude : magnitude;
+}
+
+std::uint16_t f32_to_f16(float value) {
+  const auto sign = static_cast<std::uint16_t>(std::signbit(value) ? 0x8000 : 0);
+  const float magnitude = std::abs(value);
+  if (std::isnan(value)) return sign | 0x7e00;
+  if (magnitude >= 65520.0f) return sign | 0x7c00;
+  int exponent;
+  std::frexp(magnitude, &exponent);  // magnitude < 2^exponent
+  const int place = std::max(exponent - 11, -24);
+  const float rounded = std::nearbyint(std::ldexp(magnitude, -place));
+  const float result = std::ldexp(rounded, place);
+  if (result < 0x1p-14f) return sign | static_cast<std::uint16_t>(std::ldexp(result, 24));
+  std::frexp(result, &exponent);
+  const auto fraction = static_cast<std::uint16_t>(std::ldexp(result, 11 - exponent));
+  return static_cast<std::uint16_t>(sign | ((exponent + 14) << 10) | (fraction & 0x3ff));
 }
 
 float element_f32(const TensorView& tensor, std::int64_t i) {

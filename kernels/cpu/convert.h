@@ -20,6 +20,7 @@ inline std::uint16_t f32_to_bf16(float value) {
 }
 
 float f16_to_f32(std::uint16_t bits);
+std::uint16_t f32_to_f16(float value);  // to nearest even; infinity from 65520 on
 
 // Element `i` of an f32, bf16 or f16 tensor.
 float element_f32(const TensorView& tensor, std::int64_t i);

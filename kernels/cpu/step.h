@@ -1,5 +1,4 @@
-// How an operator joins the CPU executor: it is asked once per shape for a step, which is then run
-// any number of times.
+// How an operator joins the CPU executor: what it is told when it is asked for a Step.
 #pragma once
 
 #include <cstddef>
@@ -53,13 +52,6 @@ struct CpuSetup {
   std::span<const TensorView> weights;  // f32, bf16 or f16, in `parameters` order
   int threads = 1;
   PackedWeights* packed = nullptr;
-};
-
-// One operator on one shape, ready to run. `run` gets `scratch_bytes` of 64-byte aligned memory
-// whose content is undefined. Equal operands give equal bytes whatever `threads` is.
-struct CpuStep {
-  std::size_t scratch_bytes = 0;
-  std::function<void(const Operands&, std::byte* scratch)> run;
 };
 
 }  // namespace tessera

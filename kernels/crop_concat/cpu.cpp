@@ -39,7 +39,7 @@ void copy_row(const TensorView& x, const ConcatSource& source, std::int64_t n, s
 
 }  // namespace
 
-CpuStep cpu(const CropConcat& op, const CpuSetup& setup) {
+Step cpu(const CropConcat& op, const CpuSetup& setup) {
   const std::array<ConcatSource, 2> sources = concat_sources(op, setup.inputs);
   return {0, [sources, threads = setup.threads](const Operands& operands, std::byte*) {
             const TensorView& y = operands.outputs[0];

@@ -12,6 +12,7 @@
 #include <array>
 
 #include "kernels/cpu/step.h"
+#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
@@ -35,6 +36,7 @@ std::vector<TensorType> infer(const CropConcat& op, Types inputs);
 std::vector<Parameter> parameters(const CropConcat& op, Types inputs);
 Cost cost(const CropConcat& op, Types inputs);
 void reference(const CropConcat& op, const Operands& operands);
-CpuStep cpu(const CropConcat& op, const CpuSetup& setup);
+Step cpu(const CropConcat& op, const CpuSetup& setup);
+Step cuda(const CropConcat& op, const CudaSetup& setup);
 
 }  // namespace tessera

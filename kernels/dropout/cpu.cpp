@@ -7,7 +7,7 @@
 
 namespace tessera {
 
-CpuStep cpu(const Dropout& op, const CpuSetup& setup) {
+Step cpu(const Dropout& op, const CpuSetup& setup) {
   const std::size_t bytes = infer(op, setup.inputs)[0].bytes();
   return {0, [bytes, threads = setup.threads](const Operands& operands, std::byte*) {
             constexpr std::size_t kPiece = std::size_t{1} << 18;  // bytes; stays in L2

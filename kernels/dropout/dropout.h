@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/cpu/step.h"
+#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
@@ -16,6 +17,7 @@ std::vector<TensorType> infer(const Dropout& op, Types inputs);
 std::vector<Parameter> parameters(const Dropout& op, Types inputs);
 Cost cost(const Dropout& op, Types inputs);
 void reference(const Dropout& op, const Operands& operands);
-CpuStep cpu(const Dropout& op, const CpuSetup& setup);
+Step cpu(const Dropout& op, const CpuSetup& setup);
+Step cuda(const Dropout& op, const CudaSetup& setup);
 
 }  // namespace tessera

@@ -30,7 +30,7 @@ void copy_rows_f32(const TensorView& table, const std::int64_t* rows, std::int64
   }
 }
 
-CpuStep cpu(const Embedding& op, const CpuSetup& setup) {
+Step cpu(const Embedding& op, const CpuSetup& setup) {
   const std::int64_t count = infer(op, setup.inputs)[0].shape.elements() / op.features;
   const auto run = [op, count, threads = setup.threads](const Operands& operands, std::byte*) {
     constexpr std::int64_t kBlock = 64;  // ids of one unit of work

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "kernels/cpu/step.h"
+#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
@@ -18,7 +19,8 @@ std::vector<TensorType> infer(const Embedding& op, Types inputs);
 std::vector<Parameter> parameters(const Embedding& op, Types inputs);
 Cost cost(const Embedding& op, Types inputs);
 void reference(const Embedding& op, const Operands& operands);
-CpuStep cpu(const Embedding& op, const CpuSetup& setup);
+Step cpu(const Embedding& op, const CpuSetup& setup);
+Step cuda(const Embedding& op, const CudaSetup& setup);
 
 // Throws unless each of the i32 `ids` is a row of the table; the text names the first that is not.
 void require_ids(const Embedding& op, const TensorView& ids);

@@ -136,7 +136,7 @@ HWY_EXPORT(head_packed_size);
 HWY_EXPORT(head_pack);
 HWY_EXPORT(head_range);
 
-CpuStep cpu(const Head& op, const CpuSetup& setup) {
+Step cpu(const Head& op, const CpuSetup& setup) {
   constexpr std::size_t kBlockFloats = 4096;  // of x: half of a 32 KiB L1
   constexpr std::size_t kTaskPixels = 1024;
   const TensorType mask = infer(op, setup.inputs)[0];

@@ -49,7 +49,7 @@ HWY_EXPORT(linear_packed_size);
 HWY_EXPORT(linear_pack);
 HWY_EXPORT(linear_rows);
 
-CpuStep cpu(const Linear& op, const CpuSetup& setup) {
+Step cpu(const Linear& op, const CpuSetup& setup) {
   const auto units = static_cast<std::size_t>(op.units);
   const auto features = static_cast<std::size_t>(setup.inputs[0].shape[-1]);
   const std::int64_t rows = infer(op, setup.inputs)[0].shape.elements() / op.units;

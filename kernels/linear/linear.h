@@ -5,6 +5,7 @@
 #pragma once
 
 #include "kernels/cpu/step.h"
+#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
@@ -18,6 +19,7 @@ std::vector<TensorType> infer(const Linear& op, Types inputs);
 std::vector<Parameter> parameters(const Linear& op, Types inputs);
 Cost cost(const Linear& op, Types inputs);
 void reference(const Linear& op, const Operands& operands);
-CpuStep cpu(const Linear& op, const CpuSetup& setup);
+Step cpu(const Linear& op, const CpuSetup& setup);
+Step cuda(const Linear& op, const CudaSetup& setup);
 
 }  // namespace tessera

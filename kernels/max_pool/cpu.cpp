@@ -62,7 +62,7 @@ namespace tessera {
 
 HWY_EXPORT(max_pool_row);
 
-CpuStep cpu(const MaxPool& op, const CpuSetup& setup) {
+Step cpu(const MaxPool& op, const CpuSetup& setup) {
   infer(op, setup.inputs);
   const int threads = setup.threads;
   return {0, [threads](const Operands& operands, std::byte*) {

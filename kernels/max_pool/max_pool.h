@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/cpu/step.h"
+#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
@@ -14,6 +15,7 @@ std::vector<TensorType> infer(const MaxPool& op, Types inputs);
 std::vector<Parameter> parameters(const MaxPool& op, Types inputs);
 Cost cost(const MaxPool& op, Types inputs);
 void reference(const MaxPool& op, const Operands& operands);
-CpuStep cpu(const MaxPool& op, const CpuSetup& setup);
+Step cpu(const MaxPool& op, const CpuSetup& setup);
+Step cuda(const MaxPool& op, const CudaSetup& setup);
 
 }  // namespace tessera

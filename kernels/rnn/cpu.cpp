@@ -271,7 +271,7 @@ class Run {
 
 }  // namespace
 
-CpuStep cpu(const BiRnn& op, const CpuSetup& setup) {
+Step cpu(const BiRnn& op, const CpuSetup& setup) {
   infer(op, setup.inputs);
   const Dims d = dims_of(op, setup.inputs);
   const auto features = static_cast<std::size_t>(d.features);

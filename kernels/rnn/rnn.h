@@ -20,6 +20,7 @@
 #include <optional>
 
 #include "kernels/cpu/step.h"
+#include "kernels/cuda/step.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/operator.h"
 
@@ -43,6 +44,7 @@ std::vector<TensorType> infer(const BiRnn& op, Types inputs);
 std::vector<Parameter> parameters(const BiRnn& op, Types inputs);
 Cost cost(const BiRnn& op, Types inputs);
 void reference(const BiRnn& op, const Operands& operands);
-CpuStep cpu(const BiRnn& op, const CpuSetup& setup);
+Step cpu(const BiRnn& op, const CpuSetup& setup);
+Step cuda(const BiRnn& op, const CudaSetup& setup);
 
 }  // namespace tessera

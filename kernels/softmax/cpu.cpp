@@ -54,7 +54,7 @@ namespace tessera {
 
 HWY_EXPORT(softmax_range);
 
-CpuStep cpu(const Softmax& op, const CpuSetup& setup) {
+Step cpu(const Softmax& op, const CpuSetup& setup) {
   constexpr std::size_t kMaxLanes = 16;  // of any target
   constexpr std::size_t kPiece = 8192;   // elements of one task, about
   const Shape shape = infer(op, setup.inputs)[0].shape;

@@ -122,7 +122,7 @@ std::vector<Sample> sample_axis(std::int64_t extent, bool align_corners) {
 
 }  // namespace
 
-CpuStep cpu(const Upsample& op, const CpuSetup& setup) {
+Step cpu(const Upsample& op, const CpuSetup& setup) {
   infer(op, setup.inputs);
   const Shape& x = setup.inputs[0].shape;
   const SampleTables tables{sample_axis(x[1], op.align_corners),

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "kernels/cpu/step.h"
+#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
@@ -17,6 +18,7 @@ std::vector<TensorType> infer(const Upsample& op, Types inputs);
 std::vector<Parameter> parameters(const Upsample& op, Types inputs);
 Cost cost(const Upsample& op, Types inputs);
 void reference(const Upsample& op, const Operands& operands);
-CpuStep cpu(const Upsample& op, const CpuSetup& setup);
+Step cpu(const Upsample& op, const CpuSetup& setup);
+Step cuda(const Upsample& op, const CudaSetup& setup);
 
 }  // namespace tessera

@@ -36,6 +36,8 @@ Tensor Tensor::rounded_to(DType dtype) const {
   for (std::size_t i = 0; i < from.size(); ++i) {
     if (dtype == DType::kBF16) {
       copy.view().as<std::uint16_t>()[i] = f32_to_bf16(from[i]);
+    } else if (dtype == DType::kF16) {
+      copy.view().as<std::uint16_t>()[i] = f32_to_f16(from[i]);
     } else {
       copy.view().as<float>()[i] = from[i];
     }

@@ -25,7 +25,7 @@ class Tensor {
 
   TensorView view() const { return {memory_->data() + kGuard, type_}; }
   const TensorType& type() const { return type_; }
-  Tensor rounded_to(DType dtype) const;  // a copy as bf16 (or f32)
+  Tensor rounded_to(DType dtype) const;  // a copy as bf16, f16 or f32
   std::vector<float> values() const { return to_f32(view()); }
   Tensor copy() const;  // with memory of its own
   bool guards_intact() const;
@@ -69,7 +69,7 @@ std::vector<Tensor> run_reference(const Op& op, const std::vector<Tensor>& input
     EXPECT_EQ(parameter_list[i].shape, weights[i].type().shape) << parameter_list[i].name;
   std::vector<Tensor> outputs;
   for (TensorType type : infer(op, input_types)) {
-    if (type.dtype == DType::kBF16) type.dtype = DType::kF32;
+    if (type.dtype == DType::kBF16 || type.dtype == DType::kF16) type.dtype = DType::kF32;
     outputs.emplace_back(type);
   }
   const auto in = views(inputs), w = views(weights), out = views(outputs);
@@ -86,7 +86,7 @@ std::vector<Tensor> run_cpu(const Op& op, const std::vector<Tensor>& inputs,
   const auto in = views(inputs), w = views(weights);
   const std::vector<Tensor> inputs_before = copies(inputs), weights_before = copies(weights);
   PackedWeights packed;
-  const CpuStep step = cpu(op, {"node", input_types, w, threads, &packed});
+  const Step step = cpu(op, {"node", input_types, w, threads, &packed});
   std::vector<Tensor> first, second;
   for (std::vector<Tensor>* outputs : {&first, &second}) {
     for (const TensorType& type : infer(op, input_types)) outputs->emplace_back(type);

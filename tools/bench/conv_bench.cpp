@@ -103,7 +103,7 @@ class Runner {
   std::vector<Tensor> inputs_, weights_, outputs_;
   std::vector<TensorView> input_views_, weight_views_, output_views_;
   PackedWeights packed_;
-  CpuStep step_;
+  Step step_;
   AlignedBuffer scratch_;
 };
 

@@ -67,7 +67,7 @@ class Part {
   std::vector<AlignedBuffer> memory_;
   std::vector<TensorView> inputs_, weights_, outputs_;
   PackedWeights packed_;
-  CpuStep step_;
+  Step step_;
   AlignedBuffer scratch_;
   double flops_ = 0;
 };

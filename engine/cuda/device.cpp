@@ -1,0 +1,196 @@
+// A GPU as a device: all work goes to one stream. Written against the CUDA runtime alone, so that
+// it also runs on the emulator's (kernels/simt).
+#include <cuda_runtime_api.h>
+#include <nvtx3/nvToolsExt.h>
+
+#include <algorithm>
+
+#include "engine/device.h"
+#include "engine/passes.h"
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/step.h"
+
+namespace tessera {
+
+namespace {
+
+constexpr int kLeastCapability = 80;  // Ampere: cp.async and mma.sync in bf16
+
+class CudaMemory : public DeviceMemory {
+ public:
+  explicit CudaMemory(std::size_t bytes) : buffer_(bytes) {}
+  std::byte* get() const override { return buffer_.get(); }
+
+ private:
+  DeviceBuffer buffer_;
+};
+
+class CudaStopwatch : public Stopwatch {
+ public:
+  explicit CudaStopwatch(cudaStream_t stream) : stream_(stream) {}
+  ~CudaStopwatch() override {
+    for (const cudaEvent_t mark : marks_) cudaEventDestroy(mark);
+  }
+  void mark() override {
+    cuda_check(cudaEventCreate(&marks_.emplace_back()), "event");
+    cuda_check(cudaEventRecord(marks_.back(), stream_), "time mark");
+  }
+  std::vector<double> seconds() override {
+    std::vector<double> since;
+    for (const cudaEvent_t mark : marks_) {
+      float milliseconds = 0;
+      cuda_check(cudaEventElapsedTime(&milliseconds, marks_.front(), mark), "elapsed time");
+      since.push_back(1e-3 * static_cast<double>(milliseconds));
+    }
+    return since;
+  }
+
+ private:
+  cudaStream_t stream_;
+  std::vector<cudaEvent_t> marks_;
+};
+
+// A CUDA graph: one call enqueues all kernels of a network.
+class CudaRecording : public Recording {
+ public:
+  CudaRecording(cudaGraph_t graph, cudaStream_t stream) : stream_(stream) {
+    const cudaError_t error = cudaGraphInstantiate(&executable_, graph, 0);
+    cudaGraphDestroy(graph);
+    cuda_check(error, "instantiation of a CUDA graph");
+  }
+  ~CudaRecording() override { cudaGraphExecDestroy(executable_); }
+  void replay() override {
+    cuda_check(cudaGraphLaunch(executable_, stream_), "launch of a CUDA graph");
+  }
+
+ private:
+  cudaStream_t stream_;
+  cudaGraphExec_t executable_ = nullptr;
+};
+
+CudaMath math_of(Precision precision) {
+  switch (precision) {
+    case Precision::kTf32:
+      return CudaMath::kTF32;
+    case Precision::kBf16:
+      return CudaMath::kBF16;
+    case Precision::kFp16:
+      return CudaMath::kF16;
+    default:
+      return CudaMath::kF32;
+  }
+}
+
+class CudaDevice : public Device {
+ public:
+  CudaDevice(int index, Precision precision) : Device(precision), index_(index) {
+    cudaDeviceProp properties{};
+    cuda_check(cudaGetDeviceProperties(&properties, index), "device properties");
+    title_ = properties.name;
+    traits_ = {.capability = properties.major * 10 + properties.minor,
+               .multiprocessors = properties.multiProcessorCount,
+               .shared_per_block = properties.sharedMemPerBlockOptin};
+    if (traits_.capability < kLeastCapability) {
+      throw DeviceError(fmt::format(
+          "cuda:{} ({}) has compute capability {}.{}; 8.0 or newer is needed; run with --device "
+          "cpu",
+          index, title_, properties.major, properties.minor));
+    }
+    use();
+    cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
+  }
+  ~CudaDevice() override {
+    if (stream_ != nullptr) cudaStreamDestroy(stream_);
+  }
+
+  std::string name() const override { return fmt::format("cuda:{} ({})", index_, title_); }
+  bool is_host() const override { return false; }
+
+  Graph optimise(const Graph& graph, Types, bool) const override {
+    return optimise_for_cuda(graph, storage_of(precision()));
+  }
+  // Every launch of the node lies in an NVTX range of its name, for nsys.
+  Step prepare(const Node& node, Types inputs, std::span<const TensorView> weights) override {
+    use();
+    const CudaSetup setup{node.name, inputs,  weights, traits_, math_of(precision()),
+                          stream_,   &packed_};
+    Step step = std::visit([&](const auto& op) { return cuda(op, setup); }, node.op);
+    step.run = [run = std::move(step.run), name = node.name](const Operands& operands,
+                                                             std::byte* scratch) {
+      nvtxRangePushA(name.c_str());
+      run(operands, scratch);
+      nvtxRangePop();
+    };
+    return step;
+  }
+  std::size_t weight_bytes() const override { return packed_.bytes(); }
+
+  std::unique_ptr<DeviceMemory> allocate(std::size_t bytes) override {
+    use();
+    return std::make_unique<CudaMemory>(bytes);
+  }
+  std::size_t available_bytes() const override {
+    use();
+    std::size_t free = 0, total = 0;
+    cuda_check(cudaMemGetInfo(&free, &total), "free device memory");
+    return free;
+  }
+  void upload(const TensorView& from, std::byte* to) override {
+    use();
+    cuda_check(
+        cudaMemcpyAsync(to, from.pointer, from.type.bytes(), cudaMemcpyHostToDevice, stream_),
+        "copy to the device");
+  }
+  void download(const std::byte* from, const TensorView& to) override {
+    cuda_check(cudaMemcpyAsync(to.pointer, from, to.type.bytes(), cudaMemcpyDeviceToHost, stream_),
+               "copy from the device");
+  }
+  void finish() override { cuda_check(cudaStreamSynchronize(stream_), "run"); }
+
+  std::unique_ptr<Stopwatch> stopwatch() override {
+    return std::make_unique<CudaStopwatch>(stream_);
+  }
+  std::unique_ptr<Recording> record(const std::function<void()>& work) override {
+    cuda_check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
+    cudaGraph_t graph = nullptr;
+    try {
+      work();
+    } catch (...) {
+      cudaStreamEndCapture(stream_, &graph);
+      if (graph != nullptr) cudaGraphDestroy(graph);
+      throw;
+    }
+    cuda_check(cudaStreamEndCapture(stream_, &graph), "capture");
+    return std::make_unique<CudaRecording>(graph, stream_);
+  }
+
+ private:
+  // The runtime's current device is the calling thread's; a session may have been moved to another.
+  void use() const { cuda_check(cudaSetDevice(index_), "use of the device"); }
+
+  int index_;
+  std::string title_;
+  CudaTraits traits_;
+  cudaStream_t stream_ = nullptr;
+  DeviceWeights packed_;
+};
+
+}  // namespace
+
+bool cuda_is_built() {
+  return true;
+}
+
+std::shared_ptr<Device> open_cuda_device(int index, Precision precision) {
+  int count = 0;
+  cuda_check(cudaGetDeviceCount(&count), "search for a GPU");
+  if (count == 0) cuda_check(cudaErrorNoDevice, "search for a GPU");
+  if (index == kAnyGpu) index = 0;
+  if (index >= count) {
+    throw DeviceError(fmt::format("cuda:{}: this machine has {} GPU{}, numbered from 0", index,
+                                  count, count == 1 ? "" : "s"));
+  }
+  return std::make_shared<CudaDevice>(index, precision);
+}
+
+}  // namespace tessera

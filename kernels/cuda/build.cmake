@@ -1,0 +1,30 @@
+# The CUDA back-end and the two forms it takes:
+#   tessera_gpu         an interface: what every program links, nvcc's kernels or none.cpp
+#   tessera_cuda_host   its host code, which links with nvcc's kernels or the emulator's
+# The emulator's form is in tests/cuda/CMakeLists.txt.
+file(GLOB TESSERA_CUDA_KERNELS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*/*.cu)
+file(GLOB cuda_host CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cpp
+     ${PROJECT_SOURCE_DIR}/kernels/*/cuda*.cpp)
+add_library(tessera_gpu INTERFACE)
+
+if(TESSERA_CUDA_HEADERS)
+  add_library(tessera_cuda_host OBJECT ${cuda_host} engine/cuda/device.cpp)
+  target_link_libraries(tessera_cuda_host PUBLIC tessera_engine ${CMAKE_DL_LIBS})
+  target_include_directories(tessera_cuda_host SYSTEM PUBLIC ${TESSERA_CUDA_HEADERS})
+endif()
+
+if(TESSERA_CUDA)
+  add_library(tessera_cuda_kernels OBJECT ${TESSERA_CUDA_KERNELS})
+  target_include_directories(tessera_cuda_kernels PRIVATE ${PROJECT_SOURCE_DIR})
+  target_compile_features(tessera_cuda_kernels PRIVATE cuda_std_20)
+  # A spill is a bug here: it costs more than any tile gains. -lineinfo serves ncu and the sanitizer.
+  target_compile_options(tessera_cuda_kernels PRIVATE
+                         -lineinfo "SHELL:-Xptxas --warn-on-spills,--warning-as-error")
+  target_link_libraries(tessera_gpu INTERFACE CUDA::cudart_static)
+  target_sources(tessera_gpu INTERFACE $<TARGET_OBJECTS:tessera_cuda_host>
+                                       $<TARGET_OBJECTS:tessera_cuda_kernels>)
+else()
+  add_library(tessera_no_cuda OBJECT engine/cuda/none.cpp)
+  target_link_libraries(tessera_no_cuda PUBLIC tessera_engine)
+  target_sources(tessera_gpu INTERFACE $<TARGET_OBJECTS:tessera_no_cuda>)
+endif()

@@ -1,0 +1,45 @@
+#include <cuda_runtime_api.h>
+
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/step.h"
+
+namespace tessera {
+
+DeviceBuffer::DeviceBuffer(std::size_t bytes) : size_(bytes) {
+  void* memory = nullptr;
+  if (bytes > 0) {
+    const std::string what =
+        fmt::format("{:.1f} MiB of device memory", static_cast<double>(bytes) / (1 << 20));
+    cuda_check(cudaMalloc(&memory, bytes), what.c_str());
+  }
+  memory_.reset(static_cast<std::byte*>(memory));
+}
+
+void DeviceBuffer::Free::operator()(std::byte* p) const {
+  cudaFree(p);  // an error here is an earlier one's echo; a destructor has nobody to tell
+}
+
+std::shared_ptr<const DeviceBuffer> DeviceWeights::get(
+    const std::string& key, std::size_t bytes, const std::function<void(std::byte*)>& fill) {
+  const std::lock_guard lock(mutex_);
+  std::shared_ptr<const DeviceBuffer>& buffer = buffers_[key];
+  if (!buffer) {
+    std::vector<std::byte> host(bytes);
+    fill(host.data());
+    auto made = std::make_shared<DeviceBuffer>(bytes);
+    if (bytes > 0)
+      cuda_check(cudaMemcpy(made->get(), host.data(), bytes, cudaMemcpyHostToDevice),
+                 "copy of weights");
+    buffer = std::move(made);
+  }
+  return buffer;
+}
+
+std::size_t DeviceWeights::bytes() const {
+  const std::lock_guard lock(mutex_);
+  std::size_t total = 0;
+  for (const auto& [key, buffer] : buffers_) total += buffer->size();
+  return total;
+}
+
+}  // namespace tessera
