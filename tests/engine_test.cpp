@@ -11,77 +11,24 @@
 namespace tessera {
 namespace {
 
+using test::HanVariant;
 using test::RandomWeights;
 using test::Tensor;
+using test::UNetVariant;
 using testing::HasSubstr;
-
-// Some networks are 25 convolutions deep; each rounds, and what follows carries it on. Measured f32
-// differences lie near 1e-6; the bound leaves room for Winograd's larger constants.
-constexpr test::Bound kNetworkBound{2e-4, 0};
 
 std::size_t count_kind(const Graph& graph, std::string_view kind) {
   return static_cast<std::size_t>(std::ranges::count_if(
       graph.nodes, [&](const Node& node) { return kind_of(node.op) == kind; }));
 }
 
-struct UNetCase {
-  const char* name;
-  UNetConfig config;
-  std::int64_t height, width;
-};
+class UNetPasses : public testing::TestWithParam<UNetVariant> {};
 
-void PrintTo(const UNetCase& one, std::ostream* out) {
-  *out << one.name;
-}
-
-class UNetPasses : public testing::TestWithParam<UNetCase> {};
-
-UNetConfig same_config(int base) {
-  return {.depth = 3,
-          .base = base,
-          .channels = 3,
-          .classes = 3,
-          .padding = Conv::Padding::kSame,
-          .norm = Conv::Norm::kBeforeRelu,
-          .conv_bias = false};
-}
-
-INSTANTIATE_TEST_SUITE_P(Variants, UNetPasses,
-                         testing::Values(UNetCase{"paper", {.depth = 2, .base = 16}, 60, 76},
-                                         UNetCase{"tutorial",
-                                                  {.depth = 3,
-                                                   .base = 8,
-                                                   .norm = Conv::Norm::kAfterRelu,
-                                                   .up = UNetConfig::Up::kTransposed3,
-                                                   .skip_first = false,
-                                                   .head = UNetConfig::HeadKind::kConv3},
-                                                  100,
-                                                  92},
-                                         UNetCase{"tf_unet",
-                                                  {.depth = 2,
-                                                   .base = 16,
-                                                   .channels = 3,
-                                                   .classes = 3,
-                                                   .up_relu = true,
-                                                   .head_relu = true},
-                                                  52,
-                                                  44},
-                                         UNetCase{"same_odd", same_config(16), 37, 45},
-                                         UNetCase{"same_minimal", same_config(8), 8, 9},
-                                         UNetCase{"bilinear",
-                                                  {.depth = 3,
-                                                   .base = 16,
-                                                   .classes = 1,
-                                                   .padding = Conv::Padding::kSame,
-                                                   .norm = Conv::Norm::kBeforeRelu,
-                                                   .up = UNetConfig::Up::kBilinear,
-                                                   .output = Head::Output::kSigmoid},
-                                                  33,
-                                                  40}),
+INSTANTIATE_TEST_SUITE_P(Variants, UNetPasses, testing::ValuesIn(test::unet_variants()),
                          testing::PrintToStringParamName());
 
 TEST_P(UNetPasses, OptimisedGraphGivesTheUnfusedAnswer) {
-  const UNetCase& one = GetParam();
+  const UNetVariant& one = GetParam();
   const std::vector<Tensor> input{test::random({2, one.height, one.width, one.config.channels}, 3)};
   const Graph plain = build_unet(one.config, true);
   RandomWeights weights;
@@ -94,7 +41,7 @@ TEST_P(UNetPasses, OptimisedGraphGivesTheUnfusedAnswer) {
     EXPECT_EQ(count_kind(graph, "CropConcat"), 0u);
     Executor executor(graph, weights.source(), test::types(input), open_cpu_device(2));
     const std::vector<Tensor> result = test::run_executor(executor, input);
-    test::expect_close(result[1], expected[1], kNetworkBound);
+    test::expect_close(result[1], expected[1], test::kNetworkBound);
     // The mask may differ only where two classes are equal within the bound; with random weights
     // such ties do not occur.
     test::expect_close(result[0], expected[0], {});
@@ -103,7 +50,7 @@ TEST_P(UNetPasses, OptimisedGraphGivesTheUnfusedAnswer) {
 }
 
 TEST_P(UNetPasses, AnImageAloneGivesTheBytesOfItsRowInABatch) {
-  const UNetCase& one = GetParam();
+  const UNetVariant& one = GetParam();
   const Shape shape{3, one.height, one.width, one.config.channels};
   const std::vector<Tensor> batch{test::random(shape, 5)};
   RandomWeights weights;
@@ -124,7 +71,7 @@ TEST_P(UNetPasses, AnImageAloneGivesTheBytesOfItsRowInABatch) {
 }
 
 TEST_P(UNetPasses, Bf16StaysNearTheReference) {
-  const UNetCase& one = GetParam();
+  const UNetVariant& one = GetParam();
   const std::vector<Tensor> input{test::random({1, one.height, one.width, one.config.channels}, 4)};
   const Graph plain = build_unet(one.config, true);
   RandomWeights weights;
@@ -203,56 +150,14 @@ TEST(Graph, ErrorsNameTheNode) {
   }
 }
 
-struct HanCase {
-  const char* name;
-  HanConfig config;
-};
+class HanPasses : public testing::TestWithParam<HanVariant> {};
 
-void PrintTo(const HanCase& one, std::ostream* out) {
-  *out << one.name;
-}
-
-class HanPasses : public testing::TestWithParam<HanCase> {};
-
-INSTANTIATE_TEST_SUITE_P(
-    Variants, HanPasses,
-    testing::Values(
-        HanCase{"paper", {.words = 50, .features = 20, .units = 17, .attention = 34}},
-        HanCase{"paper_keras",
-                {.words = 50, .features = 20, .units = 8, .reset_after = false, .attention = 16}},
-        HanCase{"tutorial",
-                {.words = 50,
-                 .features = 20,
-                 .cell = BiRnn::Cell::kLstm,
-                 .units = 18,
-                 .gate = BiRnn::Gate::kHardSigmoid,
-                 .dense = 24,
-                 .attention = 24,
-                 .masked = false}}),
-    testing::PrintToStringParamName());
-
-std::vector<Tensor> han_inputs(const HanConfig& config) {
-  constexpr std::int64_t kDocuments = 3, kSentences = 4, kWords = 9;
-  std::vector<std::int32_t> ids, words, sentences{4, 1, 2};
-  for (std::int64_t row = 0; row < kDocuments * kSentences; ++row) {
-    const bool exists = row % kSentences < sentences[static_cast<std::size_t>(row / kSentences)];
-    words.push_back(exists ? static_cast<std::int32_t>(1 + (row * 5) % kWords) : 0);
-    for (std::int64_t i = 0; i < kWords; ++i) {
-      const bool padding = i >= words.back();
-      ids.push_back(padding ? 0 : static_cast<std::int32_t>((row * 7 + i * 3) % config.words));
-    }
-  }
-  std::vector<Tensor> inputs{Tensor::of_ids({kDocuments, kSentences, kWords}, ids)};
-  if (config.masked) {
-    inputs.push_back(Tensor::of_ids({kDocuments, kSentences}, words));
-    inputs.push_back(Tensor::of_ids({kDocuments}, sentences));
-  }
-  return inputs;
-}
+INSTANTIATE_TEST_SUITE_P(Variants, HanPasses, testing::ValuesIn(test::han_variants()),
+                         testing::PrintToStringParamName());
 
 TEST_P(HanPasses, OptimisedGraphGivesTheUnfusedAnswer) {
   const HanConfig& config = GetParam().config;
-  const std::vector<Tensor> inputs = han_inputs(config);
+  const std::vector<Tensor> inputs = test::han_inputs(config);
   const Graph plain = build_han(config);
   RandomWeights weights;
   const std::vector<Tensor> expected = test::run_graph_reference(plain, weights.source(), inputs);

@@ -23,6 +23,94 @@ TensorView RandomWeights::operator()(const std::string& name, const Shape& shape
   return tensors_.emplace(name, tensor).first->second.view();
 }
 
+namespace {
+
+UNetConfig same_config(int base) {
+  return {.depth = 3,
+          .base = base,
+          .channels = 3,
+          .classes = 3,
+          .padding = Conv::Padding::kSame,
+          .norm = Conv::Norm::kBeforeRelu,
+          .conv_bias = false};
+}
+
+}  // namespace
+
+std::vector<UNetVariant> unet_variants() {
+  const UNetConfig tutorial{.depth = 3,
+                            .base = 8,
+                            .norm = Conv::Norm::kAfterRelu,
+                            .up = UNetConfig::Up::kTransposed3,
+                            .skip_first = false,
+                            .head = UNetConfig::HeadKind::kConv3};
+  const UNetConfig tf_unet{
+      .depth = 2, .base = 16, .channels = 3, .classes = 3, .up_relu = true, .head_relu = true};
+  const UNetConfig bilinear{.depth = 3,
+                            .base = 16,
+                            .classes = 1,
+                            .padding = Conv::Padding::kSame,
+                            .norm = Conv::Norm::kBeforeRelu,
+                            .up = UNetConfig::Up::kBilinear,
+                            .output = Head::Output::kSigmoid};
+  return {{"paper", {.depth = 2, .base = 16}, 60, 76},
+          {"tutorial", tutorial, 100, 92},
+          {"tf_unet", tf_unet, 52, 44},
+          {"same_odd", same_config(16), 37, 45},
+          {"same_minimal", same_config(8), 8, 9},
+          {"bilinear", bilinear, 33, 40}};
+}
+
+void PrintTo(const UNetVariant& variant, std::ostream* out) {
+  *out << variant.name;
+}
+
+std::vector<HanVariant> han_variants() {
+  const HanConfig paper{.words = 50, .features = 20, .units = 17, .attention = 34};
+  const HanConfig keras{
+      .words = 50, .features = 20, .units = 8, .reset_after = false, .attention = 16};
+  const HanConfig tutorial{.words = 50,
+                           .features = 20,
+                           .cell = BiRnn::Cell::kLstm,
+                           .units = 18,
+                           .gate = BiRnn::Gate::kHardSigmoid,
+                           .dense = 24,
+                           .attention = 24,
+                           .masked = false};
+  HanConfig masked_lstm = tutorial;
+  masked_lstm.masked = true;
+  HanConfig unmasked_gru = paper;
+  unmasked_gru.masked = false;
+  return {{"paper", paper},
+          {"paper_keras", keras},
+          {"tutorial", tutorial},
+          {"masked_lstm", masked_lstm},
+          {"unmasked_gru", unmasked_gru}};
+}
+
+void PrintTo(const HanVariant& variant, std::ostream* out) {
+  *out << variant.name;
+}
+
+std::vector<Tensor> han_inputs(const HanConfig& config) {
+  constexpr std::int64_t kDocuments = 3, kSentences = 4, kWords = 9;
+  std::vector<std::int32_t> ids, words, sentences{4, 1, 2};
+  for (std::int64_t row = 0; row < kDocuments * kSentences; ++row) {
+    const bool exists = row % kSentences < sentences[static_cast<std::size_t>(row / kSentences)];
+    words.push_back(exists ? static_cast<std::int32_t>(1 + (row * 5) % kWords) : 0);
+    for (std::int64_t i = 0; i < kWords; ++i) {
+      const bool padding = i >= words.back();
+      ids.push_back(padding ? 0 : static_cast<std::int32_t>((row * 7 + i * 3) % config.words));
+    }
+  }
+  std::vector<Tensor> inputs{Tensor::of_ids({kDocuments, kSentences, kWords}, ids)};
+  if (config.masked) {
+    inputs.push_back(Tensor::of_ids({kDocuments, kSentences}, words));
+    inputs.push_back(Tensor::of_ids({kDocuments}, sentences));
+  }
+  return inputs;
+}
+
 std::vector<Tensor> run_graph_reference(const Graph& graph, const WeightSource& weights,
                                         const std::vector<Tensor>& inputs) {
   const std::vector<TensorType> value_types = infer_types(graph, types(inputs));

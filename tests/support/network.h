@@ -1,4 +1,5 @@
-// Whole networks in tests: random weights, and the graph run node by node on the references.
+// Whole networks in tests: their variants, random weights, and the graph run node by node on the
+// references.
 #pragma once
 
 #include <map>
@@ -7,6 +8,8 @@
 
 #include "engine/executor.h"
 #include "engine/graph.h"
+#include "models/han.h"
+#include "models/unet.h"
 #include "tests/support/operator_check.h"
 
 namespace tessera::test {
@@ -24,6 +27,29 @@ class RandomWeights {
  private:
   std::map<std::string, Tensor> tensors_;
 };
+
+// Some networks are 25 convolutions deep; each rounds, and what follows carries it on. Measured f32
+// differences lie near 1e-6; the bound leaves room for Winograd's larger constants.
+inline constexpr Bound kNetworkBound{2e-4, 0};
+
+// Every kind of UNet that people hold weights of, small, each with an input size that it takes.
+struct UNetVariant {
+  const char* name;
+  UNetConfig config;
+  std::int64_t height, width;
+};
+std::vector<UNetVariant> unet_variants();
+void PrintTo(const UNetVariant& variant, std::ostream* out);
+
+struct HanVariant {
+  const char* name;
+  HanConfig config;
+};
+std::vector<HanVariant> han_variants();
+void PrintTo(const HanVariant& variant, std::ostream* out);
+
+// Three documents of up to 4 sentences of up to 9 words: ids, and where masked both lengths.
+std::vector<Tensor> han_inputs(const HanConfig& config);
 
 // Outputs of the graph, each node computed by its reference.
 std::vector<Tensor> run_graph_reference(const Graph& graph, const WeightSource& weights,
