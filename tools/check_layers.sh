@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 bad=0
 check() {  # check <layer> <layers it must not include>
-  if grep -rnE "#include \"($2)/" --include='*.h' --include='*.cpp' --include='*.cu' "$1"; then bad=1; fi
+  if grep -rnE "#include \"($2)/" --include='*.h' --include='*.cpp' --include='*.cu' --include='*.cuh' "$1"; then bad=1; fi
 }
 check kernels 'engine|models|tools|tests'
 check engine 'models|tools|tests'

@@ -16,7 +16,6 @@ endif()
 if(TESSERA_CUDA)
   add_library(tessera_cuda_kernels OBJECT ${TESSERA_CUDA_KERNELS})
   target_include_directories(tessera_cuda_kernels PRIVATE ${PROJECT_SOURCE_DIR})
-  target_compile_features(tessera_cuda_kernels PRIVATE cuda_std_20)
   # A spill is a bug here: it costs more than any tile gains. -lineinfo serves ncu and the sanitizer.
   target_compile_options(tessera_cuda_kernels PRIVATE
                          -lineinfo "SHELL:-Xptxas --warn-on-spills,--warning-as-error")

@@ -1,6 +1,7 @@
 // What turns logits into probabilities and class ids, for the operators that end a network.
 #pragma once
 
+#include <cfloat>
 #include <cmath>
 
 #include "kernels/simt/simt.h"
@@ -10,9 +11,20 @@ namespace tessera {
 constexpr unsigned kWholeWarp = 0xffffffffu;
 constexpr int kWarp = 32;
 
-// Within 3 ULP: the exponential 1, the sum and the quotient half an ULP each. NaN stays NaN.
+// 1 / x for x of at least 1, within 1 ULP: an approximation and one step of Newton's. The operator
+// `/` would call a subroutine for results that are not normal numbers, and a call among many live
+// registers spills some. A quarter of x keeps the approximation normal; infinity gives 0.
+__device__ inline float reciprocal(float x) {
+  constexpr float kQuarter = 0.25f;
+  const float part = kQuarter * x;
+  const float guess = ptx::rcp_approx(part);
+  const float better = fmaf(guess, fmaf(-part, guess, 1.0f), guess);
+  return x > FLT_MAX ? 0.0f : kQuarter * better;
+}
+
+// Within 3 ULP: the exponential and the reciprocal 1, the sum half an ULP. NaN stays NaN.
 __device__ inline float sigmoid(float x) {
-  return 1.0f / (1.0f + expf(-x));
+  return reciprocal(1.0f + expf(-x));
 }
 
 // NaN stays NaN.

@@ -21,15 +21,32 @@ void DeviceBuffer::Free::operator()(std::byte* p) const {
 
 std::shared_ptr<const DeviceBuffer> DeviceWeights::get(
     const std::string& key, std::size_t bytes, const std::function<void(std::byte*)>& fill) {
+  return make_once(key, bytes, [&](std::byte* device) {
+    std::vector<std::byte> host(bytes);
+    fill(host.data());
+    cuda_check(cudaMemcpy(device, host.data(), bytes, cudaMemcpyHostToDevice), "copy of weights");
+    // From pageable memory the call returns before the last bytes have arrived, and a non-blocking
+    // stream does not wait for them.
+    cuda_check(cudaStreamSynchronize(nullptr), "copy of weights");
+  });
+}
+
+std::shared_ptr<const DeviceBuffer> DeviceWeights::get_computed(
+    const std::string& key, std::size_t bytes, CudaStream stream,
+    const std::function<void(std::byte*)>& compute) {
+  return make_once(key, bytes, [&](std::byte* device) {
+    compute(device);
+    cuda_check(cudaStreamSynchronize(stream), "computation of weights");
+  });
+}
+
+std::shared_ptr<const DeviceBuffer> DeviceWeights::make_once(
+    const std::string& key, std::size_t bytes, const std::function<void(std::byte*)>& make) {
   const std::lock_guard lock(mutex_);
   std::shared_ptr<const DeviceBuffer>& buffer = buffers_[key];
   if (!buffer) {
-    std::vector<std::byte> host(bytes);
-    fill(host.data());
     auto made = std::make_shared<DeviceBuffer>(bytes);
-    if (bytes > 0)
-      cuda_check(cudaMemcpy(made->get(), host.data(), bytes, cudaMemcpyHostToDevice),
-                 "copy of weights");
+    if (bytes > 0) make(made->get());
     buffer = std::move(made);
   }
   return buffer;

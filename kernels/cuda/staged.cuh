@@ -14,7 +14,7 @@ __host__ __device__ constexpr int staged(int i) {
 }
 
 // Floats that `count` elements take, rounded up to 16 bytes.
-constexpr int staged_size(int count) {
+__host__ __device__ constexpr int staged_size(int count) {
   return (staged(count) + 3) / 4 * 4;
 }
 

@@ -55,9 +55,17 @@ class DeviceWeights {
   // which are then copied to the device.
   std::shared_ptr<const DeviceBuffer> get(const std::string& key, std::size_t bytes,
                                           const std::function<void(std::byte*)>& fill);
+  // The same for what kernels compute: `compute` enqueues the work that writes it, given where.
+  // When this returns the work is done.
+  std::shared_ptr<const DeviceBuffer> get_computed(const std::string& key, std::size_t bytes,
+                                                   CudaStream stream,
+                                                   const std::function<void(std::byte*)>& compute);
   std::size_t bytes() const;  // of all buffers
 
  private:
+  std::shared_ptr<const DeviceBuffer> make_once(const std::string& key, std::size_t bytes,
+                                                const std::function<void(std::byte*)>& make);
+
   mutable std::mutex mutex_;
   std::map<std::string, std::shared_ptr<const DeviceBuffer>> buffers_;
 };

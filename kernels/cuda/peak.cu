@@ -1,0 +1,209 @@
+// What a GPU does at most: one loop per unit that multiplies, and a triad through memory.
+//
+// A loop's operands never leave registers (wgmma's never leave shared memory), and each warp has
+// enough sums in flight to hide the unit's latency. Sums are written at the end, so that no
+// compiler drops the loop, and so that tests can count the products: with a factor of 1 every
+// product adds 1.
+// Roofline: these loops are the roofline. Measured: nothing yet.
+#include "kernels/cuda/peak.h"
+
+#include "kernels/simt/simt.h"
+
+namespace tessera {
+
+namespace {
+
+// ---- Tiles
+
+constexpr int kWarp = 32;
+constexpr int kFmaThreads = 256, kFmaChains = 8;
+// 2048 threads a multiprocessor: 16 warps a scheduler cover the latency several times over.
+constexpr int kFmaBlocks = 8;
+constexpr int kMmaThreads = 256, kMmaTiles = 8;  // sums of 16 x 8 a warp
+constexpr int kMmaBlocks = 3;                    // a multiprocessor
+constexpr int kMmaRows = 16, kMmaColumns = 8;
+// 64 x 256 sums a warpgroup: the shape that asks shared memory for least, 62% of its rate.
+constexpr int kWgmmaThreads = 128, kWgmmaRows = 64, kWgmmaColumns = 256, kWgmmaDepth = 64;
+constexpr int kWgmmaBlocks = 2;  // one computes while the other starts its next group
+constexpr int kDepthOf16Bits = 16, kDepthOfTf32 = 8;
+constexpr int kRowBytes = kWgmmaDepth * 2;
+static_assert(kRowBytes == 128, "a row of a tile is one row of the 128-byte swizzle");
+
+constexpr int kTriadThreads = 256, kTriadVectors = 4;  // of 16 bytes, all loads before the stores
+
+// ---- Device helpers
+
+// Two bf16 of one value.
+__device__ std::uint32_t pair_of(float value) {
+  const auto half = static_cast<std::uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(value)));
+  return half | half << 16;
+}
+
+// Descriptor of a K-major tile with 128-byte swizzle: address and the step of 1024 bytes from eight
+// rows to the next, both in units of 16 bytes.
+__device__ std::uint64_t wgmma_descriptor(const void* tile) {
+  constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 62;
+  constexpr std::uint64_t kStride = std::uint64_t{8 * kRowBytes / 16} << 32;
+  constexpr std::uint64_t kLeading = std::uint64_t{1} << 16;  // not read with this swizzle
+  return kSwizzle128 | kStride | kLeading | ((ptx::smem_u32(tile) & 0x3ffff) >> 4);
+}
+
+// ---- Kernels
+
+__global__ void __launch_bounds__(kFmaThreads)
+    peak_fma_kernel(int rounds, float factor, float one, float* sums) {
+  float r_sum[kFmaChains];
+#pragma unroll
+  for (float& sum : r_sum) sum = 0;
+#pragma unroll 16
+  for (int round = 0; round < rounds; ++round) {
+#pragma unroll
+    for (float& sum : r_sum) sum = __fmaf_rn(factor, one, sum);
+  }
+  float total = 0;
+#pragma unroll
+  for (const float sum : r_sum) total += sum;
+  sums[blockIdx.x * kFmaThreads + threadIdx.x] = total;
+}
+
+template <bool kTf32>
+__global__ void __launch_bounds__(kMmaThreads)
+    peak_mma_kernel(int rounds, float factor, float* sums) {
+  const std::uint32_t x = kTf32 ? ptx::to_tf32(factor) : pair_of(factor);
+  const std::uint32_t y = kTf32 ? ptx::to_tf32(1.0f) : pair_of(1.0f);
+  const std::uint32_t r_a[4] = {x, x, x, x}, r_b[2] = {y, y};
+  float r_sum[kMmaTiles][4] = {};
+#pragma unroll 4
+  for (int round = 0; round < rounds; ++round) {
+#pragma unroll
+    for (float(&sum)[4] : r_sum) {
+      if constexpr (kTf32) {
+        ptx::mma_m16n8k8_tf32(sum, r_a, r_b, sum);
+      } else {
+        ptx::mma_m16n8k16<__nv_bfloat16>(sum, r_a, r_b, sum);
+      }
+    }
+  }
+  float total = 0;
+#pragma unroll
+  for (const float(&sum)[4] : r_sum) total += sum[0] + sum[1] + sum[2] + sum[3];
+  sums[blockIdx.x * kMmaThreads + threadIdx.x] = total;
+}
+
+__global__ void __launch_bounds__(kWgmmaThreads)
+    peak_wgmma_kernel(int rounds, float factor, float* sums) {
+  SIMT_DYN_SHARED(std::uint32_t, s_tiles, 1024);
+  constexpr int kWordsOfRow = kRowBytes / 4;
+  constexpr int kWordsOfA = kWgmmaRows * kWordsOfRow;
+  constexpr int kWords = kWordsOfA + kWgmmaColumns * kWordsOfRow;
+  // Each tile holds one value, so the swizzle moves nothing that could be told apart.
+  for (int i = static_cast<int>(threadIdx.x); i < kWords; i += kWgmmaThreads)
+    s_tiles[i] = pair_of(i < kWordsOfA ? factor : 1.0f);
+  // The stores above become visible to wgmma before any warp issues one.
+  ptx::fence_proxy_async();
+  __syncthreads();
+
+  constexpr std::uint64_t kStep = kDepthOf16Bits * 2 / 16;  // along a row, in units of 16 bytes
+  const std::uint64_t a = wgmma_descriptor(s_tiles), b = wgmma_descriptor(s_tiles + kWordsOfA);
+  float r_sum[kWgmmaColumns / 2] = {};
+  for (int round = 0; round < rounds; ++round) {
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < kWgmmaDepth / kDepthOf16Bits; ++k)
+      ptx::wgmma_bf16(r_sum, a + k * kStep, b + k * kStep, 1);
+    ptx::wgmma_commit();
+    ptx::wgmma_wait<1>();
+  }
+  ptx::wgmma_wait<0>();
+  float total = 0;
+#pragma unroll
+  for (const float sum : r_sum) total += sum;
+  sums[blockIdx.x * kWgmmaThreads + threadIdx.x] = total;
+}
+
+__global__ void __launch_bounds__(kTriadThreads)
+    peak_triad_kernel(const float4* __restrict__ b, const float4* __restrict__ c, float4* a,
+                      std::int64_t vectors, float scale) {
+  const std::int64_t first =
+      std::int64_t{blockIdx.x} * (kTriadThreads * kTriadVectors) + threadIdx.x;
+  float4 r_b[kTriadVectors], r_c[kTriadVectors];
+#pragma unroll
+  for (int i = 0; i < kTriadVectors; ++i) {
+    if (first + i * kTriadThreads >= vectors) continue;
+    r_b[i] = b[first + i * kTriadThreads];
+    r_c[i] = c[first + i * kTriadThreads];
+  }
+#pragma unroll
+  for (int i = 0; i < kTriadVectors; ++i) {
+    if (first + i * kTriadThreads >= vectors) continue;
+    a[first + i * kTriadThreads] =
+        make_float4(r_b[i].x + scale * r_c[i].x, r_b[i].y + scale * r_c[i].y,
+                    r_b[i].z + scale * r_c[i].z, r_b[i].w + scale * r_c[i].w);
+  }
+}
+
+// ---- Counts, host code
+
+struct Loop {
+  int threads, blocks_of_multiprocessor;
+  double products;  // of a block and round
+};
+
+Loop loop_of(PeakUnit unit) {
+  constexpr double kMmaSums = kMmaThreads / kWarp * kMmaTiles * kMmaRows * kMmaColumns;
+  switch (unit) {
+    case PeakUnit::kFma:
+      return {kFmaThreads, kFmaBlocks, kFmaThreads * kFmaChains};
+    case PeakUnit::kMmaTf32:
+      return {kMmaThreads, kMmaBlocks, kMmaSums * kDepthOfTf32};
+    case PeakUnit::kMmaBf16:
+      return {kMmaThreads, kMmaBlocks, kMmaSums * kDepthOf16Bits};
+    default:
+      return {kWgmmaThreads, kWgmmaBlocks, double{kWgmmaRows} * kWgmmaColumns * kWgmmaDepth};
+  }
+}
+
+}  // namespace
+
+double peak_products(PeakUnit unit, int blocks, int rounds) {
+  return loop_of(unit).products * blocks * rounds;
+}
+
+std::int64_t peak_sums(PeakUnit unit, int blocks) {
+  return std::int64_t{loop_of(unit).threads} * blocks;
+}
+
+int peak_blocks(PeakUnit unit, int multiprocessors) {
+  return loop_of(unit).blocks_of_multiprocessor * multiprocessors;
+}
+
+void peak_loop_cuda(const PeakArgs& args, CudaStream stream) {
+  const dim3 grid(static_cast<unsigned>(args.blocks));
+  const dim3 block(static_cast<unsigned>(loop_of(args.unit).threads));
+  constexpr std::size_t kTiles = (kWgmmaRows + kWgmmaColumns) * kRowBytes;
+  switch (args.unit) {
+    case PeakUnit::kFma:
+      return simt::launch(peak_fma_kernel, grid, block, 0, stream, args.rounds, args.factor, 1.0f,
+                          args.sums);
+    case PeakUnit::kMmaTf32:
+      return simt::launch(peak_mma_kernel<true>, grid, block, 0, stream, args.rounds, args.factor,
+                          args.sums);
+    case PeakUnit::kMmaBf16:
+      return simt::launch(peak_mma_kernel<false>, grid, block, 0, stream, args.rounds, args.factor,
+                          args.sums);
+    case PeakUnit::kWgmmaBf16:
+      return simt::launch(peak_wgmma_kernel, grid, block, kTiles, stream, args.rounds, args.factor,
+                          args.sums);
+  }
+}
+
+void peak_triad_cuda(const PeakTriadArgs& args, CudaStream stream) {
+  constexpr std::int64_t kOfBlock = kTriadThreads * kTriadVectors;
+  const std::int64_t vectors = args.count / 4;
+  simt::launch(peak_triad_kernel, dim3(static_cast<unsigned>((vectors + kOfBlock - 1) / kOfBlock)),
+               dim3(kTriadThreads), 0, stream, reinterpret_cast<const float4*>(args.b),
+               reinterpret_cast<const float4*>(args.c), reinterpret_cast<float4*>(args.a), vectors,
+               args.scale);
+}
+
+}  // namespace tessera

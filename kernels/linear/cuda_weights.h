@@ -1,0 +1,35 @@
+// Host side of the CUDA matrix product: weights on the device as GemmLayout has them.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "kernels/cuda/step.h"
+#include "kernels/linear/cuda.h"
+
+namespace tessera {
+
+Rounding rounding_of(CudaMath math);
+
+// What the rounding makes of one weight, as the device's product does: to nearest even, tf32 to
+// nearest with ties away from zero.
+void store_rounded(Rounding rounding, float value, std::byte* to);
+
+struct GemmWeights {
+  GemmLayout layout{};
+  std::shared_ptr<const DeviceBuffer> matrix;  // as `layout` has it
+  std::shared_ptr<const DeviceBuffer> bias;    // (units), f32
+};
+
+// W (units, features) and its bias, packed once per node and rounding. `name` tells the products of
+// one node apart; `fill` writes both in PyTorch's layout and is called only when they are not
+// there.
+GemmWeights gemm_weights(
+    const CudaSetup& setup, const std::string& name, int units, int features, Rounding rounding,
+    const std::function<void(std::vector<float>& matrix, std::vector<float>& bias)>& fill);
+
+// The product of `rows` rows of x with these weights.
+void gemm_cuda(const GemmWeights& weights, const float* x, const RowMap& map, std::int64_t rows,
+               float* y, int multiprocessors, CudaStream stream);
+
+}  // namespace tessera

@@ -1,0 +1,439 @@
+// Convolution on the GPU against its reference, and the promise that a pixel's bytes depend on
+// neither the image's size, nor its place, nor the batch, nor the tile that a block makes.
+#include <gmock/gmock.h>
+
+#include <cmath>
+
+#include "kernels/conv/conv.h"
+#include "kernels/conv/cuda.h"
+#include "tests/support/cuda_check.h"
+
+namespace tessera::test {
+namespace {
+
+using CudaConv = CudaTest;
+using Padding = Conv::Padding;
+using Norm = Conv::Norm;
+using ::testing::HasSubstr;
+
+// One arithmetic: what x and y are stored as, and what may be rounded before it is multiplied.
+struct Arithmetic {
+  DType x, y;
+  CudaMath math = CudaMath::kF32;
+};
+constexpr Arithmetic kF32{DType::kF32, DType::kF32};
+constexpr Arithmetic kTF32{DType::kF32, DType::kF32, CudaMath::kTF32};
+constexpr Arithmetic kBF16{DType::kBF16, DType::kBF16};
+constexpr Arithmetic kF16{DType::kF16, DType::kF16};
+constexpr Arithmetic kF32ToBF16{DType::kF32, DType::kBF16};
+constexpr Arithmetic kF16ToF32{DType::kF16, DType::kF32};
+const std::vector<Arithmetic> kAll{kF32, kTF32, kBF16, kF16, kF32ToBF16, kF16ToF32};
+
+std::string to_string(const Arithmetic& a) {
+  return fmt::format("{} -> {}, math {}", name_of(a.x), name_of(a.y), static_cast<int>(a.math));
+}
+
+CudaRun run_of(const Arithmetic& a) {
+  return {.math = a.math};
+}
+
+Conv with(Conv op, const Arithmetic& a) {
+  op.dtype = a.y;
+  return op;
+}
+
+// Values that every type of `a` and tf32 hold exactly, so that products are exact in all of them.
+Tensor narrow(const Tensor& tensor, const Arithmetic& a) {
+  const bool f16 = a.x == DType::kF16 || a.y == DType::kF16;
+  return tensor.rounded_to(f16 ? DType::kF16 : DType::kBF16).rounded_to(a.x);
+}
+
+// Random weights that keep y of order one: sum over c_in k^2 products of variance 1 / (c_in k^2).
+std::vector<Tensor> weights_for(const Conv& op, const std::vector<Tensor>& inputs,
+                                const Arithmetic& a) {
+  std::vector<Tensor> weights;
+  const auto input_types = types(inputs);
+  unsigned seed = 100;
+  for (const Parameter& p : parameters(op, input_types)) {
+    if (p.name == "weight") {
+      const auto terms = static_cast<float>(p.shape.elements(1, 4));
+      weights.push_back(narrow(random(p.shape, seed++, 1 / std::sqrt(terms)), a));
+    } else if (p.name == "norm/running_var") {
+      std::vector<float> values = random(p.shape, seed++).values();
+      for (float& value : values) value = 0.5f + std::abs(value);
+      weights.push_back(Tensor::of(p.shape, values));
+    } else {
+      weights.push_back(random(p.shape, seed++));
+    }
+  }
+  return weights;
+}
+
+// With operands from `narrow` every product is exact. Sums: a chain of f32 additions rounds each
+// partial sum, of order 4 at most, by 2^-24 of it, adding like a random walk; a tensor core
+// truncates, by 2^-23 of it once per 8 products in the worst case, always towards zero. y is
+// rounded to its type: half a unit of 8 (bf16) or 11 bits (f16).
+// A norm multiplies by gamma / sqrt(var + eps), below 5 in these draws. Before ReLU it is folded
+// into the weights, which bf16 rounds again by up to 2^-8, f16 and tf32 by 2^-11: 2^-8 / sqrt(3)
+// of a sum of spread 1, times 6 for the largest of many.
+Bound bound_for(const Conv& op, std::int64_t c_in, const Arithmetic& a) {
+  const double gain = op.norm == Norm::kNone ? 1 : 5;
+  const double terms = static_cast<double>(c_in * op.kernel * op.kernel);
+  const double chain = 4 * 0x1p-24 * (std::sqrt(terms) + 4);
+  const double truncated = 4 * 0x1p-23 * (terms / 8 + 4);
+  const bool f32 = a.x == DType::kF32 && a.math == CudaMath::kF32;
+  double absolute = f32 ? chain : truncated;
+  if (op.norm == Norm::kBeforeRelu && !f32) absolute += a.x == DType::kBF16 ? 0x1p-6 : 0x1p-9;
+  const double relative = a.y == DType::kBF16 ? 0x1p-8 : a.y == DType::kF16 ? 0x1p-11 : 0x1p-21;
+  return {gain * absolute, relative};
+}
+
+void check(Conv op, std::vector<Tensor> inputs, const Arithmetic& a) {
+  op = with(op, a);
+  for (Tensor& input : inputs) input = narrow(input, a);
+  const std::vector<Tensor> weights = weights_for(op, inputs, a);
+  SCOPED_TRACE(fmt::format("{} -> {}, kernel {}, {}", inputs[0].type().to_string(), op.c_out,
+                           op.kernel, to_string(a)));
+  check_cuda(op, inputs, weights, bound_for(op, weights[0].type().shape[1], a), run_of(a));
+}
+
+TEST_F(CudaConv, ChannelCounts) {
+  for (const Arithmetic& a : kAll) {
+    for (const auto& [c_in, c_out] : std::vector<std::pair<int, int>>{{1, 1},
+                                                                      {1, 64},
+                                                                      {2, 7},
+                                                                      {3, 16},
+                                                                      {4, 33},
+                                                                      {5, 2},
+                                                                      {8, 64},
+                                                                      {16, 16},
+                                                                      {24, 72},
+                                                                      {40, 7},
+                                                                      {40, 33}}) {
+      check({.c_out = c_out, .relu = true}, {random({1, 5, 7, c_in}, 1)}, a);
+    }
+  }
+}
+
+TEST_F(CudaConv, LongReduction) {
+  for (const Arithmetic& a : {kF32, kTF32, kBF16, kF16})
+    check({.c_out = 20}, {random({1, 4, 5, 200}, 5)}, a);
+}
+
+TEST_F(CudaConv, OneByOne) {
+  for (const Arithmetic& a : kAll) {
+    for (const int c_in : {1, 3, 16, 72, 200})  // one to more blocks than the ring has stages
+      check({.c_out = 3, .kernel = 1}, {random({2, 3, 11, c_in}, 4)}, a);
+  }
+}
+
+TEST_F(CudaConv, PaddingDownToOnePixel) {
+  for (const Arithmetic& a : {kF32, kBF16}) {
+    for (const Padding padding : {Padding::kSame, Padding::kFull}) {
+      for (const auto& [h, w] :
+           std::vector<std::pair<int, int>>{{1, 1}, {1, 2}, {2, 1}, {4, 4}, {9, 17}}) {
+        check({.c_out = 18, .padding = padding}, {random({2, h, w, 8}, 3)}, a);
+      }
+      check({.c_out = 5, .padding = padding}, {random({1, 1, 3, 3}, 3)}, a);
+    }
+  }
+}
+
+TEST_F(CudaConv, NormsBiasAndPooling) {
+  for (const Arithmetic& a : {kF32, kTF32, kBF16, kF16}) {
+    for (const Norm norm : {Norm::kNone, Norm::kBeforeRelu, Norm::kAfterRelu}) {
+      for (const bool bias : {false, true}) {
+        Conv op{.c_out = 24, .bias = bias, .relu = true, .norm = norm, .pool = true};
+        check(op, {random({2, 7, 10, 8}, 6)}, a);
+        op.padding = Padding::kSame;
+        check(op, {random({1, 5, 7, 8}, 7)}, a);
+      }
+    }
+  }
+}
+
+TEST_F(CudaConv, PoolsOddChannelsAndTypes) {
+  for (const Arithmetic& a : kAll) check({.c_out = 7, .pool = true}, {random({1, 9, 8, 8}, 6)}, a);
+}
+
+struct Joined {
+  CropConcat concat;
+  Shape skip, up;
+};
+const std::vector<Joined> kJoined{
+    {{CropConcat::Align::kCropSkip, true}, {2, 10, 9, 8}, {2, 6, 6, 16}},
+    {{CropConcat::Align::kCropSkip, false}, {1, 7, 12, 40}, {1, 4, 5, 8}},
+    {{CropConcat::Align::kCropSkip, true}, {1, 5, 5, 3}, {1, 5, 5, 10}},
+    {{CropConcat::Align::kPadUp, true}, {2, 7, 9, 8}, {2, 6, 6, 24}},
+    {{CropConcat::Align::kPadUp, false}, {1, 9, 6, 5}, {1, 4, 6, 6}}};
+
+TEST_F(CudaConv, TwoSources) {
+  for (const Arithmetic& a : {kF32, kTF32, kBF16, kF16}) {
+    for (const Joined& joined : kJoined) {
+      for (const Padding padding : {Padding::kValid, Padding::kSame}) {
+        SCOPED_TRACE(fmt::format("align {}", static_cast<int>(joined.concat.align)));
+        check({.c_out = 21, .padding = padding, .concat = joined.concat},
+              {random(joined.skip, 8), random(joined.up, 9)}, a);
+      }
+    }
+  }
+}
+
+// What lies around the crop is not padding: NaN there must not be seen.
+TEST_F(CudaConv, PixelsOutsideTheCropAreNotRead) {
+  const CropConcat concat{CropConcat::Align::kCropSkip, true};
+  for (const Arithmetic& a : {kF32, kBF16}) {
+    std::vector<float> skip(1 * 8 * 9 * 8, NAN);
+    for (std::size_t i = 0; i < 4 * 5 * 8; ++i)
+      skip[((2 + i / 40) * 9 + 2 + i / 8 % 5) * 8 + i % 8] = 0.5f;
+    check({.c_out = 8, .padding = Padding::kSame, .concat = concat},
+          {Tensor::of({1, 8, 9, 8}, skip), random({1, 4, 5, 8}, 9)}, a);
+  }
+}
+
+// tf32 keeps 11 bits of f32: each factor is rounded by up to 2^-12 of itself times 2, two factors
+// add like a random walk to 2^-11 sqrt(2 / 3) of y's spread of 1, times 6 for the largest of many.
+TEST_F(CudaConv, TF32RoundsF32Operands) {
+  const Conv op{.c_out = 16};
+  const Tensor x = random({1, 6, 8, 24}, 10);
+  const std::vector<Tensor> weights{random({16, 24, 3, 3}, 11, 1 / std::sqrt(216.0f)),
+                                    random({16}, 12)};
+  for (const CudaMath math : {CudaMath::kTF32, CudaMath::kBF16, CudaMath::kF16}) {
+    check_cuda(op, {x}, weights, {0x1p-8, 0}, {.math = math});
+    EXPECT_FALSE(run_cuda(op, {x}, weights, {.math = math})[0].same_bytes(
+        run_cuda(op, {x}, weights, {.math = CudaMath::kF32})[0]));
+  }
+}
+
+// Values between two tf32 numbers go to the nearer one, ties away from zero, as weights do on the
+// host; truncation would bias every sum.
+TEST_F(CudaConv, TF32RoundsToNearest) {
+  const Conv op{.c_out = 1, .kernel = 1, .bias = false};
+  const std::vector<float> x{1 + 0x1.8p-11f,  0, 0, 0, 1 + 0x1p-11f, 0, 0, 0,
+                             -1 - 0x0.8p-11f, 0, 0, 0};
+  const Tensor weight = Tensor::of({1, 4, 1, 1}, {1 + 0x1.8p-11f, 0, 0, 0});
+  const float w = 1 + 0x1p-10f;
+  EXPECT_EQ(
+      run_cuda(op, {Tensor::of({1, 1, 3, 4}, x)}, {weight}, {.math = CudaMath::kTF32})[0].values(),
+      (std::vector<float>{w * w, w * w, -w}));
+}
+
+// Large values: every product is 2^8 times an ordinary one, so the absolute error is as well.
+TEST_F(CudaConv, AnOutlierStaysInItsWindow) {
+  for (const Arithmetic& a : {kF32, kTF32, kBF16, kF16}) {
+    Tensor x = random({1, 9, 9, 8}, 13);
+    x.view().as<float>()[(4 * 9 + 4) * 8 + 3] = 256;
+    const Conv op = with({.c_out = 16}, a);
+    const std::vector<Tensor> inputs{narrow(x, a)}, weights = weights_for(op, inputs, a);
+    Bound bound = bound_for(op, 8, a);
+    bound.absolute *= 256;
+    check_cuda(op, inputs, weights, bound, run_of(a));
+  }
+}
+
+TEST_F(CudaConv, NanReachesExactlyThePixelsThatSeeIt) {
+  for (const Arithmetic& a : {kF32, kTF32, kBF16, kF16}) {
+    const Conv op = with({.c_out = 3, .relu = true, .norm = Norm::kAfterRelu, .pool = true}, a);
+    Tensor x = random({1, 12, 12, 8}, 12);
+    x.view().as<float>()[(5 * 12 + 5) * 8] = NAN;
+    const std::vector<Tensor> inputs{narrow(x, a)};
+    const auto y = run_cuda(op, inputs, weights_for(op, inputs, a), run_of(a));
+    const std::vector<float> values = y[0].values(), pooled = y[1].values();
+    for (int i = 0; i < 10; ++i) {
+      for (int j = 0; j < 10; ++j) {
+        const bool sees = i >= 3 && i < 6 && j >= 3 && j < 6;
+        const bool window_sees = i / 2 >= 1 && i / 2 < 3 && j / 2 >= 1 && j / 2 < 3;
+        const auto at = [](const std::vector<float>& from, int pixel) {
+          return std::isnan(from[static_cast<std::size_t>(pixel * 3)]);
+        };
+        EXPECT_EQ(at(values, i * 10 + j), sees) << to_string(a) << ": " << i << ", " << j;
+        EXPECT_EQ(at(pooled, i / 2 * 5 + j / 2), window_sees) << i << ", " << j;
+      }
+    }
+  }
+}
+
+// Rows [y, y + h) and columns [x, x + w) of every image.
+Tensor window(const Tensor& from, std::int64_t y, std::int64_t x, std::int64_t h, std::int64_t w) {
+  const Shape& shape = from.type().shape;
+  Tensor result({from.type().dtype, {shape[0], h, w, shape[3]}});
+  const std::size_t pixel = static_cast<std::size_t>(shape[3]) * size_of(from.type().dtype);
+  for (std::int64_t row = 0; row < shape[0] * h; ++row) {
+    const std::int64_t source = (row / h * shape[1] + y + row % h) * shape[2] + x;
+    std::memcpy(result.view().as<std::byte>() + static_cast<std::size_t>(row * w) * pixel,
+                from.view().as<std::byte>() + static_cast<std::size_t>(source) * pixel,
+                static_cast<std::size_t>(w) * pixel);
+  }
+  return result;
+}
+
+TEST_F(CudaConv, BytesDoNotDependOnSizeOrPlace) {
+  for (const Arithmetic& a : {kF32, kTF32, kBF16, kF16}) {
+    for (const int kernel : {1, 3}) {
+      const Conv op = with({.c_out = 24, .kernel = kernel, .relu = true}, a);
+      const Tensor x = narrow(random({1, 18, 19, 8}, 13), a);
+      const std::vector<Tensor> weights = weights_for(op, {x}, a);
+      const Tensor whole = run_cuda(op, {x}, weights, run_of(a))[0];
+      for (const auto& [top, left, h, w] : std::vector<std::array<int, 4>>{
+               {3, 5, 3, 3}, {1, 2, 9, 7}, {0, 4, 18, 15}, {7, 0, 11, 18}}) {
+        const Tensor tile = run_cuda(op, {window(x, top, left, h, w)}, weights, run_of(a))[0];
+        const int side = kernel - 1;
+        EXPECT_TRUE(tile.same_bytes(window(whole, top, left, h - side, w - side)))
+            << to_string(a) << ", kernel " << kernel << ": " << h << "x" << w << " at " << top
+            << ", " << left;
+      }
+    }
+  }
+}
+
+TEST_F(CudaConv, RowOfABatchIsThatRowAlone) {
+  for (const Arithmetic& a : {kF32, kBF16}) {
+    const Conv op =
+        with({.c_out = 40, .padding = Padding::kSame, .concat = CropConcat{}, .pool = true}, a);
+    const std::vector<Tensor> inputs{narrow(random({3, 9, 11, 8}, 14), a),
+                                     narrow(random({3, 7, 10, 16}, 15), a)};
+    check_cuda_batch(op, inputs, weights_for(op, inputs, a), run_of(a));
+  }
+}
+
+std::vector<ConvTile> tiles_of(const Arithmetic& a) {
+  if (a.x == DType::kF32 && a.math == CudaMath::kF32)
+    return {ConvTile::kSimt128x64, ConvTile::kSimt256x16};
+  return {ConvTile::kMma128x128, ConvTile::kMma256x64, ConvTile::kMma256x32, ConvTile::kMma64x64};
+}
+
+std::vector<Tensor> run_with_tile(const Conv& op, const std::vector<Tensor>& inputs,
+                                  const std::vector<Tensor>& weights, ConvTile tile,
+                                  const Arithmetic& a) {
+  const auto make = [&](const CudaSetup& setup) { return cuda_with_tile(op, setup, tile); };
+  return run_cuda_step(make, infer(op, types(inputs)), inputs, weights, run_of(a));
+}
+
+void expect_same_bytes_of_every_tile(Conv op, const Shape& x, const Arithmetic& a) {
+  op = with(op, a);
+  const std::vector<Tensor> inputs{narrow(random(x, 16), a)};
+  const std::vector<Tensor> weights = weights_for(op, inputs, a);
+  const std::vector<Tensor> expected = run_cuda(op, inputs, weights, run_of(a));
+  for (const ConvTile tile : tiles_of(a)) {
+    const std::vector<Tensor> y = run_with_tile(op, inputs, weights, tile, a);
+    for (std::size_t i = 0; i < y.size(); ++i)
+      EXPECT_TRUE(y[i].same_bytes(expected[i]))
+          << name_of(tile) << ", " << to_string(a) << ", " << x.to_string() << " -> " << op.c_out
+          << ", kernel " << op.kernel << ", output " << i;
+  }
+}
+
+// Extents of y around those of the tiles, 8 and 16, and channels around theirs.
+TEST_F(CudaConv, EveryTileGivesTheBytesOfTheChosenOne) {
+  Conv op{.padding = Padding::kSame, .relu = true, .norm = Norm::kAfterRelu, .pool = true};
+  for (const Arithmetic& a : {kF32, kBF16}) {
+    for (const auto& [h, w, c_in, c_out] : std::vector<std::array<int, 4>>{
+             {7, 15, 8, 16}, {8, 16, 8, 15}, {9, 17, 8, 17}, {16, 7, 8, 65}}) {
+      op.c_out = c_out, op.kernel = 3;
+      expect_same_bytes_of_every_tile(op, {1, h, w, c_in}, a);
+    }
+  }
+  for (const Arithmetic& a : {kF32, kTF32, kBF16, kF16}) {
+    op.c_out = 136, op.kernel = 1;
+    expect_same_bytes_of_every_tile(op, {1, 17, 9, 8}, a);
+    op.c_out = 24, op.kernel = 3;
+    expect_same_bytes_of_every_tile(op, {1, 6, 8, 40}, a);
+  }
+}
+
+TEST_F(CudaConv, EveryTileReadsTwoSources) {
+  for (const Arithmetic& a : {kF32, kTF32, kBF16}) {
+    const Conv op = with(
+        {.c_out = 24, .padding = Padding::kSame, .concat = CropConcat{CropConcat::Align::kPadUp}},
+        a);
+    const std::vector<Tensor> inputs{narrow(random({1, 6, 10, 8}, 17), a),
+                                     narrow(random({1, 5, 7, 40}, 18), a)};
+    const std::vector<Tensor> weights = weights_for(op, inputs, a);
+    const std::vector<Tensor> reference = run_reference(op, inputs, weights);
+    for (const ConvTile tile : tiles_of(a)) {
+      SCOPED_TRACE(fmt::format("{}, {}", name_of(tile), to_string(a)));
+      expect_close(run_with_tile(op, inputs, weights, tile, a)[0], reference[0],
+                   bound_for(op, 48, a));
+    }
+  }
+}
+
+TEST_F(CudaConv, WinogradIsRefused) {
+  const Conv op{.c_out = 4, .technique = Conv::Technique::kWinograd};
+  const std::vector<TensorType> x{{DType::kF32, {1, 9, 9, 3}}};
+  CudaSetup setup;
+  setup.name = "down1/conv1";
+  setup.inputs = x;
+  EXPECT_THAT([&] { cuda(op, setup); }, ::testing::ThrowsMessage<Error>(HasSubstr("down1/conv1")));
+}
+
+// The choice needs no GPU.
+
+ConvProblem problem(std::int64_t side, int c_in, int c_out, const Arithmetic& a) {
+  return {.n = 1,
+          .ho = side,
+          .wo = side,
+          .c_out = c_out,
+          .c_in = {c_in},
+          .x = a.x,
+          .y = a.y,
+          .math = a.math,
+          .capability = 90,
+          .multiprocessors = 132};
+}
+
+std::string reason_against(ConvTile tile, const ConvProblem& p) {
+  for (const ConvChoice::Rejection& rejection : choose_conv(p).rejected)
+    if (rejection.tile == tile) return rejection.reason;
+  return "chosen";
+}
+
+TEST(CudaConvChoice, NamesAReasonAgainstEveryOtherTile) {
+  for (const Arithmetic& a : kAll) {
+    for (const int c : {3, 64}) {
+      const ConvChoice choice = choose_conv(problem(100, c, 64, a));
+      EXPECT_EQ(choice.rejected.size(), kConvTiles.size() - 1);
+      for (const ConvChoice::Rejection& rejection : choice.rejected) {
+        EXPECT_NE(rejection.tile, choice.tile);
+        EXPECT_THAT(choice.to_string(), HasSubstr(fmt::format("not {}: {}", name_of(rejection.tile),
+                                                              rejection.reason)));
+      }
+      EXPECT_THAT(choice.to_string(), ::testing::StartsWith(std::string(name_of(choice.tile))));
+    }
+  }
+}
+
+TEST(CudaConvChoice, ArithmeticFollowsChannelsTypesMathAndCapability) {
+  const auto against_mma = [](const ConvProblem& p) {
+    return reason_against(ConvTile::kMma128x128, p);
+  };
+  const auto against_simt = [](const ConvProblem& p) {
+    return reason_against(ConvTile::kSimt128x64, p);
+  };
+  EXPECT_THAT(against_mma(problem(100, 64, 64, kF32)), HasSubstr("math is f32"));
+  EXPECT_THAT(against_mma(problem(100, 64, 64, kF32ToBF16)), HasSubstr("x is f32 and y is bf16"));
+  EXPECT_THAT(against_mma(problem(100, 12, 64, kBF16)),
+              HasSubstr("multiple of 8 in bf16, but is 12"));
+  EXPECT_THAT(against_mma(problem(100, 6, 64, kTF32)), HasSubstr("multiple of 4 in f32, but is 6"));
+  ConvProblem p = problem(100, 64, 64, kBF16);
+  EXPECT_THAT(against_simt(p), HasSubstr("multiply bf16 exactly"));
+  p.c_in = {64, 20};
+  EXPECT_THAT(against_mma(p), HasSubstr("but is 20"));
+  p.c_in = {64, 64}, p.capability = 75;
+  EXPECT_THAT(against_mma(p), HasSubstr("the GPU has 7.5"));
+  EXPECT_THAT(against_simt(problem(100, 64, 64, kTF32)), HasSubstr("math is tf32"));
+}
+
+TEST(CudaConvChoice, TileFollowsSizeWithinOneArithmetic) {
+  EXPECT_EQ(choose_conv(problem(568, 64, 64, kBF16)).tile, ConvTile::kMma256x64);
+  EXPECT_EQ(choose_conv(problem(280, 128, 128, kBF16)).tile, ConvTile::kMma128x128);
+  EXPECT_EQ(choose_conv(problem(568, 32, 32, kBF16)).tile, ConvTile::kMma256x32);
+  EXPECT_EQ(choose_conv(problem(28, 512, 512, kBF16)).tile, ConvTile::kMma64x64);
+  EXPECT_EQ(choose_conv(problem(570, 1, 64, kF32ToBF16)).tile, ConvTile::kSimt128x64);
+  EXPECT_EQ(choose_conv(problem(388, 64, 2, kF32)).tile, ConvTile::kSimt256x16);
+  EXPECT_THAT(reason_against(ConvTile::kMma128x128, problem(28, 512, 512, kBF16)),
+              HasSubstr("32 blocks on 132 multiprocessors"));
+}
+
+}  // namespace
+}  // namespace tessera::test

@@ -1,0 +1,223 @@
+// Whole networks on the GPU: the same graph, executor and weights as on the CPU.
+#include <gmock/gmock.h>
+
+#include <cmath>
+
+#include "engine/device.h"
+#include "models/session.h"
+#include "tests/support/cuda_check.h"
+#include "tests/support/network.h"
+
+namespace tessera::test {
+namespace {
+
+using testing::HasSubstr;
+
+Executor make_executor(const Graph& plain, RandomWeights& weights, Types inputs,
+                       Precision precision) {
+  const std::shared_ptr<Device> device = open_cuda_device(kAnyGpu, precision);
+  return {device->optimise(plain, inputs, true), weights.source(), inputs, device};
+}
+
+// What a precision may do to the probabilities of these networks. fp32: as on a CPU. The others
+// round each of up to 25 maps and their weights to 8 (bf16) or 11 bits (fp16, tf32), partly
+// averaged out; probabilities have slope at most 1/4 in a logit of order one.
+Bound network_bound(Precision precision) {
+  switch (precision) {
+    case Precision::kFp32:
+      return kNetworkBound;
+    case Precision::kBf16:
+      return {0.08, 0};
+    default:
+      return {0.01, 0};
+  }
+}
+
+constexpr Precision kPrecisions[] = {Precision::kFp32, Precision::kTf32, Precision::kBf16,
+                                     Precision::kFp16};
+
+class CudaUNet : public CudaTest, public testing::WithParamInterface<UNetVariant> {};
+
+INSTANTIATE_TEST_SUITE_P(Variants, CudaUNet, testing::ValuesIn(unet_variants()),
+                         testing::PrintToStringParamName());
+
+TEST_P(CudaUNet, AgreesWithTheReferenceAndTheCpu) {
+  const UNetVariant& one = GetParam();
+  const std::vector<Tensor> input{random({1, one.height, one.width, one.config.channels}, 3)};
+  const Graph plain = build_unet(one.config, true);
+  RandomWeights weights;
+  const std::vector<Tensor> expected = run_graph_reference(plain, weights.source(), input);
+  const std::shared_ptr<Device> cpu = open_cpu_device(2);
+  Executor cpu_executor(cpu->optimise(plain, types(input), true), weights.source(), types(input),
+                        cpu);
+  const std::vector<Tensor> on_cpu = run_executor(cpu_executor, input);
+  for (const Precision precision : kPrecisions) {
+    SCOPED_TRACE(name_of(precision));
+    Executor executor = make_executor(plain, weights, types(input), precision);
+    const std::vector<Tensor> result = run_executor(executor, input);
+    expect_close(result[1], expected[1], network_bound(precision));
+    expect_close(result[1], on_cpu[1], network_bound(precision));
+    if (precision == Precision::kFp32) expect_close(result[0], expected[0], {});
+  }
+}
+
+TEST_P(CudaUNet, AnImageAloneGivesTheBytesOfItsRowInABatch) {
+  const UNetVariant& one = GetParam();
+  UNetConfig config = one.config;
+  config.base = 8;
+  const Tensor batch = random({2, one.height, one.width, config.channels}, 5);
+  RandomWeights weights;
+  Executor executor =
+      make_executor(build_unet(config, true), weights, types({batch}), Precision::kBf16);
+  const std::vector<Tensor> all = run_executor(executor, {batch});
+  for (std::int64_t row = 0; row < 2; ++row) {
+    const std::vector<Tensor> alone = run_executor(executor, {rows_of(batch, row, row + 1)});
+    for (std::size_t i = 0; i < all.size(); ++i)
+      EXPECT_TRUE(rows_of(all[i], row, row + 1).same_bytes(alone[i])) << "row " << row;
+  }
+}
+
+class CudaHan : public CudaTest, public testing::WithParamInterface<HanVariant> {};
+
+INSTANTIATE_TEST_SUITE_P(Variants, CudaHan, testing::ValuesIn(han_variants()),
+                         testing::PrintToStringParamName());
+
+TEST_P(CudaHan, AgreesWithTheReferenceAndTheCpu) {
+  const HanConfig& config = GetParam().config;
+  const std::vector<Tensor> inputs = han_inputs(config);
+  const Graph plain = build_han(config);
+  RandomWeights weights;
+  const std::vector<Tensor> expected = run_graph_reference(plain, weights.source(), inputs);
+  const std::shared_ptr<Device> cpu = open_cpu_device(2);
+  Executor cpu_executor(cpu->optimise(plain, types(inputs), true), weights.source(), types(inputs),
+                        cpu);
+  const std::vector<Tensor> on_cpu = run_executor(cpu_executor, inputs);
+  for (const Precision precision : kPrecisions) {
+    SCOPED_TRACE(name_of(precision));
+    Executor executor = make_executor(plain, weights, types(inputs), precision);
+    const std::vector<Tensor> result = run_executor(executor, inputs);
+    const Bound bound = precision == Precision::kFp32 ? Bound{1e-5, 0} : network_bound(precision);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      SCOPED_TRACE(plain.values[plain.outputs[i]]);
+      expect_close(result[i], expected[i], bound);
+      expect_close(result[i], on_cpu[i], bound);
+    }
+  }
+}
+
+TEST_P(CudaHan, ADocumentAloneGivesTheBytesOfItsRowInABatch) {
+  const std::vector<Tensor> inputs = han_inputs(GetParam().config);
+  RandomWeights weights;
+  Executor executor =
+      make_executor(build_han(GetParam().config), weights, types(inputs), Precision::kFp32);
+  const std::vector<Tensor> all = run_executor(executor, inputs);
+  for (std::int64_t row = 0; row < 3; ++row) {
+    std::vector<Tensor> one;
+    for (const Tensor& input : inputs) one.push_back(rows_of(input, row, row + 1));
+    const std::vector<Tensor> alone = run_executor(executor, one);
+    for (std::size_t i = 0; i < all.size(); ++i)
+      EXPECT_TRUE(rows_of(all[i], row, row + 1).same_bytes(alone[i])) << "row " << row;
+  }
+}
+
+using CudaExecutor = CudaTest;
+
+TEST_F(CudaExecutor, ARecordingGivesTheBytesOfTheFirstRunOnNewInputs) {
+  const Graph plain = build_unet({.depth = 1, .base = 4}, true);
+  RandomWeights weights;
+  const Tensor first = random({1, 20, 24, 1}, 1), second = random({1, 20, 24, 1}, 2);
+  const Tensor larger = random({1, 40, 44, 1}, 3);
+  const auto fresh = [&](const Tensor& input) {
+    Executor executor = make_executor(plain, weights, types({input}), Precision::kFp32);
+    return run_executor(executor, {input});
+  };
+  Executor executor = make_executor(plain, weights, types({first}), Precision::kFp32);
+  run_executor(executor, {first});
+  EXPECT_TRUE(run_executor(executor, {second})[1].same_bytes(fresh(second)[1])) << "recorded";
+  EXPECT_TRUE(run_executor(executor, {first})[1].same_bytes(fresh(first)[1])) << "replayed";
+  // A larger arena: what was recorded in the old one must be forgotten.
+  for (int i = 0; i < 3; ++i)
+    EXPECT_TRUE(run_executor(executor, {larger})[1].same_bytes(fresh(larger)[1]));
+  for (int i = 0; i < 3; ++i)
+    EXPECT_TRUE(run_executor(executor, {second})[1].same_bytes(fresh(second)[1]));
+}
+
+TEST_F(CudaExecutor, TimesEveryNodeAndGivesTheSameBytes) {
+  const Graph plain = build_unet({.depth = 1, .base = 4}, true);
+  RandomWeights weights;
+  const Tensor input = random({1, 20, 20, 1}, 1);
+  Executor executor = make_executor(plain, weights, types({input}), Precision::kFp32);
+  const std::vector<Tensor> expected = run_executor(executor, {input});
+  std::vector<Tensor> outputs;
+  for (const TensorType& type : executor.output_types(types({input}))) outputs.emplace_back(type);
+  std::vector<NodeTiming> timings;
+  executor.run(views({input}), views(outputs), &timings);
+  ASSERT_EQ(timings.size(), executor.graph().nodes.size());
+  EXPECT_EQ(timings[0].name, "down0/conv1");
+  for (const NodeTiming& timing : timings) EXPECT_GE(timing.seconds, 0);
+  EXPECT_TRUE(outputs[1].same_bytes(expected[1]));
+}
+
+TEST_F(CudaExecutor, WrongIdsAndLengthsAreNamedBeforeAnythingRuns) {
+  const HanConfig config{.words = 9, .features = 3, .units = 2, .attention = 4};
+  RandomWeights weights;
+  const auto message = [&](std::vector<std::int32_t> ids, std::vector<std::int32_t> words,
+                           std::vector<std::int32_t> sentences) {
+    const std::vector<Tensor> inputs{Tensor::of_ids({1, 2, 2}, ids), Tensor::of_ids({1, 2}, words),
+                                     Tensor::of_ids({1}, sentences)};
+    Executor executor = make_executor(build_han(config), weights, types(inputs), Precision::kFp32);
+    try {
+      run_executor(executor, inputs);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_EQ(message({0, 1, 8, 3}, {2, 1}, {2}), "no error");
+  EXPECT_THAT(message({0, 1, 9, 3}, {2, 1}, {2}), HasSubstr("id 9"));
+  EXPECT_THAT(message({0, -1, 8, 3}, {2, 1}, {2}), HasSubstr("id -1"));
+  EXPECT_THAT(message({0, 1, 8, 3}, {2, 3}, {2}), HasSubstr("length 3"));
+  EXPECT_THAT(message({0, 1, 8, 3}, {2, 2}, {3}), HasSubstr("length 3"));
+}
+
+using CudaSession = CudaTest;
+const std::string kDemo = std::string(TESSERA_SOURCE_DIR) + "/models/demo/";
+
+TEST_F(CudaSession, ATiledMaskIsTheWholeOne) {
+  const std::int64_t height = 37, width = 29;
+  std::vector<std::uint8_t> pixels(static_cast<std::size_t>(height * width));
+  for (std::size_t i = 0; i < pixels.size(); ++i)
+    pixels[i] = static_cast<std::uint8_t>((i * 7 + i * i % 61) % 256);
+  const auto segment = [&](int tile, const char* precision) {
+    Session session = Session::open(
+        kDemo + "unet_isbi.safetensors",
+        {.device = "cuda", .precision = precision, .tile = tile, .probabilities = true});
+    EXPECT_THAT(session.device(), testing::StartsWith("cuda:0"));
+    return session.segment({pixels.data(), height, width});
+  };
+  const Segmentation whole = segment(0, "auto"), tiled = segment(204, "auto");
+  EXPECT_EQ(whole.mask, tiled.mask);
+  EXPECT_EQ(whole.probabilities, tiled.probabilities);
+}
+
+TEST_F(CudaSession, ClassifiesAsTheCpuDoes) {
+  const std::vector<std::string_view> texts{
+      "A wonderful film. I loved every minute of it!",
+      "Dull and far too long. The plot makes no sense. Avoid."};
+  const std::string model = kDemo + "han_imdb.safetensors";
+  Session gpu = Session::open(model, {.device = "cuda"});
+  Session cpu = Session::open(model, {.device = "cpu"});
+  EXPECT_EQ(gpu.precision(), "fp32");
+  const std::vector<Classification> got = gpu.classify(texts), want = cpu.classify(texts);
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    EXPECT_EQ(got[i].label, want[i].label);
+    for (std::size_t k = 0; k < want[i].probabilities.size(); ++k)
+      EXPECT_NEAR(got[i].probabilities[k], want[i].probabilities[k], 1e-5);
+    ASSERT_EQ(got[i].sentences.size(), want[i].sentences.size());
+    for (std::size_t s = 0; s < want[i].sentences.size(); ++s)
+      EXPECT_NEAR(got[i].sentences[s].weight, want[i].sentences[s].weight, 1e-5);
+  }
+}
+
+}  // namespace
+}  // namespace tessera::test

@@ -1,0 +1,147 @@
+// What a user is told when a GPU is missing, too old, full or failing: the emulator's device fails
+// as it is told to.
+#include <cuda_runtime_api.h>
+#include <gmock/gmock.h>
+
+#include "engine/device.h"
+#include "kernels/error.h"
+#include "kernels/simt/emulator.h"
+#include "models/session.h"
+
+namespace tessera::test {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+// Leaves the device as it was.
+class CudaFaults : public testing::Test {
+ protected:
+  ~CudaFaults() override { simt::device() = {}; }
+
+  static std::string error_of(const std::string& name) {
+    try {
+      open_device({.name = name});
+    } catch (const DeviceError& error) {
+      return error.what();
+    }
+    return "no error";
+  }
+};
+
+const std::string kUNet = std::string(TESSERA_SOURCE_DIR) + "/models/demo/unet_isbi.safetensors";
+const std::string kHan = std::string(TESSERA_SOURCE_DIR) + "/models/demo/han_imdb.safetensors";
+
+TEST_F(CudaFaults, ADeviceIsFoundByName) {
+  for (const char* name : {"cuda", "cuda:0", "auto"}) {
+    const OpenedDevice opened = open_device({.name = name});
+    EXPECT_THAT(opened.device->name(), StartsWith("cuda:0 ("));
+    EXPECT_EQ(opened.note, "");
+  }
+  EXPECT_EQ(open_device({.name = "cpu"}).device->name(), "cpu");
+  for (const char* name : {"gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:0x", ""})
+    EXPECT_THROW(open_device({.name = name}), Error) << name;
+  EXPECT_THAT(error_of("cuda:1"), AllOf(HasSubstr("cuda:1"), HasSubstr("1 GPU")));
+}
+
+TEST_F(CudaFaults, ADeviceThatCannotBeHadIsAnErrorByNameAndANoteByAuto) {
+  struct Case {
+    const char* text;
+    simt::FakeDevice device;
+  };
+  const Case cases[] = {
+      {"no NVIDIA GPU is visible", {.count_error = cudaErrorNoDevice}},
+      {"update the driver", {.count_error = cudaErrorInsufficientDriver}},
+      {"no NVIDIA GPU is visible", {.count = 0}},
+      {"compute capability 7.5; 8.0 or newer is needed", {.major = 7, .minor = 5}},
+  };
+  for (const Case& one : cases) {
+    simt::device() = one.device;
+    EXPECT_THAT(error_of("cuda"), AllOf(HasSubstr(one.text), HasSubstr("--device cpu")));
+    const OpenedDevice opened = open_device({.name = "auto"});
+    EXPECT_EQ(opened.device->name(), "cpu");
+    EXPECT_THAT(opened.note, AllOf(StartsWith("running on the CPU: "), HasSubstr(one.text)));
+  }
+}
+
+std::vector<std::uint8_t> grey_pixels() {
+  std::vector<std::uint8_t> pixels(24 * 24);
+  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i * 37);
+  return pixels;
+}
+
+// Whether a failing GPU hands over to the CPU, and with which words.
+void check_fault(const std::function<void()>& fault) {
+  const std::vector<std::uint8_t> pixels = grey_pixels();
+  Session cpu = Session::open(kUNet, {.device = "cpu"});
+  const std::vector<std::uint8_t> expected = cpu.segment({pixels.data(), 24, 24}).mask;
+
+  std::vector<std::string> notes;
+  SessionOptions options{.device = "auto"};
+  options.on_note = [&](std::string_view line) { notes.emplace_back(line); };
+  Session session = Session::open(kUNet, options);
+  EXPECT_THAT(session.device(), StartsWith("cuda:0"));
+  fault();
+  EXPECT_EQ(session.segment({pixels.data(), 24, 24}).mask, expected);
+  EXPECT_EQ(session.device(), "cpu");
+  EXPECT_EQ(session.precision(), "fp32");
+  ASSERT_EQ(notes.size(), 1u);
+  EXPECT_THAT(notes[0], StartsWith("going on with the CPU: "));
+  simt::device() = {};
+
+  options.device = "cuda";
+  Session named = Session::open(kUNet, options);
+  fault();
+  try {
+    named.segment({pixels.data(), 24, 24});
+    ADD_FAILURE() << "the fault was not seen";
+  } catch (const DeviceError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("--device cpu"));
+  }
+}
+
+TEST_F(CudaFaults, FullMemoryHandsOverToTheCpuUnlessTheGpuWasNamed) {
+  check_fault([] { simt::device().fail_allocation = 3; });
+}
+
+TEST_F(CudaFaults, AFailedLaunchHandsOverToTheCpuUnlessTheGpuWasNamed) {
+  check_fault([] { simt::device().launch_error = cudaErrorLaunchFailure; });
+}
+
+TEST_F(CudaFaults, ASmallDeviceGetsTiles) {
+  Session whole = Session::open(kUNet, {.device = "cuda"});
+  const SegmentationPlan plan = whole.plan(500, 500);
+  EXPECT_EQ(plan.tiles, 1);
+  EXPECT_GT(plan.device, plan.arena);
+  Session tiled = Session::open(kUNet, {.device = "cuda", .max_memory = plan.device / 2});
+  const SegmentationPlan smaller = tiled.plan(500, 500);
+  EXPECT_GT(smaller.tiles, 1);
+  EXPECT_LE(smaller.device, plan.device / 2);
+  simt::device().total_bytes = plan.device / 2 + simt::allocated_bytes();
+  Session unasked = Session::open(kUNet, {.device = "cuda"});
+  EXPECT_GT(unasked.plan(500, 500).tiles, 1);
+}
+
+TEST_F(CudaFaults, ASessionGivesAllItsMemoryBack) {
+  const std::size_t before = simt::allocated_bytes();
+  {
+    Session session = Session::open(kHan, {.device = "cuda"});
+    session.classify("A film. It was good.");
+    EXPECT_GT(simt::allocated_bytes(), before);
+  }
+  EXPECT_EQ(simt::allocated_bytes(), before);
+}
+
+TEST_F(CudaFaults, NothingIsAllocatedOnceANetworkRuns) {
+  const std::vector<std::uint8_t> pixels = grey_pixels();
+  Session session = Session::open(kUNet, {.device = "cuda"});
+  session.segment({pixels.data(), 24, 24});
+  const std::size_t allocations = simt::allocation_count();
+  session.segment({pixels.data(), 24, 24});
+  session.segment({pixels.data(), 24, 24});
+  EXPECT_EQ(simt::allocation_count(), allocations);
+}
+
+}  // namespace
+}  // namespace tessera::test

@@ -1,0 +1,154 @@
+// Kernels that are wrong, each in one way, for simt_test.cpp to see how the emulator says so.
+#include "kernels/simt/simt.h"
+#include "tests/simt/kernels.h"
+
+namespace tessera::test {
+namespace {
+
+// What all of them may use; `mistake` is a template parameter, so that each has its own place.
+template <Mistake mistake>
+__global__ void mistake_kernel(float* memory, int size) {
+  SIMT_SHARED(float, s, [64]);
+  const int t = static_cast<int>(threadIdx.x);
+  if constexpr (mistake == Mistake::kNoBarrier) {
+    s[t] = 1;
+    memory[t] = s[(t + 32) % 64];
+  } else if constexpr (mistake == Mistake::kNoWarpBarrier) {
+    s[t] = 1;
+    memory[t] = s[t ^ 1];
+  } else if constexpr (mistake == Mistake::kNoCopyWait) {
+    ptx::cp_async<4>(&s[t], memory + t);
+    ptx::cp_async_commit();
+    memory[t] = s[t];
+    ptx::cp_async_wait<0>();
+  } else if constexpr (mistake == Mistake::kUninitialisedShared) {
+    if (t != 5) s[t] = 1;
+    memory[t] = s[t];
+  } else if constexpr (mistake == Mistake::kSharedReadOverrun) {
+    s[t] = 1;
+    memory[t] = s[t + size - 63];
+  } else if constexpr (mistake == Mistake::kSharedWriteOverrun) {
+    s[t + size - 63] = 1;
+  } else if constexpr (mistake == Mistake::kGlobalReadOverrun) {
+    s[t] = memory[t + size - 63];
+  } else if constexpr (mistake == Mistake::kGlobalWriteOverrun) {
+    memory[t + size - 63] = 1;
+  } else if constexpr (mistake == Mistake::kGlobalWriteUnderrun) {
+    memory[t - 1] = 1;
+  } else if constexpr (mistake == Mistake::kDivergentBarrier) {
+    if (t % 2 == 0) {
+      __syncthreads();
+      memory[t] = 1;
+    } else {
+      memory[t] = static_cast<float>(__syncthreads_or(1));
+    }
+  } else if constexpr (mistake == Mistake::kDeadlock) {
+    if (t < 32) ptx::bar_sync(3, 64);
+    memory[t] = 1;
+  } else if constexpr (mistake == Mistake::kExitedLane) {
+    if (t < 7) return;
+    memory[t] = __shfl_xor_sync(~0u, static_cast<float>(t), 1);
+  } else if constexpr (mistake == Mistake::kBlocksCollide) {
+    memory[0] = static_cast<float>(blockIdx.x);
+  } else if constexpr (mistake == Mistake::kMisaligned) {
+    memory[t] = ptx::ld(reinterpret_cast<const float4*>(memory + 1)).x;
+  } else if constexpr (mistake == Mistake::kHostPointer) {
+    memory[t] = 1;
+  } else if constexpr (mistake == Mistake::kSpinsOnVariable) {
+    while (*reinterpret_cast<volatile float*>(memory) >= 0) {
+    }
+  } else if constexpr (mistake == Mistake::kPolls) {
+    while (atomicAdd(memory, 0.0f) >= 0) {
+    }
+  } else if constexpr (mistake == Mistake::kTrap) {
+    if (t == 9) __trap();
+  }
+}
+
+__global__ void unfenced_last_block_kernel(float* memory) {
+  unsigned* arrived = reinterpret_cast<unsigned*>(memory);
+  if (threadIdx.x != 0) return;
+  memory[1 + blockIdx.x] = 1;
+  if (atomicAdd(arrived, 1u) == gridDim.x - 1)
+    for (unsigned i = 0; i < gridDim.x; ++i) memory[0] += memory[1 + i];
+}
+
+template <Mistake mistake>
+__global__ void tensor_mistake_kernel(const __grid_constant__ CUtensorMap map) {
+  SIMT_DYN_SHARED(float, tile, 128);
+  SIMT_SHARED(std::uint64_t, barrier, );
+  const int t = static_cast<int>(threadIdx.x);
+  if constexpr (mistake == Mistake::kNoProxyFence || mistake == Mistake::kNoStoreWait) {
+    tile[t] = 1;
+    if (mistake != Mistake::kNoProxyFence) ptx::fence_proxy_async();
+    __syncthreads();
+    if (t == 0) {
+      ptx::tma_store(&map, tile, 0, 0);
+      ptx::tma_store_commit();
+      if (mistake != Mistake::kNoStoreWait) ptx::tma_store_wait<0>();
+    }
+  } else {
+    constexpr int kBytes = 64 * sizeof(float);
+    if (t == 0) {
+      ptx::mbar_init(&barrier, 1);
+      if (mistake != Mistake::kNoMbarrierFence) ptx::fence_mbar_init();
+      ptx::mbar_arrive_expect_tx(&barrier,
+                                 mistake == Mistake::kMbarrierNeverComplete ? 2 * kBytes : kBytes);
+      ptx::tma_load(tile, &map, &barrier, 0, 0);
+    }
+    __syncthreads();
+    ptx::mbar_wait(&barrier, 0);
+  }
+}
+
+template <Mistake mistake>
+void launch_mistake(float* memory, int size) {
+  const unsigned blocks = mistake == Mistake::kBlocksCollide ? 2 : 1;
+  simt::launch(mistake_kernel<mistake>, blocks, 64, 0, nullptr, memory, size);
+}
+
+template <Mistake mistake>
+void launch_tensor_mistake(const CUtensorMap& map) {
+  simt::launch(tensor_mistake_kernel<mistake>, 1, 64, 64 * sizeof(float), nullptr, map);
+}
+
+}  // namespace
+
+void run_mistake(Mistake mistake, float* memory, int size, const CUtensorMap* map) {
+  switch (mistake) {
+#define TESSERA_CASE(name) \
+  case Mistake::name:      \
+    return launch_mistake<Mistake::name>(memory, size);
+    TESSERA_CASE(kNoBarrier)
+    TESSERA_CASE(kNoWarpBarrier)
+    TESSERA_CASE(kNoCopyWait)
+    TESSERA_CASE(kUninitialisedShared)
+    TESSERA_CASE(kSharedReadOverrun)
+    TESSERA_CASE(kSharedWriteOverrun)
+    TESSERA_CASE(kGlobalReadOverrun)
+    TESSERA_CASE(kGlobalWriteOverrun)
+    TESSERA_CASE(kGlobalWriteUnderrun)
+    TESSERA_CASE(kDivergentBarrier)
+    TESSERA_CASE(kDeadlock)
+    TESSERA_CASE(kExitedLane)
+    TESSERA_CASE(kBlocksCollide)
+    TESSERA_CASE(kMisaligned)
+    TESSERA_CASE(kHostPointer)
+    TESSERA_CASE(kSpinsOnVariable)
+    TESSERA_CASE(kPolls)
+    TESSERA_CASE(kTrap)
+#undef TESSERA_CASE
+    case Mistake::kUnfencedLastBlock:
+      return simt::launch(unfenced_last_block_kernel, 4, 64, 0, nullptr, memory);
+    case Mistake::kNoProxyFence:
+      return launch_tensor_mistake<Mistake::kNoProxyFence>(*map);
+    case Mistake::kNoStoreWait:
+      return launch_tensor_mistake<Mistake::kNoStoreWait>(*map);
+    case Mistake::kNoMbarrierFence:
+      return launch_tensor_mistake<Mistake::kNoMbarrierFence>(*map);
+    case Mistake::kMbarrierNeverComplete:
+      return launch_tensor_mistake<Mistake::kMbarrierNeverComplete>(*map);
+  }
+}
+
+}  // namespace tessera::test
