@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "engine/cpu_peaks.h"
 #include "engine/device.h"
 #include "engine/machine.h"
 #include "engine/passes.h"
@@ -41,6 +42,7 @@ class CpuDevice : public Device {
   CpuDevice(int threads, Precision precision) : Device(precision), threads_(threads) {}
 
   std::string name() const override { return "cpu"; }
+  std::vector<std::pair<std::string, std::string>> details() const override { return {}; }
   bool is_host() const override { return true; }
 
   Graph optimise(const Graph& graph, Types types, bool winograd) const override {
@@ -68,6 +70,8 @@ class CpuDevice : public Device {
 
   std::unique_ptr<Stopwatch> stopwatch() override { return std::make_unique<CpuStopwatch>(); }
   std::unique_ptr<Recording> record(const std::function<void()>&) override { return nullptr; }
+
+  Peaks measure_peaks() override { return measure_cpu_peaks(threads_); }
 
  private:
   int threads_;

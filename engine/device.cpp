@@ -39,6 +39,13 @@ DType storage_of(Precision precision) {
   return precision == Precision::kFp16 ? DType::kF16 : DType::kF32;
 }
 
+double Peaks::flops(Precision precision) const {
+  double special = 0;
+  if (precision == Precision::kTf32) special = tf32;
+  if (precision == Precision::kBf16 || precision == Precision::kFp16) special = bf16;
+  return special > 0 ? special : f32;
+}
+
 DeviceOptions device_options(bool images, std::string device, std::string_view precision,
                              int threads) {
   DeviceOptions options{.name = std::move(device), .threads = threads};

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/graph.h"
@@ -25,6 +26,17 @@ std::string_view name_of(Precision precision);  // "fp32", ...
 // Throws Error where `name` is none of them.
 Precision parse_precision(std::string_view name);
 DType storage_of(Precision precision);  // of the maps of images
+
+// What a device does at most: the two lines of a roofline.
+struct Peaks {
+  double f32 = 0;        // FLOP/s of fused multiply-adds in registers
+  double tf32 = 0;       // FLOP/s of tf32 products; 0 where there are none
+  double bf16 = 0;       // FLOP/s of bf16 or f16 products; 0 where there are none
+  double bandwidth = 0;  // bytes/s of a triad a = b + s * c in memory, all three streams counted
+
+  // The FLOP/s that a run in this precision is held against.
+  double flops(Precision precision) const;
+};
 
 // Memory of a device: one arena, freed with the object.
 class DeviceMemory {
@@ -54,6 +66,8 @@ class Device {
   virtual ~Device() = default;
 
   virtual std::string name() const = 0;  // "cpu", "cuda:0 (NVIDIA H200)"
+  // What else tells it from others: {"compute_capability", "9.0"}, ...; nothing on a CPU.
+  virtual std::vector<std::pair<std::string, std::string>> details() const = 0;
   // Whether steps read and write the caller's memory, or inputs and outputs must be copied.
   virtual bool is_host() const = 0;
   Precision precision() const { return precision_; }
@@ -75,6 +89,8 @@ class Device {
   virtual std::unique_ptr<Stopwatch> stopwatch() = 0;
   // Records what `work` enqueues, without running it. Null where that saves nothing.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& work) = 0;
+  // Measures for about a second, in memory that is given back.
+  virtual Peaks measure_peaks() = 0;
 
  protected:
   explicit Device(Precision precision) : precision_(precision) {}

@@ -224,4 +224,15 @@ void Executor::run(std::span<const TensorView> inputs, std::span<const TensorVie
   }
 }
 
+double Executor::replay_seconds(Types inputs, int count) {
+  const Prepared& prepared = prepare(inputs);
+  if (!prepared.recording) return 0;
+  const std::unique_ptr<Stopwatch> stopwatch = device_->stopwatch();
+  stopwatch->mark();
+  for (int i = 0; i < count; ++i) prepared.recording->replay();
+  stopwatch->mark();
+  device_->finish();
+  return stopwatch->seconds()[1] / count;
+}
+
 }  // namespace tessera

@@ -51,6 +51,10 @@ class Executor {
   void run(std::span<const TensorView> inputs, std::span<const TensorView> outputs,
            std::vector<NodeTiming>* timings = nullptr);
 
+  // Seconds of one replay by the device's own clock, the mean of `count` in a row: the kernels
+  // alone. 0 where no run of these inputs was recorded.
+  double replay_seconds(Types inputs, int count);
+
   const Graph& graph() const { return graph_; }
   Device& device() const { return *device_; }
 

@@ -9,7 +9,6 @@
 #include "models/documents.h"
 #include "models/image_io.h"
 #include "tools/program.h"
-#include "tools/roofline.h"
 #include "tools/workload.h"
 
 namespace tessera {
@@ -40,9 +39,22 @@ struct NodeTotal {
 };
 
 struct Profile {
-  std::string title, precision;
+  std::string title;
   int threads = 1;
   std::vector<NodeTime> times;  // of all iterations, in the order of running
+  // Of the device:
+  std::string precision, runs_on;
+  json details;  // null on a CPU
+  double peak = 0, bandwidth = 0;
+
+  void set_device(Device& device) {
+    precision = name_of(device.precision());
+    runs_on = tessera::runs_on(device, threads);
+    if (!device.is_host()) details = device_json(device);
+    const Peaks peaks = device.measure_peaks();
+    peak = peaks.flops(device.precision());
+    bandwidth = peaks.bandwidth;
+  }
 };
 
 Profile profile_preset(const ProfileOptions& options) {
@@ -51,7 +63,10 @@ Profile profile_preset(const ProfileOptions& options) {
   Workload workload(chosen);
   std::vector<NodeTiming> timings;
   for (int i = 0; i < options.iterations; ++i) workload.run(&timings);
-  Profile profile{workload.title(), workload.precision(), workload.threads(), {}};
+  Profile profile;
+  profile.title = workload.title();
+  profile.threads = workload.threads();
+  profile.set_device(workload.device());
   for (const NodeTiming& t : timings)
     profile.times.push_back({t.name, t.kind, t.cost.flops, t.cost.bytes, t.start, t.seconds});
   return profile;
@@ -90,8 +105,17 @@ Profile profile_model(const ProfileOptions& options) {
   once();  // plans and packs
   session.keep_node_times(true);
   for (int i = 0; i < options.iterations; ++i) once();
-  return {fmt::format("{}, {}", options.model.path, input), session.precision(), session.threads(),
-          session.node_times()};
+  Profile profile;
+  profile.title = fmt::format("{}, {}", options.model.path, input);
+  profile.threads = session.threads();
+  profile.times = session.node_times();
+  // A session hides its device; another one of that name is its like.
+  const std::string device = session.device();
+  profile.set_device(*open_device(device_options(session.task() == Session::Task::kSegment,
+                                                 device.substr(0, device.find(' ')),
+                                                 session.precision(), session.threads()))
+                          .device);
+  return profile;
 }
 
 std::vector<NodeTotal> totals_of(const Profile& profile) {
@@ -131,15 +155,14 @@ void write_trace(const std::string& path, const Profile& profile) {
 }
 
 void print_table(const Profile& profile, const std::vector<NodeTotal>& totals,
-                 const ProfileOptions& options, const Roofline& roofline) {
-  const double peak = roofline.peak(profile.precision);
+                 const ProfileOptions& options) {
   NodeTotal sum{"total", ""};
   double least = 0;
   for (const NodeTotal& node : totals) {
     sum.flops += node.flops;
     sum.bytes += node.bytes;
     sum.seconds += node.seconds;
-    least += node.least(peak, roofline.bandwidth);
+    least += node.least(profile.peak, profile.bandwidth);
   }
   const auto row = [&](const NodeTotal& node, double allowed) {
     std::cout << fmt::format("{:<24} {:<14} {:>10.3f} {:>7.1f} {:>9.1f} {:>8.2f} {:>9.1f}\n",
@@ -148,34 +171,35 @@ void print_table(const Profile& profile, const std::vector<NodeTotal>& totals,
                              1e-9 * node.bytes / node.seconds, 100 * allowed / node.seconds);
   };
   std::cout << fmt::format(
-      "{}, {}, {} thread{}, mean of {} runs\nroofline measured here: {:.1f} GFLOP/s, {:.1f} "
+      "{}, {}, {}, mean of {} runs\nroofline measured here: {:.1f} GFLOP/s, {:.1f} "
       "GB/s\n\n",
-      profile.title, profile.precision, profile.threads, profile.threads == 1 ? "" : "s",
-      options.iterations, 1e-9 * peak, 1e-9 * roofline.bandwidth);
+      profile.title, profile.precision, profile.runs_on, options.iterations, 1e-9 * profile.peak,
+      1e-9 * profile.bandwidth);
   std::cout << fmt::format("{:<24} {:<14} {:>10} {:>7} {:>9} {:>8} {:>9}\n", "node", "kind",
                            "time [ms]", "share %", "GFLOP/s", "GB/s", "roofline%");
-  for (const NodeTotal& node : totals) row(node, node.least(peak, roofline.bandwidth));
+  for (const NodeTotal& node : totals) row(node, node.least(profile.peak, profile.bandwidth));
   row(sum, least);
 }
 
 void print_json(const Profile& profile, const std::vector<NodeTotal>& totals,
-                const ProfileOptions& options, const Roofline& roofline) {
-  const double peak = roofline.peak(profile.precision);
+                const ProfileOptions& options) {
   json nodes = json::array();
   for (const NodeTotal& node : totals) {
-    nodes.push_back({{"name", node.name},
-                     {"kind", node.kind},
-                     {"seconds", node.seconds / options.iterations},
-                     {"flops", node.flops / options.iterations},
-                     {"bytes", node.bytes / options.iterations},
-                     {"share_of_roofline", node.least(peak, roofline.bandwidth) / node.seconds}});
+    nodes.push_back(
+        {{"name", node.name},
+         {"kind", node.kind},
+         {"seconds", node.seconds / options.iterations},
+         {"flops", node.flops / options.iterations},
+         {"bytes", node.bytes / options.iterations},
+         {"share_of_roofline", node.least(profile.peak, profile.bandwidth) / node.seconds}});
   }
-  const json result = {{"workload", profile.title},
-                       {"precision", profile.precision},
-                       {"threads", profile.threads},
-                       {"peak_flops_per_second", peak},
-                       {"bandwidth_bytes_per_second", roofline.bandwidth},
-                       {"nodes", std::move(nodes)}};
+  json result = {{"workload", profile.title},
+                 {"precision", profile.precision},
+                 {"threads", profile.threads},
+                 {"peak_flops_per_second", profile.peak},
+                 {"bandwidth_bytes_per_second", profile.bandwidth},
+                 {"nodes", std::move(nodes)}};
+  if (!profile.details.is_null()) result["device"] = profile.details;
   std::cout << result.dump(2, ' ', false, json::error_handler_t::replace) << '\n';
 }
 
@@ -186,8 +210,7 @@ int profile(const ProfileOptions& options) {
   std::vector<NodeTotal> totals = totals_of(profile);
   if (options.sort == "time")
     std::ranges::stable_sort(totals, std::ranges::greater(), &NodeTotal::seconds);
-  const Roofline roofline = measure_roofline(profile.threads);
-  (options.json ? print_json : print_table)(profile, totals, options, roofline);
+  (options.json ? print_json : print_table)(profile, totals, options);
   if (!options.trace.empty()) write_trace(options.trace, profile);
   return kExitDone;
 }

@@ -1,5 +1,6 @@
 #include "tools/workload.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -82,6 +83,17 @@ TensorView RandomWeights::take(const std::string& name, const Shape& shape) {
     }
   }
   return {values.data(), {DType::kF32, shape}};
+}
+
+nlohmann::json device_json(const Device& device) {
+  nlohmann::json result = {{"name", device.name()}};
+  for (const auto& [key, value] : device.details()) result[key] = value;
+  return result;
+}
+
+std::string runs_on(const Device& device, int threads) {
+  if (!device.is_host()) return device.name();
+  return fmt::format("{} thread{}", threads, threads == 1 ? "" : "s");
 }
 
 Workload::Workload(const WorkloadOptions& options)
@@ -187,6 +199,7 @@ void Workload::start(const WorkloadOptions& options) {
   OpenedDevice opened = open_device(
       device_options(config_.unet.has_value(), options.device, options.precision, threads_));
   if (!opened.note.empty()) fmt::print(stderr, "{}\n", opened.note);
+  if (!opened.device->is_host()) available_before_ = opened.device->available_bytes();
   Graph graph = opened.device->optimise(plain, types, options.technique == "auto");
   executor_ = std::make_unique<Executor>(std::move(graph), source, types, std::move(opened.device));
   run();
@@ -195,6 +208,17 @@ void Workload::start(const WorkloadOptions& options) {
   arena_bytes_ = executor_->plan(types).peak;
   predicted_ = device().is_host() ? before + executor_->packed_bytes() + arena_bytes_
                                   : executor_->packed_bytes() + arena_bytes_;
+}
+
+std::size_t Workload::device_bytes_taken() const {
+  const std::size_t available = device().available_bytes();
+  return available_before_ - std::min(available_before_, available);
+}
+
+double Workload::replay_seconds(int count) {
+  std::vector<TensorType> types;
+  for (const TensorView& input : inputs_) types.push_back(input.type);
+  return executor_->replay_seconds(types, count);
 }
 
 void Workload::run(std::vector<NodeTiming>* timings) {

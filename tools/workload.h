@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -42,12 +43,19 @@ class RandomWeights {
   std::map<std::string, std::vector<float>> made_;
 };
 
+// Name and details of a device, for results.
+nlohmann::json device_json(const Device& device);
+// "cuda:0 (NVIDIA H200)", or on a CPU "2 threads".
+std::string runs_on(const Device& device, int threads);
+
 class Workload {
  public:
   // Throws UsageError for a size that the network does not run, Error for a bad model.
   explicit Workload(const WorkloadOptions& options);
 
   void run(std::vector<NodeTiming>* timings = nullptr);
+  // As Executor's: on a GPU, once it has run twice.
+  double replay_seconds(int count);
 
   const std::string& title() const { return title_; }  // "unet-paper 1 x 572 x 572 x 1"
   const char* item() const { return config_.unet ? "image" : "document"; }
@@ -59,6 +67,9 @@ class Workload {
   double start_seconds() const { return start_; }  // from nothing to the first answer
   // Bytes while it runs: resident, or on a GPU those of its memory.
   std::size_t predicted_peak() const { return predicted_; }
+  // Bytes of a GPU's memory that were taken since the device was opened: weights, maps, and what
+  // the driver keeps for kernels and recordings.
+  std::size_t device_bytes_taken() const;
   std::size_t packed_bytes() const { return executor_->packed_bytes(); }
   std::size_t arena_bytes() const { return arena_bytes_; }
 
@@ -81,6 +92,7 @@ class Workload {
   double flops_ = 0;
   double start_ = 0;
   std::size_t predicted_ = 0, arena_bytes_ = 0;
+  std::size_t available_before_ = 0;  // on a GPU, before weights
 };
 
 }  // namespace tessera

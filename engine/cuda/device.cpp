@@ -8,6 +8,7 @@
 #include "engine/device.h"
 #include "engine/passes.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/peak.h"
 #include "kernels/cuda/step.h"
 
 namespace tessera {
@@ -104,6 +105,17 @@ class CudaDevice : public Device {
   }
 
   std::string name() const override { return fmt::format("cuda:{} ({})", index_, title_); }
+  std::vector<std::pair<std::string, std::string>> details() const override {
+    int driver = 0, runtime = 0;
+    cuda_check(cudaDriverGetVersion(&driver), "version of the driver");
+    cuda_check(cudaRuntimeGetVersion(&runtime), "version of the CUDA runtime");
+    const auto version = [](int v) { return fmt::format("{}.{}", v / 1000, v % 1000 / 10); };
+    return {{"compute_capability",
+             fmt::format("{}.{}", traits_.capability / 10, traits_.capability % 10)},
+            {"multiprocessors", std::to_string(traits_.multiprocessors)},
+            {"cuda_of_driver", version(driver)},
+            {"cuda_runtime", version(runtime)}};
+  }
   bool is_host() const override { return false; }
 
   Graph optimise(const Graph& graph, Types, bool) const override {
@@ -163,6 +175,11 @@ class CudaDevice : public Device {
     cuda_check(cudaStreamEndCapture(stream_, &graph), "capture");
     return std::make_unique<CudaRecording>(graph, stream_);
   }
+  Peaks measure_peaks() override {
+    use();
+    const CudaPeaks peaks = measure_cuda_peaks(traits_, stream_, available_bytes());
+    return {peaks.f32, peaks.tf32, peaks.bf16, peaks.bandwidth};
+  }
 
  private:
   // The runtime's current device is the calling thread's; a session may have been moved to another.
@@ -182,7 +199,13 @@ bool cuda_is_built() {
 }
 
 std::shared_ptr<Device> open_cuda_device(int index, Precision precision) {
-  int count = 0;
+  int count = 0, driver = 0;
+  // Where there is no driver at all the runtime calls it too old.
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) {
+    throw DeviceError(
+        "no NVIDIA driver is installed, so no GPU can be used; install it, or run with --device "
+        "cpu");
+  }
   cuda_check(cudaGetDeviceCount(&count), "search for a GPU");
   if (count == 0) cuda_check(cudaErrorNoDevice, "search for a GPU");
   if (index == kAnyGpu) index = 0;

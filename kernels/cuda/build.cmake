@@ -14,11 +14,19 @@ if(TESSERA_CUDA_HEADERS)
 endif()
 
 if(TESSERA_CUDA)
-  add_library(tessera_cuda_kernels OBJECT ${TESSERA_CUDA_KERNELS})
-  target_include_directories(tessera_cuda_kernels PRIVATE ${PROJECT_SOURCE_DIR})
-  # A spill is a bug here: it costs more than any tile gains. -lineinfo serves ncu and the sanitizer.
-  target_compile_options(tessera_cuda_kernels PRIVATE
-                         -lineinfo "SHELL:-Xptxas --warn-on-spills,--warning-as-error")
+  function(tessera_compile_kernels target)
+    add_library(${target} OBJECT ${ARGN})
+    target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
+    # A spill is a bug here: it costs more than any tile gains. -lineinfo serves ncu and the sanitizer.
+    # Compressed kernels are a quarter of the size and unpacked when first launched.
+    target_compile_options(${target} PRIVATE -lineinfo
+                           $<$<VERSION_GREATER_EQUAL:${CMAKE_CUDA_COMPILER_VERSION},12.8>:--compress-mode=size>
+                           "SHELL:-Xptxas --warn-on-spills,--warning-as-error")
+  endfunction()
+  tessera_compile_kernels(tessera_cuda_kernels ${TESSERA_CUDA_KERNELS})
+  # Every feature of the kernel language: what holds the emulator's rules against a GPU.
+  tessera_compile_kernels(tessera_cuda_features ${PROJECT_SOURCE_DIR}/tests/simt/features.cu)
+  set_target_properties(tessera_cuda_features PROPERTIES EXCLUDE_FROM_ALL ON)
   target_link_libraries(tessera_gpu INTERFACE CUDA::cudart_static)
   target_sources(tessera_gpu INTERFACE $<TARGET_OBJECTS:tessera_cuda_host>
                                        $<TARGET_OBJECTS:tessera_cuda_kernels>)

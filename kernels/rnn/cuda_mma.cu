@@ -63,12 +63,12 @@ struct Fragments {
       for (int tile = 0; tile < kTiles; ++tile)
         ptx::ldmatrix_x4(b[tile], piece + tile * kTileSequences * pitch + chunk * kRnnMmaChunk);
     };
-    const auto add = [&](const std::uint32_t(&a)[4], const std::uint32_t(&b)[kTiles][4], int half,
+    const auto add = [&](const std::uint32_t(&a)[4], const std::uint32_t(&b)[kTiles][4], int part,
                          int g) {
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
-        const std::uint32_t b_half[2] = {b[tile][half * 2], b[tile][half * 2 + 1]};
-        ptx::mma_m16n8k16<T>(sums[tile][g], a, b_half, sums[tile][g]);
+        const std::uint32_t b_part[2] = {b[tile][part * 2], b[tile][part * 2 + 1]};
+        ptx::mma_m16n8k16<T>(sums[tile][g], a, b_part, sums[tile][g]);
       }
     };
 
@@ -78,9 +78,9 @@ struct Fragments {
         std::uint32_t b[kTiles][4];
         load_pair(chunk, b);
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
+        for (int part = 0; part < 2; ++part) {
 #pragma unroll
-          for (int g = 0; g < kCount; ++g) add(held[chunk + half][kFirst + g], b, half, g);
+          for (int g = 0; g < kCount; ++g) add(held[chunk + part][kFirst + g], b, part, g);
         }
       }
     }
@@ -89,12 +89,12 @@ struct Fragments {
       std::uint32_t b[kTiles][4];
       load_pair(chunk, b);
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
+      for (int part = 0; part < 2; ++part) {
 #pragma unroll
         for (int g = 0; g < kCount; ++g) {
-          const uint4 four = shared[((chunk + half - kHeld) * kGates + kFirst + g) * 32];
+          const uint4 four = shared[((chunk + part - kHeld) * kGates + kFirst + g) * 32];
           const std::uint32_t a[4] = {four.x, four.y, four.z, four.w};
-          add(a, b, half, g);
+          add(a, b, part, g);
         }
       }
     }

@@ -62,7 +62,8 @@ std::vector<std::string> costly_lines(std::size_t count);
 // The device, and the failures that are to happen. Errors are cudaError_t codes, 0 for none.
 struct FakeDevice {
   int count = 1;
-  int count_error = 0;  // what cudaGetDeviceCount reports, such as cudaErrorNoDevice
+  int count_error = 0;         // what cudaGetDeviceCount reports, such as cudaErrorNoDevice
+  int driver_version = 13000;  // the newest CUDA that it knows; 0: there is no driver
   int major = 9, minor = 0;
   int multiprocessors = 4;
   std::size_t total_bytes = std::size_t{16} << 30;

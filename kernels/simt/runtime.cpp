@@ -58,7 +58,6 @@ std::vector<CUstream_st*> streams;
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local int current_device = 0;
 
-constexpr int kDriverVersion = CUDART_VERSION;
 constexpr int kMaxThreadsPerBlock = 1024, kMaxThreadsPerMultiprocessor = 2048;
 constexpr int kRegistersPerMultiprocessor = 65536;
 constexpr std::size_t kSharedPerMultiprocessor = 233472;
@@ -350,7 +349,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
   return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int* version) {
-  *version = simt::device().count_error == cudaErrorInsufficientDriver ? 0 : m::kDriverVersion;
+  *version = simt::device().driver_version;
   return cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int* version) {

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <cstdlib>
 
 #include "engine/device.h"
 #include "models/session.h"
@@ -181,7 +182,12 @@ TEST_F(CudaExecutor, WrongIdsAndLengthsAreNamedBeforeAnythingRuns) {
 }
 
 using CudaSession = CudaTest;
-const std::string kDemo = std::string(TESSERA_SOURCE_DIR) + "/models/demo/";
+
+// The bundled models: on a machine that has only the program, where the environment says.
+std::string demo(const std::string& file) {
+  const char* folder = std::getenv("TESSERA_SOURCE_DIR");
+  return std::string(folder != nullptr ? folder : TESSERA_SOURCE_DIR) + "/models/demo/" + file;
+}
 
 TEST_F(CudaSession, ATiledMaskIsTheWholeOne) {
   const std::int64_t height = 37, width = 29;
@@ -190,7 +196,7 @@ TEST_F(CudaSession, ATiledMaskIsTheWholeOne) {
     pixels[i] = static_cast<std::uint8_t>((i * 7 + i * i % 61) % 256);
   const auto segment = [&](int tile, const char* precision) {
     Session session = Session::open(
-        kDemo + "unet_isbi.safetensors",
+        demo("unet_isbi.safetensors"),
         {.device = "cuda", .precision = precision, .tile = tile, .probabilities = true});
     EXPECT_THAT(session.device(), testing::StartsWith("cuda:0"));
     return session.segment({pixels.data(), height, width});
@@ -204,7 +210,7 @@ TEST_F(CudaSession, ClassifiesAsTheCpuDoes) {
   const std::vector<std::string_view> texts{
       "A wonderful film. I loved every minute of it!",
       "Dull and far too long. The plot makes no sense. Avoid."};
-  const std::string model = kDemo + "han_imdb.safetensors";
+  const std::string model = demo("han_imdb.safetensors");
   Session gpu = Session::open(model, {.device = "cuda"});
   Session cpu = Session::open(model, {.device = "cpu"});
   EXPECT_EQ(gpu.precision(), "fp32");

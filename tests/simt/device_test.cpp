@@ -13,9 +13,12 @@
 
 #include "tests/simt/device_array.h"
 #include "tests/simt/kernels.h"
+#include "tests/support/cuda_check.h"
 
 namespace tessera::test {
 namespace {
+
+using CudaLanguage = CudaTest;
 
 int capability() {
   int major = 0;
@@ -44,7 +47,7 @@ std::vector<T> as(const std::vector<float>& values) {
   return result;
 }
 
-TEST(Device, WarpOperations) {
+TEST_F(CudaLanguage, WarpOperations) {
   DeviceArray<int> results(kWarpResults * 32);
   run_warp_operations(results.get());
   const auto got = results.values();
@@ -72,7 +75,7 @@ TEST(Device, WarpOperations) {
   }
 }
 
-TEST(Device, BlockOperations) {
+TEST_F(CudaLanguage, BlockOperations) {
   DeviceArray<int> results(kBlockResults * 64);
   run_block_operations(results.get());
   const auto got = results.values();
@@ -84,7 +87,7 @@ TEST(Device, BlockOperations) {
   }
 }
 
-TEST(Device, NamedBarriers) {
+TEST_F(CudaLanguage, NamedBarriers) {
   constexpr int kRounds = 10;
   const auto x = small_numbers(kRounds * 32);
   DeviceArray<float> d_x(x), d_y(x.size());
@@ -93,7 +96,7 @@ TEST(Device, NamedBarriers) {
   for (std::size_t i = 0; i < x.size(); ++i) EXPECT_EQ(y[i], 2 * x[i / 32 * 32 + 31 - i % 32]) << i;
 }
 
-TEST(Device, CopyAsyncFillsWithZeros) {
+TEST_F(CudaLanguage, CopyAsyncFillsWithZeros) {
   std::vector<std::uint8_t> x(3 * 64);
   std::iota(x.begin(), x.end(), std::uint8_t{1});
   for (const int bytes : {0, 1, 4, 7, 8, 13, 16}) {
@@ -106,7 +109,7 @@ TEST(Device, CopyAsyncFillsWithZeros) {
   }
 }
 
-TEST(Device, LoadMatrix) {
+TEST_F(CudaLanguage, LoadMatrix) {
   std::vector<std::uint16_t> x(32 * 8);
   std::iota(x.begin(), x.end(), std::uint16_t{0});
   for (const bool transpose : {false, true}) {
@@ -127,7 +130,7 @@ TEST(Device, LoadMatrix) {
   }
 }
 
-TEST(Device, StoreMatrixInvertsLoadMatrix) {
+TEST_F(CudaLanguage, StoreMatrixInvertsLoadMatrix) {
   REQUIRE_SM90();
   std::vector<std::uint16_t> x(32 * 8);
   std::iota(x.begin(), x.end(), std::uint16_t{0});
@@ -154,13 +157,13 @@ void check_mma(std::size_t depth) {
       EXPECT_EQ(d[i * 8 + j], sum) << i << ' ' << j;
     }
 }
-TEST(Device, MmaBf16) {
+TEST_F(CudaLanguage, MmaBf16) {
   check_mma<__nv_bfloat16>(16);
 }
-TEST(Device, MmaF16) {
+TEST_F(CudaLanguage, MmaF16) {
   check_mma<__half>(16);
 }
-TEST(Device, MmaTf32) {
+TEST_F(CudaLanguage, MmaTf32) {
   check_mma<float>(8);
 }
 
@@ -171,7 +174,7 @@ std::size_t swizzled(std::size_t offset, CUtensorMapSwizzle swizzle) {
   return offset ^ (offset >> 7 & rows) << 4;
 }
 
-TEST(Device, TensorLoadSwizzlesAndFillsWithZeros) {
+TEST_F(CudaLanguage, TensorLoadSwizzlesAndFillsWithZeros) {
   REQUIRE_SM90();
   constexpr std::size_t kRows = 40, kColumns = 100;  // 2-byte elements
   std::vector<std::uint16_t> x(kRows * kColumns);
@@ -211,7 +214,7 @@ TEST(Device, TensorLoadSwizzlesAndFillsWithZeros) {
 }
 
 // Axes (e, d, c, b, a) of which the first `rank` innermost are used, through a box in their middle.
-TEST(Device, TensorCopiesOfEveryRank) {
+TEST_F(CudaLanguage, TensorCopiesOfEveryRank) {
   REQUIRE_SM90();
   constexpr std::array<std::size_t, 5> kExtent = {16, 5, 4, 3, 2}, kBox = {8, 3, 2, 2, 2};
   for (std::size_t rank = 2; rank <= 5; ++rank) {
@@ -255,7 +258,7 @@ TEST(Device, TensorCopiesOfEveryRank) {
   }
 }
 
-TEST(Device, TensorLoadIm2col) {
+TEST_F(CudaLanguage, TensorLoadIm2col) {
   REQUIRE_SM90();
   constexpr int kN = 2, kH = 6, kW = 7, kC = 16, kPixels = 32, kPad = 1, kTaps = 3;
   std::vector<std::uint16_t> x(kN * kH * kW * kC);
@@ -316,7 +319,7 @@ void check_wgmma(CUtensorMapDataType type, std::size_t n, bool transpose_b) {
       ASSERT_EQ(d[i * n + j], sum) << i << ' ' << j;
     }
 }
-TEST(Device, Wgmma) {
+TEST_F(CudaLanguage, Wgmma) {
   REQUIRE_SM90();
   for (const std::size_t n : {64, 128, 256}) {
     SCOPED_TRACE(n);
@@ -326,7 +329,7 @@ TEST(Device, Wgmma) {
   check_wgmma<__nv_bfloat16>(CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 64, true);
 }
 
-TEST(Device, GridSync) {
+TEST_F(CudaLanguage, GridSync) {
   DeviceArray<float> x(8 * 32), y(8 * 32);
   run_grid_sync(x.get(), y.get());
   const auto got = y.values();
@@ -334,7 +337,7 @@ TEST(Device, GridSync) {
     EXPECT_EQ(got[i], static_cast<float>((i + 32) % got.size()));
 }
 
-TEST(Device, AtomicHistogram) {
+TEST_F(CudaLanguage, AtomicHistogram) {
   std::vector<int> x(5000);
   std::vector<unsigned> want(64);
   for (std::size_t i = 0; i < x.size(); ++i) {
@@ -347,7 +350,7 @@ TEST(Device, AtomicHistogram) {
   EXPECT_EQ(counts.values(), want);
 }
 
-TEST(Device, LastBlockSum) {
+TEST_F(CudaLanguage, LastBlockSum) {
   const auto x = small_numbers(7 * 64);
   DeviceArray<float> d_x(x), partial(7), sum(1);
   DeviceArray<unsigned> arrived(std::vector<unsigned>(1, 0));
@@ -356,7 +359,7 @@ TEST(Device, LastBlockSum) {
   EXPECT_EQ(arrived.values()[0], 0u);
 }
 
-TEST(Device, Math) {
+TEST_F(CudaLanguage, Math) {
   const std::vector<float> x = {0.0f, 1.0f, -1.0f, 0.3f, -2.7f, 1e-3f, 4.0f, 1.00048828125f};
   DeviceArray<float> d_x(x), d_y(kMathResults * x.size());
   run_math(d_x.get(), d_y.get(), static_cast<int>(x.size()));
@@ -379,7 +382,7 @@ TEST(Device, Math) {
   EXPECT_EQ(y[kTF32 * x.size() + 7], 1.0009765625f);
 }
 
-TEST(Device, GraphReplaysItsCapture) {
+TEST_F(CudaLanguage, GraphReplaysItsCapture) {
   const auto x = small_numbers(64 * 64);
   DeviceArray<float> d_x(x), d_y(x.size()), d_z(x.size());
   cudaStream_t stream;

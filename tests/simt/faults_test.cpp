@@ -52,7 +52,9 @@ TEST_F(CudaFaults, ADeviceThatCannotBeHadIsAnErrorByNameAndANoteByAuto) {
   };
   const Case cases[] = {
       {"no NVIDIA GPU is visible", {.count_error = cudaErrorNoDevice}},
-      {"update the driver", {.count_error = cudaErrorInsufficientDriver}},
+      {"update the driver", {.count_error = cudaErrorInsufficientDriver, .driver_version = 12020}},
+      {"no NVIDIA driver is installed",
+       {.count_error = cudaErrorInsufficientDriver, .driver_version = 0}},
       {"no NVIDIA GPU is visible", {.count = 0}},
       {"compute capability 7.5; 8.0 or newer is needed", {.major = 7, .minor = 5}},
   };

@@ -17,9 +17,9 @@
 #include <limits>
 #include <vector>
 
+#include "engine/cpu_peaks.h"
 #include "kernels/conv/conv.h"
 #include "kernels/conv_transpose/conv_transpose.h"
-#include "tools/roofline.h"
 
 namespace tessera {
 
@@ -171,7 +171,7 @@ std::string cell(double time, double gflop, double peak) {
 
 void run(int threads, int repetitions) {
   omp_set_num_threads(threads);  // what oneDNN goes by
-  const double peak = measure_roofline(threads).f32 * 1e-9;
+  const double peak = measure_cpu_peaks(threads).f32 * 1e-9;
   fmt::print("{} threads, peak {:.0f} GFLOP/s f32\n", threads, peak);
   fmt::print("{:13} {:>18} {:>7} {:>22} {:>22} {:>22} {:>22} {:>9}\n", "layer", "shape", "GFLOP",
              "Winograd f32", "direct f32", "direct bf16", "oneDNN f32", "x oneDNN");

@@ -17,10 +17,10 @@
 #include <numeric>
 #include <random>
 
+#include "engine/cpu_peaks.h"
 #include "kernels/attention/attention.h"
 #include "kernels/linear/linear.h"
 #include "kernels/rnn/rnn.h"
-#include "tools/roofline.h"
 
 namespace tessera {
 
@@ -154,7 +154,7 @@ int main(int argc, char** argv) {
   app.add_option("--runs", runs, "runs of each case")->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
 
-  const double peak = measure_roofline(threads).f32;
+  const double peak = measure_cpu_peaks(threads).f32;
   fmt::print("peak of fused multiply-adds: {:.1f} GFLOP/s on {} threads; {} sentences x {} words\n",
              1e-9 * peak, threads, sentences, words);
   using Cell = BiRnn::Cell;

@@ -1,5 +1,5 @@
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "tools/roofline.cpp"
+#define HWY_TARGET_INCLUDE "engine/cpu_peaks.cpp"
 #include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
 #include <hwy/highway.h>
@@ -10,11 +10,11 @@
 #include <numeric>
 #include <vector>
 
+#include "engine/cpu_peaks.h"
 #include "engine/machine.h"
 #include "kernels/cpu/gemm_bf16.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/step.h"
-#include "tools/roofline.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -129,15 +129,15 @@ double measured_bandwidth(int threads) {
 
 }  // namespace
 
-Roofline measure_roofline(int threads) {
+Peaks measure_cpu_peaks(int threads) {
   const auto f32 = [](std::int64_t rounds, float* sink) {
     return HWY_DYNAMIC_DISPATCH(FmaLoop)(rounds, sink);
   };
-  Roofline roofline;
-  roofline.f32 = flops_of(threads, f32);
-  if (gemm_bf16_supported()) roofline.bf16 = flops_of(threads, bf16_loop);
-  roofline.bandwidth = measured_bandwidth(threads);
-  return roofline;
+  Peaks peaks;
+  peaks.f32 = flops_of(threads, f32);
+  if (gemm_bf16_supported()) peaks.bf16 = flops_of(threads, bf16_loop);
+  peaks.bandwidth = measured_bandwidth(threads);
+  return peaks;
 }
 
 }  // namespace tessera

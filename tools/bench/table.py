@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""Writes the README's tables of measurements from the newest files in tools/bench/results.
+
+    tools/bench/table.py            # rewrites README.md
+    tools/bench/table.py --check    # fails if README.md is not what the results say
+
+README.md says where, between a pair of comments each:
+
+    <!-- results:cpu -->  ...  <!-- end -->    of tools/bench/peers.py
+    <!-- results:gpu -->  ...  <!-- end -->    of tools/gpu_suite.sh
+
+A table without a file says that nothing was measured yet.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "tools" / "bench" / "results"
+NOTHING = "Not measured yet."
+ENGINES = {"eager": "PyTorch", "graph": "PyTorch, CUDA graph", "compile": "PyTorch, torch.compile"}
+LARGEST_NODES = 8
+
+
+def newest(is_gpu, folder):
+    """(path, report) of the newest results of a kind; (None, None) where there are none."""
+    found = [(path, json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
+    found = [one for one in found if (one[1].get("kind") == "gpu") == is_gpu]
+    return max(found, key=lambda one: one[1]["date"], default=(None, None))
+
+
+def row(*cells, bold=False):
+    return "| " + " | ".join(f"**{cell}**" if bold and cell else cell for cell in cells) + " |"
+
+
+def name_of(path):
+    return f"`{path.relative_to(ROOT)}`" if ROOT in path.parents else f"`{path}`"
+
+
+def milliseconds(seconds):
+    value = 1e3 * seconds
+    return f"{value:.0f} ms" if value >= 100 else f"{value:#.3g} ms"
+
+
+# ---- CPU ---------------------------------------------------------------------------------------
+
+
+def cpu_tables(path, report):
+    lines = [f"Measured on an {report['machine']['cpu']}, {report['threads']} threads, the peer in "
+             f"the same run, medians; all figures are in {name_of(path)}. Command: "
+             f"`{report['command']}`.", ""]
+    for result in report["results"]:
+        lines += [row(result["network"], "time", "speed", "cold start"), "|---|---:|---:|---:|"]
+        for one in result["rows"]:
+            cold = one["cold_start_seconds"]
+            best = one["name"].startswith("Tessera") and cold is not None
+            lines.append(row(one["name"].replace("direct", "direct convolutions alone"),
+                             milliseconds(one["seconds"]), f"{one['speed_against_peer']:.2f} x",
+                             milliseconds(cold) if cold else "", bold=best))
+        differences = ", ".join(
+            f"{precision}: {one['largest_difference']:.1e} ({one['labels_changed']} of "
+            f"{one['labels']:,} labels differ)" for precision, one in result["answers"].items())
+        lines += ["", f"Largest difference of a probability from the peer's: {differences}.", ""]
+    return lines[:-1]
+
+
+# ---- GPU ---------------------------------------------------------------------------------------
+
+
+def gpu_tables(path, report):
+    gpu, results = report["gpu"], report["results"]
+    failed = [step["name"] for step in report["steps"] if step["status"] != "passed"]
+    lines = [f"Measured on {gpu['name']} (driver {gpu['driver_version']}) at commit "
+             f"{report['commit'][:10]}; all figures are in {name_of(path)}. Command: "
+             f"`{report['command']}`."]
+    if failed:
+        lines.append(f"Steps of that run that failed or were left out: {', '.join(failed)}.")
+    lines.append("")
+    if results.get("peers"):
+        lines += peer_table(results["peers"])
+    for profile in results.get("profile") or []:
+        if profile["precision"] == "bf16" or "han" in profile["workload"]:
+            lines += profile_table(profile)
+    return lines[:-1]
+
+
+def peer_table(peers):
+    lines = [f"Kernels alone, by the device's clock; in brackets from the host's memory to the "
+             f"host's memory. PyTorch {peers['versions']['torch']}, cuDNN "
+             f"{peers['versions']['cudnn']}.", "",
+             row("network", "batch", "precision", "engine", "time", "Tessera's speed"),
+             "|---|---:|---|---|---:|---:|"]
+    for one in peers["rows"]:
+        def engine_row(engine, result, speed, bold=False):
+            lines.append(row(one["network"], str(one["batch"]), one["precision"], engine,
+                             f"{milliseconds(result['device_seconds'])} "
+                             f"({milliseconds(result['seconds'])})", speed, bold=bold))
+        for engine, result in one["pytorch"].items():
+            if "error" not in result:
+                speed = one["speed"][engine]
+                engine_row(ENGINES[engine], result,
+                           f"{speed['device_seconds']:.2f} x ({speed['seconds']:.2f} x)")
+        engine_row("Tessera", one["tessera"], "", bold=True)
+    return [*lines, ""]
+
+
+def profile_table(profile):
+    total = sum(node["seconds"] for node in profile["nodes"])
+    lines = [row(f"{profile['workload']}, {profile['precision']}", "time", "share", "TFLOP/s",
+                 "GB/s", "of roofline"), "|---|---:|---:|---:|---:|---:|"]
+    for node in sorted(profile["nodes"], key=lambda n: -n["seconds"])[:LARGEST_NODES]:
+        seconds = node["seconds"]
+        lines.append(row(f"{node['name']} ({node['kind']})", f"{1e6 * seconds:.1f} us",
+                         f"{100 * seconds / total:.1f} %", f"{1e-12 * node['flops'] / seconds:.1f}",
+                         f"{1e-9 * node['bytes'] / seconds:.0f}",
+                         f"{100 * node['share_of_roofline']:.0f} %"))
+    return [*lines, ""]
+
+
+# ---- README ------------------------------------------------------------------------------------
+
+
+def replaced(text, key, lines):
+    pattern = re.compile(rf"(<!-- results:{key} -->\n).*?(<!-- end -->)", re.DOTALL)
+    if not pattern.search(text):
+        sys.exit(f"table: README.md has no '<!-- results:{key} -->' ... '<!-- end -->'")
+    return pattern.sub(lambda match: match[1] + "\n".join(lines) + "\n" + match[2], text, count=1)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("--readme", type=pathlib.Path, default=ROOT / "README.md", metavar="FILE")
+    parser.add_argument("--results", type=pathlib.Path, default=RESULTS, metavar="DIR")
+    options = parser.parse_args()
+    old = text = options.readme.read_text()
+    for key, is_gpu, tables in (("cpu", False, cpu_tables), ("gpu", True, gpu_tables)):
+        path, report = newest(is_gpu, options.results)
+        text = replaced(text, key, tables(path, report) if report else [NOTHING])
+    if options.check:
+        if text != old:
+            sys.exit("table: README.md is not what tools/bench/results says: run "
+                     "tools/bench/table.py")
+    elif text != old:
+        options.readme.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
