@@ -15,7 +15,7 @@
 
 #include <cmath>
 
-#include "kernels/attention/attention.h"
+#include "kernels/attention/backward.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/gates-inl.h"
 #include "kernels/cpu/gemm-inl.h"
@@ -40,6 +40,7 @@ struct AttentionSequence {
   float* weights;           // (t)
   std::size_t dense_units;  // 0: no dense layer
   float* dense_sum;         // (dense_units)
+  float* kept = nullptr;    // (t, units): tanh(W x + b), in training
 };
 
 // All weights as f32, a dense layer folded into the first two.
@@ -105,6 +106,9 @@ void AttentionScores(const AttentionSequence& sequence) {
         for (std::size_t j = 0; j < width; j += kFloatLanes) {
           const FloatVector u = gate_tanh(load(projected + i * kGemmPanel + j));
           score[i] = hn::MulAdd(u, load(context + first + j), score[i]);
+          if (sequence.kept != nullptr)
+            store_first(u, sequence.kept + (step + i) * sequence.units + first + j,
+                        std::min(kFloatLanes, sequence.units - first - j));
         }
       }
     }
@@ -207,43 +211,80 @@ AttentionWeights folded(const Attention& op, std::span<const TensorView> weights
   return w;
 }
 
+struct AttentionDims {
+  std::int64_t rows, t, d, dense_units;
+
+  AttentionDims(const Attention& op, Types inputs)
+      : rows(inputs[0].shape.elements(0, inputs[0].shape.rank() - 2)),
+        t(inputs[0].shape[-2]),
+        d(inputs[0].shape[-1]),
+        dense_units(op.dense ? op.dense->units : 0) {}
+
+  std::size_t packed_floats(const Attention& op) const {
+    return HWY_DYNAMIC_DISPATCH(AttentionPackedSize)(static_cast<std::size_t>(d),
+                                                     static_cast<std::size_t>(op.units),
+                                                     static_cast<std::size_t>(dense_units));
+  }
+};
+
+// All sequences. `sums` takes (rows, d) if there is a dense layer; `kept` (rows, t, units), or
+// null.
+void attend(const Attention& op, const AttentionDims& dims, const float* packed, int threads,
+            const Operands& operands, float* sums, float* kept) {
+  const std::int64_t t = dims.t, d = dims.d;
+  if (op.masked) require_lengths("attention", operands.inputs[1], t);
+  const auto* lengths = op.masked ? operands.inputs[1].as<std::int32_t>() : nullptr;
+  auto* s = operands.outputs[0].as<float>();
+  if (!op.dense) sums = s;
+  parallel_for(threads, dims.rows, [&](std::int64_t row) {
+    const std::int64_t steps = lengths != nullptr ? lengths[row] : t;
+    float* kept_row = kept != nullptr ? kept + row * t * op.units : nullptr;
+    HWY_DYNAMIC_DISPATCH(AttentionRun)
+    ({.x = operands.inputs[0].as<float>() + row * t * d,
+      .steps = static_cast<std::size_t>(steps),
+      .padded = static_cast<std::size_t>(t),
+      .d = static_cast<std::size_t>(d),
+      .units = static_cast<std::size_t>(op.units),
+      .eps = op.eps,
+      .packed = packed,
+      .sum = sums + row * d,
+      .weights = operands.outputs[1].as<float>() + row * t,
+      .dense_units = static_cast<std::size_t>(dims.dense_units),
+      .dense_sum = op.dense ? s + row * dims.dense_units : nullptr,
+      .kept = kept_row});
+    if (kept_row != nullptr) std::fill(kept_row + steps * op.units, kept_row + t * op.units, 0.0f);
+  });
+}
+
 }  // namespace
 
 Step cpu(const Attention& op, const CpuSetup& setup) {
   infer(op, setup.inputs);
-  const Shape shape = setup.inputs[0].shape;
-  const std::int64_t t = shape[-2], d = shape[-1], rows = shape.elements() / (t * d);
-  const auto columns = static_cast<std::size_t>(d), units = static_cast<std::size_t>(op.units);
-  const auto dense_units = static_cast<std::size_t>(op.dense ? op.dense->units : 0);
+  const AttentionDims dims(op, setup.inputs);
   const auto packed = setup.packed->get(
-      setup.name + "/attention",
-      HWY_DYNAMIC_DISPATCH(AttentionPackedSize)(columns, units, dense_units) * sizeof(float),
-      [&](std::byte* to) {
+      setup.name + "/attention", dims.packed_floats(op) * sizeof(float), [&](std::byte* to) {
         HWY_DYNAMIC_DISPATCH(AttentionPack)
-        (folded(op, setup.weights), columns, reinterpret_cast<float*>(to));
+        (folded(op, setup.weights), static_cast<std::size_t>(dims.d), reinterpret_cast<float*>(to));
       });
   const auto run = [=, threads = setup.threads](const Operands& operands, std::byte* scratch) {
-    if (op.masked) require_lengths("attention", operands.inputs[1], t);
-    const auto* lengths = op.masked ? operands.inputs[1].as<std::int32_t>() : nullptr;
-    auto* s = operands.outputs[0].as<float>();
-    float* sums = op.dense ? reinterpret_cast<float*>(scratch) : s;
-    parallel_for(threads, rows, [&](std::int64_t row) {
-      HWY_DYNAMIC_DISPATCH(AttentionRun)
-      ({.x = operands.inputs[0].as<float>() + row * t * d,
-        .steps = static_cast<std::size_t>(lengths != nullptr ? lengths[row] : t),
-        .padded = static_cast<std::size_t>(t),
-        .d = columns,
-        .units = units,
-        .eps = op.eps,
-        .packed = reinterpret_cast<const float*>(packed->get()),
-        .sum = sums + row * d,
-        .weights = operands.outputs[1].as<float>() + row * t,
-        .dense_units = dense_units,
-        .dense_sum = op.dense ? s + row * op.dense->units : nullptr});
-    });
+    attend(op, dims, reinterpret_cast<const float*>(packed->get()), threads, operands,
+           reinterpret_cast<float*>(scratch), nullptr);
   };
-  const std::int64_t sums = op.dense ? rows * d : 0;
+  const std::int64_t sums = op.dense ? dims.rows * dims.d : 0;
   return {static_cast<std::size_t>(sums) * sizeof(float), run};
+}
+
+// The scores without a dense layer, with tanh(W x + b) kept.
+TrainStep cpu_train_scores(const Attention& op, const CpuSetup& setup) {
+  const AttentionDims dims(op, setup.inputs);
+  const auto run = [=, threads = setup.threads](const TrainOperands& operands, std::byte* scratch) {
+    auto* packed = reinterpret_cast<float*>(scratch);
+    HWY_DYNAMIC_DISPATCH(AttentionPack)
+    (folded(op, operands.weights), static_cast<std::size_t>(dims.d), packed);
+    attend(op, dims, packed, threads, {operands.inputs, operands.weights, operands.outputs},
+           nullptr, operands.saved[0].as<float>());
+  };
+  return {dims.packed_floats(op) * sizeof(float), run};
 }
 
 }  // namespace tessera

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/attention/attention.h"
+#include "kernels/attention/backward.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/lengths.h"
 
@@ -27,9 +27,8 @@ std::vector<double> mapped(const Attention& op, const Operands& operands) {
   return y;
 }
 
-}  // namespace
-
-void reference(const Attention& op, const Operands& operands) {
+// `kept`: (rows, t, units), tanh(W x + b), or null.
+void run(const Attention& op, const Operands& operands, float* kept) {
   const Shape& shape = operands.inputs[0].shape();
   const std::int64_t t = shape[-2], rows = shape.elements() / (t * shape[-1]);
   const std::int64_t d = op.dense ? op.dense->units : shape[-1];
@@ -47,7 +46,9 @@ void reference(const Attention& op, const Operands& operands) {
       for (std::int64_t unit = 0; unit < op.units; ++unit) {
         double sum = bias[unit];
         for (std::int64_t i = 0; i < d; ++i) sum += weight[unit * d + i] * x_t[i];
-        score[step] += std::tanh(sum) * context[unit];
+        const double u = std::tanh(sum);
+        score[step] += u * context[unit];
+        if (kept != nullptr) kept[(row * t + step) * op.units + unit] = static_cast<float>(u);
       }
       largest = std::max(largest, score[step]);
     }
@@ -65,6 +66,22 @@ void reference(const Attention& op, const Operands& operands) {
     float* s = operands.outputs[0].as<float>() + row * d;
     for (std::int64_t i = 0; i < d; ++i) s[i] = static_cast<float>(sum[i]);
   }
+}
+
+}  // namespace
+
+void reference(const Attention& op, const Operands& operands) {
+  run(op, operands, nullptr);
+}
+
+void train_reference(const Attention& op, const TrainOperands& operands) {
+  const TensorView& u = operands.saved[0];
+  std::fill_n(u.as<float>(), u.shape().elements(), 0.0f);
+  run(op, {operands.inputs, operands.weights, operands.outputs}, u.as<float>());
+  if (!op.dense) return;
+  const std::vector<double> z = mapped(op, {operands.inputs, operands.weights, operands.outputs});
+  for (std::size_t i = 0; i < z.size(); ++i)
+    operands.saved[1].as<float>()[i] = static_cast<float>(z[i]);
 }
 
 }  // namespace tessera

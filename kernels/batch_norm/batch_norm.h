@@ -13,6 +13,7 @@ namespace tessera {
 
 struct BatchNorm {
   double eps = 1e-5;
+  double momentum = 0.1;  // of the running statistics, in training
 };
 
 // y = scale x + shift with the same meaning; computed in double.

@@ -50,7 +50,17 @@ ConvGeometry geometry_of(const Conv& op, Types inputs) {
     g.n = x[0], g.h = x[1], g.w = x[2], g.c_in = x[3];
     g.sources.push_back({0, g.h, g.w, g.c_in, 0, 0});
   }
-  g.pad = op.padding == Conv::Padding::kSame ? op.kernel / 2 : 0;
+  switch (op.padding) {
+    case Conv::Padding::kValid:
+      g.pad = 0;
+      break;
+    case Conv::Padding::kSame:
+      g.pad = op.kernel / 2;
+      break;
+    case Conv::Padding::kFull:
+      g.pad = op.kernel - 1;
+      break;
+  }
   g.ho = g.h + 2 * g.pad - op.kernel + 1;
   g.wo = g.w + 2 * g.pad - op.kernel + 1;
   g.c_out = op.c_out;

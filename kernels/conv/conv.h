@@ -11,21 +11,22 @@
 // weights: weight (c_out, c_in, k, k); bias (c_out) if bias; the four of BatchNorm, named
 //          "norm/...", if norm is not kNone
 // outputs: y (n, ho, wo, c_out) of `dtype`; pooled (n, ho / 2, wo / 2, c_out) if pool
-//          kValid: ho = h - k + 1; kSame: zeros around, ho = h
+//          kValid: ho = h - k + 1; kSame: zeros around, ho = h; kFull: k - 1 zeros on each side,
+//          ho = h + k - 1, as the gradient of a valid convolution's input needs them
 #pragma once
 
 #include <optional>
 
 #include "kernels/batch_norm/batch_norm.h"
 #include "kernels/cpu/step.h"
-#include "kernels/cuda/step.h"
 #include "kernels/crop_concat/crop_concat.h"
+#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
 
 struct Conv {
-  enum class Padding : std::uint8_t { kValid, kSame };
+  enum class Padding : std::uint8_t { kValid, kSame, kFull };
   enum class Norm : std::uint8_t { kNone, kBeforeRelu, kAfterRelu };
   // kWinograd: F(4x4, 3x3) of Lavin & Gray 2015, 3x3 and f32 alone. Chosen per node by a pass, from
   // channel counts alone, so that an answer never depends on the size of the image or tile.

@@ -24,7 +24,8 @@ FoldedWeights::FoldedWeights(const Conv& op, const ConvGeometry& geometry,
                              std::span<const TensorView> weights)
     : c_in_(geometry.c_in),
       kernel_(op.kernel),
-      weight_(to_f32(weights[0])),
+      widened_(weights[0].type.dtype == DType::kF32 ? std::vector<float>() : to_f32(weights[0])),
+      weight_(weights[0].type.dtype == DType::kF32 ? weights[0].as<float>() : widened_.data()),
       factor_(static_cast<std::size_t>(geometry.c_out), 1.0) {
   if (op.norm == Conv::Norm::kBeforeRelu) factor_ = norm_of(op, weights).scale;
 }

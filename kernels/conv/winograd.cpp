@@ -26,17 +26,13 @@
 
 #include "kernels/conv/fold.h"
 #include "kernels/conv/output-inl.h"
+#include "kernels/conv/winograd-inl.h"
 #include "kernels/cpu/gemm-inl.h"
 
 #ifndef TESSERA_KERNELS_CONV_WINOGRAD_ONCE
 #define TESSERA_KERNELS_CONV_WINOGRAD_ONCE
 namespace tessera {
 namespace {
-
-constexpr std::int64_t kTile = kWinogradTile;  // outputs
-constexpr std::int64_t kWindow = kTile + 2;    // inputs
-constexpr std::size_t kFrequencies = kWindow * kWindow;
-constexpr std::size_t kLine = 16;  // floats of a cache line, and of the widest vector
 
 struct WinogradPlan {
   ConvGeometry geometry;
@@ -72,21 +68,6 @@ HWY_BEFORE_NAMESPACE();
 namespace tessera::HWY_NAMESPACE {
 namespace {
 
-// to = B^T from
-HWY_INLINE void transform_input(const FloatVector (&from)[6], FloatVector (&to)[6]) {
-  const FloatTag d;
-  const FloatVector two = hn::Set(d, 2.0f), four = hn::Set(d, 4.0f), five = hn::Set(d, 5.0f);
-  const FloatVector even = hn::NegMulAdd(four, from[2], from[4]);
-  const FloatVector odd = hn::NegMulAdd(four, from[1], from[3]);
-  const FloatVector near = hn::Sub(from[4], from[2]), far = hn::Sub(from[3], from[1]);
-  to[0] = hn::MulAdd(four, from[0], hn::NegMulAdd(five, from[2], from[4]));
-  to[1] = hn::Add(even, odd);
-  to[2] = hn::Sub(even, odd);
-  to[3] = hn::MulAdd(two, far, near);
-  to[4] = hn::NegMulAdd(two, far, near);
-  to[5] = hn::MulAdd(four, from[1], hn::NegMulAdd(five, from[3], from[5]));
-}
-
 // to = A^T from
 HWY_INLINE void transform_output(const FloatVector (&from)[6], FloatVector (&to)[4]) {
   const FloatTag d;
@@ -97,48 +78,6 @@ HWY_INLINE void transform_output(const FloatVector (&from)[6], FloatVector (&to)
   to[1] = hn::MulAdd(two, difference2, difference1);
   to[2] = hn::MulAdd(four, sum2, sum1);
   to[3] = hn::Add(hn::MulAdd(eight, difference2, difference1), from[5]);
-}
-
-// One vector of channels of one window: v[36] = B^T x B. Pixel (y, x) is at x + y down + x right.
-HWY_INLINE void transform_window(const float* x, std::ptrdiff_t down, std::ptrdiff_t right,
-                                 float* v, std::size_t stride) {
-  FloatVector half[6][6];  // (column, frequency of y)
-  for (std::ptrdiff_t column = 0; column < 6; ++column) {
-    FloatVector pixels[6];
-    for (std::ptrdiff_t y = 0; y < 6; ++y) pixels[y] = load(x + y * down + column * right);
-    transform_input(pixels, half[column]);
-  }
-  for (std::size_t i = 0; i < 6; ++i) {
-    FloatVector line[6], result[6];
-    for (std::size_t column = 0; column < 6; ++column) line[column] = half[column][i];
-    transform_input(line, result);
-    for (std::size_t j = 0; j < 6; ++j) store(result[j], v + (i * 6 + j) * stride);
-  }
-}
-
-// The pixels of a source that the joined map shows.
-struct Visible {
-  std::int64_t y_begin, y_end, x_begin, x_end;
-
-  bool contains(std::int64_t y, std::int64_t x, std::int64_t side) const {
-    return y >= y_begin && y + side <= y_end && x >= x_begin && x + side <= x_end;
-  }
-};
-
-// The first `count` channels, from `channel` on, of the window at (y, x) of a source; zeros where
-// it is not visible and in the channels behind.
-HWY_NOINLINE void transform_border(const ConvSource& s, const float* image, const Visible& visible,
-                                   std::int64_t y, std::int64_t x, std::int64_t channel,
-                                   std::size_t count, float* v, std::size_t stride) {
-  alignas(64) float window[kFrequencies * kLine] = {};
-  for (std::int64_t i = 0; i < kWindow; ++i) {
-    for (std::int64_t j = 0; j < kWindow; ++j) {
-      if (!visible.contains(y + i, x + j, 1)) continue;
-      std::memcpy(window + static_cast<std::size_t>(i * kWindow + j) * kLine,
-                  image + ((y + i) * s.w + x + j) * s.c + channel, count * sizeof(float));
-    }
-  }
-  transform_window(window, kWindow * kLine, kLine, v, stride);
 }
 
 // The pixels that the tile to the right adds to this window: with 64 channels at 570x570, fetching
@@ -249,6 +188,48 @@ void winograd_panel(const WinogradPlan& plan, const Frequencies& v, TileRange ra
   pooled_writer.finish();
 }
 
+// U = G w G^T of input channel `i`, in double, in the order in which winograd_panel reads it. The
+// innermost loops run over a vector of output channels and become vector instructions: the filters
+// of a network are transformed anew in every step of its training.
+void winograd_filters(const WinogradPlan& plan, const FoldedWeights& weights, std::int64_t i,
+                      float* transformed) {
+  static constexpr double kG[6][3] = {{1.0 / 4, 0, 0},
+                                      {-1.0 / 6, -1.0 / 6, -1.0 / 6},
+                                      {-1.0 / 6, 1.0 / 6, -1.0 / 6},
+                                      {1.0 / 24, 1.0 / 12, 1.0 / 6},
+                                      {1.0 / 24, -1.0 / 12, 1.0 / 6},
+                                      {0, 0, 1}};
+  const auto c_in = static_cast<std::size_t>(plan.geometry.c_in);
+  const auto c_out = static_cast<std::size_t>(plan.geometry.c_out);
+  const std::size_t columns = gemm_columns(c_out);
+  for (std::size_t o = 0; o < columns; o += kFloatLanes) {
+    double w[9][kFloatLanes] = {}, half[6][3][kFloatLanes];
+    for (std::size_t lane = 0; lane < std::min(kFloatLanes, c_out - o); ++lane) {
+      for (std::size_t k = 0; k < 9; ++k)
+        w[k][lane] = weights.at(static_cast<std::int64_t>(o + lane), i,
+                                static_cast<std::int64_t>(k / 3), static_cast<std::int64_t>(k % 3));
+    }
+    for (std::size_t f = 0; f < 6; ++f) {
+      for (std::size_t x = 0; x < 3; ++x) {
+        for (std::size_t lane = 0; lane < kFloatLanes; ++lane)
+          half[f][x][lane] =
+              kG[f][0] * w[x][lane] + kG[f][1] * w[3 + x][lane] + kG[f][2] * w[6 + x][lane];
+      }
+    }
+    const std::size_t first = o / plan.panel * plan.panel;
+    const std::size_t width = std::min(plan.panel, columns - first);
+    float* u =
+        transformed + first * kFrequencies * c_in + static_cast<std::size_t>(i) * width + o - first;
+    for (std::size_t f = 0; f < kFrequencies; ++f, u += c_in * width) {
+      const auto& g = kG[f % 6];
+      const auto& line = half[f / 6];
+      for (std::size_t lane = 0; lane < kFloatLanes; ++lane)
+        u[lane] =
+            static_cast<float>(g[0] * line[0][lane] + g[1] * line[1][lane] + g[2] * line[2][lane]);
+    }
+  }
+}
+
 std::size_t winograd_panel_columns() {
   return kGemmPanel;
 }
@@ -266,31 +247,13 @@ HWY_AFTER_NAMESPACE();
 
 namespace tessera {
 
+HWY_EXPORT(winograd_filters);
 HWY_EXPORT(winograd_input);
 HWY_EXPORT(winograd_panel);
 HWY_EXPORT(winograd_panel_columns);
 HWY_EXPORT(winograd_columns);
 
 namespace {
-
-// u (6, 6) = G w G^T of one filter.
-void transform_filter(const double (&w)[3][3], double (&u)[6][6]) {
-  static constexpr double kG[6][3] = {{1.0 / 4, 0, 0},
-                                      {-1.0 / 6, -1.0 / 6, -1.0 / 6},
-                                      {-1.0 / 6, 1.0 / 6, -1.0 / 6},
-                                      {1.0 / 24, 1.0 / 12, 1.0 / 6},
-                                      {1.0 / 24, -1.0 / 12, 1.0 / 6},
-                                      {0, 0, 1}};
-  double half[6][3];
-  for (int i = 0; i < 6; ++i) {
-    for (int x = 0; x < 3; ++x)
-      half[i][x] = kG[i][0] * w[0][x] + kG[i][1] * w[1][x] + kG[i][2] * w[2][x];
-  }
-  for (int i = 0; i < 6; ++i) {
-    for (int j = 0; j < 6; ++j)
-      u[i][j] = kG[j][0] * half[i][0] + kG[j][1] * half[i][1] + kG[j][2] * half[i][2];
-  }
-}
 
 // U in the order in which winograd_panel reads it.
 void pack(const Conv& op, const CpuSetup& setup, WinogradPlan& plan) {
@@ -301,18 +264,7 @@ void pack(const Conv& op, const CpuSetup& setup, WinogradPlan& plan) {
   plan.transformed = setup.packed->get(setup.name + "/winograd", bytes, [&](std::byte* to) {
     const FoldedWeights weights(op, plan.geometry, setup.weights);
     parallel_for(setup.threads, plan.geometry.c_in, [&](std::int64_t i) {
-      for (std::size_t o = 0; o < columns; ++o) {
-        double w[3][3] = {}, u[6][6];
-        for (int k = 0; k < 9 && o < static_cast<std::size_t>(plan.geometry.c_out); ++k)
-          w[k / 3][k % 3] = weights.at(static_cast<std::int64_t>(o), i, k / 3, k % 3);
-        transform_filter(w, u);
-        const std::size_t first = o / plan.panel * plan.panel;
-        const std::size_t width = std::min(plan.panel, columns - first);
-        float* out = reinterpret_cast<float*>(to) + first * kFrequencies * c_in +
-                     static_cast<std::size_t>(i) * width + o - first;
-        for (std::size_t f = 0; f < kFrequencies; ++f)
-          out[f * c_in * width] = static_cast<float>(u[f / 6][f % 6]);
-      }
+      HWY_DYNAMIC_DISPATCH(winograd_filters)(plan, weights, i, reinterpret_cast<float*>(to));
     });
   });
 }

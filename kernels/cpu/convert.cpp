@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "kernels/error.h"
 
@@ -81,6 +82,10 @@ bool all_finite(const TensorView& tensor) {
 
 std::vector<float> to_f32(const TensorView& tensor) {
   std::vector<float> values(static_cast<std::size_t>(tensor.shape().elements()));
+  if (tensor.type.dtype == DType::kF32) {
+    std::memcpy(values.data(), tensor.pointer, tensor.type.bytes());
+    return values;
+  }
   for (std::size_t i = 0; i < values.size(); ++i)
     values[i] = element_f32(tensor, static_cast<std::int64_t>(i));
   return values;

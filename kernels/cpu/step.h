@@ -13,18 +13,20 @@
 
 namespace tessera {
 
-// Owning, uninitialised memory, aligned to 64 bytes; from kHugePages bytes on, in pages of 2 MiB,
-// which saves a wide matrix product 5 to 10% of its time in address translation.
+// Uninitialised memory, mostly its own, aligned to 64 bytes; from kHugePages bytes on, in pages of
+// 2 MiB, which saves a wide matrix product 5 to 10% of its time in address translation.
 class AlignedBuffer {
  public:
-  AlignedBuffer() = default;
+  AlignedBuffer() : AlignedBuffer(nullptr, 0) {}
   static constexpr std::size_t kHugePages = std::size_t{8} << 20;
   explicit AlignedBuffer(std::size_t bytes);
+  AlignedBuffer(std::byte* borrowed, std::size_t bytes);  // somebody else's memory
   std::byte* get() const { return memory_.get(); }
   std::size_t size() const { return size_; }
 
  private:
   struct Free {
+    bool borrowed;  // no initialiser: a nested one would make unique_ptr() ill-formed
     void operator()(std::byte* p) const;
   };
   std::unique_ptr<std::byte[], Free> memory_;
@@ -34,14 +36,22 @@ class AlignedBuffer {
 // Weights in the order that a CPU kernel reads them, made once and shared by all shapes of a node.
 class PackedWeights {
  public:
+  PackedWeights() = default;
+  // Cuts its buffers from `memory` (64-byte aligned, `packed_scratch` bytes of the set it repeats):
+  // for weights that change from run to run, where new pages would cost more than packing does.
+  explicit PackedWeights(std::byte* memory) : memory_(memory) {}
+
   // The buffer of `key` (node name + layout); when absent it is allocated with `bytes` and handed
   // to `fill`.
   std::shared_ptr<const AlignedBuffer> get(const std::string& key, std::size_t bytes,
                                            const std::function<void(std::byte*)>& fill);
   std::size_t bytes() const;  // of all buffers
+  // What another set of the same buffers takes of borrowed memory.
+  std::size_t packed_scratch() const;
 
  private:
   mutable std::mutex mutex_;
+  std::byte* memory_ = nullptr;  // of the next buffer; null: each owns its own
   std::map<std::string, std::shared_ptr<const AlignedBuffer>> buffers_;
 };
 

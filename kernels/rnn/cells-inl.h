@@ -83,11 +83,11 @@ inline void rnn_pack_pass(const GateColumns& columns, const std::vector<float>& 
                           float* packed) {
   if (columns.count == 0) return;
   for (std::size_t unit = 0; unit < columns.units; unit += kFloatLanes) {
+    std::size_t rows[4 * kFloatLanes];  // of the slice's columns: a division each
+    const std::size_t width = columns.count * columns.width(unit);
+    for (std::size_t j = 0; j < width; ++j) rows[j] = columns.row(unit, j) * columns.units;
     gemm_pack(
-        columns.units, columns.count * columns.width(unit),
-        [&](std::size_t k, std::size_t j) {
-          return weight_hh[columns.row(unit, j) * columns.units + k];
-        },
+        columns.units, width, [&](std::size_t k, std::size_t j) { return weight_hh[rows[j] + k]; },
         packed + columns.units * columns.before(unit));
   }
 }
@@ -106,12 +106,11 @@ inline void rnn_pack(const BiRnn& op, std::size_t features, const RnnWeights* we
     const std::size_t unit = column / (gates * kFloatLanes) * kFloatLanes;
     return all.row(unit, column - all.before(unit));
   };
+  std::vector<const float*> rows(2 * columns);
+  for (std::size_t j = 0; j < rows.size(); ++j)
+    rows[j] = &weights[j / columns].weight_ih[row_of(j % columns) * features];
   gemm_pack(
-      features, 2 * columns,
-      [&](std::size_t k, std::size_t j) {
-        return weights[j / columns].weight_ih[row_of(j % columns) * features + k];
-      },
-      packed);
+      features, 2 * columns, [&](std::size_t k, std::size_t j) { return rows[j][k]; }, packed);
 
   // n of a GRU with reset_after keeps its bias_hh apart: r multiplies it.
   const std::size_t apart = op.cell == BiRnn::Cell::kGru && op.reset_after ? 2 * units : columns;
@@ -161,6 +160,7 @@ struct RnnStep {
   std::size_t stride;     // of the states
   const float* const* x;  // per sequence: W x + b, in the order of slices
   float* const* y;        // per sequence: (units)
+  float* const* kept;     // per sequence: (rnn_kept_values, units), or null outside of training
   float* h;               // (rows, stride)
   float* next;            // (rows, stride): the successor of h, or r h
   float* other;           // (rows, stride): c, or z
@@ -209,9 +209,16 @@ HWY_INLINE FloatVector gate_sum(const Slice& slice, const float* sums, const flo
   return hn::Add(slice.get(sums + gate * slice.width()), slice.get(x + gate * slice.width()));
 }
 
+// Writes what a training run keeps of one step's slice: values `units` floats apart.
+template <class Slice, class... Values>
+HWY_INLINE void keep(const Slice& slice, float* to, std::size_t units, const Values&... values) {
+  (..., (slice.put(values, to), to += units));
+}
+
 template <class Gate>
 void lstm_step(const RnnPasses& passes, const float* packed, const RnnLayout& layout, int direction,
                const RnnStep& step) {
+  const std::size_t units = passes.first.units;
   const auto cell = [&](const auto& slice, std::size_t row, std::size_t unit, const float* sums) {
     const float* x = step.x[row] + 4 * unit;
     const std::size_t at = row * step.stride + unit;
@@ -224,6 +231,7 @@ void lstm_step(const RnnPasses& passes, const float* packed, const RnnLayout& la
     slice.put(c, step.other + at);
     slice.put(h, step.next + at);
     slice.put(h, step.y[row] + unit);
+    if (step.kept != nullptr) keep(slice, step.kept[row] + unit, units, i, f, g, o, c);
   };
   rnn_pass(passes.first, packed + layout.first[direction], nullptr, step, step.h, cell);
 }
@@ -231,15 +239,18 @@ void lstm_step(const RnnPasses& passes, const float* packed, const RnnLayout& la
 template <class Gate>
 void gru_reset_after_step(const RnnPasses& passes, const float* packed, const RnnLayout& layout,
                           int direction, const RnnStep& step) {
+  const std::size_t units = passes.first.units;
   const auto cell = [&](const auto& slice, std::size_t row, std::size_t unit, const float* sums) {
     const float* x = step.x[row] + 3 * unit;
     const std::size_t at = row * step.stride + unit, n_at = 2 * slice.width();
     const FloatVector r = Gate::of(gate_sum(slice, sums, x, 0));
     const FloatVector z = Gate::of(gate_sum(slice, sums, x, 1));
-    const FloatVector n = gate_tanh(hn::MulAdd(r, slice.get(sums + n_at), slice.get(x + n_at)));
+    const FloatVector hidden = slice.get(sums + n_at);
+    const FloatVector n = gate_tanh(hn::MulAdd(r, hidden, slice.get(x + n_at)));
     const FloatVector h = hn::MulAdd(z, hn::Sub(slice.get(step.h + at), n), n);
     slice.put(h, step.next + at);
     slice.put(h, step.y[row] + unit);
+    if (step.kept != nullptr) keep(slice, step.kept[row] + unit, units, r, z, n, hidden);
   };
   rnn_pass(passes.first, packed + layout.first[direction], packed + layout.start[direction], step,
            step.h, cell);
@@ -248,12 +259,17 @@ void gru_reset_after_step(const RnnPasses& passes, const float* packed, const Rn
 template <class Gate>
 void gru_reset_before_step(const RnnPasses& passes, const float* packed, const RnnLayout& layout,
                            int direction, const RnnStep& step) {
+  const std::size_t units = passes.first.units;
   const auto reset = [&](const auto& slice, std::size_t row, std::size_t unit, const float* sums) {
     const float* x = step.x[row] + 3 * unit;
     const std::size_t at = row * step.stride + unit;
     const FloatVector r = Gate::of(gate_sum(slice, sums, x, 0));
-    slice.put(Gate::of(gate_sum(slice, sums, x, 1)), step.other + at);
-    slice.put(hn::Mul(r, slice.get(step.h + at)), step.next + at);
+    const FloatVector z = Gate::of(gate_sum(slice, sums, x, 1));
+    const FloatVector reset_h = hn::Mul(r, slice.get(step.h + at));
+    slice.put(z, step.other + at);
+    slice.put(reset_h, step.next + at);
+    // n follows in the second pass, in the place that r h takes until then.
+    if (step.kept != nullptr) keep(slice, step.kept[row] + unit, units, r, z, reset_h, reset_h);
   };
   rnn_pass(passes.first, packed + layout.first[direction], nullptr, step, step.h, reset);
 
@@ -265,6 +281,7 @@ void gru_reset_before_step(const RnnPasses& passes, const float* packed, const R
     const FloatVector h = hn::MulAdd(z, hn::Sub(slice.get(step.h + at), n), n);
     slice.put(h, step.h + at);
     slice.put(h, step.y[row] + unit);
+    if (step.kept != nullptr) slice.put(n, step.kept[row] + 2 * units + unit);
   };
   rnn_pass(passes.second, packed + layout.second[direction], nullptr, step, step.next, cell);
 }
@@ -284,11 +301,15 @@ void rnn_group(const RnnGroup& group) {
 
   const float* x[kRnnGroup];
   float* y[kRnnGroup];
+  float* kept[kRnnGroup];
+  const bool training = group.sequences[0].kept != nullptr;
+  const std::size_t kept_values = static_cast<std::size_t>(rnn_kept_values(op)) * units;
   RnnStep step{.rows = static_cast<std::size_t>(group.count),
                .gates = static_cast<std::size_t>(gate_count(op)),
                .stride = stride,
                .x = x,
                .y = y,
+               .kept = training ? kept : nullptr,
                .h = group.state,
                .next = group.state + size,
                .other = group.state + 2 * size};
@@ -300,6 +321,7 @@ void rnn_group(const RnnGroup& group) {
       const auto slot = static_cast<std::size_t>(sequence.slots[time]);
       x[row] = group.projected + slot * 2 * columns + (group.backward ? columns : 0);
       y[row] = sequence.y + time * 2 * units + (group.backward ? units : 0);
+      if (training) kept[row] = sequence.kept + (2 * time + (group.backward ? 1 : 0)) * kept_values;
     }
     if (op.cell == BiRnn::Cell::kLstm) {
       lstm_step<Gate>(passes, group.packed, layout, direction, step);

@@ -24,6 +24,7 @@
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/lengths.h"
+#include "kernels/rnn/backward.h"
 #include "kernels/rnn/cells-inl.h"
 #include "kernels/rnn/rnn.h"
 
@@ -162,15 +163,17 @@ std::int64_t groups_of(std::int64_t rows, int threads) {
 
 class Run {
  public:
+  // `kept`: (rows, t, 2, rnn_kept_values, units), written; null outside of training.
   Run(const BiRnn& op, const Dims& d, const float* packed, int threads, const Operands& operands,
-      const Scratch& scratch, const Slots& slots)
+      const Scratch& scratch, const Slots& slots, float* kept = nullptr)
       : op_(op),
         d_(d),
         packed_(packed),
         threads_(threads),
         operands_(operands),
         s_(scratch),
-        slots_(slots) {
+        slots_(slots),
+        kept_(kept) {
     std::iota(s_.order, s_.order + d.rows, std::int64_t{0});
     std::sort(s_.order, s_.order + d.rows, [&](std::int64_t a, std::int64_t b) {
       return length(a) != length(b) ? length(a) > length(b) : a < b;
@@ -228,6 +231,7 @@ class Run {
   // directions of each. The forward one zeroes the steps behind the end.
   void recur(const std::int64_t* rows, std::int64_t count) {
     const std::int64_t groups = groups_of(count, threads_), y_row = d_.t * 2 * op_.units;
+    const std::int64_t kept_row = y_row * rnn_kept_values(op_);
     const auto size_of_group = [=](std::int64_t group) {
       return (count - group + groups - 1) / groups;
     };
@@ -235,7 +239,7 @@ class Run {
     for (std::int64_t group = 0; group < groups; ++group) {
       for (std::int64_t i = group; i < count; i += groups)
         *sequence++ = {s_.slots + i * d_.t, operands_.outputs[0].as<float>() + rows[i] * y_row,
-                       length(rows[i])};
+                       length(rows[i]), kept_ != nullptr ? kept_ + rows[i] * kept_row : nullptr};
     }
     parallel_for(threads_, 2 * groups, [&](std::int64_t unit) {
       const std::int64_t group = unit / 2;
@@ -256,6 +260,8 @@ class Run {
       for (std::int64_t i = 0; i < work.count; ++i) {
         const RnnSequence& s = work.sequences[i];
         std::fill(s.y + s.length * 2 * op_.units, s.y + y_row, 0.0f);
+        if (s.kept != nullptr)
+          std::fill(s.kept + s.length * kept_row / d_.t, s.kept + kept_row, 0.0f);
       }
     });
   }
@@ -267,7 +273,18 @@ class Run {
   const Operands& operands_;
   const Scratch& s_;
   const Slots& slots_;
+  float* const kept_;
 };
+
+void pack(const BiRnn& op, std::size_t features, std::span<const TensorView> weights, float* to) {
+  const auto all = weights.subspan(op.embedding ? 1 : 0);
+  RnnWeights directions[2];
+  for (std::size_t i : {0, 1}) {
+    const auto w = all.subspan(4 * i, 4);
+    directions[i] = {to_f32(w[0]), to_f32(w[1]), to_f32(w[2]), to_f32(w[3])};
+  }
+  HWY_DYNAMIC_DISPATCH(RnnPack)(op, features, directions, to);
+}
 
 }  // namespace
 
@@ -277,15 +294,7 @@ Step cpu(const BiRnn& op, const CpuSetup& setup) {
   const auto features = static_cast<std::size_t>(d.features);
   const auto packed = setup.packed->get(
       setup.name + "/rnn", HWY_DYNAMIC_DISPATCH(RnnPackedSize)(op, features) * sizeof(float),
-      [&](std::byte* to) {
-        const auto all = setup.weights.subspan(op.embedding ? 1 : 0);
-        RnnWeights weights[2];
-        for (std::size_t i : {0, 1}) {
-          const auto w = all.subspan(4 * i, 4);
-          weights[i] = {to_f32(w[0]), to_f32(w[1]), to_f32(w[2]), to_f32(w[3])};
-        }
-        HWY_DYNAMIC_DISPATCH(RnnPack)(op, features, weights, reinterpret_cast<float*>(to));
-      });
+      [&](std::byte* to) { pack(op, features, setup.weights, reinterpret_cast<float*>(to)); });
   std::shared_ptr<const AlignedBuffer> words;
   if (d.kept) {
     words = setup.packed->get(setup.name + "/projected words", bytes_of<Slots>(op, d),
@@ -304,6 +313,27 @@ Step cpu(const BiRnn& op, const CpuSetup& setup) {
     Run(op, d, reinterpret_cast<const float*>(packed->get()), threads, operands, scratch, slots);
   };
   return {bytes_of<Scratch>(op, d) + (d.kept ? 0 : bytes_of<Slots>(op, d)), run};
+}
+
+TrainStep cpu_train(const BiRnn& op, const CpuSetup& setup) {
+  saved_for_backward(op, setup.inputs);
+  const Dims d = dims_of(op, setup.inputs);
+  const auto features = static_cast<std::size_t>(d.features);
+  const auto floats = static_cast<std::int64_t>(HWY_DYNAMIC_DISPATCH(RnnPackedSize)(op, features));
+  const auto packed_of = [floats](Cutter& cut) { return cut.take<float>(floats); };
+  Cutter size(nullptr);
+  packed_of(size);
+  const auto run = [=, threads = setup.threads](const TrainOperands& operands, std::byte* memory) {
+    if (op.masked) require_lengths("rnn", operands.inputs[1], d.t);
+    Cutter cut(memory);
+    float* packed = packed_of(cut);
+    pack(op, features, operands.weights, packed);
+    const Scratch scratch(op, d, cut);
+    const Slots slots(op, d, cut);
+    Run(op, d, packed, threads, {operands.inputs, operands.weights, operands.outputs}, scratch,
+        slots, operands.saved[0].as<float>());
+  };
+  return {size.bytes() + bytes_of<Scratch>(op, d) + bytes_of<Slots>(op, d), run};
 }
 
 }  // namespace tessera

@@ -37,11 +37,18 @@ inline bool rnn_keeps_words(const BiRnn& op) {
   return op.embedding && op.embedding->words <= kRnnKeptBytes / row;
 }
 
+// What a training run keeps of each step and direction for the backward run, in units:
+// LSTM i, f, g, o, c; GRU r, z, n and U h + b_hh of n, or r h without reset_after.
+inline int rnn_kept_values(const BiRnn& op) {
+  return op.cell == BiRnn::Cell::kLstm ? 5 : 4;
+}
+
 // One sequence: `slots[step]` is the row of its step in the projected inputs, y (t, 2 units).
 struct RnnSequence {
   const std::int32_t* slots;
   float* y;
   std::int64_t length;
+  float* kept = nullptr;  // (t, 2, rnn_kept_values, units), in training
 };
 
 // One direction of up to kRnnGroup sequences, longest first: a unit of work.

@@ -3,8 +3,8 @@
 
 #include "kernels/cpu/convert.h"
 #include "kernels/lengths.h"
+#include "kernels/rnn/backward.h"
 #include "kernels/rnn/recurrence.h"
-#include "kernels/rnn/rnn.h"
 
 namespace tessera {
 
@@ -33,7 +33,9 @@ Vector product(const std::vector<float>& matrix, const Vector& x) {
   return y;
 }
 
-void lstm_step(const BiRnn& op, const Direction& p, const Vector& x, Vector& h, Vector& c) {
+// A step also writes what training keeps of it, (rnn_kept_values, units).
+void lstm_step(const BiRnn& op, const Direction& p, const Vector& x, Vector& h, Vector& c,
+               Vector& kept) {
   const Vector wx = product(p.w, x), uh = product(p.u, h);
   const std::size_t units = h.size();
   for (std::size_t k = 0; k < units; ++k) {
@@ -42,12 +44,15 @@ void lstm_step(const BiRnn& op, const Direction& p, const Vector& x, Vector& h, 
       return wx[row] + p.b_w[row] + uh[row] + p.b_u[row];
     };
     const double i = gate(op, sum(0)), f = gate(op, sum(1)), o = gate(op, sum(3));
-    c[k] = f * c[k] + i * std::tanh(sum(2));
+    const double g = std::tanh(sum(2));
+    c[k] = f * c[k] + i * g;
     h[k] = o * std::tanh(c[k]);
+    const double values[] = {i, f, g, o, c[k]};
+    for (std::size_t value = 0; value < 5; ++value) kept[value * units + k] = values[value];
   }
 }
 
-void gru_step(const BiRnn& op, const Direction& p, const Vector& x, Vector& h) {
+void gru_step(const BiRnn& op, const Direction& p, const Vector& x, Vector& h, Vector& kept) {
   const Vector wx = product(p.w, x), uh = product(p.u, h);
   const std::size_t units = h.size();
   Vector r(units), z(units), reset_h(units);
@@ -63,13 +68,14 @@ void gru_step(const BiRnn& op, const Direction& p, const Vector& x, Vector& h) {
     const double hidden =
         op.reset_after ? r[k] * (uh[row] + p.b_u[row]) : u_reset_h[row] + p.b_u[row];
     const double n = std::tanh(wx[row] + p.b_w[row] + hidden);
+    const double values[] = {r[k], z[k], n, op.reset_after ? uh[row] + p.b_u[row] : reset_h[k]};
+    for (std::size_t value = 0; value < 4; ++value) kept[value * units + k] = values[value];
     h[k] = (1 - z[k]) * n + z[k] * h[k];
   }
 }
 
-}  // namespace
-
-void reference(const BiRnn& op, const Operands& operands) {
+// `saved`: (rows, t, 2, rnn_kept_values, units), or null.
+void run(const BiRnn& op, const Operands& operands, float* saved) {
   const Shape& shape = operands.inputs[0].shape();
   const std::int64_t t = op.embedding ? shape[-1] : shape[-2];
   const std::int64_t features = op.embedding ? op.embedding->features : shape[-1];
@@ -87,6 +93,9 @@ void reference(const BiRnn& op, const Operands& operands) {
 
   auto* y = operands.outputs[0].as<float>();
   std::fill_n(y, rows * t * 2 * op.units, 0.0f);
+  Vector kept(static_cast<std::size_t>(rnn_kept_values(op) * op.units));
+  if (saved != nullptr)
+    std::fill_n(saved, rows * t * 2 * static_cast<std::int64_t>(kept.size()), 0.0f);
   for (int direction = 0; direction < 2; ++direction) {
     const auto w = operands.weights.subspan((op.embedding ? 1 : 0) + 4 * direction, 4);
     const Direction p{to_f32(w[0]), to_f32(w[1]), to_f32(w[2]), to_f32(w[3])};
@@ -96,15 +105,28 @@ void reference(const BiRnn& op, const Operands& operands) {
       for (std::int64_t i = 0; i < length; ++i) {
         const std::int64_t step = row * t + (direction == 0 ? i : length - 1 - i);
         if (op.cell == BiRnn::Cell::kLstm) {
-          lstm_step(op, p, x_at(step), h, c);
+          lstm_step(op, p, x_at(step), h, c, kept);
         } else {
-          gru_step(op, p, x_at(step), h);
+          gru_step(op, p, x_at(step), h, kept);
         }
         for (std::int64_t k = 0; k < op.units; ++k)
           y[(step * 2 + direction) * op.units + k] = static_cast<float>(h[k]);
+        for (std::size_t k = 0; saved != nullptr && k < kept.size(); ++k)
+          saved[static_cast<std::size_t>(step * 2 + direction) * kept.size() + k] =
+              static_cast<float>(kept[k]);
       }
     }
   }
+}
+
+}  // namespace
+
+void reference(const BiRnn& op, const Operands& operands) {
+  run(op, operands, nullptr);
+}
+
+void train_reference(const BiRnn& op, const TrainOperands& operands) {
+  run(op, {operands.inputs, operands.weights, operands.outputs}, operands.saved[0].as<float>());
 }
 
 }  // namespace tessera

@@ -16,6 +16,15 @@ std::vector<Tensor> numbered(Weights& file, const std::string& prefix) {
   return list;
 }
 
+// Those whose names begin with `prefix`, by the rest of their names.
+std::map<std::string, Tensor> named(Weights& file, const std::string& prefix) {
+  std::map<std::string, Tensor> tensors;
+  for (const std::string& name : file.names())
+    if (name.starts_with(prefix))
+      tensors[name.substr(prefix.size())] = copy_of(file.take_any_shape(name));
+  return tensors;
+}
+
 }  // namespace
 
 Tensor copy_of(const TensorView& view) {
@@ -24,18 +33,21 @@ Tensor copy_of(const TensorView& view) {
   return tensor;
 }
 
-std::vector<GoldenCase> load_goldens(std::string_view op) {
+std::vector<GoldenCase> load_goldens(std::string_view op, std::string_view folder) {
   Weights file = Weights::open(
-      fmt::format("{}/tests/golden/operators/{}.safetensors", TESSERA_SOURCE_DIR, op));
+      fmt::format("{}/tests/golden/{}/{}.safetensors", TESSERA_SOURCE_DIR, folder, op));
   std::vector<GoldenCase> cases;
   for (const auto& entry : nlohmann::json::parse(file.metadata("cases").value())) {
-    GoldenCase golden{entry.at("name"), entry.at("attributes"), {}, {}, {}};
+    GoldenCase golden;
+    golden.name = entry.at("name");
+    golden.attributes = entry.at("attributes");
     golden.inputs = numbered(file, golden.name + "/input");
     golden.outputs = numbered(file, golden.name + "/output");
-    const std::string weights = golden.name + "/weight/";
-    for (const std::string& name : file.names())
-      if (name.starts_with(weights))
-        golden.weights[name.substr(weights.size())] = copy_of(file.take_any_shape(name));
+    golden.output_gradients = numbered(file, golden.name + "/output_gradient");
+    golden.input_gradients = numbered(file, golden.name + "/input_gradient");
+    golden.weights = named(file, golden.name + "/weight/");
+    golden.weight_gradients = named(file, golden.name + "/weight_gradient/");
+    golden.weights_after = named(file, golden.name + "/weight_after/");
     cases.push_back(std::move(golden));
   }
   file.check_all_used();

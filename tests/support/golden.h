@@ -1,4 +1,5 @@
-// Expected results that PyTorch computed, as tools/golden/make_operator_goldens.py wrote them.
+// Expected results that PyTorch computed, as tools/golden/make_operator_goldens.py and
+// make_backward_goldens.py wrote them.
 #pragma once
 
 #include <map>
@@ -18,10 +19,13 @@ struct GoldenCase {
   std::vector<Tensor> inputs;
   std::map<std::string, Tensor> weights;  // by parameter name
   std::vector<Tensor> outputs;
+  // Of a run in training.
+  std::vector<Tensor> output_gradients, input_gradients;
+  std::map<std::string, Tensor> weight_gradients, weights_after;
 };
 
-// The cases of tests/golden/operators/<op>.safetensors.
-std::vector<GoldenCase> load_goldens(std::string_view op);
+// The cases of tests/golden/<folder>/<op>.safetensors: "operators" or "backward".
+std::vector<GoldenCase> load_goldens(std::string_view op, std::string_view folder = "operators");
 
 // A tensor's own copy in guarded memory.
 Tensor copy_of(const TensorView& view);

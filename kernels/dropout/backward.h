@@ -1,0 +1,25 @@
+// Dropout in training:  y = mask x / (1 - rate),  dx = mask dy / (1 - rate).
+//
+// Element i is kept where word i % 4 of Philox's block i / 4 of the run's RandomStream is at least
+// rate 2^32: the mask depends on seed, stream and place alone.
+//
+// saved: extra: mask (...), u8, 1 where kept
+#pragma once
+
+#include "kernels/backward.h"
+#include "kernels/dropout/dropout.h"
+
+namespace tessera {
+
+Saved saved_for_backward(const Dropout& op, Types inputs);
+void train_reference(const Dropout& op, const TrainOperands& operands);
+TrainStep cpu_train(const Dropout& op, const CpuSetup& setup);
+void backward_reference(const Dropout& op, const BackwardOperands& operands);
+BackwardStep cpu_backward(const Dropout& op, const CpuSetup& setup);
+
+// The least word of Philox that keeps an element: rate 2^32, rounded; 2^32 keeps none.
+std::uint64_t dropout_threshold(const Dropout& op);
+// What the kept elements are multiplied with; 0 if none are.
+float dropout_scale(const Dropout& op);
+
+}  // namespace tessera

@@ -1,0 +1,15 @@
+// Backward of Linear:  dx = dy W,  dW = dy^T x,  db = sum over rows of dy.
+//
+// saved: x
+#pragma once
+
+#include "kernels/backward.h"
+#include "kernels/linear/linear.h"
+
+namespace tessera {
+
+Saved saved_for_backward(const Linear& op, Types inputs);
+void backward_reference(const Linear& op, const BackwardOperands& operands);
+BackwardStep cpu_backward(const Linear& op, const CpuSetup& setup);
+
+}  // namespace tessera

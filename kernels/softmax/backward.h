@@ -1,0 +1,16 @@
+// Backward of Softmax:  dx_k = y_k (dy_k - sum_j dy_j y_j).  Training mostly takes the loss from
+// the logits (kernels/loss), which needs no softmax.
+//
+// saved: y
+#pragma once
+
+#include "kernels/backward.h"
+#include "kernels/softmax/softmax.h"
+
+namespace tessera {
+
+Saved saved_for_backward(const Softmax& op, Types inputs);
+void backward_reference(const Softmax& op, const BackwardOperands& operands);
+BackwardStep cpu_backward(const Softmax& op, const CpuSetup& setup);
+
+}  // namespace tessera

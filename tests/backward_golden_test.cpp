@@ -1,0 +1,182 @@
+// Training runs, reference and CPU, against what PyTorch's autograd computed in double.
+#include <gtest/gtest.h>
+
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "tests/support/backward_check.h"
+#include "tests/support/golden.h"
+
+namespace tessera::test {
+namespace {
+
+using nlohmann::json;
+
+// The choice whose name the attribute `key` holds.
+template <class Choice>
+Choice choice(const json& attributes, const char* key,
+              std::initializer_list<std::pair<const char*, Choice>> choices) {
+  const std::string wanted_name = attributes.at(key);
+  for (const auto& [name, value] : choices)
+    if (wanted_name == name) return value;
+  fail("{} is '{}', which is none of its choices", key, wanted_name);
+}
+
+// The reference computes in double from f32 operands, of which those that the forward run saved
+// (outputs, gates, statistics) are rounded: a few 2^-24 of the largest value. The CPU's sums of at
+// most 400 products round in each, and Winograd's coefficients amplify that.
+constexpr double kReference = 0x1p-21;
+constexpr double kCpu = 0x1p-15;
+
+// `share` of the largest element.
+void expect_near(const Tensor& result, const Tensor& golden, double share,
+                 const std::string& what) {
+  SCOPED_TRACE(what);
+  double largest = 0;
+  for (const float value : golden.values()) largest = std::max<double>(largest, std::abs(value));
+  expect_close(result, golden, {share * largest + 1e-12, share});
+}
+
+template <class Build>
+void check_goldens(const char* name, const Build& build) {
+  const std::vector<GoldenCase> goldens = load_goldens(name, "backward");
+  EXPECT_FALSE(goldens.empty());
+  for (const GoldenCase& golden : goldens) {
+    SCOPED_TRACE(golden.name);
+    const auto op = build(golden.attributes);
+    TrainCase<std::remove_const_t<decltype(op)>> c{
+        op, golden.inputs, {}, {}, golden.output_gradients};
+    std::vector<std::string> names;
+    for (const Parameter& parameter : parameters(op, types(golden.inputs))) {
+      ASSERT_TRUE(golden.weights.contains(parameter.name)) << parameter.name;
+      c.weights.push_back(golden.weights.at(parameter.name));
+      names.push_back(parameter.name);
+    }
+    ASSERT_EQ(names.size(), golden.weights.size());
+    const auto check = [&](const TrainResult& forward, const Gradients& gradients, double share) {
+      for (std::size_t i = 0; i < golden.outputs.size(); ++i)
+        expect_near(forward.outputs[i], golden.outputs[i], share, fmt::format("output {}", i));
+      for (std::size_t i = 0; i < golden.input_gradients.size(); ++i)
+        expect_near(gradients.inputs[i], golden.input_gradients[i], share,
+                    fmt::format("gradient of input {}", i));
+      for (std::size_t i = 0; i < names.size(); ++i) {
+        if (const auto after = golden.weights_after.find(names[i]);
+            after != golden.weights_after.end()) {
+          expect_near(forward.weights[i], after->second, share, names[i] + " after");
+          continue;
+        }
+        ASSERT_TRUE(golden.weight_gradients.contains(names[i])) << names[i];
+        // The CPU adds to what is there already, with the rounding of that.
+        const Tensor earlier = earlier_gradients(c, false)[i];
+        const std::vector<float> sums = gradients.weights[i].values(), before = earlier.values();
+        std::vector<float> values(sums.size());
+        for (std::size_t j = 0; j < sums.size(); ++j) values[j] = sums[j] - before[j];
+        expect_near(Tensor::of(earlier.type().shape, values), golden.weight_gradients.at(names[i]),
+                    std::max(share, 0x1p-19), "gradient of " + names[i]);
+      }
+    };
+    const TrainResult reference = train_by_reference(c);
+    {
+      SCOPED_TRACE("reference");
+      check(reference, backward_by_reference(c, reference, false), kReference);
+    }
+    SCOPED_TRACE("cpu");
+    const TrainResult forward = train_on_cpu(c, 2);
+    check(forward, backward_on_cpu(c, forward, 2), kCpu);
+  }
+}
+
+TEST(BackwardGolden, Activation) {
+  check_goldens("activation", [](const json& attributes) {
+    return Activation{choice<Activation::Kind>(
+        attributes, "kind",
+        {{"relu", Activation::Kind::kRelu}, {"sigmoid", Activation::Kind::kSigmoid}})};
+  });
+}
+
+TEST(BackwardGolden, Attention) {
+  check_goldens("attention", [](const json& attributes) {
+    Attention op{attributes.at("units"), attributes.at("masked"), attributes.at("eps")};
+    if (const int units = attributes.at("dense"); units > 0) op.dense = Linear{units, true};
+    return op;
+  });
+}
+
+TEST(BackwardGolden, BatchNorm) {
+  check_goldens("batch_norm", [](const json& attributes) {
+    return BatchNorm{attributes.at("eps"), attributes.at("momentum")};
+  });
+}
+
+TEST(BackwardGolden, Conv) {
+  check_goldens("conv", [](const json& attributes) {
+    Conv op;
+    op.c_out = attributes.at("c_out");
+    op.kernel = attributes.at("kernel");
+    op.padding = choice<Conv::Padding>(
+        attributes, "padding", {{"valid", Conv::Padding::kValid}, {"same", Conv::Padding::kSame}});
+    op.bias = attributes.at("bias");
+    op.relu = attributes.at("relu");
+    return op;
+  });
+}
+
+TEST(BackwardGolden, ConvTranspose) {
+  check_goldens("conv_transpose", [](const json& attributes) {
+    return ConvTranspose{attributes.at("c_out"), attributes.at("kernel"), attributes.at("bias"),
+                         attributes.at("relu")};
+  });
+}
+
+TEST(BackwardGolden, CropConcat) {
+  check_goldens("crop_concat", [](const json& attributes) {
+    return CropConcat{choice<CropConcat::Align>(attributes, "align",
+                                                {{"crop_skip", CropConcat::Align::kCropSkip},
+                                                 {"pad_up", CropConcat::Align::kPadUp}}),
+                      attributes.at("skip_first")};
+  });
+}
+
+TEST(BackwardGolden, Embedding) {
+  check_goldens("embedding", [](const json& attributes) {
+    return Embedding{attributes.at("words"), attributes.at("features")};
+  });
+}
+
+TEST(BackwardGolden, Linear) {
+  check_goldens("linear", [](const json& attributes) {
+    return Linear{attributes.at("units"), attributes.at("bias")};
+  });
+}
+
+TEST(BackwardGolden, MaxPool) {
+  check_goldens("max_pool", [](const json&) { return MaxPool{}; });
+}
+
+TEST(BackwardGolden, Rnn) {
+  check_goldens("rnn", [](const json& attributes) {
+    BiRnn op;
+    op.cell = choice<BiRnn::Cell>(attributes, "cell",
+                                  {{"lstm", BiRnn::Cell::kLstm}, {"gru", BiRnn::Cell::kGru}});
+    op.units = attributes.at("units");
+    op.gate = choice<BiRnn::Gate>(
+        attributes, "gate",
+        {{"sigmoid", BiRnn::Gate::kSigmoid}, {"hard_sigmoid", BiRnn::Gate::kHardSigmoid}});
+    op.reset_after = attributes.at("reset_after");
+    op.masked = attributes.at("masked");
+    return op;
+  });
+}
+
+TEST(BackwardGolden, Softmax) {
+  check_goldens("softmax", [](const json&) { return Softmax{}; });
+}
+
+TEST(BackwardGolden, Upsample) {
+  check_goldens("upsample",
+                [](const json& attributes) { return Upsample{attributes.at("align_corners")}; });
+}
+
+}  // namespace
+}  // namespace tessera::test

@@ -1,0 +1,218 @@
+#include "kernels/loss/loss.h"
+
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/support/backward_check.h"
+#include "tests/support/golden.h"
+#include "tests/support/targets.h"
+
+namespace tessera {
+namespace {
+
+using test::Tensor;
+
+struct Problem {
+  Loss op;
+  Tensor logits, labels;
+  Tensor weights = {}, class_weights = {};  // rank 0: none
+  double scale = 1;
+};
+
+struct Result {
+  double value = 0;
+  Tensor gradient;
+};
+
+LossOperands operands_of(const Problem& p, const Tensor& gradient) {
+  const auto floats = [](const Tensor& tensor) {
+    return tensor.type().shape.rank() > 0 ? tensor.view().as<float>() : nullptr;
+  };
+  return {p.logits.view(),
+          p.labels.view(),
+          floats(p.weights),
+          floats(p.class_weights),
+          gradient.view().as<float>(),
+          p.scale};
+}
+
+Result by_reference(const Problem& p) {
+  Result result{0, test::gradient_like(p.logits)};
+  result.value = reference(p.op, operands_of(p, result.gradient));
+  return result;
+}
+
+Result on_cpu(const Problem& p, int threads) {
+  Result result{0, test::gradient_like(p.logits)};
+  const LossStep step = cpu(p.op, p.logits.type(), p.labels.type(), threads);
+  const test::Scratch scratch(step.scratch_bytes);
+  result.value = step.run(operands_of(p, result.gradient), scratch.get());
+  EXPECT_TRUE(result.gradient.guards_intact()) << "wrote outside the gradient";
+  EXPECT_TRUE(scratch.guards_intact()) << "scratch overrun";
+  LossOperands value_alone = operands_of(p, result.gradient);
+  value_alone.gradient = nullptr;
+  EXPECT_EQ(step.run(value_alone, scratch.get()), result.value);
+  return result;
+}
+
+Tensor labels_of(Shape shape, int classes, int ignored_every = 0, int ignored = 255) {
+  std::vector<std::int32_t> labels;
+  for (std::int64_t i = 0; i < shape.elements(); ++i) {
+    const bool skip = ignored_every > 0 && i % ignored_every == 0;
+    labels.push_back(skip ? ignored : static_cast<std::int32_t>((i * i + i / 3) % classes));
+  }
+  return Tensor::of_ids(shape, labels);
+}
+
+Tensor positive(Shape shape, unsigned seed) {
+  Tensor tensor = test::random(shape, seed);
+  for (std::int64_t i = 0; i < shape.elements(); ++i) {
+    float& value = tensor.view().as<float>()[i];
+    value = 0.1f + value * value;
+  }
+  return tensor;
+}
+
+Problem problem(const Loss& op, Shape shape, int classes) {
+  std::vector<std::int64_t> dims(shape.dims().begin(), shape.dims().end());
+  dims.push_back(classes);
+  const int labelled = std::max(classes, 2);
+  return {op, test::random(Shape(dims), 1, 2.0f), labels_of(shape, labelled, op.ignored ? 5 : 0),
+          positive(shape, 2), positive({labelled}, 3)};
+}
+
+// Exponentials, logarithms and quotients within a few ULP each, sums of c of them, on values below
+// 20; gradients are products of those with weights whose sum divides them.
+void check(const Problem& p) {
+  const Result expected = by_reference(p), result = on_cpu(p, 1);
+  const double c = static_cast<double>(p.logits.type().shape[-1]);
+  EXPECT_NEAR(result.value, expected.value, (64 + 2 * c) * 0x1p-24 * (1 + expected.value));
+  double largest = 0;
+  for (const float value : expected.gradient.values())
+    largest = std::max<double>(largest, std::abs(value));
+  test::expect_close(result.gradient, expected.gradient, {(64 + 4 * c) * 0x1p-24 * largest, 0});
+  for (const int threads : {2, 3}) {
+    const Result other = on_cpu(p, threads);
+    EXPECT_EQ(other.value, result.value);
+    EXPECT_TRUE(other.gradient.same_bytes(result.gradient)) << threads << " threads differ";
+  }
+}
+
+std::vector<Loss> losses() {
+  return {{},
+          {.cross_entropy = 0, .dice = 1},
+          {.cross_entropy = 0.5, .dice = 2, .smooth = 0.25, .ignored = 255},
+          {.mean = Loss::Mean::kElements, .ignored = 255}};
+}
+
+TEST(Loss, MatchesTheReference) {
+  for (const Loss& op : losses()) {
+    for (const int classes : {1, 2, 3, 4, 5, 30}) {
+      for (const std::int64_t n : {1, 15, 17, 1025, 5000}) {
+        SCOPED_TRACE(fmt::format("{} classes, {} elements, dice {}", classes, n, op.dice));
+        check(problem(op, {n}, classes));
+      }
+    }
+    check(problem(op, {2, 40, 50}, 2));
+  }
+}
+
+TEST(Loss, MatchesOnEveryInstructionSet) {
+  test::for_each_target([] {
+    for (const Loss& op : losses())
+      for (const int classes : {1, 2, 7}) check(problem(op, {2, 9, 11}, classes));
+  });
+}
+
+TEST(Loss, AgreesWithFiniteDifferences) {
+  for (const Loss& op : losses()) {
+    for (const int classes : {1, 2, 4}) {
+      Problem p = problem(op, {3, 4}, classes);
+      const std::vector<float> gradient = by_reference(p).gradient.values();
+      auto* logits = p.logits.view().as<float>();
+      for (std::size_t i = 0; i < gradient.size(); ++i) {
+        const float before = logits[i];
+        logits[i] = before + 0x1p-8f;
+        const double up = by_reference(p).value;
+        logits[i] = before - 0x1p-8f;
+        const double down = by_reference(p).value;
+        logits[i] = before;
+        // The value is double throughout: what is left is step^2 / 6 of the third derivative.
+        EXPECT_NEAR((up - down) / 0x1p-7, gradient[i], 2e-5);
+      }
+    }
+  }
+}
+
+TEST(Loss, MatchesPyTorch) {
+  for (const test::GoldenCase& golden : test::load_goldens("loss", "backward")) {
+    SCOPED_TRACE(golden.name);
+    const auto& a = golden.attributes;
+    Problem p{{a.at("cross_entropy"), a.at("dice"), a.at("smooth"),
+               a.at("mean") == "weights" ? Loss::Mean::kWeights : Loss::Mean::kElements},
+              golden.inputs[0],
+              golden.inputs[1]};
+    if (!a.at("ignored").is_null()) p.op.ignored = a.at("ignored").get<int>();
+    if (golden.inputs.size() > 2) p.weights = golden.inputs[2];
+    if (!a.at("class_weights").is_null()) {
+      const std::vector<float> values = a.at("class_weights");
+      p.class_weights = Tensor::of({static_cast<std::int64_t>(values.size())}, values);
+    }
+    const double value = golden.outputs[0].values()[0];
+    const Result expected = by_reference(p), result = on_cpu(p, 2);
+    EXPECT_NEAR(expected.value, value, 0x1p-23 * value);
+    EXPECT_NEAR(result.value, value, 0x1p-19 * value);
+    test::expect_close(expected.gradient, golden.input_gradients[0], {1e-12, 0x1p-22});
+    test::expect_close(result.gradient, golden.input_gradients[0], {0x1p-22, 0x1p-19});
+  }
+}
+
+TEST(Loss, LargeLogitsStayFinite) {
+  const Problem p{{.cross_entropy = 1, .dice = 1},
+                  Tensor::of({3, 2}, {1e4f, -1e4f, -1e30f, 1e30f, 0, 80}),
+                  Tensor::of_ids({3}, {1, 1, 0})};
+  check(p);
+  EXPECT_GT(by_reference(p).value, 6000);
+  check({{}, Tensor::of({4, 1}, {1e4f, -1e4f, 90, -90}), Tensor::of_ids({4}, {0, 1, 1, 0})});
+}
+
+TEST(Loss, NothingLeftIsZero) {
+  Problem p = problem({.cross_entropy = 1, .dice = 1, .ignored = 255}, {6}, 3);
+  p.labels = Tensor::of_ids({6}, std::vector<std::int32_t>(6, 255));
+  for (const Result& result : {by_reference(p), on_cpu(p, 1)}) {
+    EXPECT_EQ(result.value, 0);
+    EXPECT_THAT(result.gradient.values(), testing::Each(0.0f));
+  }
+}
+
+TEST(Loss, TheGradientIsScaled) {
+  Problem p = problem({}, {33}, 3);
+  const std::vector<float> whole = on_cpu(p, 1).gradient.values();
+  p.scale = 0.25;
+  const std::vector<float> quarter = on_cpu(p, 1).gradient.values();
+  for (std::size_t i = 0; i < whole.size(); ++i) EXPECT_EQ(quarter[i], whole[i] / 4);
+}
+
+TEST(Loss, NamesWhatItCannotTake) {
+  using testing::HasSubstr;
+  using testing::ThrowsMessage;
+  Problem p = problem({}, {4}, 3);
+  p.labels = Tensor::of_ids({4}, {0, 1, 3, 2});
+  EXPECT_THAT([&] { on_cpu(p, 1); }, ThrowsMessage<Error>(HasSubstr("label 3 at position 2")));
+  p.labels = Tensor::of_ids({4}, {0, 1, -1, 2});
+  EXPECT_THAT([&] { by_reference(p); }, ThrowsMessage<Error>(HasSubstr("label -1")));
+  EXPECT_THAT(
+      [&] {
+        check_types({}, {DType::kF32, {4, 3}}, {DType::kI32, {3}});
+      },
+      ThrowsMessage<Error>(HasSubstr("(4)")));
+  EXPECT_THAT(
+      [&] {
+        check_types({.cross_entropy = 0}, {DType::kF32, {4, 3}}, {DType::kI32, {4}});
+      },
+      ThrowsMessage<Error>(HasSubstr("nor both 0")));
+}
+
+}  // namespace
+}  // namespace tessera
