@@ -12,6 +12,10 @@ Graph remove_dropout(const Graph& graph);
 // Conv -> [BatchNorm] -> [ReLU] -> [BatchNorm], and ConvTranspose -> ReLU, become one node each.
 Graph fuse_activation(const Graph& graph);
 
+// Conv -> ReLU and ConvTranspose -> ReLU alone: what training leaves to fuse, because a norm there
+// is a node of its own.
+Graph fuse_relu(const Graph& graph);
+
 // A CropConcat that one 3x3 or 1x1 convolution alone reads is read in place by it.
 Graph fuse_concat(const Graph& graph);
 
@@ -43,6 +47,10 @@ Graph remove_unused(const Graph& graph);
 // How the CPU executor wants a graph: all of the above, in order. With `winograd` false every
 // convolution is direct. `types` are input types of any size that runs.
 Graph optimise_for_cpu(const Graph& graph, Types types, DType precision, bool winograd = true);
+
+// The graph whose gradients are wanted: it ends with the logits, which the loss reads. `types` are
+// input types of any size that runs.
+Graph training_graph(const Graph& graph, Types types);
 
 // How the CUDA executor wants a graph: the same without Winograd's convolutions.
 Graph optimise_for_cuda(const Graph& graph, DType precision);

@@ -11,13 +11,8 @@ namespace {
 constexpr std::int64_t kWordsPerRun = 1 << 15;
 
 Executor make_executor(ModelFile& file, std::shared_ptr<Device> device) {
-  const HanConfig& config = *file.config.han;
-  std::vector<TensorType> example{{DType::kI32, {1, config.max_sentences, config.max_words}}};
-  if (config.masked) {
-    example.push_back({DType::kI32, {1, config.max_sentences}});
-    example.push_back({DType::kI32, {1}});
-  }
-  Graph graph = device->optimise(build_han(config), example, false);
+  const std::vector<TensorType> example = example_inputs(file.config);
+  Graph graph = device->optimise(build_han(*file.config.han), example, false);
   const WeightSource weights = [&](const std::string& name, const Shape& shape) {
     return file.weights.take(name, shape);
   };

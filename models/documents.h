@@ -9,6 +9,8 @@
 
 namespace tessera {
 
+class TextStream;
+
 enum class DocumentFormat {
   kText,   // the whole file is one document
   kTsv,    // one document per line
@@ -55,14 +57,13 @@ class DocumentReader {
   std::optional<DocumentRecord> next();
 
  private:
-  class Stream;
   std::optional<DocumentRecord> next_line_record();
   void parse_tsv(std::string&& line, DocumentRecord& record) const;
   void parse_json(const std::string& line, DocumentRecord& record) const;
 
   std::string path_;
   DocumentOptions options_;
-  std::unique_ptr<Stream> stream_;
+  std::unique_ptr<TextStream> stream_;
   size_t line_ = 0;
   bool at_end_ = false;
 };

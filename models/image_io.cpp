@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <bit>
+#include <cctype>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <string_view>
@@ -214,6 +216,15 @@ auto with_name(const std::string& name, Work&& work) {
 }
 
 }  // namespace
+
+bool is_image_name(const fs::path& path) {
+  std::string extension = path.extension().string();
+  std::ranges::transform(extension, extension.begin(),
+                         [](unsigned char c) { return std::tolower(c); });
+  constexpr const char* kExtensions[] = {".png", ".jpg", ".jpeg", ".bmp", ".pnm",
+                                         ".pgm", ".ppm", ".tif",  ".tiff"};
+  return std::ranges::find(kExtensions, extension) != std::end(kExtensions);
+}
 
 ImageReader::ImageReader(const fs::path& path, int64_t max_samples)
     : name_(path.string()), max_samples_(max_samples) {

@@ -19,6 +19,9 @@ namespace tessera {
 
 class TiffReader;
 
+// Whether a file's name ends as those of images do that can be read here.
+bool is_image_name(const std::filesystem::path& path);
+
 // One image file. A TIFF stays on disk and each page is decoded when it is read, so that a stack
 // of a thousand pages needs the memory of one.
 // All members throw Error naming the file, what was found and what was expected.

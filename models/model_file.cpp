@@ -1,5 +1,10 @@
 #include "models/model_file.h"
 
+#include <algorithm>
+#include <cstring>
+
+#include "engine/safetensors.h"
+#include "kernels/cpu/convert.h"
 #include "models/json_fields.h"
 
 namespace tessera {
@@ -7,6 +12,7 @@ namespace tessera {
 namespace {
 
 constexpr const char* kMetadataKey = "tessera";
+constexpr const char* kVocabularyName = "vocabulary";
 constexpr int kFormat = 1;
 constexpr int kMaxDepth = 64;
 
@@ -93,26 +99,31 @@ nlohmann::json to_json(const ModelConfig& config) {
   return object;
 }
 
-ModelFile ModelFile::open(const std::filesystem::path& path) {
-  Weights weights = Weights::open(path);
-  const std::optional<std::string> text = weights.metadata(kMetadataKey);
-  require(text.has_value(),
-          "{}: a safetensors file without the metadata \"{}\", so nothing says what network it is; "
-          "convert it as tools/export_demo_models.py does",
-          path.string(), kMetadataKey);
-  nlohmann::json object;
+nlohmann::json metadata_json(const Weights& weights, const std::string& key,
+                             const std::string& advice) {
+  const std::optional<std::string> text = weights.metadata(key);
+  require(text.has_value(), "{}: a safetensors file without the metadata \"{}\"; {}",
+          weights.file(), key, advice);
   try {
-    // Nothing deeper is known to the format, and copying a JSON value recurses.
-    object = nlohmann::json::parse(*text, [](int depth, auto, const nlohmann::json&) {
+    // Nothing deeper is known to any format here, and copying a JSON value recurses.
+    return nlohmann::json::parse(*text, [](int depth, auto, const nlohmann::json&) {
       require(depth <= kMaxDepth, "nested deeper than {} levels", kMaxDepth);
       return true;
     });
   } catch (const std::exception& error) {
-    fail("{}: the metadata \"{}\" is no JSON: {}", path.string(), kMetadataKey, error.what());
+    fail("{}: the metadata \"{}\" is no JSON: {}", weights.file(), key, error.what());
   }
+}
+
+ModelFile ModelFile::open(const std::filesystem::path& path) {
+  Weights weights = Weights::open(path);
+  const nlohmann::json object =
+      metadata_json(weights, kMetadataKey,
+                    "nothing says what network it is: convert it as tools/export_demo_models.py "
+                    "does");
   ModelFile file{model_config_from_json(object, path.string()), std::move(weights), std::nullopt};
   if (file.config.han) {
-    const TensorView blob = file.weights.take_any_shape("vocabulary");
+    const TensorView blob = file.weights.take_any_shape(kVocabularyName);
     require(blob.type.dtype == DType::kU8, "{}: the tensor \"vocabulary\" is {}, expected u8",
             path.string(), blob.type.to_string());
     file.vocabulary =
@@ -122,6 +133,92 @@ ModelFile ModelFile::open(const std::filesystem::path& path) {
             file.vocabulary->size(), file.config.han->words);
   }
   return file;
+}
+
+std::vector<TensorType> example_inputs(const ModelConfig& config) {
+  if (config.unet) {
+    const std::int64_t size = unet_input_size(*config.unet, 1);
+    return {{DType::kF32, {1, size, size, config.unet->channels}}};
+  }
+  const HanConfig& han = *config.han;
+  std::vector<TensorType> inputs{{DType::kI32, {1, han.max_sentences, han.max_words}}};
+  if (han.masked) {
+    inputs.push_back({DType::kI32, {1, han.max_sentences}});
+    inputs.push_back({DType::kI32, {1}});
+  }
+  return inputs;
+}
+
+Graph build_network(const ModelConfig& config) {
+  return config.unet ? build_unet(*config.unet, true) : build_han(*config.han);
+}
+
+namespace {
+
+// Weight names and shapes of the network.
+std::map<std::string, Shape> expected_weights(const ModelConfig& config) {
+  const Graph graph = build_network(config);
+  const std::vector<TensorType> types = infer_types(graph, example_inputs(config));
+  std::map<std::string, Shape> expected;
+  for (const Node& node : graph.nodes) {
+    for (const Parameter& parameter : parameters_of(node, input_types(node, types)))
+      expected.emplace(weight_name(node, parameter.name), parameter.shape);
+  }
+  return expected;
+}
+
+}  // namespace
+
+void save_model(const std::filesystem::path& path, const ModelConfig& config,
+                const TensorViews& weights, const std::optional<Vocabulary>& vocabulary,
+                WeightStorage storage) {
+  std::string text;
+  ModelConfig read;  // what a reader will make of it
+  try {
+    text = to_json(config).dump();
+    read = model_config_from_json(nlohmann::json::parse(text), path.string());
+  } catch (const nlohmann::json::exception& error) {
+    fail("{}: a class name or another text of the model is not UTF-8: {}", path.string(),
+         error.what());
+  }
+  require(vocabulary.has_value() == read.han.has_value(), "{}: {}", path.string(),
+          read.han ? "a HAN needs its vocabulary" : "a UNet has no vocabulary");
+  require(!vocabulary || vocabulary->size() <= read.han->words,
+          "{}: the vocabulary has {} ids, the embedding {} rows", path.string(),
+          vocabulary ? vocabulary->size() : 0, read.han ? read.han->words : 0);
+
+  const std::map<std::string, Shape> expected = expected_weights(read);
+  TensorViews stored;
+  std::map<std::string, std::vector<std::uint16_t>> narrow;
+  for (const auto& [name, shape] : expected) {
+    const auto found = weights.find(name);
+    require(found != weights.end(), "{}: the weight {} is missing", path.string(), in_quotes(name));
+    const TensorView& view = found->second;
+    const TensorType type{DType::kF32, shape};
+    require(view.type == type, "{}: the weight {} is {}, the network has {}", path.string(),
+            in_quotes(name), view.type.to_string(), type.to_string());
+    require(all_finite(view), "{}: the weight {} holds numbers that are not finite", path.string(),
+            in_quotes(name));
+    if (storage == WeightStorage::kF32 || shape.rank() < 2) {
+      stored.emplace(name, view);
+      continue;
+    }
+    std::vector<std::uint16_t>& values = narrow[name];
+    for (std::int64_t i = 0; i < shape.elements(); ++i)
+      values.push_back(f32_to_bf16(view.as<const float>()[i]));
+    stored.emplace(name, TensorView(values.data(), {DType::kBF16, shape}));
+  }
+  for (const auto& entry : weights) {
+    require(expected.contains(entry.first), "{}: the network has no weight {}", path.string(),
+            in_quotes(entry.first));
+  }
+  std::string blob;
+  if (vocabulary) {
+    blob = vocabulary->to_blob();
+    stored.emplace(kVocabularyName,
+                   TensorView(blob.data(), {DType::kU8, {static_cast<std::int64_t>(blob.size())}}));
+  }
+  write_safetensors(path, stored, {{kMetadataKey, text}});
 }
 
 }  // namespace tessera

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/float_tensor.h"
 #include "engine/weights.h"
 #include "models/han.h"
 #include "models/image.h"
@@ -49,5 +50,32 @@ struct ModelFile {
 
   static ModelFile open(const std::filesystem::path& path);
 };
+
+// Input types of the smallest size that the network of `config` takes: they settle the shapes of
+// its weights.
+std::vector<TensorType> example_inputs(const ModelConfig& config);
+
+// The unfused network of `config`.
+Graph build_network(const ModelConfig& config);
+
+enum class WeightStorage {
+  kF32,
+  kBF16,  // half the bytes; vectors (biases, norms, attention's contexts) stay f32, which costs
+          // little
+};
+
+// Writes a file that ModelFile::open reads, atomically: equal content gives equal bytes. `weights`
+// are f32, exactly those of the network; a HAN has a vocabulary, a UNet none. Throws Error naming
+// the tensor that is missing, left over, of another shape or not finite, where `config` contradicts
+// itself or the vocabulary, and where the file cannot be written; an older file is then still
+// there.
+void save_model(const std::filesystem::path& path, const ModelConfig& config,
+                const TensorViews& weights, const std::optional<Vocabulary>& vocabulary,
+                WeightStorage storage = WeightStorage::kF32);
+
+// A metadata text of a safetensors file as JSON. Throws Error where it is missing (`advice` says
+// what to do) or no JSON of reasonable depth.
+nlohmann::json metadata_json(const Weights& weights, const std::string& key,
+                             const std::string& advice);
 
 }  // namespace tessera

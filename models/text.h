@@ -203,11 +203,13 @@ class VocabularyBuilder {
   explicit VocabularyBuilder(const TextRules& rules) : splitter_(rules) {}
 
   void add(std::string_view text);
+  // One word that is split off already, as if a text held it `occurrences` times.
+  void add_word(std::string word, int64_t occurrences);
 
   // The words by falling frequency, ties by first appearance, as many as max_features leaves room
-  // for. Words that no blob can hold (a newline or NUL inside, overlong) are left out.
-  // Throws Error if there is no word.
-  Vocabulary build() const;
+  // for; those that occur less often than `min_count` and those that no blob can hold (a newline
+  // or NUL inside, overlong) are left out. Throws Error if there is no word.
+  Vocabulary build(int64_t min_count = 1) const;
 
  private:
   struct Count {

@@ -82,27 +82,29 @@ int32_t Vocabulary::size() const {
 void VocabularyBuilder::add(std::string_view text) {
   class Counter : public TextSplitter::Visitor {
    public:
-    explicit Counter(std::unordered_map<std::string, Count>& counts) : counts_(counts) {}
+    explicit Counter(VocabularyBuilder& builder) : builder_(builder) {}
 
     void sentence(Span) override {}
-
-    void word(std::string&& text, Span) override {
-      const size_t seen = counts_.size();
-      Count& count = counts_[std::move(text)];
-      if (count.occurrences++ == 0) count.first_seen = seen;
-    }
+    void word(std::string&& text, Span) override { builder_.add_word(std::move(text), 1); }
 
    private:
-    std::unordered_map<std::string, Count>& counts_;
+    VocabularyBuilder& builder_;
   };
-  Counter counter(counts_);
+  Counter counter(*this);
   splitter_.walk(text, counter);
 }
 
-Vocabulary VocabularyBuilder::build() const {
+void VocabularyBuilder::add_word(std::string word, int64_t occurrences) {
+  const size_t seen = counts_.size();
+  const auto [entry, is_new] = counts_.try_emplace(std::move(word), Count{0, seen});
+  entry->second.occurrences += occurrences;
+}
+
+Vocabulary VocabularyBuilder::build(int64_t min_count) const {
   std::vector<const std::pair<const std::string, Count>*> ranked;
   for (const auto& entry : counts_) {
-    if (fault_of(entry.first).empty()) ranked.push_back(&entry);
+    if (entry.second.occurrences >= min_count && fault_of(entry.first).empty())
+      ranked.push_back(&entry);
   }
   std::sort(ranked.begin(), ranked.end(), [](const auto* a, const auto* b) {
     if (a->second.occurrences != b->second.occurrences) {
@@ -113,7 +115,9 @@ Vocabulary VocabularyBuilder::build() const {
   if (const int64_t limit = splitter_.rules().max_features; limit > 0) {
     ranked.resize(std::min(ranked.size(), static_cast<size_t>(limit - Vocabulary::kFirstWordId)));
   }
-  require(!ranked.empty(), "vocabulary: the texts hold no word; give texts with words");
+  require(!ranked.empty(),
+          "vocabulary: the texts hold no word that occurs {} times; give texts with words",
+          min_count);
   std::string blob;
   for (const auto* entry : ranked) (blob += entry->first) += '\n';
   return Vocabulary::from_blob(blob);

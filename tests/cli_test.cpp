@@ -1,26 +1,10 @@
 // The program as a user meets it: run by its path, judged by exit code, stdout, stderr and files.
-#include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <csignal>
-#include <filesystem>
-#include <fstream>
-#include <map>
-#include <nlohmann/json.hpp>
-#include <random>
-#include <sstream>
 #include <thread>
 
-#include "engine/graph.h"
-#include "engine/safetensors.h"
-#include "models/han.h"
 #include "models/image_io.h"
-#include "models/png.h"
 #include "models/tiff.h"
-#include "models/unet.h"
+#include "tests/support/cli.h"
 
 #if defined(TESSERA_PROGRAM)
 
@@ -28,184 +12,12 @@ namespace tessera {
 namespace {
 
 namespace fs = std::filesystem;
+using namespace test;
 using nlohmann::json;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
-
-std::string read_text(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-void write_bytes(const fs::path& path, std::string_view bytes) {
-  fs::create_directories(path.parent_path());
-  std::ofstream(path, std::ios::binary) << bytes;
-}
-
-// A model file with small made-up weights for every parameter of `graph`.
-void write_model(const fs::path& path, const Graph& graph, const std::vector<TensorType>& inputs,
-                 const json& config, std::string_view vocabulary) {
-  const std::vector<TensorType> types = infer_types(graph, inputs);
-  std::mt19937 random(5);
-  std::map<std::string, std::vector<float>> values;
-  std::map<std::string, TensorView> tensors;
-  for (const Node& node : graph.nodes) {
-    for (const Parameter& p : parameters_of(node, input_types(node, types))) {
-      std::vector<float>& memory = values[weight_name(node, p.name)];
-      memory.resize(static_cast<std::size_t>(p.shape.elements()));
-      for (float& value : memory) value = static_cast<float>(random() % 2001) * 1e-3f - 1.0f;
-      tensors[weight_name(node, p.name)] = {memory.data(), {DType::kF32, p.shape}};
-    }
-  }
-  std::string words(vocabulary);
-  if (!words.empty()) {
-    tensors["vocabulary"] = {words.data(), {DType::kU8, {static_cast<std::int64_t>(words.size())}}};
-  }
-  write_safetensors(path, tensors, {{"tessera", config.dump()}});
-}
-
-struct Result {
-  int code = -1;  // exit code, or 128 + the signal
-  std::string out, err;
-};
-
-class Cli : public testing::Test {
- protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() /
-              (std::string("tessera_cli_") + std::to_string(::getpid()) + "_" +
-               testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-    unet_ = (folder_ / "models/unet.safetensors").string();
-    han_ = (folder_ / "models/han.safetensors").string();
-    fs::create_directories(folder_ / "models");
-
-    UNetConfig unet;
-    unet.depth = 1;
-    unet.base = 4;
-    write_model(unet_, build_unet(unet, false), {{DType::kF32, {1, 20, 20, 1}}},
-                {{"format", 1},
-                 {"architecture", "unet"},
-                 {"unet", to_json(unet)},
-                 {"classes", {{{"name", "ground"}}, {{"name", "cell"}}}}},
-                "");
-    HanConfig han;
-    han.words = 7;
-    han.features = 6;
-    han.units = 5;
-    han.attention = 4;
-    han.max_sentences = 3;
-    han.max_words = 6;
-    write_model(han_, build_han(han),
-                {{DType::kI32, {1, 3, 6}}, {DType::kI32, {1, 3}}, {DType::kI32, {1}}},
-                {{"format", 1},
-                 {"architecture", "han"},
-                 {"han", to_json(han)},
-                 {"classes", {{{"name", "bad"}}, {{"name", "good"}}}}},
-                "the\nfilm\nwas\ngreat\ndull\n");
-  }
-  void TearDown() override {
-    std::error_code ignored;
-    fs::permissions(folder_, fs::perms::owner_all, ignored);
-    fs::remove_all(folder_, ignored);
-  }
-
-  fs::path at(const std::string& name) const { return folder_ / name; }
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
-
-  // Starts the program in the test's folder; `standard_input` is a file.
-  pid_t start(const std::vector<std::string>& arguments, const fs::path& standard_input,
-              const std::map<std::string, std::string>& environment) {
-    std::vector<std::string> words{TESSERA_PROGRAM};
-    words.insert(words.end(), arguments.begin(), arguments.end());
-    std::vector<char*> argv;
-    for (std::string& word : words) argv.push_back(word.data());
-    argv.push_back(nullptr);
-    const pid_t child = ::fork();
-    if (child != 0) return child;
-    const auto redirect = [](const fs::path& file, int flags, int to) {
-      const int descriptor = ::open(file.c_str(), flags, 0666);
-      if (descriptor < 0 || ::dup2(descriptor, to) < 0) ::_exit(99);
-    };
-    redirect(standard_input, O_RDONLY, STDIN_FILENO);
-    redirect(at("stdout"), O_WRONLY | O_CREAT | O_TRUNC, STDOUT_FILENO);
-    redirect(at("stderr"), O_WRONLY | O_CREAT | O_TRUNC, STDERR_FILENO);
-    if (::chdir(folder_.c_str()) != 0) ::_exit(99);
-    for (const auto& [name, value] : environment) ::setenv(name.c_str(), value.c_str(), 1);
-    ::execv(argv[0], argv.data());
-    ::_exit(99);
-  }
-
-  Result finish(pid_t child) {
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
-            read_text(at("stdout")), read_text(at("stderr"))};
-  }
-
-  Result run(const std::vector<std::string>& arguments,
-             const fs::path& standard_input = "/dev/null",
-             const std::map<std::string, std::string>& environment = {}) {
-    return finish(start(arguments, standard_input, environment));
-  }
-
-  // An 8-bit grey image with a bright disc.
-  void make_image(const std::string& name, std::int64_t height = 30, std::int64_t width = 41) {
-    fs::create_directories(at(name).parent_path());
-    write_png(at(name), picture(height, width));
-  }
-
-  static Image picture(std::int64_t height, std::int64_t width) {
-    std::vector<std::uint8_t> pixels;
-    for (std::int64_t y = 0; y < height; ++y) {
-      for (std::int64_t x = 0; x < width; ++x) {
-        const std::int64_t dy = y - height / 2, dx = x - width / 2;
-        pixels.push_back(dy * dy + dx * dx < 80 ? 230 : static_cast<std::uint8_t>(x % 60));
-      }
-    }
-    return {height, width, 1, pixels};
-  }
-
-  // Names below a folder, sorted.
-  std::vector<std::string> files_in(const std::string& name) const {
-    std::vector<std::string> names;
-    if (!fs::exists(at(name))) return names;
-    for (const auto& entry : fs::recursive_directory_iterator(at(name))) {
-      if (entry.is_regular_file())
-        names.push_back(entry.path().lexically_relative(at(name)).string());
-    }
-    std::ranges::sort(names);
-    return names;
-  }
-
-  std::vector<std::string> segment(std::vector<std::string> arguments) const {
-    arguments.insert(arguments.begin(), {"segment", "-m", unet_});
-    return arguments;
-  }
-  std::vector<std::string> classify(std::vector<std::string> arguments) const {
-    arguments.insert(arguments.begin(), {"classify", "-m", han_});
-    return arguments;
-  }
-
-  fs::path folder_;
-  std::string unet_, han_;
-};
-
-std::size_t lines_of(const std::string& text) {
-  return static_cast<std::size_t>(std::ranges::count(text, '\n'));
-}
-
-// One line on stderr that starts as every error does.
-void expect_error(const Result& result, int code, const std::string& part) {
-  EXPECT_EQ(result.code, code) << result.out << result.err;
-  EXPECT_THAT(result.err, AllOf(StartsWith("tessera: "), HasSubstr(part)));
-  EXPECT_EQ(lines_of(result.err), 1U) << result.err;
-}
 
 // ---- the command line
 // ----------------------------------------------------------------------------
@@ -213,7 +25,7 @@ void expect_error(const Result& result, int code, const std::string& part) {
 TEST_F(Cli, HelpAndVersionSucceed) {
   const Result help = run({"--help"});
   EXPECT_EQ(help.code, 0);
-  for (const char* verb : {"segment", "classify", "info", "bench", "profile"}) {
+  for (const char* verb : {"segment", "classify", "eval", "info", "bench", "profile"}) {
     EXPECT_THAT(help.out, HasSubstr(verb));
     const Result one = run({verb, "--help"});
     EXPECT_EQ(one.code, 0);
@@ -732,6 +544,19 @@ TEST_F(Cli, ProfileShowsEveryNodeAndWritesATrace) {
   const Result han = run({"profile", "-m", han_, "a.txt", "--sort", "time", "--json"});
   ASSERT_EQ(han.code, 0) << han.err;
   EXPECT_THAT(han.out, HasSubstr("word/rnn"));
+}
+
+TEST_F(Cli, AutoRunsWithoutAGpuAndSaysSoInOneLine) {
+  write_bytes(at("a.txt"), "The film was great.");
+  const std::map<std::string, std::string> automatic{{"TESSERA_DEVICE", "auto"}};
+  const Result result = run({"classify", "a.txt", "-m", han_}, "/dev/null", automatic);
+  EXPECT_EQ(result.code, 0);
+  // Nothing is said where a GPU runs it, or where the build knows none.
+  if (!result.err.empty()) {
+    EXPECT_EQ(lines_of(result.err), 1U);
+    EXPECT_THAT(result.err, StartsWith("running on the CPU: "));
+  }
+  EXPECT_EQ(run({"classify", "a.txt", "-m", han_, "--quiet"}, "/dev/null", automatic).err, "");
 }
 
 }  // namespace

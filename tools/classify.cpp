@@ -6,7 +6,7 @@
 #include <set>
 
 #include "engine/atomic_file.h"
-#include "models/documents.h"
+#include "tools/document_options.h"
 #include "tools/html.h"
 #include "tools/inputs.h"
 #include "tools/labels.h"
@@ -27,10 +27,7 @@ constexpr std::size_t kBatchBytes = std::size_t{16} << 20;
 struct ClassifyOptions {
   std::vector<std::string> inputs;
   std::vector<std::string> texts;
-  std::string format = "auto";
-  std::optional<std::size_t> text_column, label_column;
-  bool skip_header = false;
-  std::string text_field = "text", label_field = "label";
+  DocumentFileOptions files;
   std::string output, html;
   std::size_t top_k = 1;
   bool attention = false;
@@ -39,13 +36,6 @@ struct ClassifyOptions {
   ModelOptions model;
   ReportOptions report;
 };
-
-bool is_document_name(const fs::path& path) {
-  std::string name = path.filename().string();
-  if (name.ends_with(".gz")) name.resize(name.size() - 3);
-  constexpr const char* kEndings[] = {".txt", ".tsv", ".jsonl", ".ndjson"};
-  return std::ranges::any_of(kEndings, [&](const char* end) { return name.ends_with(end); });
-}
 
 struct NamedDocument {
   std::string name;  // "reviews.tsv:12"
@@ -99,7 +89,8 @@ class ClassifyRun {
 
   std::size_t total() const {
     const bool single = std::ranges::all_of(inputs_, [&](const Input& input) {
-      return format_of(input) == DocumentFormat::kText && options_.format != "lines";
+      return options_.files.format_of(input.path) == DocumentFormat::kText &&
+             options_.files.format != "lines";
     });
     if (!single || inputs_.empty()) return 0;
     std::size_t owned = 0;
@@ -107,33 +98,21 @@ class ClassifyRun {
     return owned;
   }
 
-  DocumentFormat format_of(const Input& input) const {
-    if (options_.format == "tsv") return DocumentFormat::kTsv;
-    if (options_.format == "jsonl") return DocumentFormat::kJsonl;
-    if (options_.format == "text" || options_.format == "lines") return DocumentFormat::kText;
-    return document_format_of(input.path);
-  }
-
   void read(const Input& input) {
-    const DocumentFormat format = format_of(input);
     try {
-      DocumentReader reader(input.path, {.format = format,
-                                         .text_column = options_.text_column,
-                                         .label_column = options_.label_column,
-                                         .skip_header = options_.skip_header,
-                                         .text_field = options_.text_field,
-                                         .label_field = options_.label_field});
+      const DocumentOptions how = options_.files.reader_options(input.path);
+      DocumentReader reader(input.path, how);
       std::size_t position = 0;
       bool empty = true;
       while (interrupted() == 0) {
         std::optional<DocumentRecord> record = reader.next();
         if (!record) break;
         empty = false;
-        if (options_.format == "lines") {
+        if (options_.files.format == "lines") {
           take_lines(input, record->text);
           continue;
         }
-        const bool whole = format == DocumentFormat::kText;
+        const bool whole = how.format == DocumentFormat::kText;
         const std::string name =
             whole ? input.name() : fmt::format("{}:{}", input.name(), record->line);
         if (record->error.empty()) {
@@ -257,19 +236,7 @@ Verb make_classify_verb(CLI::App& program) {
   command.add_option("inputs", options->inputs,
                      "texts (.txt), collections (.tsv, .jsonl, also .gz), folders, globs, or -");
   command.add_option("--text", options->texts, "a document, given here")->type_name("TEXT");
-  command.add_option("--format", options->format, "auto (by name), text, lines, tsv or jsonl")
-      ->type_name("NAME")
-      ->check(CLI::IsMember({"auto", "text", "lines", "tsv", "jsonl"}));
-  command.add_option("--text-column", options->text_column, "of TSV, from 0; else label, text")
-      ->type_name("N");
-  command.add_option("--label-column", options->label_column, "of TSV, from 0")->type_name("N");
-  command.add_flag("--skip-header", options->skip_header, "the first line of a TSV names columns");
-  command.add_option("--text-field", options->text_field, "of JSON lines")
-      ->type_name("NAME")
-      ->capture_default_str();
-  command.add_option("--label-field", options->label_field, "of JSON lines")
-      ->type_name("NAME")
-      ->capture_default_str();
+  options->files.add_to(command, {"text", "lines", "tsv", "jsonl"});
   command.add_option("-o,--output", options->output, "file for the results instead of stdout")
       ->type_name("FILE");
   command.add_option("--html", options->html, "page with the words and sentences that counted")

@@ -54,17 +54,18 @@ json attention_json(const Classification& answer) {
 
 }  // namespace
 
-std::optional<std::size_t> LabelFormat::class_of(const std::string& truth) const {
-  const auto same = std::ranges::find(classes_, truth, &ClassInfo::name);
-  if (same != classes_.end()) return static_cast<std::size_t>(same - classes_.begin());
-  if (truth.empty()) return std::nullopt;
-  const auto begins = [&](const ClassInfo& one) { return one.name.starts_with(truth); };
-  if (std::ranges::count_if(classes_, begins) == 1)
-    return static_cast<std::size_t>(std::ranges::find_if(classes_, begins) - classes_.begin());
+std::optional<std::size_t> find_class(const std::vector<ClassInfo>& classes,
+                                      const std::string& label) {
+  const auto same = std::ranges::find(classes, label, &ClassInfo::name);
+  if (same != classes.end()) return static_cast<std::size_t>(same - classes.begin());
+  if (label.empty()) return std::nullopt;
+  const auto begins = [&](const ClassInfo& one) { return one.name.starts_with(label); };
+  if (std::ranges::count_if(classes, begins) == 1)
+    return static_cast<std::size_t>(std::ranges::find_if(classes, begins) - classes.begin());
   std::size_t index = 0;
-  const auto [end, error] = std::from_chars(truth.data(), truth.data() + truth.size(), index);
-  const bool number = error == std::errc() && end == truth.data() + truth.size();
-  return number && index < classes_.size() ? std::optional(index) : std::nullopt;
+  const auto [end, error] = std::from_chars(label.data(), label.data() + label.size(), index);
+  const bool number = error == std::errc() && end == label.data() + label.size();
+  return number && index < classes.size() ? std::optional(index) : std::nullopt;
 }
 
 json LabelFormat::to_json(const std::string& name, const Classification& answer) const {
@@ -100,7 +101,7 @@ std::string LabelFormat::line(const std::string& name, const Classification& ans
 }
 
 void LabelFormat::count(std::optional<std::size_t> label, const std::string& truth) {
-  const std::optional<std::size_t> expected = class_of(truth);
+  const std::optional<std::size_t> expected = find_class(classes_, truth);
   ++(expected ? labelled_ : strange_);
   right_ += expected && expected == label ? 1 : 0;
 }

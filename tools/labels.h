@@ -11,6 +11,11 @@
 
 namespace tessera {
 
+// The class that a label in a file means: by its name, a beginning that no other class has ("pos"
+// of "positive"), or its index.
+std::optional<std::size_t> find_class(const std::vector<ClassInfo>& classes,
+                                      const std::string& label);
+
 struct LabelStyle {
   bool json = false;       // JSON lines; else columns: label, probability (top_k times), name
   bool attention = false;  // in JSON
@@ -36,9 +41,6 @@ class LabelFormat {
   std::map<std::string, std::string> read(const std::string& path) const;
 
  private:
-  // A truth names a class by its name, a beginning that no other class has ("pos" of "positive"),
-  // or its index.
-  std::optional<std::size_t> class_of(const std::string& truth) const;
   nlohmann::json to_json(const std::string& name, const Classification& answer) const;
   // `label`: the index of the answer, nothing for a class that is not this model's.
   void count(std::optional<std::size_t> label, const std::string& truth);

@@ -56,6 +56,7 @@ void mirror_in_environment(CLI::App& command) {
       name += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
     option->envname(name);
   }
+  for (CLI::App* part : command.get_subcommands({})) mirror_in_environment(*part);
 }
 
 int complain(int code, std::string_view text) {
@@ -76,7 +77,8 @@ int run_program(int argc, char** argv) {
       "the environment: --max-memory as TESSERA_MAX_MEMORY.\n"
       "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some inputs failed and the others are done.");
   const std::vector<Verb> verbs{make_segment_verb(program), make_classify_verb(program),
-                                make_info_verb(program), make_bench_verb(program),
+                                make_eval_verb(program),    make_train_verb(program),
+                                make_info_verb(program),    make_bench_verb(program),
                                 make_profile_verb(program)};
   for (const Verb& verb : verbs) {
     verb.command->group("Verbs");

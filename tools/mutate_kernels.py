@@ -175,12 +175,13 @@ def main():
     parser.add_argument("--build", default=str(ROOT / "build"), help="build folder with the emulator's tests")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--json", help="also write every mutant's fate to this file")
+    parser.add_argument("--what", default="", help="only mutations whose kind matches this expression, e.g. 'barrier|wait'")
     parser.add_argument("--list", action="store_true", help="only list the mutants")
     arguments = parser.parse_args()
 
     folders = arguments.operators or sorted(p.name for p in (ROOT / "kernels").iterdir() if p.is_dir() and p.name != "simt")
     files = [f for name in folders for f in sorted((ROOT / "kernels" / name).glob("*.cu*"))]
-    mutants = [mutant for file in files for mutant in mutants_of(file)]
+    mutants = [m for file in files for m in mutants_of(file) if re.search(arguments.what, m["what"])]
     if arguments.list:
         for m in mutants:
             print(f"{m['file']}:{m['line']}: {m['what']}: {m['code']}")
@@ -190,11 +191,13 @@ def main():
     build = Build(arguments.build)
     fates = []
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        for fate in pool.map(lambda mutant: judge(build, mutant), mutants):
+        for task in concurrent.futures.as_completed([pool.submit(judge, build, mutant) for mutant in mutants]):
+            fate = task.result()
             fate.pop("text")
             fates.append(fate)
             print(f"{fate['file']}:{fate['line']}: {fate['what']}: {fate['how']}   {fate['code']}", flush=True)
 
+    fates.sort(key=lambda fate: (fate["file"], fate["line"]))
     explained = {(e["file"], e["what"], e["code"]): e["why"] for e in json.loads(SURVIVORS.read_text())} if SURVIVORS.exists() else {}
     judged = [f for f in fates if f["noticed"] is not None]
     survivors = [f for f in judged if not f["noticed"]]

@@ -53,12 +53,12 @@ Report::Report(const ReportOptions& options, std::string unit, std::size_t total
       total_(total),
       draws_(!options.quiet && options.progress == "auto" && isatty(STDERR_FILENO) != 0) {}
 
-void Report::advance(double done) {
+void Report::advance(double done, std::string_view more) {
   const Clock::time_point now = Clock::now();
   if (!draws_ || now - last_drawn_ < kRedraw) return;
   last_drawn_ = now;
   const double seconds = std::chrono::duration<double>(now - begin_).count();
-  const double rate = seconds > 0 ? done / seconds : 0;
+  const double rate = seconds > 0 ? (done - done_before_) / seconds : 0;
   std::string line;
   if (total_ > 0) {
     const auto total = static_cast<double>(total_);
@@ -69,6 +69,7 @@ void Report::advance(double done) {
   } else {
     line = fmt::format("{:.0f} {}  {:.4g}/s", done, unit_, rate);
   }
+  if (!more.empty()) line.append("  ").append(more);
   line.resize(std::min(line.size(), terminal_columns() - 1));
   fmt::print(stderr, "\r\x1b[K{}", line);
   std::fflush(stderr);

@@ -30,10 +30,12 @@ class Report {
   Report(const ReportOptions& options, std::string unit, std::size_t total);
   ~Report() { clear(); }
 
-  void advance(double done);           // draws the bar, at most ten times a second
-  void note(std::string_view text);    // unless quiet
-  void detail(std::string_view text);  // if verbose
-  void result(std::string_view line);  // to stdout
+  // Draws the bar with `more` behind it, at most ten times a second.
+  void advance(double done, std::string_view more = {});
+  void begin_at(double done) { done_before_ = done; }  // by an earlier run: no part of the rate
+  void note(std::string_view text);                    // unless quiet
+  void detail(std::string_view text);                  // if verbose
+  void result(std::string_view line);                  // to stdout
   void success() { ++succeeded_; }
   // Goes on; listed at the end.
   void failure(const std::string& input, std::string_view text);
@@ -50,6 +52,7 @@ class Report {
   ReportOptions options_;
   std::string unit_;
   std::size_t total_;
+  double done_before_ = 0;
   bool draws_;
   bool drawn_ = false;
   Clock::time_point begin_ = Clock::now();

@@ -1,6 +1,5 @@
 // `tessera segment`: images in, masks and overlays out.
 #include <algorithm>
-#include <cctype>
 #include <chrono>
 #include <iostream>
 #include <iterator>
@@ -39,15 +38,6 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-bool is_image_name(const fs::path& path) {
-  std::string extension = path.extension().string();
-  std::ranges::transform(extension, extension.begin(),
-                         [](unsigned char c) { return std::tolower(c); });
-  constexpr const char* kExtensions[] = {".png", ".jpg", ".jpeg", ".bmp", ".pnm",
-                                         ".pgm", ".ppm", ".tif",  ".tiff"};
-  return std::ranges::find(kExtensions, extension) != std::end(kExtensions);
-}
-
 bool lies_in(const fs::path& file, const fs::path& folder) {
   const fs::path relative = fs::weakly_canonical(file).lexically_relative(folder);
   return !relative.empty() && *relative.begin() != "..";
@@ -66,17 +56,6 @@ ImageReader open_image(const Input& input) {
   if (!input.is_stdin()) return ImageReader(input.path);
   const std::vector<std::uint8_t> bytes{std::istreambuf_iterator<char>(std::cin), {}};
   return ImageReader(bytes, input.name());
-}
-
-ImageView view_of(const Image& image) {
-  using Type = ImageView::Type;
-  constexpr Type kTypes[] = {Type::kU8, Type::kU16, Type::kU32, Type::kF32};  // as the variant
-  return std::visit(
-      [&](const auto& pixels) {
-        return ImageView{pixels.data(), image.height, image.width, image.channels,
-                         kTypes[image.pixels.index()]};
-      },
-      image.pixels);
 }
 
 class SegmentRun {

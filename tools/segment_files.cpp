@@ -32,6 +32,17 @@ std::int64_t bytes_of(const Image& image) {
 
 }  // namespace
 
+ImageView view_of(const Image& image) {
+  using Type = ImageView::Type;
+  constexpr Type kTypes[] = {Type::kU8, Type::kU16, Type::kU32, Type::kF32};  // as the variant
+  return std::visit(
+      [&](const auto& pixels) {
+        return ImageView{pixels.data(), image.height, image.width, image.channels,
+                         kTypes[image.pixels.index()]};
+      },
+      image.pixels);
+}
+
 fs::path mask_path(const fs::path& base, bool stack) {
   return with_suffix(base, stack ? ".mask.tif" : ".mask.png");
 }

@@ -17,6 +17,9 @@
 
 namespace tessera {
 
+// The pixels of `image`, which must outlive it, as a Session takes them.
+ImageView view_of(const Image& image);
+
 struct SegmentOutputs {
   bool overlay = true;
   bool probabilities = false;

@@ -24,9 +24,7 @@ void absorb(Graph& graph, Node& node, std::size_t index, std::set<std::size_t>& 
   dead.insert(index);
 }
 
-}  // namespace
-
-Graph fuse_activation(const Graph& graph) {
+Graph fuse(const Graph& graph, bool norms) {
   Graph result = graph;
   std::set<std::size_t> dead;
   for (Node& node : result.nodes) {
@@ -49,16 +47,26 @@ Graph fuse_activation(const Graph& graph) {
         node.weight_names[std::string("norm/") + parameter] = weight_name(other, parameter);
       absorb(result, node, norm, dead);
     };
-    if (!conv->relu) take_norm(Conv::Norm::kBeforeRelu);
+    if (norms && !conv->relu) take_norm(Conv::Norm::kBeforeRelu);
     if (const std::size_t relu = next<Activation>(result, node);
         is_relu(result, relu) && !conv->relu) {
       conv->relu = true;
       absorb(result, node, relu, dead);
     }
-    if (conv->relu) take_norm(Conv::Norm::kAfterRelu);
+    if (norms && conv->relu) take_norm(Conv::Norm::kAfterRelu);
   }
   passes::erase_nodes(result, dead);
   return result;
+}
+
+}  // namespace
+
+Graph fuse_activation(const Graph& graph) {
+  return fuse(graph, true);
+}
+
+Graph fuse_relu(const Graph& graph) {
+  return fuse(graph, false);
 }
 
 }  // namespace tessera

@@ -1,0 +1,278 @@
+#include "models/training.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "engine/atomic_file.h"
+#include "engine/machine.h"
+#include "models/checkpoint.h"
+#include "models/training_log.h"
+
+namespace tessera {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+namespace {
+
+class Training {
+ public:
+  Training(TrainingTask& task, const TrainingOptions& options, const TrainingEvents& events)
+      : task_(task),
+        options_(options),
+        events_(events),
+        steps_per_epoch_(steps_per_epoch(task, options)),
+        total_(total_steps(task, options)),
+        parameters_(make_parameters()),
+        gradients_(make_gradients()),
+        optimiser_(options.optimiser, parameters_) {
+    for (Gradients::Weight& weight : gradients_.weights()) {
+      const TensorType type{DType::kF32, weight.shape};
+      weights_.emplace_back(weight.value.data(), type);
+      weight_gradients_.emplace_back(weight.trained ? weight.gradient.data() : nullptr, type);
+      by_name_.emplace(weight.name, weights_.back());
+    }
+    setup_.optimiser = &optimiser_;
+    setup_.schedule = options.schedule;
+    setup_.settings = {{"model", to_json(task.config())},
+                       {"data", task.settings()},
+                       {"rate", options.rate},
+                       {"accumulate", options.accumulate},
+                       {"validate_every", options.validate_every}};
+  }
+
+  TrainingResult run() {
+    prepare_folder();
+    note_sizes();
+    MetricsLog log(options_.folder / "metrics.jsonl",
+                   options_.resume ? std::optional(state_.step) : std::nullopt);
+    TrainingResult result;
+    while (state_.step < total_ && !is_early()) {
+      one_step();
+      const bool epoch_ends = state_.batch == task_.batches();
+      const bool due =
+          options_.validate_every > 0 ? state_.step % options_.validate_every == 0 : epoch_ends;
+      if (epoch_ends) {
+        ++state_.epoch;
+        state_.batch = 0;
+      }
+      if (due || state_.step == total_) measure(log);
+      if (state_.step < total_ && !is_early() && events_.stop()) {
+        save("last.safetensors");
+        if (!fs::exists(options_.model)) write_model(progress());
+        result.end = TrainingResult::End::kStopped;
+        break;
+      }
+    }
+    if (result.end != TrainingResult::End::kStopped) {
+      write_result();
+      if (is_early()) result.end = TrainingResult::End::kEarly;
+    }
+    result.step = state_.step;
+    result.train_loss = train_loss_;
+    result.best_loss = state_.best_metric;
+    result.best_epoch = state_.best_epoch;
+    return result;
+  }
+
+ private:
+  std::vector<TrainedParameter> make_parameters() const {
+    const std::vector<std::string> frozen = task_.frozen();
+    return trained_parameters(task_.graph(), example_inputs(task_.config()), frozen);
+  }
+
+  Gradients make_gradients() const {
+    const FloatTensors initial = task_.initial_weights();
+    const WeightSource source = [&](const std::string& name, const Shape& shape) {
+      const auto found = initial.find(name);
+      require(found != initial.end() && found->second.shape == shape,
+              "the initial weights have no '{}' of shape {}", name, shape.to_string());
+      return found->second.view();
+    };
+    std::vector<std::string> frozen;
+    for (const TrainedParameter& parameter : parameters_) {
+      if (parameter.frozen) frozen.push_back(parameter.name);
+    }
+    return {task_.graph(),    source, example_inputs(task_.config()),
+            options_.threads, frozen, options_.recompute};
+  }
+
+  bool is_early() const { return options_.patience > 0 && worse_ >= options_.patience; }
+
+  void prepare_folder() {
+    const fs::path last = options_.folder / "last.safetensors";
+    require(!options_.resume || fs::exists(last),
+            "nothing to resume: '{}' is not there; start without --resume", last.string());
+    AtomicFile probe(options_.model);  // an output that cannot be written is said now
+    // The folder alone: a parent that is missing is rather a wrong path than one to be made.
+    std::error_code error;
+    fs::create_directory(options_.folder, error);
+    require(!error, "cannot make the folder '{}': {}; choose one in an existing, writable folder",
+            options_.folder.string(), error.message());
+    // Two checkpoints and the model, with room for one that is being replaced.
+    constexpr std::uint64_t kFiles = 4;
+    require_space(last, kFiles * checkpoint_bytes(by_name_, optimiser_));
+    if (!options_.resume) return;
+    state_ = load_checkpoint(last, by_name_, setup_);
+    worse_ = state_.extra.at("worse").get<std::int64_t>();
+    sums_ = {state_.extra.at("loss").get<double>(), state_.extra.at("correct").get<double>(),
+             state_.extra.at("total").get<double>()};
+    batches_summed_ = state_.extra.at("batches").get<std::int64_t>();
+    train_loss_ = state_.extra.at("train_loss").get<double>();
+    events_.note(fmt::format("resumed at step {} of {}", state_.step, total_));
+  }
+
+  void note_sizes() {
+    std::size_t weights = 0, trained = 0;
+    for (const Gradients::Weight& weight : gradients_.weights()) {
+      weights += weight.value.size();
+      if (weight.trained) trained += weight.value.size();
+    }
+    events_.note(
+        fmt::format("{} weights, {} of them trained; activations and their gradients take "
+                    "{} at most",
+                    weights, trained, format_bytes(gradients_.plan(task_.largest_batch()).peak)));
+  }
+
+  void one_step() {
+    gradients_.clear();
+    const std::int64_t end =
+        std::min<std::int64_t>(task_.batches(), state_.batch + options_.accumulate);
+    const auto count = static_cast<double>(end - state_.batch);
+    double loss = 0;
+    for (; state_.batch < end; ++state_.batch) {
+      const TrainingSums sums = task_.add(gradients_, state_.epoch, state_.batch);
+      loss += sums.loss / count;
+      sums_.loss += sums.loss;
+      sums_.correct += sums.correct;
+      sums_.total += sums.total;
+      ++batches_summed_;
+    }
+    const double rate = options_.rate * rate_factor(options_.schedule, state_.step);
+    optimiser_.step(weights_, weight_gradients_, rate, options_.threads, 1 / count);
+    ++state_.step;
+    events_.step({state_.step, total_, (state_.step - 1) / steps_per_epoch_, loss, rate});
+  }
+
+  // The end of an epoch or interval: validation, log, picture, checkpoints.
+  void measure(MetricsLog& log) {
+    const double epoch = static_cast<double>(state_.step) / static_cast<double>(steps_per_epoch_);
+    train_loss_ = sums_.loss / static_cast<double>(batches_summed_);
+    const double train_accuracy = sums_.total > 0 ? sums_.correct / sums_.total : 0;
+    sums_ = {};
+    batches_summed_ = 0;
+    const std::optional<Evaluation> validation = task_.validate(by_name_);
+    nlohmann::ordered_json line;
+    line["step"] = state_.step;
+    line["epoch"] = epoch;
+    line["train_loss"] = train_loss_;
+    line["train_accuracy"] = train_accuracy;
+    std::string note = fmt::format("epoch {:.4g}, step {}: loss {:.4f}, accuracy {:.4f}", epoch,
+                                   state_.step, train_loss_, train_accuracy);
+    bool better = false;
+    if (validation) {
+      require(std::isfinite(validation->loss),
+              "the validation loss is not finite; lower the learning rate or clip the gradients");
+      better = !state_.best_metric || validation->loss < *state_.best_metric;
+      line["validation_loss"] = validation->loss;
+      line["validation_accuracy"] = validation->accuracy;
+      for (const auto& [key, value] : validation->more.items()) line["validation_" + key] = value;
+      note += fmt::format("; validation: loss {:.4f}, accuracy {:.4f}{}", validation->loss,
+                          validation->accuracy, better ? ", the best so far" : "");
+      worse_ = better ? 0 : worse_ + 1;
+      if (better) {
+        state_.best_metric = validation->loss;
+        state_.best_epoch = (state_.step + steps_per_epoch_ - 1) / steps_per_epoch_;
+      }
+    }
+    line["rate"] = options_.rate * rate_factor(options_.schedule, state_.step - 1);
+    const json reached = json::parse(line.dump());
+    line["seconds"] =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+    log.append(line);
+    write_text(options_.folder / "learning_curves.svg",
+               learning_curves_svg(epochs_of(read_metrics(options_.folder / "metrics.jsonl")),
+                                   options_.model.filename().string()));
+    if (better || !validation) {
+      reached_ = reached;
+      write_model(reached);
+    }
+    if (better) save("best.safetensors");
+    save("last.safetensors");
+    events_.note(note);
+  }
+
+  json progress() const { return {{"step", state_.step}, {"interrupted", true}}; }
+
+  void save(const char* name) {
+    state_.extra = {
+        {"worse", worse_},      {"loss", sums_.loss},         {"correct", sums_.correct},
+        {"total", sums_.total}, {"batches", batches_summed_}, {"train_loss", train_loss_},
+        {"reached", reached_}};
+    save_checkpoint(options_.folder / name, by_name_, setup_, state_);
+  }
+
+  void write_model(const json& reached) const {
+    ModelConfig config = task_.config();
+    config.provenance = options_.provenance;
+    config.provenance["training"] = reached;
+    save_model(options_.model, config, by_name_, task_.vocabulary(), options_.storage);
+  }
+
+  // The best model once more: the file may have been written by the part of the run before an
+  // interruption, with another name or command.
+  void write_result() {
+    const fs::path best =
+        options_.folder / (state_.best_metric ? "best.safetensors" : "last.safetensors");
+    const TrainingState of_best = load_checkpoint(best, by_name_, setup_);
+    write_model(of_best.extra.at("reached"));
+  }
+
+  TrainingTask& task_;
+  const TrainingOptions& options_;
+  const TrainingEvents& events_;
+  std::int64_t steps_per_epoch_, total_;
+  std::vector<TrainedParameter> parameters_;
+  Gradients gradients_;
+  Optimiser optimiser_;
+  std::vector<TensorView> weights_, weight_gradients_;  // in the optimiser's order
+  TensorViews by_name_;
+  TrainingSetup setup_;
+  TrainingState state_;
+  TrainingSums sums_;  // since the last measurement
+  std::int64_t batches_summed_ = 0;
+  std::int64_t worse_ = 0;  // validations since the best one
+  double train_loss_ = 0;
+  json reached_ = json::object();  // the metrics of the model that was written last
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+std::int64_t steps_per_epoch(const TrainingTask& task, const TrainingOptions& options) {
+  require(options.accumulate >= 1, "accumulate: expected a number from 1, found {}",
+          options.accumulate);
+  return (task.batches() + options.accumulate - 1) / options.accumulate;
+}
+
+std::int64_t total_steps(const TrainingTask& task, const TrainingOptions& options) {
+  return options.steps > 0 ? options.steps : options.epochs * steps_per_epoch(task, options);
+}
+
+TrainingResult train(TrainingTask& task, const TrainingOptions& options,
+                     const TrainingEvents& events) {
+  require(task.batches() > 0, "there is nothing to train on");
+  return Training(task, options, events).run();
+}
+
+Executor make_evaluator(const ModelConfig& config, Graph graph, const TensorViews& weights,
+                        int threads) {
+  const std::shared_ptr<Device> device = open_cpu_device(threads);
+  const std::vector<TensorType> example = example_inputs(config);
+  const WeightSource source = [&](const std::string& name, const Shape&) {
+    return weights.at(name);
+  };
+  return {device->optimise(std::move(graph), example, true), source, example, device};
+}
+
+}  // namespace tessera

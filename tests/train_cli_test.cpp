@@ -1,0 +1,66 @@
+// `tessera train` as a user runs it: a recipe, the data pass, an interrupted run and what it says
+// about wrong options.
+#include "tests/support/cli.h"
+
+#if defined(TESSERA_PROGRAM)
+
+namespace tessera::test {
+namespace {
+
+using ::testing::HasSubstr;
+
+class TrainCli : public Cli {
+ protected:
+  void SetUp() override {
+    Cli::SetUp();
+    std::string text;
+    for (int i = 0; i < 40; ++i)
+      text += i % 2 == 0 ? "good\tA lovely film. I saw it.\n" : "bad\tAn awful film. I left.\n";
+    write_bytes(at("train.tsv"), text);
+    write_bytes(at("small.json"),
+                R"({"network": "han", "options": {"units": 3, "attention": 3, "features": 4,
+                    "batch": 8, "epochs": 3, "rate": 0.02, "dropout": 0}})");
+  }
+
+  std::vector<std::string> train(std::vector<std::string> more) const {
+    std::vector<std::string> arguments{"train", "han", at("train.tsv").string(), "--recipe",
+                                       at("small.json").string()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+};
+
+TEST_F(TrainCli, AModelThatClassifies) {
+  const std::string model = at("m.safetensors").string();
+  const Result trained = run(train({"-o", model, "--epochs", "12"}));
+  EXPECT_EQ(trained.code, 0) << trained.err;
+  EXPECT_THAT(trained.out, HasSubstr("60 steps"));  // 36 documents in 5 batches; 4 are held out
+  EXPECT_EQ(files_in("m.safetensors.run"),
+            (std::vector<std::string>{"best.safetensors", "last.safetensors", "learning_curves.svg",
+                                      "metrics.jsonl"}));
+  const Result evaluated = run({"eval", at("train.tsv").string(), "-m", model});
+  EXPECT_THAT(evaluated.out, HasSubstr("accuracy 1.0000")) << evaluated.err;
+}
+
+TEST_F(TrainCli, TheDataPassAlone) {
+  const Result checked = run(train({"-o", at("m.safetensors").string(), "--check"}));
+  EXPECT_EQ(checked.code, 0) << checked.err;
+  EXPECT_THAT(checked.err, HasSubstr("36 training and 4 validation documents"));
+  EXPECT_FALSE(fs::exists(at("m.safetensors")));
+}
+
+TEST_F(TrainCli, WrongUsage) {
+  const std::string model = at("m.safetensors").string();
+  expect_error(run(train({"-o", model, "--epochs", "0"})), 2, "--epochs: expected a whole number");
+  expect_error(run(train({"-q", "-o", model, "--resume"})), 1, "nothing to resume");
+  expect_error(
+      run({"train", "unet", at("").string(), "-o", model, "--recipe", at("small.json").string()}),
+      2, "is not for 'tessera train unet'");
+  write_bytes(at("small.json"), R"({"options": {"epochz": 3}})");
+  expect_error(run(train({"-o", model})), 2, "has the option 'epochz'");
+}
+
+}  // namespace
+}  // namespace tessera::test
+
+#endif

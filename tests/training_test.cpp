@@ -1,0 +1,370 @@
+// The training loop with both networks on tiny data: that it learns, that an interrupted run goes
+// on to the same bytes, and what it says when something is wrong.
+#include "models/training.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <limits>
+
+#include "engine/atomic_file.h"
+#include "engine/initialise.h"
+#include "engine/passes.h"
+#include "engine/random.h"
+#include "kernels/loss/loss.h"
+#include "models/checkpoint.h"
+#include "models/han_training.h"
+#include "models/png.h"
+#include "models/training_log.h"
+#include "models/unet_training.h"
+
+namespace tessera {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+std::string bytes_of(const fs::path& path) {
+  std::ifstream stream(path, std::ios::binary);
+  EXPECT_TRUE(stream.good()) << path;
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+class TrainingTest : public ::testing::Test {
+ protected:
+  TrainingTest() : folder_(fs::temp_directory_path() / fmt::format("training_{}", getpid())) {
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+  }
+  ~TrainingTest() override { fs::remove_all(folder_); }
+
+  fs::path folder_;
+};
+
+// ---- a UNet: bright discs on a dark ground -----------------------------------------------------
+
+constexpr std::int64_t kSide = 24;
+
+void write_discs(const fs::path& folder, int images) {
+  fs::create_directories(folder / "images");
+  fs::create_directories(folder / "masks");
+  for (int i = 0; i < images; ++i) {
+    Random random(1, static_cast<std::uint64_t>(i));
+    const double y0 = random.uniform(6, 18), x0 = random.uniform(6, 18);
+    std::vector<std::uint8_t> grey, mask;
+    for (std::int64_t p = 0; p < kSide * kSide; ++p) {
+      const double dy = static_cast<double>(p / kSide) - y0,
+                   dx = static_cast<double>(p % kSide) - x0;
+      const bool inside = dy * dy + dx * dx < 36;
+      mask.push_back(inside ? 1 : 0);
+      grey.push_back(static_cast<std::uint8_t>((inside ? 160 : 80) + random.uniform(-30, 30)));
+    }
+    write_png(folder / "images" / fmt::format("{}.png", i), {kSide, kSide, 1, grey});
+    write_png(folder / "masks" / fmt::format("{}.png", i), {kSide, kSide, 1, mask});
+  }
+}
+
+struct UNetData {
+  ModelConfig config;
+  LabelledImages images;
+  Split split;
+};
+
+UNetData unet_data(const fs::path& folder, Conv::Norm norm = Conv::Norm::kBeforeRelu) {
+  write_discs(folder, 5);
+  DataReport report;
+  ImagePairs pairs = find_pairs(folder / "images", folder / "masks", report);
+  report.require_none();
+  ModelConfig config;
+  config.unet = UNetConfig{.depth = 1, .base = 4, .padding = Conv::Padding::kSame, .norm = norm};
+  config.classes = {{"outside", {0, 0, 0}}, {"disc", {255, 0, 0}}};
+  Split split = split_pairs(pairs, "every:5", 0);
+  return {config, LabelledImages(pairs, MaskRules{}, config.preprocessing, WeightRules{}, 1 << 20),
+          split};
+}
+
+UNetTrainingOptions unet_options(int threads) {
+  return {.tile = 16,
+          .batch = 2,
+          .tiles = 8,
+          .augmentation = Augmentation{},
+          .seed = 3,
+          .threads = threads};
+}
+
+TrainingOptions options_in(const fs::path& folder, int threads) {
+  return {.rate = 1e-2,
+          .epochs = 6,
+          .threads = threads,
+          .model = folder / "model.safetensors",
+          .folder = folder / "run"};
+}
+
+TEST_F(TrainingTest, UNetLearns) {
+  UNetData data = unet_data(folder_);
+  UNetTraining task(data.config, data.images, data.split, unet_options(1));
+  TrainingOptions options = options_in(folder_, 1);
+  options.epochs = 20;
+  const TrainingResult result = train(task, options);
+  EXPECT_EQ(result.end, TrainingResult::End::kDone);
+  EXPECT_EQ(result.step, 80);
+  // It begins near log 2; a network that only knows the classes' shares stays above 0.4.
+  EXPECT_LT(result.train_loss, 0.3);
+  ASSERT_TRUE(result.best_loss);
+  EXPECT_LT(*result.best_loss, 0.25);
+  const auto lines = read_metrics(options.folder / "metrics.jsonl");
+  ASSERT_EQ(lines.size(), 20u);
+  EXPECT_GT(lines.back()["validation_accuracy"].get<double>(), 0.9);
+  EXPECT_TRUE(lines.back()["validation_iou"].contains("disc"));
+  EXPECT_THAT(bytes_of(options.folder / "learning_curves.svg"), HasSubstr("<svg"));
+  const ModelFile model = ModelFile::open(options.model);
+  EXPECT_DOUBLE_EQ(model.config.provenance["training"]["validation_loss"].get<double>(),
+                   *result.best_loss);
+}
+
+// ---- a HAN: the class is a word ----------------------------------------------------------------
+
+std::string write_documents(const fs::path& folder) {
+  std::string text;
+  for (int i = 0; i < 60; ++i) {
+    Random random(2, static_cast<std::uint64_t>(i));
+    const int label = i % 2;
+    text += fmt::format("{}\t", label == 0 ? "bad" : "good");
+    const std::int64_t sentences = 1 + random.below(3), named = random.below(sentences);
+    for (std::int64_t s = 0; s < sentences; ++s) {
+      for (std::int64_t w = 1 + random.below(4); w > 0; --w)
+        text += fmt::format("word{} ", random.below(12));
+      text += fmt::format("{}. ", s == named ? (label == 0 ? "awful" : "lovely") : "end");
+    }
+    text += '\n';
+  }
+  const fs::path path = folder / "train.tsv";
+  write_text(path, text);
+  return path.string();
+}
+
+TextData han_text(const fs::path& folder) {
+  DataReport report;
+  TextDataOptions options{.train = write_documents(folder), .validation_share = 0.2, .seed = 1};
+  options.documents.format = DocumentFormat::kTsv;
+  TextData data = load_text_data(options, report);
+  report.require_none();
+  return data;
+}
+
+ModelConfig han_config(bool masked = true) {
+  ModelConfig config;
+  config.han = HanConfig{.features = 6, .units = 5, .attention = 4, .masked = masked};
+  return config;
+}
+
+HanTrainingOptions han_options(int threads) {
+  return {.batch = 8, .dropout = 0.2, .tune_embedding = true, .seed = 5, .threads = threads};
+}
+
+TEST_F(TrainingTest, HanLearns) {
+  const TextData text = han_text(folder_);
+  for (const bool masked : {true, false}) {
+    HanTraining task(han_config(masked), text, nullptr, han_options(1));
+    TrainingOptions options = options_in(folder_, 1);
+    options.epochs = 25;
+    options.rate = 2e-2;
+    const TrainingResult result = train(task, options);
+    EXPECT_LT(result.train_loss, 0.2) << masked;  // from log 2
+    ASSERT_TRUE(result.best_loss);
+    EXPECT_LT(*result.best_loss, 0.2) << masked;
+    EXPECT_EQ(ModelFile::open(options.model).config.classes[1].name, "good");
+  }
+}
+
+TEST_F(TrainingTest, StopsEarly) {
+  const TextData text = han_text(folder_);
+  HanTraining task(han_config(), text, nullptr, han_options(1));
+  TrainingOptions options = options_in(folder_, 1);
+  options.rate = 0.5;  // too much to get better for long
+  options.epochs = 60;
+  options.patience = 2;
+  const TrainingResult result = train(task, options);
+  EXPECT_EQ(result.end, TrainingResult::End::kEarly);
+  EXPECT_LT(result.step, 60 * task.batches());
+}
+
+// ---- interruption ------------------------------------------------------------------------------
+
+// Trains undisturbed with one thread; then with stops after some steps and other threads: the files
+// must be the same.
+void expect_same_after_stops(const std::function<std::unique_ptr<TrainingTask>(int)>& make,
+                             const fs::path& folder) {
+  TrainingOptions whole = options_in(folder / "whole", 1);
+  fs::create_directories(folder / "whole");
+  whole.epochs = 3;
+  whole.accumulate = 2;
+  whole.schedule = {.kind = Schedule::Kind::kCosine, .warmup_steps = 2, .total_steps = 12};
+  train(*make(1), whole);
+  for (const int threads : {1, 2}) {
+    const fs::path parts_folder = folder / fmt::format("parts{}", threads);
+    fs::create_directories(parts_folder);
+    TrainingOptions parts = whole;
+    parts.threads = threads;
+    parts.model = parts_folder / "model.safetensors";
+    parts.folder = parts_folder / "run";
+    TrainingResult result;
+    int runs = 0;
+    do {
+      int steps = 0;
+      TrainingEvents events;
+      events.stop = [&] { return ++steps == 1 + runs; };
+      parts.resume = runs > 0;
+      result = train(*make(threads), parts, events);
+      ++runs;
+    } while (result.end == TrainingResult::End::kStopped && runs < 100);
+    EXPECT_GT(runs, 2);
+    EXPECT_TRUE(bytes_of(whole.model) == bytes_of(parts.model)) << threads << " threads";
+    for (const char* name : {"last.safetensors", "best.safetensors"})
+      EXPECT_TRUE(bytes_of(whole.folder / name) == bytes_of(parts.folder / name)) << name;
+    EXPECT_EQ(read_metrics(whole.folder / "metrics.jsonl").size(),
+              read_metrics(parts.folder / "metrics.jsonl").size());
+  }
+}
+
+TEST_F(TrainingTest, ResumedUNetHasTheSameBytes) {
+  UNetData data = unet_data(folder_);
+  expect_same_after_stops(
+      [&](int threads) {
+        return std::make_unique<UNetTraining>(data.config, data.images, data.split,
+                                              unet_options(threads));
+      },
+      folder_);
+}
+
+TEST_F(TrainingTest, ResumedHanHasTheSameBytes) {
+  const TextData text = han_text(folder_);
+  expect_same_after_stops(
+      [&](int threads) {
+        return std::make_unique<HanTraining>(han_config(), text, nullptr, han_options(threads));
+      },
+      folder_);
+}
+
+TEST_F(TrainingTest, AnotherRunIsNotResumed) {
+  const TextData text = han_text(folder_);
+  TrainingOptions options = options_in(folder_, 1);
+  options.epochs = 1;
+  HanTraining task(han_config(), text, nullptr, han_options(1));
+  options.resume = true;
+  EXPECT_THROW(train(task, options), Error);  // there is nothing yet
+  options.resume = false;
+  train(task, options);
+  options.resume = true;
+  options.rate = 1e-4;
+  try {
+    train(task, options);
+    FAIL() << "expected an Error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("settings/rate: 0.01 in the checkpoint, 0.0001 now"));
+  }
+}
+
+// ---- gradients ---------------------------------------------------------------------------------
+
+TEST_F(TrainingTest, FrozenTensorsStay) {
+  const TextData text = han_text(folder_);
+  HanTrainingOptions frozen = han_options(1);
+  frozen.tune_embedding = false;
+  HanTraining task(han_config(), text, nullptr, frozen);
+  TrainingOptions options = options_in(folder_, 1);
+  options.epochs = 1;
+  train(task, options);
+  ModelFile model = ModelFile::open(options.model);
+  for (const auto& [name, tensor] : task.initial_weights()) {
+    const TensorView now = model.weights.take(name, tensor.shape);
+    const bool same = std::memcmp(now.pointer, tensor.values.data(), now.type.bytes()) == 0;
+    EXPECT_EQ(same, name.starts_with("embedding/")) << name;
+  }
+}
+
+Gradients gradients_of(const TrainingTask& task, bool recompute, int threads) {
+  const FloatTensors initial = task.initial_weights();
+  return Gradients(
+      task.graph(), [&](const std::string& name, const Shape&) { return initial.at(name).view(); },
+      example_inputs(task.config()), threads, {}, recompute);
+}
+
+bool same_weights(const Gradients& a, const Gradients& b) {
+  for (std::size_t i = 0; i < a.weights().size(); ++i) {
+    if (a.weights()[i].gradient != b.weights()[i].gradient) return false;
+    if (a.weights()[i].value != b.weights()[i].value) return false;  // running statistics
+  }
+  return true;
+}
+
+TEST_F(TrainingTest, RecomputingGivesTheSameBytes) {
+  UNetData data = unet_data(folder_);
+  data.config.unet->depth = 2;
+  UNetTraining unet(data.config, data.images, data.split, unet_options(1));
+  const TextData text = han_text(folder_);
+  HanTraining han(han_config(), text, nullptr, han_options(1));
+  for (TrainingTask* task : {static_cast<TrainingTask*>(&unet), static_cast<TrainingTask*>(&han)}) {
+    Gradients kept = gradients_of(*task, false, 1);
+    Gradients again = gradients_of(*task, true, 1);
+    for (const std::int64_t batch : {0, 1}) {
+      EXPECT_EQ(task->add(kept, 0, batch).loss, task->add(again, 0, batch).loss);
+      EXPECT_TRUE(same_weights(kept, again)) << task->config().architecture();
+    }
+  }
+  const TensorType input = unet.batch_type();
+  EXPECT_LT(gradients_of(unet, true, 1).plan({&input, 1}).peak,
+            gradients_of(unet, false, 1).plan({&input, 1}).peak);
+}
+
+TEST_F(TrainingTest, TwoHalvesOfABatchEqualIt) {
+  UNetData data = unet_data(folder_, Conv::Norm::kNone);  // a norm would see each half alone
+  UNetTrainingOptions whole = unet_options(1);
+  whole.batch = 4;
+  UNetTraining one(data.config, data.images, data.split, whole);
+  UNetTraining two(data.config, data.images, data.split, unet_options(1));
+  Gradients at_once = gradients_of(one, false, 1);
+  Gradients in_halves = gradients_of(two, false, 1);
+  const double loss = one.add(at_once, 0, 0).loss;
+  const double halves = two.add(in_halves, 0, 0).loss + two.add(in_halves, 0, 1).loss;
+  EXPECT_NEAR(loss, halves / 2, 1e-6);
+  for (std::size_t i = 0; i < at_once.weights().size(); ++i) {
+    const auto& a = at_once.weights()[i];
+    const auto& b = in_halves.weights()[i];
+    double norm = 0, error = 0;
+    for (std::size_t k = 0; k < a.gradient.size(); ++k) {
+      norm += a.gradient[k] * a.gradient[k];
+      error += std::pow(a.gradient[k] - b.gradient[k] / 2, 2);
+    }
+    // Sums of 1024 pixels in another order: 1024 * 2^-24, in the norm.
+    EXPECT_LE(std::sqrt(error), 6e-5 * std::sqrt(norm)) << a.name;
+  }
+}
+
+TEST_F(TrainingTest, ANanNamesItsNode) {
+  UNetData data = unet_data(folder_);
+  UNetTraining task(data.config, data.images, data.split, unet_options(1));
+  Gradients gradients = gradients_of(task, false, 1);
+  std::vector<float> image(static_cast<std::size_t>(task.batch_type().shape.elements()), 0.5f);
+  image[7] = std::numeric_limits<float>::quiet_NaN();
+  const TensorView input{image.data(), task.batch_type()};
+  const auto loss = [](const TensorView& logits, const TensorView&) {
+    double sum = 0;
+    for (std::int64_t i = 0; i < logits.shape().elements(); ++i) sum += logits.as<float>()[i];
+    return sum;
+  };
+  try {
+    gradients.add({&input, 1}, loss, {});
+    FAIL() << "expected an Error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("'down0/conv1'"));
+  }
+}
+
+}  // namespace
+}  // namespace tessera

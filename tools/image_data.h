@@ -1,0 +1,28 @@
+// How a command line names images and their masks: what `eval` and `train` share.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+
+#include "models/labelled_images.h"
+
+namespace tessera {
+
+struct ImageDataOptions {
+  std::string images, masks;  // folders, where they are not `images` and `masks` of one folder
+  std::string mask_format = "ids";
+  std::string validation = "none";  // see split_pairs
+  std::uint64_t seed = 0;           // of that split
+
+  void add_to(CLI::App& command);
+  // The pairs of `data`: a folder with images/ and masks/, or a list file; empty where --images and
+  // --masks say it. Throws UsageError for neither, both, or half of it.
+  ImagePairs find(const std::string& data, DataReport& report) const;
+  // Throws UsageError for a rule that is none or does not fit the pairs.
+  Split split(const ImagePairs& pairs) const;
+  // Throws UsageError where the format is none or has other classes than the model.
+  MaskRules mask_rules(std::size_t classes) const;
+};
+
+}  // namespace tessera
