@@ -203,8 +203,7 @@ std::shared_ptr<Device> open_cuda_device(int index, Precision precision) {
   // Where there is no driver at all the runtime calls it too old.
   if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) {
     throw DeviceError(
-        "no NVIDIA driver is installed, so no GPU can be used; install it, or run with --device "
-        "cpu");
+        "device cuda: no NVIDIA driver is installed; install it, or run with --device cpu");
   }
   cuda_check(cudaGetDeviceCount(&count), "search for a GPU");
   if (count == 0) cuda_check(cudaErrorNoDevice, "search for a GPU");

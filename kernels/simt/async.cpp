@@ -197,7 +197,7 @@ SIMT_ENTRY void mbarrier_arrive(std::uint64_t* barrier, int expected_bytes) {
 
 SIMT_ENTRY bool mbarrier_test(std::uint64_t* barrier, int parity) {
   const Mbarrier& m = mbarrier_at(barrier, SIMT_CALLER);
-  if (!phase_ended(barrier, parity)) yield();
+  if (!phase_ended(barrier, parity)) yield_at(SIMT_CALLER);
   if (!phase_ended(barrier, parity)) return false;
   acquire(*running(), m.released);
   return true;

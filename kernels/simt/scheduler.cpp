@@ -432,7 +432,7 @@ void stop_launch() {
   std::abort();  // the launcher does not come back
 }
 
-SIMT_ENTRY void yield() {
+void yield_at(const void* pc) {
   Thread* t = running();
   Worker& w = *worker;
   constexpr std::uint64_t kPollsPerLoad = 256;
@@ -440,11 +440,15 @@ SIMT_ENTRY void yield() {
   if (w.polls > kMaxPolls) {
     report("livelock",
            fmt::format("LIVELOCK: threads polled {} times and nothing moved, last at {}", kMaxPolls,
-                       line_of(SIMT_CALLER)));
+                       line_of(pc)));
     stop_launch();
   }
   w.push_back(t);
-  park("what it polls", -1, SIMT_CALLER);
+  park("what it polls", -1, pc);
+}
+
+SIMT_ENTRY void yield() {
+  yield_at(SIMT_CALLER);
 }
 
 SIMT_ENTRY void trap(const char* what) {

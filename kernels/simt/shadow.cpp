@@ -201,7 +201,7 @@ bool on_a_stack(std::uintptr_t address) {
   touch(p, bytes, kind, pc);
   if (++worker->accesses % kAccessesPerTurn == 0) {  // maybe it spins on a variable
     worker->polls += kPollsPerTurn;
-    yield();
+    yield_at(pc);
   }
 }
 
@@ -324,7 +324,7 @@ SIMT_ENTRY void atomic_access(const void* p, unsigned bytes) {
   touch(p, bytes, Touch::kAtomic, SIMT_CALLER);
   if (++worker->accesses % kAtomicsPerTurn == 0) {  // maybe it waits for another thread
     worker->polls += kAtomicsPerTurn;
-    yield();
+    yield_at(SIMT_CALLER);
   }
 }
 

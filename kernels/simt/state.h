@@ -318,6 +318,8 @@ void finish_profile(const Grid& grid, std::uint64_t barriers, std::uint64_t mma)
 
 // Reports a use of sm_90's instructions on a device that has none.
 void require_sm90(const char* what, const void* pc);
+// As yield(), for a thread that polls at `pc`.
+void yield_at(const void* pc);
 
 }  // namespace simt::machine
 
