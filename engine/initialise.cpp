@@ -217,10 +217,10 @@ FloatTensors initial_weights(const Graph& graph, Types inputs, std::uint64_t see
                 entry->second.shape.to_string(), parameter.shape.to_string());
         continue;
       }
-      entry->second = FloatTensor(parameter.shape);
-      const Drawer draw(seed, name, entry->second, threads);
-      std::visit([&](const auto& op) { initialise(op, parameter.name, entry->second, draw); },
-                 node.op);
+      FloatTensor& tensor = entry->second;
+      tensor = FloatTensor(parameter.shape);
+      const Drawer draw(seed, name, tensor, threads);
+      std::visit([&](const auto& op) { initialise(op, parameter.name, tensor, draw); }, node.op);
     }
   }
   return tensors;

@@ -78,7 +78,9 @@ TEST(OptimiserTest, TenStepsAreThoseOfPyTorch) {
   const nlohmann::json cases = nlohmann::json::parse(*golden.metadata("cases"));
   ASSERT_EQ(cases.size(), 7u);
   test::for_each_target([&] {
-    for (const auto& [name, attributes] : cases.items()) {
+    for (const auto& item : cases.items()) {
+      const std::string& name = item.key();
+      const nlohmann::json& attributes = item.value();
       SCOPED_TRACE(name);
       const auto take = [&](const char* tensor) {
         return golden.take_any_shape(name + "/" + tensor);
