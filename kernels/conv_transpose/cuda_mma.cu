@@ -135,8 +135,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
   }
 
-  // Epilogue.
-  ptx::cp_async_wait<0>();
+  // Epilogue. No copy is under way: the groups after the last step's are empty.
   __syncthreads();  // the last reads of the stages before sums overwrite them
   auto* s_sums = reinterpret_cast<float*>(s_all);  // (kPixels, kSumPitch)
 #pragma unroll
