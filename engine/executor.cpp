@@ -80,16 +80,7 @@ const Plan& Executor::plan(Types inputs) {
 }
 
 Executor::Prepared& Executor::prepare(Types inputs) {
-  const auto known = std::ranges::find_if(prepared_, [&](const Prepared& prepared) {
-    return std::ranges::equal(prepared.inputs, inputs);
-  });
-  if (known != prepared_.end()) {
-    prepared_.splice(prepared_.begin(), prepared_, known);
-  } else {
-    prepared_.push_front(make(inputs));
-    if (prepared_.size() > kPlansKept) prepared_.pop_back();
-  }
-  return prepared_.front();
+  return prepared_.find_or_make(inputs, [&] { return make(inputs); });
 }
 
 Executor::Prepared Executor::make(Types inputs) const {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <functional>
-#include <list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "engine/device.h"
 #include "engine/graph.h"
 #include "engine/plan.h"
+#include "engine/recent_shapes.h"
 
 namespace tessera {
 
@@ -71,8 +71,6 @@ class Executor {
     std::unique_ptr<Recording> recording;  // of those runs
   };
   static constexpr std::size_t kExternal = static_cast<std::size_t>(-1);
-  // Shapes whose plans are kept; ragged documents come in many, images in few.
-  static constexpr std::size_t kPlansKept = 16;
 
   Prepared& prepare(Types inputs);
   Prepared make(Types inputs) const;
@@ -87,7 +85,7 @@ class Executor {
   std::vector<std::vector<TensorView>> weights_;  // by node
   std::unique_ptr<DeviceMemory> arena_;
   std::size_t arena_bytes_ = 0;
-  std::list<Prepared> prepared_;  // most recently used first
+  RecentShapes<Prepared> prepared_;
 };
 
 }  // namespace tessera

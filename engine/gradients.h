@@ -10,13 +10,13 @@
 #pragma once
 
 #include <functional>
-#include <list>
 #include <string>
 #include <vector>
 
 #include "engine/executor.h"
 #include "engine/graph.h"
 #include "engine/plan.h"
+#include "engine/recent_shapes.h"
 #include "kernels/backward.h"
 
 namespace tessera {
@@ -61,8 +61,6 @@ class Gradients {
 
  private:
   static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
-  // Shapes whose programs are kept; batches of ragged documents come in many.
-  static constexpr std::size_t kPlansKept = 16;
 
   enum class Kind : std::uint8_t { kForward, kLoss, kBackward };
 
@@ -110,7 +108,7 @@ class Gradients {
   bool recompute_;
   std::vector<Weight> weights_;
   std::vector<std::vector<std::size_t>> weight_indices_;  // by node
-  std::list<Prepared> prepared_;                          // most recently used first
+  RecentShapes<Prepared> prepared_;
   AlignedBuffer arena_;
 };
 

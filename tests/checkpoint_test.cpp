@@ -21,22 +21,15 @@
 #include "kernels/cpu/convert.h"
 #include "kernels/error.h"
 #include "models/model_file.h"
+#include "tests/support/error.h"
 
 namespace tessera {
 namespace {
 
+using test::error_of;
+
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no error was thrown";
-  return {};
-}
 
 std::string bytes_of(const std::filesystem::path& path) {
   std::ifstream stream(path, std::ios::binary);

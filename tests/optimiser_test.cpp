@@ -19,22 +19,15 @@
 #include "kernels/error.h"
 #include "models/han.h"
 #include "models/unet.h"
+#include "tests/support/error.h"
 #include "tests/support/targets.h"
 
 namespace tessera {
 namespace {
 
-using ::testing::HasSubstr;
+using test::error_of;
 
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no error was thrown";
-  return {};
-}
+using ::testing::HasSubstr;
 
 Weights goldens() {
   return Weights::open(TESSERA_SOURCE_DIR "/tests/golden/optimiser/optimiser.safetensors");

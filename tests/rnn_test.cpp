@@ -7,6 +7,7 @@
 
 #include "kernels/rnn/recurrence.h"
 #include "tests/support/operator_check.h"
+#include "tests/support/rnn_cells.h"
 #include "tests/support/targets.h"
 
 namespace tessera::test {
@@ -34,24 +35,6 @@ std::vector<BiRnn> cells(int units) {
     }
   }
   return list;
-}
-
-std::string name_of_cell(const BiRnn& op) {
-  return fmt::format("{} of {} units, {}, reset_after {}", op.cell == Cell::kLstm ? "LSTM" : "GRU",
-                     op.units, op.gate == Gate::kSigmoid ? "sigmoid" : "hard_sigmoid",
-                     op.reset_after);
-}
-
-// Matrices of norm below 2, so that gates are of order one and neither saturate nor vanish.
-std::vector<Tensor> weights_of(const BiRnn& op, const std::vector<Tensor>& inputs) {
-  std::vector<Tensor> weights;
-  unsigned seed = 10;
-  for (const Parameter& p : parameters(op, types(inputs))) {
-    const float columns = p.shape.rank() == 2 ? static_cast<float>(p.shape[-1]) : 4.0f;
-    const float scale = p.name == "embedding" ? 1.0f : 1.0f / std::sqrt(columns);
-    weights.push_back(random(p.shape, ++seed, scale));
-  }
-  return weights;
 }
 
 // One step's gates are sums of features + units + 2 terms and its functions add 4 ULP each. The

@@ -12,23 +12,16 @@
 #include <limits>
 
 #include "kernels/error.h"
+#include "tests/support/error.h"
 
 namespace tessera {
 namespace {
 
+using test::error_of;
+
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no error was thrown";
-  return {};
-}
 
 class TrainingLog : public testing::Test {
  protected:

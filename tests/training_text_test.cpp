@@ -16,22 +16,15 @@
 
 #include "kernels/error.h"
 #include "models/word_vectors.h"
+#include "tests/support/error.h"
 
 namespace tessera {
 namespace {
 
+using test::error_of;
+
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no error was thrown";
-  return {};
-}
 
 class TrainingText : public testing::Test {
  protected:

@@ -16,9 +16,12 @@
 #include <vector>
 
 #include "kernels/error.h"
+#include "tests/support/error.h"
 
 namespace tessera {
 namespace {
+
+using test::error_of;
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -51,16 +54,6 @@ Weights read(const std::string& bytes) {
 }
 
 // The text of the Error that `action` throws; fails where it throws none.
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no error was thrown";
-  return "";
-}
-
 std::string error_of(std::string_view header, std::size_t data) {
   const std::string bytes = file_of(header, data);
   return error_of([&] { read(bytes); });

@@ -16,6 +16,7 @@
 #include <cmath>
 
 #include "kernels/attention/backward.h"
+#include "kernels/attention/fold.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/gates-inl.h"
 #include "kernels/cpu/gemm-inl.h"
@@ -41,12 +42,6 @@ struct AttentionSequence {
   std::size_t dense_units;  // 0: no dense layer
   float* dense_sum;         // (dense_units)
   float* kept = nullptr;    // (t, units): tanh(W x + b), in training
-};
-
-// All weights as f32, a dense layer folded into the first two.
-struct AttentionWeights {
-  std::vector<float> weight, bias, context;  // (units, d), (units), (units)
-  std::vector<float> dense, dense_bias;      // (dense_units, d), (dense_units); empty if none
 };
 
 }  // namespace tessera
@@ -185,32 +180,6 @@ HWY_EXPORT(AttentionRun);
 
 namespace {
 
-AttentionWeights folded(const Attention& op, std::span<const TensorView> weights) {
-  AttentionWeights w{to_f32(weights[0]), to_f32(weights[1]), to_f32(weights[2]), {}, {}};
-  if (!op.dense) return w;
-  const auto units = static_cast<std::size_t>(op.units);
-  const auto dense_units = static_cast<std::size_t>(op.dense->units);
-  w.dense = to_f32(weights[3]);
-  w.dense_bias = op.dense->bias ? to_f32(weights[4]) : std::vector<float>(dense_units);
-  const std::size_t d = w.dense.size() / dense_units;
-  std::vector<float> products(units * d);
-  std::vector<double> row(d);
-  for (std::size_t unit = 0; unit < units; ++unit) {
-    std::fill(row.begin(), row.end(), 0.0);
-    double bias = w.bias[unit];
-    for (std::size_t j = 0; j < dense_units; ++j) {
-      const double factor = w.weight[unit * dense_units + j];
-      for (std::size_t i = 0; i < d; ++i) row[i] += factor * w.dense[j * d + i];
-      bias += factor * w.dense_bias[j];
-    }
-    std::transform(row.begin(), row.end(), &products[unit * d],
-                   [](double sum) { return static_cast<float>(sum); });
-    w.bias[unit] = static_cast<float>(bias);
-  }
-  w.weight = std::move(products);
-  return w;
-}
-
 struct AttentionDims {
   std::int64_t rows, t, d, dense_units;
 
@@ -264,7 +233,8 @@ Step cpu(const Attention& op, const CpuSetup& setup) {
   const auto packed = setup.packed->get(
       setup.name + "/attention", dims.packed_floats(op) * sizeof(float), [&](std::byte* to) {
         HWY_DYNAMIC_DISPATCH(AttentionPack)
-        (folded(op, setup.weights), static_cast<std::size_t>(dims.d), reinterpret_cast<float*>(to));
+        (folded_weights(op, setup.weights), static_cast<std::size_t>(dims.d),
+         reinterpret_cast<float*>(to));
       });
   const auto run = [=, threads = setup.threads](const Operands& operands, std::byte* scratch) {
     attend(op, dims, reinterpret_cast<const float*>(packed->get()), threads, operands,
@@ -280,7 +250,7 @@ TrainStep cpu_train_scores(const Attention& op, const CpuSetup& setup) {
   const auto run = [=, threads = setup.threads](const TrainOperands& operands, std::byte* scratch) {
     auto* packed = reinterpret_cast<float*>(scratch);
     HWY_DYNAMIC_DISPATCH(AttentionPack)
-    (folded(op, operands.weights), static_cast<std::size_t>(dims.d), packed);
+    (folded_weights(op, operands.weights), static_cast<std::size_t>(dims.d), packed);
     attend(op, dims, packed, threads, {operands.inputs, operands.weights, operands.outputs},
            nullptr, operands.saved[0].as<float>());
   };

@@ -4,39 +4,13 @@
 #include <cstring>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/fold.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/linear/cuda_weights.h"
 
 namespace tessera {
 
 namespace {
-
-// W and b, or, with a dense layer, W D and W c + b: (units, d) and (units).
-void fill_scores(const Attention& op, std::span<const TensorView> weights,
-                 std::vector<float>& matrix, std::vector<float>& bias) {
-  matrix = to_f32(weights[0]);
-  bias = to_f32(weights[1]);
-  if (!op.dense) return;
-  const auto units = static_cast<std::size_t>(op.units);
-  const auto width = static_cast<std::size_t>(op.dense->units);
-  const std::vector<float> weight = std::move(matrix), dense = to_f32(weights[3]);
-  const std::vector<float> dense_bias =
-      op.dense->bias ? to_f32(weights[4]) : std::vector<float>(width);
-  const std::size_t d = dense.size() / width;
-  matrix.assign(units * d, 0.0f);
-  std::vector<double> row(d);
-  for (std::size_t unit = 0; unit < units; ++unit) {
-    std::fill(row.begin(), row.end(), 0.0);
-    double folded_bias = bias[unit];
-    for (std::size_t j = 0; j < width; ++j) {
-      const double factor = weight[unit * width + j];
-      for (std::size_t i = 0; i < d; ++i) row[i] += factor * dense[j * d + i];
-      folded_bias += factor * dense_bias[j];
-    }
-    for (std::size_t i = 0; i < d; ++i) matrix[unit * d + i] = static_cast<float>(row[i]);
-    bias[unit] = static_cast<float>(folded_bias);
-  }
-}
 
 std::shared_ptr<const DeviceBuffer> pack_f32(const CudaSetup& setup, const std::string& name,
                                              const TensorView& tensor) {
@@ -66,7 +40,9 @@ Step cuda(const Attention& op, const CudaSetup& setup) {
   const GemmWeights scores =
       gemm_weights(setup, "scores", op.units, d, rounding_of(setup.math),
                    [&](std::vector<float>& matrix, std::vector<float>& bias) {
-                     fill_scores(op, setup.weights, matrix, bias);
+                     AttentionWeights folded = folded_weights(op, setup.weights);
+                     matrix = std::move(folded.weight);
+                     bias = std::move(folded.bias);
                    });
   const auto context = pack_f32(setup, "/context", setup.weights[2]);
   std::shared_ptr<const DeviceBuffer> dense, dense_bias;

@@ -8,6 +8,7 @@
 #include "kernels/rnn/cuda.h"
 #include "kernels/rnn/recurrence.h"
 #include "tests/support/cuda_check.h"
+#include "tests/support/rnn_cells.h"
 
 namespace tessera::test {
 namespace {
@@ -48,24 +49,6 @@ std::vector<BiRnn> hard_cells(int units, bool masked) {
   std::vector<BiRnn> list = cells(units, masked);
   for (BiRnn& op : list) op.gate = Gate::kHardSigmoid;
   return list;
-}
-
-std::string name_of_cell(const BiRnn& op) {
-  return fmt::format("{} of {} units, {}, reset_after {}", op.cell == Cell::kLstm ? "LSTM" : "GRU",
-                     op.units, op.gate == Gate::kSigmoid ? "sigmoid" : "hard_sigmoid",
-                     op.reset_after);
-}
-
-// Matrices of norm below 2, so that gates are of order one and neither saturate nor vanish.
-std::vector<Tensor> weights_of(const BiRnn& op, const std::vector<Tensor>& inputs) {
-  std::vector<Tensor> weights;
-  unsigned seed = 10;
-  for (const Parameter& p : parameters(op, types(inputs))) {
-    const float columns = p.shape.rank() == 2 ? static_cast<float>(p.shape[-1]) : 4.0f;
-    const float scale = p.name == "embedding" ? 1.0f : 1.0f / std::sqrt(columns);
-    weights.push_back(random(p.shape, ++seed, scale));
-  }
-  return weights;
 }
 
 // As the CPU's (tests/rnn_test.cpp): gates are sums of features + units + 2 terms, functions add a
