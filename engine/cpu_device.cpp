@@ -7,7 +7,8 @@
 #include "engine/device.h"
 #include "engine/machine.h"
 #include "engine/passes.h"
-#include "kernels/cpu/step.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/training.h"
 
 namespace tessera {
 
@@ -35,6 +36,62 @@ class CpuStopwatch : public Stopwatch {
  private:
   using Clock = std::chrono::steady_clock;
   std::vector<Clock::time_point> marks_;
+};
+
+// Pieces of tensors, so that all threads have work whatever the tensors' sizes.
+class CpuUpdates : public Updates {
+ public:
+  explicit CpuUpdates(int threads) : threads_(threads) {}
+
+  std::vector<double> squares(std::span<const OptimiserTensor> tensors) override {
+    const std::vector<Piece> pieces = pieces_of(tensors);
+    std::vector<double> of_pieces(pieces.size()), sums(tensors.size());
+    for_each(pieces, [&](std::size_t i, const Piece& piece) {
+      of_pieces[i] = sum_of_squares(tensors[piece.tensor].gradient + piece.begin, piece.count);
+    });
+    for (std::size_t i = 0; i < pieces.size(); ++i) sums[pieces[i].tensor] += of_pieces[i];
+    return sums;
+  }
+  void sgd(std::span<const OptimiserTensor> tensors, std::span<const SgdUpdate> updates) override {
+    for_each(pieces_of(tensors), [&](std::size_t, const Piece& piece) {
+      const OptimiserTensor& t = tensors[piece.tensor];
+      update_sgd(updates[piece.tensor], t.weight + piece.begin, t.gradient + piece.begin,
+                 t.first != nullptr ? t.first + piece.begin : nullptr, piece.count);
+    });
+  }
+  void adam(std::span<const OptimiserTensor> tensors,
+            std::span<const AdamUpdate> updates) override {
+    for_each(pieces_of(tensors), [&](std::size_t, const Piece& piece) {
+      const OptimiserTensor& t = tensors[piece.tensor];
+      update_adam(updates[piece.tensor], t.weight + piece.begin, t.gradient + piece.begin,
+                  t.first + piece.begin, t.second + piece.begin, piece.count);
+    });
+  }
+
+ private:
+  struct Piece {
+    std::size_t tensor, begin, count;  // elements
+  };
+  static constexpr std::size_t kPiece = 1 << 14;  // elements: 64 KiB of each array
+
+  static std::vector<Piece> pieces_of(std::span<const OptimiserTensor> tensors) {
+    std::vector<Piece> pieces;
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      const auto count = static_cast<std::size_t>(tensors[i].count);
+      for (std::size_t begin = 0; begin < count; begin += kPiece)
+        pieces.push_back({i, begin, std::min(kPiece, count - begin)});
+    }
+    return pieces;
+  }
+  template <class Work>
+  void for_each(const std::vector<Piece>& pieces, const Work& work) const {
+    parallel_for(threads_, static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
+      const auto index = static_cast<std::size_t>(i);
+      work(index, pieces[index]);
+    });
+  }
+
+  int threads_;
 };
 
 class CpuDevice : public Device {
@@ -70,6 +127,36 @@ class CpuDevice : public Device {
 
   std::unique_ptr<Stopwatch> stopwatch() override { return std::make_unique<CpuStopwatch>(); }
   std::unique_ptr<Recording> record(const std::function<void()>&) override { return nullptr; }
+
+  Graph optimise_for_training(const Graph& graph, Types types) const override {
+    require(precision() == Precision::kFp32, "training on a CPU is in fp32, not {}",
+            name_of(precision()));
+    return optimise_training_for_cpu(graph, types);
+  }
+  TrainStep prepare_train(const Node& node, Types inputs,
+                          std::span<const TensorView> weights) override {
+    const CpuSetup setup{node.name, inputs, weights, threads_, nullptr};
+    return visit_trainable<TrainStep>(node.op,
+                                      [&](const auto& op) { return cpu_train(op, setup); });
+  }
+  BackwardStep prepare_backward(const Node& node, Types inputs,
+                                std::span<const TensorView> weights) override {
+    const CpuSetup setup{node.name, inputs, weights, threads_, nullptr};
+    return visit_trainable<BackwardStep>(node.op,
+                                         [&](const auto& op) { return cpu_backward(op, setup); });
+  }
+  LossStep prepare_loss(const Loss& op, const TensorType& logits,
+                        const TensorType& labels) override {
+    return cpu(op, logits, labels, threads_);
+  }
+  void clear(std::byte* memory, std::size_t bytes) override { std::memset(memory, 0, bytes); }
+  void add(const TensorView& sum, const TensorView& term) override {
+    add_gradients(sum, term, threads_);
+  }
+  std::unique_ptr<Updates> updates() override { return std::make_unique<CpuUpdates>(threads_); }
+  std::shared_ptr<Device> another() const override {
+    return open_cpu_device(threads_, precision());
+  }
 
   Peaks measure_peaks() override { return measure_cpu_peaks(threads_); }
 

@@ -13,6 +13,9 @@
 #include <vector>
 
 #include "engine/graph.h"
+#include "kernels/backward.h"
+#include "kernels/loss/loss.h"
+#include "kernels/optimiser/update.h"
 
 namespace tessera {
 
@@ -61,6 +64,19 @@ class Recording {
   virtual void replay() = 0;
 };
 
+// The arithmetic of optimiser steps on tensors of one device (kernels/optimiser/update.h).
+class Updates {
+ public:
+  virtual ~Updates() = default;
+  // The sum of squares of each tensor's gradient.
+  virtual std::vector<double> squares(std::span<const OptimiserTensor> tensors) = 0;
+  // One update for each tensor.
+  virtual void sgd(std::span<const OptimiserTensor> tensors,
+                   std::span<const SgdUpdate> updates) = 0;
+  virtual void adam(std::span<const OptimiserTensor> tensors,
+                    std::span<const AdamUpdate> updates) = 0;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -82,6 +98,7 @@ class Device {
   // Throws DeviceError, with the remedy, where there is not that much.
   virtual std::unique_ptr<DeviceMemory> allocate(std::size_t bytes) = 0;
   virtual std::size_t available_bytes() const = 0;  // free now
+  // Between the caller's memory and the device's. After an upload the caller's may change.
   virtual void upload(const TensorView& from, std::byte* to) = 0;
   virtual void download(const std::byte* from, const TensorView& to) = 0;
   virtual void finish() = 0;
@@ -89,6 +106,22 @@ class Device {
   virtual std::unique_ptr<Stopwatch> stopwatch() = 0;
   // Records what `work` enqueues, without running it. Null where that saves nothing.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& work) = 0;
+  // Training (engine/gradients.h). All operands lie in this device's memory.
+  virtual Graph optimise_for_training(const Graph& graph, Types types) const = 0;
+  // `weights` are those of the first run, or have types alone.
+  virtual TrainStep prepare_train(const Node& node, Types inputs,
+                                  std::span<const TensorView> weights) = 0;
+  virtual BackwardStep prepare_backward(const Node& node, Types inputs,
+                                        std::span<const TensorView> weights) = 0;
+  // Its run waits for the result.
+  virtual LossStep prepare_loss(const Loss& op, const TensorType& logits,
+                                const TensorType& labels) = 0;
+  virtual void clear(std::byte* memory, std::size_t bytes) = 0;         // to zero
+  virtual void add(const TensorView& sum, const TensorView& term) = 0;  // sum += term
+  virtual std::unique_ptr<Updates> updates() = 0;
+  // The same device without the weights that this one keeps.
+  virtual std::shared_ptr<Device> another() const = 0;
+
   // Measures for about a second, in memory that is given back.
   virtual Peaks measure_peaks() = 0;
 
@@ -97,6 +130,26 @@ class Device {
 
  private:
   Precision precision_;
+};
+
+// Memory of a device that grows to what is asked of it; its content is lost when it does.
+class GrowingMemory {
+ public:
+  std::byte* get() const { return memory_ ? memory_->get() : nullptr; }
+  std::size_t size() const { return size_; }
+  // Whether it moved.
+  bool grow(Device& device, std::size_t bytes) {
+    if (size_ >= bytes) return false;
+    memory_.reset();  // first: the peak is one memory, not two
+    size_ = 0;
+    memory_ = device.allocate(bytes);
+    size_ = bytes;
+    return true;
+  }
+
+ private:
+  std::unique_ptr<DeviceMemory> memory_;
+  std::size_t size_ = 0;
 };
 
 // What a network asks of a device.

@@ -2,52 +2,10 @@
 
 #include <algorithm>
 
-#include "kernels/check.h"
+#include "engine/node_checks.h"
 #include "kernels/cpu/convert.h"
-#include "kernels/lengths.h"
 
 namespace tessera {
-
-namespace {
-
-// Checks the ids and lengths that a node reads from the graph's inputs: on a GPU nothing can throw
-// once the kernels run. Inputs that are not there yet have no memory.
-struct CheckValues {
-  std::span<const TensorView> inputs;
-
-  void lengths(std::string_view op, std::int64_t t) const {
-    if (inputs[1].pointer != nullptr) require_lengths(op, inputs[1], t);
-  }
-  void operator()(const Embedding& op) const {
-    if (inputs[0].pointer != nullptr) require_ids(op, inputs[0]);
-  }
-  void operator()(const BiRnn& op) const {
-    if (op.embedding) (*this)(*op.embedding);
-    if (op.masked) lengths("rnn", inputs[0].shape()[op.embedding ? -1 : -2]);
-  }
-  void operator()(const Attention& op) const {
-    if (op.masked) lengths("attention", inputs[0].shape()[-2]);
-  }
-  template <class Op>
-  void operator()(const Op&) const {}
-};
-
-// Calls `work`; an Error of it is thrown again with the node's kind and name before its text.
-template <class Work>
-auto named(const Node& node, const Work& work) {
-  const auto text = [&](const Error& error) {
-    return fmt::format("{} '{}': {}", kind_of(node.op), node.name, error.what());
-  };
-  try {
-    return work();
-  } catch (const DeviceError& error) {
-    throw DeviceError(text(error));
-  } catch (const Error& error) {
-    throw Error(text(error));
-  }
-}
-
-}  // namespace
 
 Executor::Executor(Graph graph, const WeightSource& weights, Types example,
                    std::shared_ptr<Device> device)
@@ -115,15 +73,11 @@ Executor::Prepared Executor::make(Types inputs) const {
 }
 
 void Executor::grow_arena(std::size_t bytes) {
-  if (arena_bytes_ >= bytes) return;
+  if (!arena_.grow(*device_, bytes)) return;
   for (Prepared& prepared : prepared_) {  // they hold addresses of the old one
     prepared.recording.reset();
     prepared.runs = 0;
   }
-  arena_.reset();  // first: the peak is one arena, not two
-  arena_bytes_ = 0;
-  arena_ = device_->allocate(bytes);
-  arena_bytes_ = bytes;
 }
 
 std::vector<TensorView> Executor::place(const Prepared& prepared,
@@ -133,7 +87,7 @@ std::vector<TensorView> Executor::place(const Prepared& prepared,
   for (std::size_t i = 0; i < values.size(); ++i) {
     std::byte* memory = nullptr;
     if (prepared.buffer_of[i] != kExternal)
-      memory = arena_->get() + prepared.plan.buffers[prepared.buffer_of[i]].offset;
+      memory = arena_.get() + prepared.plan.buffers[prepared.buffer_of[i]].offset;
     values[i] = {memory, prepared.types[i]};
   }
   require(outputs.size() == graph_.outputs.size(), "the graph has {} outputs, {} were given",
@@ -159,7 +113,7 @@ void Executor::enqueue(const Prepared& prepared, const std::vector<TensorView>& 
     written.clear();
     for (const ValueId value : node.inputs) read.push_back(values[value]);
     for (const ValueId value : node.outputs) written.push_back(values[value]);
-    std::byte* scratch = arena_->get() + prepared.plan.buffers[prepared.scratch_of[step]].offset;
+    std::byte* scratch = arena_.get() + prepared.plan.buffers[prepared.scratch_of[step]].offset;
     named(node, [&] { prepared.steps[step].run({read, weights_[step], written}, scratch); });
     if (stopwatch != nullptr) stopwatch->mark();
   }
@@ -180,7 +134,7 @@ void Executor::run(std::span<const TensorView> inputs, std::span<const TensorVie
     for (const Node& node : graph_.nodes) {
       read.clear();
       for (const ValueId value : node.inputs) read.push_back(known[value]);
-      named(node, [&] { std::visit(CheckValues{read}, node.op); });
+      check_values(node, read);
     }
     for (std::size_t i = 0; i < inputs.size(); ++i)
       device_->upload(inputs[i], values[graph_.inputs[i]].as<std::byte>());

@@ -43,7 +43,7 @@ class Executor {
   std::size_t packed_bytes() const { return device_->weight_bytes(); }
 
   // Bytes of the arena that is allocated now; a run grows it to its plan's peak.
-  std::size_t arena_bytes() const { return arena_bytes_; }
+  std::size_t arena_bytes() const { return arena_.size(); }
 
   // Computes `outputs` from `inputs`, both in the graph's order, dense, in host memory. With
   // `timings`, appends one entry per node. Not for use by two threads at once. On a GPU the first
@@ -83,8 +83,7 @@ class Executor {
   std::shared_ptr<Device> device_;  // outlives all that was made by it
   Graph graph_;
   std::vector<std::vector<TensorView>> weights_;  // by node
-  std::unique_ptr<DeviceMemory> arena_;
-  std::size_t arena_bytes_ = 0;
+  GrowingMemory arena_;
   RecentShapes<Prepared> prepared_;
 };
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 
+#include "engine/node_checks.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/training.h"
 
@@ -11,38 +12,30 @@ namespace tessera {
 
 namespace {
 
-// An operator that models are trained with has the functions of kernels/training.h.
-template <class Op>
-concept Trainable = requires(const Op& op, Types types, const CpuSetup& setup) {
-  saved_for_backward(op, types);
-  cpu_backward(op, setup);
-};
-
-template <class Result, class Work>
-Result visit_trainable(const Node& node, const Work& work) {
-  return std::visit(
-      [&](const auto& op) -> Result {
-        if constexpr (Trainable<std::decay_t<decltype(op)>>) return work(op);
-        fail("{} '{}' is not for training; build the graph with training_graph()", kind_of(node.op),
-             node.name);
-      },
-      node.op);
-}
-
 // Running statistics are no parameters: the forward run updates them.
 bool is_statistic(const std::string& name) {
   return name.ends_with("running_mean") || name.ends_with("running_var");
 }
 
+// Parts of memory begin at multiples of this.
+std::size_t in_parts(std::size_t bytes) {
+  constexpr std::size_t kPart = 256;
+  return (bytes + kPart - 1) / kPart * kPart;
+}
+
 }  // namespace
 
-Gradients::Gradients(Graph graph, const WeightSource& initial, Types example, int threads,
-                     const std::vector<std::string>& frozen, bool recompute)
-    : graph_(std::move(graph)), threads_(threads), recompute_(recompute) {
+Gradients::Gradients(const Graph& graph, const WeightSource& initial, Types example,
+                     std::shared_ptr<Device> device, const std::vector<std::string>& frozen,
+                     bool recompute)
+    : device_(std::move(device)),
+      graph_(device_->optimise_for_training(graph, example)),
+      recompute_(recompute) {
   require(graph_.outputs.size() == 1, "a graph for training has one output, the logits, not {}",
           graph_.outputs.size());
   const std::vector<TensorType> types = infer_types(graph_, example);
   std::map<std::string, std::size_t> known;
+  std::size_t value_bytes = 0, statistic_bytes = 0;
   for (const Node& node : graph_.nodes) {
     std::vector<std::size_t>& indices = weight_indices_.emplace_back();
     for (const Parameter& parameter : parameters_of(node, input_types(node, types))) {
@@ -50,18 +43,60 @@ Gradients::Gradients(Graph graph, const WeightSource& initial, Types example, in
       const auto [entry, is_new] = known.emplace(name, weights_.size());
       indices.push_back(entry->second);
       if (!is_new) continue;
-      Weight& weight = weights_.emplace_back(
-          Weight{name, parameter.shape, to_f32(initial(name, parameter.shape)), {}});
-      weight.trained = !is_statistic(name) && std::ranges::count(frozen, name) == 0;
-      if (weight.trained) weight.gradient.resize(weight.value.size());
+      const TensorType type{DType::kF32, parameter.shape};
+      const bool statistic = is_statistic(name);
+      const bool trained = !statistic && std::ranges::count(frozen, name) == 0;
+      weights_.push_back({name, {nullptr, type}, {nullptr, type}, trained});
+      value_bytes += in_parts(type.bytes());
+      if (trained) gradient_bytes_ += in_parts(type.bytes());
+      if (statistic) statistic_bytes = std::max(statistic_bytes, type.bytes());
     }
   }
   for (const std::string& name : frozen)
     require(known.contains(name), "'{}' is to be frozen, but the network has no such weight", name);
+
+  value_memory_ = device_->allocate(value_bytes);
+  gradient_memory_ = device_->allocate(gradient_bytes_);
+  discarded_ = device_->allocate(statistic_bytes);
+  device_->clear(discarded_->get(), statistic_bytes);
+  std::byte *value = value_memory_->get(), *gradient = gradient_memory_->get();
+  for (Weight& weight : weights_) {
+    const std::size_t bytes = in_parts(weight.value.type.bytes());
+    weight.value.pointer = value;
+    value += bytes;
+    if (weight.trained) {
+      weight.gradient.pointer = gradient;
+      gradient += bytes;
+    }
+    const Shape& shape = weight.value.shape();
+    const std::vector<float> values = to_f32(initial(weight.name, shape));
+    device_->upload({const_cast<float*>(values.data()), weight.value.type},
+                    weight.value.as<std::byte>());
+  }
+  clear();
 }
 
 void Gradients::clear() {
-  for (Weight& weight : weights_) std::ranges::fill(weight.gradient, 0.0f);
+  device_->clear(gradient_memory_->get(), gradient_bytes_);
+}
+
+FloatTensors Gradients::values() const {
+  FloatTensors values;
+  for (const Weight& weight : weights_) {
+    FloatTensor& tensor = values[weight.name] = FloatTensor(weight.value.shape());
+    device_->download(weight.value.as<std::byte>(), tensor.view());
+  }
+  device_->finish();
+  return values;
+}
+
+void Gradients::set_values(const TensorViews& values) {
+  for (const Weight& weight : weights_) {
+    const auto found = values.find(weight.name);
+    require(found != values.end() && found->second.type == weight.value.type,
+            "the values given have no '{}' of {}", weight.name, weight.value.type.to_string());
+    device_->upload(found->second, weight.value.as<std::byte>());
+  }
 }
 
 // Writes the program of one shape and the lives of its buffers.
@@ -74,6 +109,11 @@ class Gradients::Program {
         gradient_(graph_.values.size(), kNone),
         saved_(graph_.nodes.size()) {
     find_needs(owner);
+    if (!owner.device_->is_host()) {
+      for (const ValueId input : graph_.inputs)
+        made_.input_buffers.push_back(
+            value_[input] = add_buffer(graph_.values[input], made_.types[input].bytes()));
+    }
     const std::size_t nodes = graph_.nodes.size();
     const std::size_t segment =
         owner.recompute_ ? static_cast<std::size_t>(std::lround(std::sqrt(nodes))) : nodes;
@@ -210,13 +250,12 @@ Gradients::Prepared Gradients::make(Types inputs) const {
     const Node& node = graph_.nodes[i];
     const std::vector<TensorType> read = input_types(node, made.types);
     const std::vector<TensorView> weights = weights_of(i, false);
-    const CpuSetup setup{node.name, read, weights, threads_, nullptr};
-    made.saved.push_back(
-        visit_trainable<Saved>(node, [&](const auto& op) { return saved_for_backward(op, read); }));
-    made.forward.push_back(
-        visit_trainable<TrainStep>(node, [&](const auto& op) { return cpu_train(op, setup); }));
-    made.backward.push_back(visit_trainable<BackwardStep>(
-        node, [&](const auto& op) { return cpu_backward(op, setup); }));
+    named(node, [&] {
+      made.saved.push_back(visit_trainable<Saved>(
+          node.op, [&](const auto& op) { return saved_for_backward(op, read); }));
+      made.forward.push_back(device_->prepare_train(node, read, weights));
+      made.backward.push_back(device_->prepare_backward(node, read, weights));
+    });
   }
   Program(*this, made);
   return made;
@@ -232,7 +271,7 @@ std::vector<TensorView> Gradients::values(const Prepared& prepared, const std::v
   std::vector<TensorView> views;
   for (std::size_t i = 0; i < ids.size(); ++i) {
     const auto given = std::ranges::find(graph_.inputs, ids[i]);
-    if (given != graph_.inputs.end()) {
+    if (device_->is_host() && given != graph_.inputs.end()) {
       views.push_back(inputs[static_cast<std::size_t>(given - graph_.inputs.begin())]);
     } else {
       views.emplace_back(memory(prepared, buffers[i]), prepared.types[ids[i]]);
@@ -244,11 +283,7 @@ std::vector<TensorView> Gradients::values(const Prepared& prepared, const std::v
 std::vector<TensorView> Gradients::weights_of(std::size_t node, bool gradients) const {
   std::vector<TensorView> views;
   for (const std::size_t index : weight_indices_[node]) {
-    const Weight& weight = weights_[index];
-    const std::vector<float>& from = gradients ? weight.gradient : weight.value;
-    // The memory is this object's, and is written through kernels' views alone.
-    views.emplace_back(from.empty() ? nullptr : const_cast<float*>(from.data()),
-                       TensorType{DType::kF32, weight.shape});
+    views.push_back(gradients ? weights_[index].gradient : weights_[index].value);
   }
   return views;
 }
@@ -259,10 +294,10 @@ void Gradients::forward(const Prepared& prepared, const Action& action,
   const auto read = values(prepared, node.inputs, action.inputs, inputs);
   const auto written = values(prepared, node.outputs, action.outputs, inputs);
   std::vector<TensorView> weights = weights_of(action.node, false), saved;
-  std::vector<std::vector<float>> unchanged;  // running statistics count a batch once
   for (std::size_t i = 0; action.again && i < weights.size(); ++i) {
-    const Weight& weight = weights_[weight_indices_[action.node][i]];
-    if (is_statistic(weight.name)) weights[i].pointer = unchanged.emplace_back(weight.value).data();
+    // Running statistics count a batch once.
+    if (is_statistic(weights_[weight_indices_[action.node][i]].name))
+      weights[i].pointer = discarded_->get();
   }
   for (std::size_t i = 0; i < action.saved.size(); ++i)
     saved.emplace_back(memory(prepared, action.saved[i]), prepared.saved[action.node].extra[i]);
@@ -293,41 +328,94 @@ void Gradients::backward(const Prepared& prepared, const Action& action,
       memory(prepared, action.scratch));
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
     if (action.sums[i] == kNone) continue;
-    add_gradients({memory(prepared, action.sums[i]), prepared.types[node.inputs[i]]},
-                  input_gradients[i], threads_);
+    device_->add({memory(prepared, action.sums[i]), prepared.types[node.inputs[i]]},
+                 input_gradients[i]);
   }
 }
 
-double Gradients::add(std::span<const TensorView> inputs, const Loss& loss, RandomStream random) {
+void Gradients::upload_inputs(const Prepared& prepared, std::span<const TensorView> inputs) const {
+  std::vector<TensorView> known(graph_.values.size()), read;
+  for (std::size_t i = 0; i < known.size(); ++i) known[i].type = prepared.types[i];
+  for (std::size_t i = 0; i < inputs.size(); ++i) known[graph_.inputs[i]] = inputs[i];
+  for (const Node& node : graph_.nodes) {
+    read.clear();
+    for (const ValueId value : node.inputs) read.push_back(known[value]);
+    check_values(node, read);
+  }
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    device_->upload(inputs[i], memory(prepared, prepared.input_buffers[i]));
+}
+
+LossResult Gradients::run_loss(const Prepared& prepared, const Action& action,
+                               const LossTarget& target) {
+  const TensorType type = prepared.types[graph_.outputs[0]];
+  const std::int64_t classes = type.shape[-1];
+  const LossStep step = device_->prepare_loss(target.loss, type, target.labels.type);
+  LossOperands operands{
+      .logits = {memory(prepared, action.inputs[0]), type},
+      .labels = target.labels,
+      .weights = target.weights,
+      .class_weights = target.class_weights,
+      .gradient = reinterpret_cast<float*>(memory(prepared, action.output_gradients[0]))};
+  std::size_t used = in_parts(step.scratch_bytes);
+  if (device_->is_host()) {
+    loss_memory_.grow(*device_, used);
+    return step.run(operands, loss_memory_.get());
+  }
+  check_labels(target.loss, classes, target.labels);
+  const TensorType weights{DType::kF32, target.labels.shape()};
+  const TensorType class_weights{DType::kF32, {std::max<std::int64_t>(classes, 2)}};
+  loss_memory_.grow(*device_, used + in_parts(target.labels.type.bytes()) +
+                                  in_parts(weights.bytes()) + in_parts(class_weights.bytes()));
+  const auto upload = [&](const void* from, const TensorType& of) -> std::byte* {
+    if (from == nullptr) return nullptr;
+    std::byte* const to = loss_memory_.get() + used;
+    used += in_parts(of.bytes());
+    device_->upload({const_cast<void*>(from), of}, to);
+    return to;
+  };
+  operands.labels.pointer = upload(target.labels.pointer, target.labels.type);
+  operands.weights = reinterpret_cast<float*>(upload(target.weights, weights));
+  operands.class_weights = reinterpret_cast<float*>(upload(target.class_weights, class_weights));
+  return step.run(operands, loss_memory_.get());
+}
+
+LossResult Gradients::add(std::span<const TensorView> inputs, const LossTarget& target,
+                          RandomStream random) {
   std::vector<TensorType> types;
   for (const TensorView& input : inputs) types.push_back(input.type);
   const Prepared& prepared = prepare(types);
-  if (arena_.size() < prepared.plan.peak) {
-    arena_ = AlignedBuffer();  // frees the old one first: the peak is one arena, not two
-    arena_ = AlignedBuffer(prepared.plan.peak);
-  }
-  double value = 0;
+  arena_.grow(*device_, prepared.plan.peak);
+  if (!device_->is_host()) upload_inputs(prepared, inputs);
+  LossResult result;
   for (const Action& action : prepared.program) {
     if (action.kind == Kind::kForward) {
       forward(prepared, action, inputs, random);
     } else if (action.kind == Kind::kBackward) {
       backward(prepared, action, inputs);
     } else {
-      const TensorType type = prepared.types[graph_.outputs[0]];
-      value = loss({memory(prepared, action.inputs[0]), type},
-                   {memory(prepared, action.output_gradients[0]), type});
-      if (!std::isfinite(value)) report_not_finite(prepared, inputs, random);
+      result = run_loss(prepared, action, target);
+      if (!std::isfinite(result.loss)) report_not_finite(prepared, inputs, random);
     }
   }
-  return value;
+  return result;
+}
+
+bool Gradients::is_finite(const TensorView& view) const {
+  if (device_->is_host()) return all_finite(view);
+  std::vector<std::byte> copy(view.type.bytes());
+  const TensorView host{copy.data(), view.type};
+  device_->download(view.as<std::byte>(), host);
+  device_->finish();
+  return all_finite(host);
 }
 
 void Gradients::report_not_finite(const Prepared& prepared, std::span<const TensorView> inputs,
                                   RandomStream random) const {
   for (const Weight& weight : weights_) {
     if (is_statistic(weight.name)) continue;  // the run that failed has updated it
-    const bool finite = std::ranges::all_of(weight.value, [](float v) { return std::isfinite(v); });
-    require(finite, "weight '{}' is not finite; lower the learning rate or clip the gradients",
+    require(is_finite(weight.value),
+            "weight '{}' is not finite; lower the learning rate or clip the gradients",
             weight.name);
   }
   for (const Action& action : prepared.program) {
@@ -335,7 +423,7 @@ void Gradients::report_not_finite(const Prepared& prepared, std::span<const Tens
     forward(prepared, action, inputs, random);
     const Node& node = graph_.nodes[action.node];
     for (const TensorView& output : values(prepared, node.outputs, action.outputs, inputs)) {
-      require(output.type.dtype != DType::kF32 || all_finite(output),
+      require(!is_float(output.type.dtype) || is_finite(output),
               "{} '{}' gave a value that is not finite; lower the learning rate, clip the "
               "gradients, or look for extreme inputs",
               kind_of(node.op), node.name);

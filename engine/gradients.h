@@ -1,19 +1,20 @@
 // Gradients of a graph's weights: forward run, loss and backward run as one program in one arena.
 //
-//   Gradients gradients(graph, initial, example, threads);
+//   Gradients gradients(graph, initial, example, device);
 //   gradients.clear();
-//   const double loss = gradients.add(inputs, loss_of_logits, {seed, step});
-//   for (Gradients::Weight& weight : gradients.weights()) ...   // the optimiser's work
+//   const LossResult result = gradients.add(inputs, {.labels = labels}, {seed, step});
+//   for (const Gradients::Weight& weight : gradients.weights()) ...   // the optimiser's work
 //
 // The graph is one for training (engine/passes.h): its only output are the logits. Values that a
 // backward step reads stay in the arena until then, all others make room.
 #pragma once
 
-#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "engine/executor.h"
+#include "engine/float_tensor.h"
 #include "engine/graph.h"
 #include "engine/plan.h"
 #include "engine/recent_shapes.h"
@@ -21,43 +22,53 @@
 
 namespace tessera {
 
+// What the logits of a batch are held against, in host memory.
+struct LossTarget {
+  Loss loss = {};
+  TensorView labels;  // as LossOperands has them, weights too
+  const float* weights = nullptr;
+  const float* class_weights = nullptr;
+};
+
 class Gradients {
  public:
-  // One tensor of the model: f32 in PyTorch's layout, named as in the model file.
+  // One tensor of the model in the device's memory: f32 in PyTorch's layout, named as in the model
+  // file.
   struct Weight {
     std::string name;
-    Shape shape;
-    std::vector<float> value;
-    std::vector<float> gradient;  // empty where `trained` is false
-    bool trained = true;          // false: running statistics, and what is frozen
+    TensorView value;
+    TensorView gradient;  // its pointer is null where `trained` is false
+    bool trained = true;  // false: running statistics, and what is frozen
   };
-
-  // The loss of a batch of logits, and its gradient with respect to them, which it writes.
-  using Loss = std::function<double(const TensorView& logits, const TensorView& gradient)>;
 
   // Copies every weight of `graph` from `initial`; those in `frozen` get no gradient. `example` are
   // input types of any size that runs. With `recompute` the nodes are cut into about sqrt(nodes)
   // segments, and what does not leave a segment is computed again in the backward run instead of
   // being kept (Chen et al. 2016, "Training deep nets with sublinear memory cost"): about a third
   // more work, and less memory.
-  Gradients(Graph graph, const WeightSource& initial, Types example, int threads,
-            const std::vector<std::string>& frozen = {}, bool recompute = false);
+  Gradients(const Graph& graph, const WeightSource& initial, Types example,
+            std::shared_ptr<Device> device, const std::vector<std::string>& frozen = {},
+            bool recompute = false);
 
-  std::vector<Weight>& weights() { return weights_; }
   const std::vector<Weight>& weights() const { return weights_; }
+  // Copies of all weights in host memory, and the way back.
+  FloatTensors values() const;
+  void set_values(const TensorViews& values);
 
-  // The memory plan for these inputs: arena and peak, before anything runs.
+  // The memory plan for these inputs: arena and peak, before anything runs. On a GPU the arena
+  // holds the inputs too.
   const Plan& plan(Types inputs) { return prepare(inputs).plan; }
 
   // Sets all gradients to zero.
   void clear();
 
-  // Runs forward, the loss, and backward; adds to the gradients and returns the loss. `random`
-  // draws the run's dropout. Throws Error that names the node whose output first is not finite
-  // where the loss is not.
-  double add(std::span<const TensorView> inputs, const Loss& loss, RandomStream random);
+  // Runs forward, the loss, and backward; adds to the gradients. Inputs lie in host memory.
+  // `random` draws the run's dropout. Throws Error that names the node whose output first is not
+  // finite where the loss is not.
+  LossResult add(std::span<const TensorView> inputs, const LossTarget& target, RandomStream random);
 
   const Graph& graph() const { return graph_; }
+  const Device& device() const { return *device_; }
 
  private:
   static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
@@ -83,6 +94,7 @@ class Gradients {
     std::vector<TrainStep> forward;
     std::vector<BackwardStep> backward;
     std::vector<Saved> saved;
+    std::vector<std::size_t> input_buffers;  // of the graph's inputs, on a GPU
     std::vector<Action> program;
     Plan plan;
   };
@@ -90,26 +102,32 @@ class Gradients {
 
   Prepared& prepare(Types inputs);
   Prepared make(Types inputs) const;
-  std::byte* memory(const Prepared& prepared, std::size_t buffer) const;
+  std::byte* memory(const Prepared& prepared, std::size_t buffer) const;  // null for kNone
   std::vector<TensorView> values(const Prepared& prepared, const std::vector<ValueId>& ids,
                                  const std::vector<std::size_t>& buffers,
                                  std::span<const TensorView> inputs) const;
   std::vector<TensorView> weights_of(std::size_t node, bool gradients) const;
+  void upload_inputs(const Prepared& prepared, std::span<const TensorView> inputs) const;
+  LossResult run_loss(const Prepared& prepared, const Action& action, const LossTarget& target);
   void forward(const Prepared& prepared, const Action& action, std::span<const TensorView> inputs,
                RandomStream random) const;
   void backward(const Prepared& prepared, const Action& action,
                 std::span<const TensorView> inputs) const;
+  bool is_finite(const TensorView& view) const;
   // The node whose output first is not finite, found by a run that looks at each.
   [[noreturn]] void report_not_finite(const Prepared& prepared, std::span<const TensorView> inputs,
                                       RandomStream random) const;
 
+  std::shared_ptr<Device> device_;
   Graph graph_;
-  int threads_;
   bool recompute_;
   std::vector<Weight> weights_;
   std::vector<std::vector<std::size_t>> weight_indices_;  // by node
+  std::unique_ptr<DeviceMemory> value_memory_, gradient_memory_;
+  std::size_t gradient_bytes_ = 0;
+  std::unique_ptr<DeviceMemory> discarded_;  // running statistics of a recomputed run
   RecentShapes<Prepared> prepared_;
-  AlignedBuffer arena_;
+  GrowingMemory arena_, loss_memory_;
 };
 
 }  // namespace tessera

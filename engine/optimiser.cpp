@@ -7,13 +7,10 @@
 #include <string_view>
 #include <utility>
 
-#include "engine/optimiser_update.h"
-#include "kernels/cpu/parallel.h"
+#include "kernels/optimiser/update.h"
 
 namespace tessera {
 namespace {
-
-constexpr std::size_t kPiece = 1 << 14;  // elements: 64 KiB of each array
 
 bool decays(const Node& node, std::string_view parameter) {
   if (std::holds_alternative<BatchNorm>(node.op) || parameter.starts_with("norm/")) return false;
@@ -22,6 +19,12 @@ bool decays(const Node& node, std::string_view parameter) {
 
 bool is_statistic(std::string_view parameter) {
   return parameter.ends_with("running_mean") || parameter.ends_with("running_var");
+}
+
+// Elements that a tensor takes of the state's memory.
+std::size_t in_lines(std::int64_t elements) {
+  constexpr std::size_t kLine = 64;
+  return (static_cast<std::size_t>(elements) + kLine - 1) / kLine * kLine;
 }
 
 const char* first_name(Optimiser::Kind kind) {
@@ -51,8 +54,12 @@ std::vector<TrainedParameter> trained_parameters(const Graph& graph, Types input
   return list;
 }
 
-Optimiser::Optimiser(const Config& config, std::vector<TrainedParameter> parameters)
-    : config_(config), parameters_(std::move(parameters)) {
+Optimiser::Optimiser(const Config& config, std::vector<TrainedParameter> parameters,
+                     std::shared_ptr<Device> device)
+    : config_(config),
+      parameters_(std::move(parameters)),
+      device_(std::move(device)),
+      updates_(device_->updates()) {
   const auto share = [](const char* what, double value) {
     require(value >= 0 && value < 1, "optimiser: {} is {}; expected 0 to below 1", what, value);
   };
@@ -69,18 +76,25 @@ Optimiser::Optimiser(const Config& config, std::vector<TrainedParameter> paramet
 
   std::set<std::string_view> names;
   const bool has_first = config.kind != Kind::kSgd || config.momentum > 0;
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    const TrainedParameter& parameter = parameters_[i];
+  const bool has_second = config.kind != Kind::kSgd;
+  std::size_t elements = 0;
+  for (const TrainedParameter& parameter : parameters_) {
     require(names.insert(parameter.name).second, "optimiser: the tensor '{}' is given twice",
             parameter.name);
-    const bool trained = !parameter.frozen;
-    first_.push_back(trained && has_first ? FloatTensor(parameter.shape) : FloatTensor());
-    second_.push_back(trained && config.kind != Kind::kSgd ? FloatTensor(parameter.shape)
-                                                           : FloatTensor());
-    if (!trained) continue;
-    const auto count = static_cast<std::size_t>(parameter.shape.elements());
-    for (std::size_t begin = 0; begin < count; begin += kPiece)
-      pieces_.push_back({i, begin, std::min(kPiece, count - begin)});
+    if (parameter.frozen) continue;
+    elements += in_lines(parameter.shape.elements()) *
+                std::size_t((has_first ? 1 : 0) + (has_second ? 1 : 0));
+  }
+  memory_ = device_->allocate(elements * sizeof(float));
+  device_->clear(memory_->get(), elements * sizeof(float));
+  auto* next = reinterpret_cast<float*>(memory_->get());
+  for (const TrainedParameter& parameter : parameters_) {
+    const auto take = [&](bool needed) -> float* {
+      if (!needed || parameter.frozen) return nullptr;
+      return std::exchange(next, next + in_lines(parameter.shape.elements()));
+    };
+    first_.push_back(take(has_first));
+    second_.push_back(take(has_second));
   }
 }
 
@@ -99,29 +113,29 @@ void Optimiser::require_operands(std::span<const TensorView> weights,
   }
 }
 
-double Optimiser::gradient_norm(std::span<const TensorView> gradients, int threads) const {
-  std::vector<double> sums(pieces_.size());
-  parallel_for(threads, static_cast<std::int64_t>(pieces_.size()), [&](std::int64_t i) {
-    const Piece& piece = pieces_[static_cast<std::size_t>(i)];
-    sums[static_cast<std::size_t>(i)] =
-        sum_of_squares(gradients[piece.parameter].as<const float>() + piece.begin, piece.count);
-  });
+double Optimiser::step(std::span<const TensorView> weights, std::span<const TensorView> gradients,
+                       double rate, double gradient_scale) {
+  require_operands(weights, gradients);
+  std::vector<OptimiserTensor> tensors;
+  std::vector<const TrainedParameter*> trained;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    if (parameters_[i].frozen) continue;
+    tensors.push_back({weights[i].as<float>(), gradients[i].as<const float>(), first_[i],
+                       second_[i], parameters_[i].shape.elements()});
+    trained.push_back(&parameters_[i]);
+  }
+
+  const std::vector<double> squares = updates_->squares(tensors);
   double sum = 0;
-  for (std::size_t i = 0; i < pieces_.size(); ++i) {
+  for (std::size_t i = 0; i < squares.size(); ++i) {
     // Squares of finite f32 numbers cannot overflow a double.
-    require(std::isfinite(sums[i]),
+    require(std::isfinite(squares[i]),
             "the gradient of '{}' is not finite: the training diverged; lower the learning rate or "
             "clip gradients",
-            parameters_[pieces_[i].parameter].name);
-    sum += sums[i];
+            trained[i]->name);
+    sum += squares[i];
   }
-  return std::sqrt(sum);
-}
-
-double Optimiser::step(std::span<const TensorView> weights, std::span<const TensorView> gradients,
-                       double rate, int threads, double gradient_scale) {
-  require_operands(weights, gradients);
-  const double norm = gradient_scale * gradient_norm(gradients, threads);
+  const double norm = gradient_scale * std::sqrt(sum);
   double scale = gradient_scale;
   if (config_.clip_norm > 0) {
     constexpr double kMargin = 1e-6;  // torch.nn.utils.clip_grad_norm_
@@ -129,55 +143,72 @@ double Optimiser::step(std::span<const TensorView> weights, std::span<const Tens
   }
 
   ++steps_;
+  if (config_.kind == Kind::kSgd) {
+    std::vector<SgdUpdate> updates;
+    for (const TrainedParameter* parameter : trained) {
+      const double decay = parameter->decays ? config_.weight_decay : 0;
+      updates.push_back({.gradient_scale = static_cast<float>(scale),
+                         .decay = static_cast<float>(decay),
+                         .momentum = static_cast<float>(config_.momentum),
+                         .nesterov = config_.nesterov,
+                         .rate = static_cast<float>(rate * parameter->rate_scale)});
+    }
+    updates_->sgd(tensors, updates);
+    return norm;
+  }
   const auto t = static_cast<double>(steps_);
   const double correction1 = 1 - std::pow(config_.beta1, t);
   const double correction2 = 1 - std::pow(config_.beta2, t);
-  parallel_for(threads, static_cast<std::int64_t>(pieces_.size()), [&](std::int64_t index) {
-    const auto [i, begin, count] = pieces_[static_cast<std::size_t>(index)];
-    const TrainedParameter& parameter = parameters_[i];
-    const double r = rate * parameter.rate_scale;
-    const double decay = parameter.decays ? config_.weight_decay : 0;
-    float* const weight = weights[i].as<float>() + begin;
-    const float* const gradient = gradients[i].as<const float>() + begin;
-    if (config_.kind == Kind::kSgd) {
-      const SgdUpdate update{.gradient_scale = static_cast<float>(scale),
-                             .decay = static_cast<float>(decay),
-                             .momentum = static_cast<float>(config_.momentum),
-                             .nesterov = config_.nesterov,
-                             .rate = static_cast<float>(r)};
-      float* const velocity = config_.momentum > 0 ? first_[i].values.data() + begin : nullptr;
-      update_sgd(update, weight, gradient, velocity, count);
-      return;
-    }
-    const bool decoupled = config_.kind == Kind::kAdamW;
-    const AdamUpdate update{.gradient_scale = static_cast<float>(scale),
-                            .decay = static_cast<float>(decoupled ? 0 : decay),
-                            .weight_scale = static_cast<float>(decoupled ? 1 - r * decay : 1),
-                            .beta1 = static_cast<float>(config_.beta1),
-                            .beta2 = static_cast<float>(config_.beta2),
-                            .one_minus_beta1 = static_cast<float>(1 - config_.beta1),
-                            .one_minus_beta2 = static_cast<float>(1 - config_.beta2),
-                            .step_size = static_cast<float>(r / correction1),
-                            .root_correction = static_cast<float>(std::sqrt(correction2)),
-                            .eps = static_cast<float>(config_.eps)};
-    update_adam(update, weight, gradient, first_[i].values.data() + begin,
-                second_[i].values.data() + begin, count);
-  });
+  const bool decoupled = config_.kind == Kind::kAdamW;
+  std::vector<AdamUpdate> updates;
+  for (const TrainedParameter* parameter : trained) {
+    const double r = rate * parameter->rate_scale;
+    const double decay = parameter->decays ? config_.weight_decay : 0;
+    updates.push_back({.gradient_scale = static_cast<float>(scale),
+                       .decay = static_cast<float>(decoupled ? 0 : decay),
+                       .weight_scale = static_cast<float>(decoupled ? 1 - r * decay : 1),
+                       .beta1 = static_cast<float>(config_.beta1),
+                       .beta2 = static_cast<float>(config_.beta2),
+                       .one_minus_beta1 = static_cast<float>(1 - config_.beta1),
+                       .one_minus_beta2 = static_cast<float>(1 - config_.beta2),
+                       .step_size = static_cast<float>(r / correction1),
+                       .root_correction = static_cast<float>(std::sqrt(correction2)),
+                       .eps = static_cast<float>(config_.eps)});
+  }
+  updates_->adam(tensors, updates);
   return norm;
 }
 
-TensorViews Optimiser::state() const {
+TensorViews Optimiser::state_views() const {
   TensorViews views;
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const TensorType type{DType::kF32, parameters_[i].shape};
     const std::string& name = parameters_[i].name;
-    if (!first_[i].values.empty()) views.emplace(first_name(config_.kind) + name, first_[i].view());
-    if (!second_[i].values.empty()) views.emplace(kSecondName + name, second_[i].view());
+    if (first_[i] != nullptr)
+      views.emplace(first_name(config_.kind) + name, TensorView{first_[i], type});
+    if (second_[i] != nullptr) views.emplace(kSecondName + name, TensorView{second_[i], type});
   }
   return views;
 }
 
+FloatTensors Optimiser::state() const {
+  FloatTensors tensors;
+  for (const auto& [name, view] : state_views()) {
+    FloatTensor& tensor = tensors[name] = FloatTensor(view.shape());
+    device_->download(view.as<std::byte>(), tensor.view());
+  }
+  device_->finish();
+  return tensors;
+}
+
+std::uint64_t Optimiser::state_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const auto& entry : state_views()) bytes += entry.second.type.bytes();
+  return bytes;
+}
+
 void Optimiser::restore(const TensorViews& saved, std::int64_t steps) {
-  const TensorViews own = state();
+  const TensorViews own = state_views();
   require(steps >= 0, "optimiser: a state after {} steps", steps);
   for (const auto& [name, view] : own) {
     const auto found = saved.find(name);
@@ -189,8 +220,7 @@ void Optimiser::restore(const TensorViews& saved, std::int64_t steps) {
     require(own.contains(entry.first), "optimiser: the saved '{}' belongs to no trained tensor",
             entry.first);
   }
-  for (const auto& [name, view] : own)
-    std::memcpy(view.pointer, saved.at(name).pointer, view.type.bytes());
+  for (const auto& [name, view] : own) device_->upload(saved.at(name), view.as<std::byte>());
   steps_ = steps;
 }
 

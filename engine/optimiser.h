@@ -1,7 +1,8 @@
 // What turns gradients into new weights: SGD, Adam and AdamW over a list of f32 tensors.
 //
-//   Optimiser optimiser({.kind = Optimiser::Kind::kAdam}, trained_parameters(graph, inputs));
-//   const double norm = optimiser.step(weights, gradients, rate * rate_factor(schedule, step), 2);
+//   Optimiser optimiser({.kind = Optimiser::Kind::kAdam}, trained_parameters(graph, inputs),
+//   device); const double norm = optimiser.step(weights, gradients, rate * rate_factor(schedule,
+//   step));
 //
 // The arithmetic is that of torch.optim (formulas below); the golden tests hold it against PyTorch.
 // g is the gradient, scaled where it is clipped, w a weight, r the learning rate, t = 1, 2, ...:
@@ -19,11 +20,12 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "engine/device.h"
 #include "engine/float_tensor.h"
 #include "engine/graph.h"
 
@@ -64,43 +66,41 @@ class Optimiser {
   };
 
   // Throws Error for values out of their range or a tensor named twice.
-  Optimiser(const Config& config, std::vector<TrainedParameter> parameters);
+  Optimiser(const Config& config, std::vector<TrainedParameter> parameters,
+            std::shared_ptr<Device> device);
 
   // One step. `weights` (written) and `gradients` (read) are f32 of the parameters' shapes, in
-  // their order; a frozen one may have a null gradient. `rate` is r. `gradient_scale` multiplies
-  // every gradient first: 1 / k where k micro-batches were summed. Returns the norm of the scaled
-  // gradients before clipping. Throws Error naming the tensor, before anything is changed, where a
-  // gradient is not finite or of another type.
+  // their order and in the device's memory; a frozen one may have a null gradient. `rate` is r.
+  // `gradient_scale` multiplies every gradient first: 1 / k where k micro-batches were summed.
+  // Returns the norm of the scaled gradients before clipping. Throws Error naming the tensor,
+  // before anything is changed, where a gradient is not finite or of another type.
   double step(std::span<const TensorView> weights, std::span<const TensorView> gradients,
-              double rate, int threads, double gradient_scale = 1);
+              double rate, double gradient_scale = 1);
 
   std::int64_t steps() const { return steps_; }
   const Config& config() const { return config_; }
   const std::vector<TrainedParameter>& parameters() const { return parameters_; }
 
-  // All there is to save besides steps(): "momentum/<name>", or "mean/<name>" and "square/<name>".
-  // Views are of the optimiser's own memory.
-  TensorViews state() const;
-  // Goes on from a saved state. Throws Error naming the tensor that is missing, left over or of
-  // another type; the optimiser is then unchanged.
+  // All there is to save besides steps(): "momentum/<name>", or "mean/<name>" and "square/<name>";
+  // copies in host memory.
+  FloatTensors state() const;
+  std::uint64_t state_bytes() const;
+  // Goes on from a saved state, in host memory. Throws Error naming the tensor that is missing,
+  // left over or of another type; the optimiser is then unchanged.
   void restore(const TensorViews& state, std::int64_t steps);
 
  private:
-  struct Piece {  // a part of one tensor: what one thread takes at a time
-    std::size_t parameter;
-    std::size_t begin, count;  // elements
-  };
-
   void require_operands(std::span<const TensorView> weights,
                         std::span<const TensorView> gradients) const;
-  // Of the raw gradients, summed in double in the order of the pieces.
-  double gradient_norm(std::span<const TensorView> gradients, int threads) const;
+  TensorViews state_views() const;
 
   Config config_;
   std::vector<TrainedParameter> parameters_;
-  std::vector<Piece> pieces_;
-  // By parameter; empty for a frozen one. SGD: momentum and nothing; Adam: mean and square.
-  std::vector<FloatTensor> first_, second_;
+  std::shared_ptr<Device> device_;
+  std::unique_ptr<Updates> updates_;
+  std::unique_ptr<DeviceMemory> memory_;
+  // By parameter, null for a frozen one. SGD: momentum and nothing; Adam: mean and square.
+  std::vector<float*> first_, second_;
   std::int64_t steps_ = 0;
 };
 

@@ -48,9 +48,13 @@ Graph remove_unused(const Graph& graph);
 // convolution is direct. `types` are input types of any size that runs.
 Graph optimise_for_cpu(const Graph& graph, Types types, DType precision, bool winograd = true);
 
-// The graph whose gradients are wanted: it ends with the logits, which the loss reads. `types` are
-// input types of any size that runs.
-Graph training_graph(const Graph& graph, Types types);
+// The graph whose gradients are wanted: it ends with the logits, which the loss reads.
+Graph training_graph(const Graph& graph);
+
+// How a training run on the CPU, or on a GPU, wants such a graph. There the maps of images are
+// stored as `precision`, the logits as f32.
+Graph optimise_training_for_cpu(const Graph& graph, Types types);
+Graph optimise_training_for_cuda(const Graph& graph, DType precision);
 
 // How the CUDA executor wants a graph: the same without Winograd's convolutions.
 Graph optimise_for_cuda(const Graph& graph, DType precision);

@@ -6,6 +6,8 @@
 //   TrainStep cpu_train(const Op&, const CpuSetup&);               the CPU's forward run
 //   void backward_reference(const Op&, const BackwardOperands&);   the oracle: obvious loops
 //   BackwardStep cpu_backward(const Op&, const CpuSetup&);         the CPU's backward run
+//   TrainStep cuda_train(const Op&, const CudaSetup&);             the GPU's, cuda/training.h
+//   BackwardStep cuda_backward(const Op&, const CudaSetup&);
 //
 // kernels/<op>/backward.h declares them; kernels/training.h includes all of them. Operators that
 // compute in training what they compute at inference take train_reference and cpu_train from here.
@@ -25,6 +27,8 @@
 #include "kernels/operator.h"
 
 namespace tessera {
+
+struct CudaSetup;
 
 // What must still be there when the backward run of a node begins; the planner keeps just that.
 // An activation of an input or output that is not listed may have gone: its view keeps the type,

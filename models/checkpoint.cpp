@@ -136,10 +136,10 @@ TrainingState state_from_json(const json& object) {
 }
 
 // The weights and the optimiser's state by their names in the file.
-TensorViews tensors_of(const TensorViews& weights, const Optimiser& optimiser) {
+TensorViews tensors_of(const TensorViews& weights, const FloatTensors& optimiser) {
   TensorViews tensors;
   for (const auto& [name, view] : weights) tensors.emplace(kWeights + name, view);
-  for (const auto& [name, view] : optimiser.state()) tensors.emplace(kOptimiser + name, view);
+  for (const auto& [name, tensor] : optimiser) tensors.emplace(kOptimiser + name, tensor.view());
   return tensors;
 }
 
@@ -160,7 +160,8 @@ void save_checkpoint(const std::filesystem::path& path, const TensorViews& weigh
   } catch (const json::exception& error) {
     fail("{}: a setting is not UTF-8: {}", path.string(), error.what());
   }
-  write_safetensors(path, tensors_of(weights, *setup.optimiser), {{kMetadataKey, text}});
+  const FloatTensors optimiser = setup.optimiser->state();
+  write_safetensors(path, tensors_of(weights, optimiser), {{kMetadataKey, text}});
 }
 
 TrainingState load_checkpoint(const std::filesystem::path& path, const TensorViews& weights,
@@ -194,7 +195,8 @@ TrainingState load_checkpoint(const std::filesystem::path& path, const TensorVie
           "run, or start a new one in another folder:{}",
           path.string(), different);
 
-  const TensorViews own = tensors_of(weights, *setup.optimiser);
+  const FloatTensors optimiser = setup.optimiser->state();
+  const TensorViews own = tensors_of(weights, optimiser);
   TensorViews found;
   for (const auto& [name, view] : own) {
     found.emplace(name, file.take(name, view.shape()));
@@ -215,8 +217,8 @@ TrainingState load_checkpoint(const std::filesystem::path& path, const TensorVie
 }
 
 std::uint64_t checkpoint_bytes(const TensorViews& weights, const Optimiser& optimiser) {
-  std::uint64_t bytes = 0;
-  for (const auto& entry : tensors_of(weights, optimiser)) bytes += entry.second.type.bytes();
+  std::uint64_t bytes = optimiser.state_bytes();
+  for (const auto& entry : weights) bytes += entry.second.type.bytes();
   return bytes;
 }
 

@@ -49,7 +49,7 @@ Graph HanTraining::graph() const {
   for (Node& node : graph.nodes) {
     if (auto* dropout = std::get_if<Dropout>(&node.op)) dropout->rate = options_.dropout;
   }
-  return training_graph(graph, example_inputs(config_));
+  return training_graph(graph);
 }
 
 FloatTensors HanTraining::initial_weights() const {
@@ -87,7 +87,7 @@ std::int64_t HanTraining::batches() const {
   return (static_cast<std::int64_t>(text_.train.size()) + options_.batch - 1) / options_.batch;
 }
 
-TrainingSums HanTraining::add(Gradients& gradients, std::int64_t epoch, std::int64_t batch) {
+LossResult HanTraining::add(Gradients& gradients, std::int64_t epoch, std::int64_t batch) {
   if (epoch != order_epoch_) {
     order_ = epoch_batches(text_.train, static_cast<std::size_t>(options_.batch), options_.seed,
                            static_cast<std::uint64_t>(epoch), config_.han->masked);
@@ -95,29 +95,17 @@ TrainingSums HanTraining::add(Gradients& gradients, std::int64_t epoch, std::int
   }
   TextBatch made;
   fill_batch(text_.train, *config_.han, order_.at(static_cast<std::size_t>(batch)), made);
-  TrainingSums sums;
-  const Gradients::Loss loss = [&](const TensorView& logits, const TensorView& gradient) {
-    const auto classes = static_cast<std::size_t>(logits.shape()[-1]);
-    for (std::size_t i = 0; i < made.labels.size(); ++i) {
-      const std::size_t answer = argmax(logits.as<float>() + i * classes, classes);
-      if (std::cmp_equal(answer, made.labels[i])) sums.correct += 1;
-    }
-    sums.total = static_cast<double>(made.labels.size());
-    const TensorView labels{made.labels.data(), {DType::kI32, {logits.shape()[0]}}};
-    const LossStep step = cpu(Loss{}, logits.type, labels.type, options_.threads);
-    AlignedBuffer scratch(step.scratch_bytes);
-    return step.run({.logits = logits, .labels = labels, .gradient = gradient.as<float>()},
-                    scratch.get());
-  };
+  const TensorView labels{made.labels.data(),
+                          {DType::kI32, {static_cast<std::int64_t>(made.labels.size())}}};
   const auto number = static_cast<std::uint64_t>(epoch * batches() + batch);
-  sums.loss = gradients.add(made.input.inputs(*config_.han), loss, {options_.seed, number});
-  return sums;
+  return gradients.add(made.input.inputs(*config_.han), {.labels = labels},
+                       {options_.seed, number});
 }
 
-std::optional<Evaluation> HanTraining::validate(const TensorViews& weights) {
+std::optional<Evaluation> HanTraining::validate(const TensorViews& weights, const Device& device) {
   const TextCorpus& corpus = text_.validation;
   if (corpus.size() == 0) return std::nullopt;
-  Executor executor = make_evaluator(config_, build_han(*config_.han), weights, options_.threads);
+  Executor executor = make_evaluator(config_, build_han(*config_.han), weights, device);
   ConfusionMatrix confusion(text_.classes.size());
   double loss = 0;
   TextBatch batch;

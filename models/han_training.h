@@ -33,8 +33,8 @@ class HanTraining : public TrainingTask {
   std::vector<TensorType> largest_batch() const override;
   nlohmann::json settings() const override;
   std::int64_t batches() const override;
-  TrainingSums add(Gradients& gradients, std::int64_t epoch, std::int64_t batch) override;
-  std::optional<Evaluation> validate(const TensorViews& weights) override;
+  LossResult add(Gradients& gradients, std::int64_t epoch, std::int64_t batch) override;
+  std::optional<Evaluation> validate(const TensorViews& weights, const Device& device) override;
 
  private:
   ModelConfig config_;

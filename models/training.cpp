@@ -5,6 +5,7 @@
 
 #include "engine/atomic_file.h"
 #include "engine/machine.h"
+#include "engine/weight_average.h"
 #include "models/checkpoint.h"
 #include "models/training_log.h"
 
@@ -15,29 +16,33 @@ namespace fs = std::filesystem;
 
 namespace {
 
+const std::string kAverage = "average/";  // before names in a checkpoint
+
 class Training {
  public:
-  Training(TrainingTask& task, const TrainingOptions& options, const TrainingEvents& events)
+  Training(TrainingTask& task, const TrainingOptions& options, std::shared_ptr<Device> device,
+           const TrainingEvents& events)
       : task_(task),
         options_(options),
         events_(events),
+        device_(std::move(device)),
         steps_per_epoch_(steps_per_epoch(task, options)),
         total_(total_steps(task, options)),
         parameters_(make_parameters()),
         gradients_(make_gradients()),
-        optimiser_(options.optimiser, parameters_) {
-    for (Gradients::Weight& weight : gradients_.weights()) {
-      const TensorType type{DType::kF32, weight.shape};
-      weights_.emplace_back(weight.value.data(), type);
-      weight_gradients_.emplace_back(weight.trained ? weight.gradient.data() : nullptr, type);
-      by_name_.emplace(weight.name, weights_.back());
+        optimiser_(options.optimiser, parameters_, device_) {
+    for (const Gradients::Weight& weight : gradients_.weights()) {
+      weights_.push_back(weight.value);
+      weight_gradients_.push_back(weight.gradient);
     }
+    if (options.average > 0) average_.emplace(gradients_, device_, options.average);
     setup_.optimiser = &optimiser_;
     setup_.schedule = options.schedule;
     setup_.settings = {{"model", to_json(task.config())},
                        {"data", task.settings()},
                        {"rate", options.rate},
                        {"accumulate", options.accumulate},
+                       {"average", options.average},
                        {"validate_every", options.validate_every}};
   }
 
@@ -93,8 +98,8 @@ class Training {
     for (const TrainedParameter& parameter : parameters_) {
       if (parameter.frozen) frozen.push_back(parameter.name);
     }
-    return {task_.graph(),    source, example_inputs(task_.config()),
-            options_.threads, frozen, options_.recompute};
+    return {task_.graph(), source, example_inputs(task_.config()),
+            device_,       frozen, options_.recompute};
   }
 
   bool is_early() const { return options_.patience > 0 && worse_ >= options_.patience; }
@@ -111,12 +116,15 @@ class Training {
             options_.folder.string(), error.message());
     // Two checkpoints and the model, with room for one that is being replaced.
     constexpr std::uint64_t kFiles = 4;
-    require_space(last, kFiles * checkpoint_bytes(by_name_, optimiser_));
+    const FloatTensors values = all_values();
+    require_space(last, kFiles * checkpoint_bytes(views_of(values), optimiser_));
     if (!options_.resume) return;
-    state_ = load_checkpoint(last, by_name_, setup_);
+    state_ = load_checkpoint(last, views_of(values), setup_);
+    set_all_values(values);
     worse_ = state_.extra.at("worse").get<std::int64_t>();
-    sums_ = {state_.extra.at("loss").get<double>(), state_.extra.at("correct").get<double>(),
-             state_.extra.at("total").get<double>()};
+    loss_sum_ = state_.extra.at("loss").get<double>();
+    correct_ = state_.extra.at("correct").get<std::int64_t>();
+    counted_ = state_.extra.at("total").get<std::int64_t>();
     batches_summed_ = state_.extra.at("batches").get<std::int64_t>();
     train_loss_ = state_.extra.at("train_loss").get<double>();
     events_.note(fmt::format("resumed at step {} of {}", state_.step, total_));
@@ -125,8 +133,9 @@ class Training {
   void note_sizes() {
     std::size_t weights = 0, trained = 0;
     for (const Gradients::Weight& weight : gradients_.weights()) {
-      weights += weight.value.size();
-      if (weight.trained) trained += weight.value.size();
+      const auto elements = static_cast<std::size_t>(weight.value.shape().elements());
+      weights += elements;
+      if (weight.trained) trained += elements;
     }
     events_.note(
         fmt::format("{} weights, {} of them trained; activations and their gradients take "
@@ -141,27 +150,31 @@ class Training {
     const auto count = static_cast<double>(end - state_.batch);
     double loss = 0;
     for (; state_.batch < end; ++state_.batch) {
-      const TrainingSums sums = task_.add(gradients_, state_.epoch, state_.batch);
-      loss += sums.loss / count;
-      sums_.loss += sums.loss;
-      sums_.correct += sums.correct;
-      sums_.total += sums.total;
+      const LossResult batch = task_.add(gradients_, state_.epoch, state_.batch);
+      loss += batch.loss / count;
+      loss_sum_ += batch.loss;
+      correct_ += batch.correct;
+      counted_ += batch.counted;
       ++batches_summed_;
     }
     const double rate = options_.rate * rate_factor(options_.schedule, state_.step);
-    optimiser_.step(weights_, weight_gradients_, rate, options_.threads, 1 / count);
+    optimiser_.step(weights_, weight_gradients_, rate, 1 / count);
     ++state_.step;
+    if (average_) average_->add(state_.step);
     events_.step({state_.step, total_, (state_.step - 1) / steps_per_epoch_, loss, rate});
   }
 
   // The end of an epoch or interval: validation, log, picture, checkpoints.
   void measure(MetricsLog& log) {
     const double epoch = static_cast<double>(state_.step) / static_cast<double>(steps_per_epoch_);
-    train_loss_ = sums_.loss / static_cast<double>(batches_summed_);
-    const double train_accuracy = sums_.total > 0 ? sums_.correct / sums_.total : 0;
-    sums_ = {};
+    train_loss_ = loss_sum_ / static_cast<double>(batches_summed_);
+    const double train_accuracy =
+        counted_ > 0 ? static_cast<double>(correct_) / static_cast<double>(counted_) : 0;
+    loss_sum_ = 0;
+    correct_ = counted_ = 0;
     batches_summed_ = 0;
-    const std::optional<Evaluation> validation = task_.validate(by_name_);
+    const FloatTensors weights = model_values();
+    const std::optional<Evaluation> validation = task_.validate(views_of(weights), *device_);
     nlohmann::ordered_json line;
     line["step"] = state_.step;
     line["epoch"] = epoch;
@@ -202,21 +215,42 @@ class Training {
     events_.note(note);
   }
 
+  // What the model file gets.
+  FloatTensors model_values() const { return average_ ? average_->values() : gradients_.values(); }
+
+  // What a checkpoint keeps.
+  FloatTensors all_values() const {
+    FloatTensors values = gradients_.values();
+    if (!average_) return values;
+    for (auto& [name, tensor] : average_->values()) values.emplace(kAverage + name, tensor);
+    return values;
+  }
+  void set_all_values(const FloatTensors& values) {
+    gradients_.set_values(views_of(values));
+    if (!average_) return;
+    TensorViews averages;
+    for (const auto& [name, tensor] : values) {
+      if (name.starts_with(kAverage)) averages.emplace(name.substr(kAverage.size()), tensor.view());
+    }
+    average_->set_values(averages);
+  }
+
   json progress() const { return {{"step", state_.step}, {"interrupted", true}}; }
 
   void save(const char* name) {
-    state_.extra = {
-        {"worse", worse_},      {"loss", sums_.loss},         {"correct", sums_.correct},
-        {"total", sums_.total}, {"batches", batches_summed_}, {"train_loss", train_loss_},
-        {"reached", reached_}};
-    save_checkpoint(options_.folder / name, by_name_, setup_, state_);
+    state_.extra = {{"worse", worse_},    {"loss", loss_sum_},          {"correct", correct_},
+                    {"total", counted_},  {"batches", batches_summed_}, {"train_loss", train_loss_},
+                    {"reached", reached_}};
+    const FloatTensors weights = all_values();
+    save_checkpoint(options_.folder / name, views_of(weights), setup_, state_);
   }
 
   void write_model(const json& reached) const {
     ModelConfig config = task_.config();
     config.provenance = options_.provenance;
     config.provenance["training"] = reached;
-    save_model(options_.model, config, by_name_, task_.vocabulary(), options_.storage);
+    const FloatTensors weights = model_values();
+    save_model(options_.model, config, views_of(weights), task_.vocabulary(), options_.storage);
   }
 
   // The best model once more: the file may have been written by the part of the run before an
@@ -224,22 +258,27 @@ class Training {
   void write_result() {
     const fs::path best =
         options_.folder / (state_.best_metric ? "best.safetensors" : "last.safetensors");
-    const TrainingState of_best = load_checkpoint(best, by_name_, setup_);
+    const FloatTensors values = all_values();
+    const TrainingState of_best = load_checkpoint(best, views_of(values), setup_);
+    set_all_values(values);
     write_model(of_best.extra.at("reached"));
   }
 
   TrainingTask& task_;
   const TrainingOptions& options_;
   const TrainingEvents& events_;
+  std::shared_ptr<Device> device_;
   std::int64_t steps_per_epoch_, total_;
   std::vector<TrainedParameter> parameters_;
   Gradients gradients_;
   Optimiser optimiser_;
+  std::optional<WeightAverage> average_;
   std::vector<TensorView> weights_, weight_gradients_;  // in the optimiser's order
-  TensorViews by_name_;
   TrainingSetup setup_;
   TrainingState state_;
-  TrainingSums sums_;  // since the last measurement
+  // Since the last measurement.
+  double loss_sum_ = 0;
+  std::int64_t correct_ = 0, counted_ = 0;
   std::int64_t batches_summed_ = 0;
   std::int64_t worse_ = 0;  // validations since the best one
   double train_loss_ = 0;
@@ -260,19 +299,19 @@ std::int64_t total_steps(const TrainingTask& task, const TrainingOptions& option
 }
 
 TrainingResult train(TrainingTask& task, const TrainingOptions& options,
-                     const TrainingEvents& events) {
+                     std::shared_ptr<Device> device, const TrainingEvents& events) {
   require(task.batches() > 0, "there is nothing to train on");
-  return Training(task, options, events).run();
+  return Training(task, options, std::move(device), events).run();
 }
 
-Executor make_evaluator(const ModelConfig& config, Graph graph, const TensorViews& weights,
-                        int threads) {
-  const std::shared_ptr<Device> device = open_cpu_device(threads);
+Executor make_evaluator(const ModelConfig& config, const Graph& graph, const TensorViews& weights,
+                        const Device& device) {
+  const std::shared_ptr<Device> own = device.another();  // it keeps these weights
   const std::vector<TensorType> example = example_inputs(config);
   const WeightSource source = [&](const std::string& name, const Shape&) {
     return weights.at(name);
   };
-  return {device->optimise(std::move(graph), example, true), source, example, device};
+  return {own->optimise(graph, example, true), source, example, own};
 }
 
 }  // namespace tessera

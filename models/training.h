@@ -28,13 +28,6 @@
 
 namespace tessera {
 
-// Sums over what was trained on: pixels or documents.
-struct TrainingSums {
-  double loss = 0;     // mean of the batch
-  double correct = 0;  // weights do not count here
-  double total = 0;
-};
-
 struct Evaluation {
   double loss = 0;
   double accuracy = 0;
@@ -60,9 +53,9 @@ class TrainingTask {
 
   virtual std::int64_t batches() const = 0;  // of each epoch
   // Adds the gradients of one batch.
-  virtual TrainingSums add(Gradients& gradients, std::int64_t epoch, std::int64_t batch) = 0;
-  // Nothing where no data was held out.
-  virtual std::optional<Evaluation> validate(const TensorViews& weights) = 0;
+  virtual LossResult add(Gradients& gradients, std::int64_t epoch, std::int64_t batch) = 0;
+  // Nothing where no data was held out. The weights lie in host memory.
+  virtual std::optional<Evaluation> validate(const TensorViews& weights, const Device& device) = 0;
 };
 
 struct TrainingOptions {
@@ -75,7 +68,8 @@ struct TrainingOptions {
   std::int64_t validate_every = 0;  // steps; 0: at the end of each epoch
   std::int64_t patience = 0;        // validations without a better loss that end it; 0: never
   bool recompute = false;           // see Gradients
-  int threads = 1;
+  double average = 0;               // decay of a WeightAverage, which is then what is validated and
+                                    // written; 0: the weights themselves
 
   std::filesystem::path model;   // the result
   std::filesystem::path folder;  // of all else; made if it is missing, its parent must be there
@@ -115,10 +109,11 @@ struct TrainingResult {
 // Throws Error where a file cannot be written, where a checkpoint is of another run, and where the
 // loss or a gradient is no longer finite; the last checkpoint is then still there.
 TrainingResult train(TrainingTask& task, const TrainingOptions& options,
-                     const TrainingEvents& events = {});
+                     std::shared_ptr<Device> device, const TrainingEvents& events = {});
 
-// The trained network for inference, on the CPU. `weights` must outlive the call alone.
-Executor make_evaluator(const ModelConfig& config, Graph graph, const TensorViews& weights,
-                        int threads);
+// The trained network for inference on such a device. `weights`, in host memory, must outlive the
+// call alone.
+Executor make_evaluator(const ModelConfig& config, const Graph& graph, const TensorViews& weights,
+                        const Device& device);
 
 }  // namespace tessera

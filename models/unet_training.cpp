@@ -15,34 +15,32 @@ using nlohmann::json;
 
 namespace {
 
-// Tiles as the network reads them.
-struct TileBatch {
-  std::vector<float> images;  // (n, input height, input width, channels)
-  std::vector<std::uint8_t> classes;
-  std::vector<float> weights;  // both (n, output height, output width)
-
-  void append(const TrainingTile& tile) {
-    images.insert(images.end(), tile.image.begin(), tile.image.end());
-    classes.insert(classes.end(), tile.classes.begin(), tile.classes.end());
-    weights.insert(weights.end(), tile.weights.begin(), tile.weights.end());
-  }
-};
-
-double loss_of(const Loss& loss, const TensorView& logits, TileBatch& batch, float* gradient,
-               int threads) {
+double loss_of(const Loss& loss, const TensorView& logits, const TrainingTile& tile, int threads) {
   const Shape& shape = logits.shape();
-  const TensorView labels{batch.classes.data(), {DType::kU8, {shape[0], shape[1], shape[2]}}};
+  const TensorView labels{const_cast<std::uint8_t*>(tile.classes.data()),
+                          {DType::kU8, {shape[0], shape[1], shape[2]}}};
   const LossStep step = cpu(loss, logits.type, labels.type, threads);
   AlignedBuffer scratch(step.scratch_bytes);
-  return step.run(
-      {.logits = logits, .labels = labels, .weights = batch.weights.data(), .gradient = gradient},
-      scratch.get());
+  return step
+      .run({.logits = logits, .labels = labels, .weights = tile.weights.data()}, scratch.get())
+      .loss;
 }
 
-// The class of the greatest logit; of one logit, whether it is positive.
-std::size_t class_of(const float* logits, std::size_t classes) {
-  if (classes == 1) return logits[0] > 0 ? 1 : 0;
-  return static_cast<std::size_t>(std::max_element(logits, logits + classes) - logits);
+// `graph` with dropout of what the deepest level gives, before it is up-sampled.
+Graph with_dropout(Graph graph, double rate) {
+  if (rate == 0) return graph;
+  for (auto node = graph.nodes.begin(); node != graph.nodes.end(); ++node) {
+    if (!std::holds_alternative<Upsample>(node->op) &&
+        !std::holds_alternative<ConvTranspose>(node->op))
+      continue;
+    const ValueId dropped = graph.values.size();
+    graph.values.push_back("bottom/dropout");
+    Node dropout{"bottom/dropout", Dropout{rate}, {node->inputs[0]}, {dropped}};
+    node->inputs[0] = dropped;
+    graph.nodes.insert(node, std::move(dropout));
+    return graph;
+  }
+  fail("the network has no up-sampling, so no place for dropout");
 }
 
 }  // namespace
@@ -61,11 +59,13 @@ UNetTraining::UNetTraining(ModelConfig config, LabelledImages& images, Split spl
       options_(options),
       sampler_(images, split_.training, tile_shape(*config_.unet, options.tile),
                options.augmentation, options.seed) {
+  require(options.dropout >= 0 && options.dropout < 1,
+          "dropout: expected a share from 0 to below 1, found {}", options.dropout);
   if (options_.tiles == 0) options_.tiles = static_cast<std::int64_t>(split_.training.size());
 }
 
 Graph UNetTraining::graph() const {
-  return training_graph(build_unet(*config_.unet, false), example_inputs(config_));
+  return training_graph(with_dropout(build_unet(*config_.unet, false), options_.dropout));
 }
 
 FloatTensors UNetTraining::initial_weights() const {
@@ -85,6 +85,7 @@ json UNetTraining::settings() const {
           {"augmentation", to_json(options_.augmentation)},
           {"cross_entropy", options_.loss.cross_entropy},
           {"dice", options_.loss.dice},
+          {"dropout", options_.dropout},
           {"seed", options_.seed}};
 }
 
@@ -97,13 +98,19 @@ TensorType UNetTraining::batch_type() const {
   return {DType::kF32, {options_.batch, shape.input_height, shape.input_width, images_.channels()}};
 }
 
-TrainingSums UNetTraining::add(Gradients& gradients, std::int64_t epoch, std::int64_t batch) {
-  const std::int64_t begin = batch * options_.batch;
-  const std::int64_t count = std::min(options_.batch, options_.tiles - begin);
-  std::vector<TrainingTile> tiles(static_cast<std::size_t>(count));
+void UNetTraining::Batch::append(const TrainingTile& tile) {
+  images.insert(images.end(), tile.image.begin(), tile.image.end());
+  classes.insert(classes.end(), tile.classes.begin(), tile.classes.end());
+  weights.insert(weights.end(), tile.weights.begin(), tile.weights.end());
+}
+
+UNetTraining::Batch UNetTraining::make_batch(std::int64_t number) const {
+  const std::int64_t epoch = number / batches(), begin = number % batches() * options_.batch;
+  Batch batch{.number = number, .count = std::min(options_.batch, options_.tiles - begin)};
+  std::vector<TrainingTile> tiles(static_cast<std::size_t>(batch.count));
   std::exception_ptr error;  // exceptions must not leave the parallel region
 #pragma omp parallel for num_threads(options_.threads) schedule(dynamic)
-  for (std::int64_t i = 0; i < count; ++i) {
+  for (std::int64_t i = 0; i < batch.count; ++i) {
     try {
       tiles[static_cast<std::size_t>(i)] =
           sampler_.tile(static_cast<std::uint64_t>(epoch * options_.tiles + begin + i));
@@ -113,32 +120,33 @@ TrainingSums UNetTraining::add(Gradients& gradients, std::int64_t epoch, std::in
     }
   }
   if (error) std::rethrow_exception(error);
-  TileBatch joined;
-  for (const TrainingTile& tile : tiles) joined.append(tile);
-
-  TrainingSums sums;
-  const Gradients::Loss loss = [&](const TensorView& logits, const TensorView& gradient) {
-    const auto classes = static_cast<std::size_t>(logits.shape()[-1]);
-    for (std::size_t i = 0; i < joined.classes.size(); ++i) {
-      if (joined.weights[i] == 0) continue;
-      sums.total += 1;
-      if (class_of(logits.as<float>() + i * classes, classes) == joined.classes[i])
-        sums.correct += 1;
-    }
-    return loss_of(options_.loss, logits, joined, gradient.as<float>(), options_.threads);
-  };
-  TensorType type = batch_type();
-  type.shape[0] = count;
-  const TensorView input{joined.images.data(), type};
-  const auto number = static_cast<std::uint64_t>(epoch * batches() + batch);
-  sums.loss = gradients.add({&input, 1}, loss, {options_.seed, number});
-  return sums;
+  for (const TrainingTile& tile : tiles) batch.append(tile);
+  return batch;
 }
 
-std::optional<Evaluation> UNetTraining::validate(const TensorViews& weights) {
+LossResult UNetTraining::add(Gradients& gradients, std::int64_t epoch, std::int64_t batch) {
+  const std::int64_t number = epoch * batches() + batch;
+  Batch tiles;
+  if (ahead_.valid()) tiles = ahead_.get();
+  if (tiles.number != number) tiles = make_batch(number);
+  // On a CPU the threads have work of their own.
+  if (!gradients.device().is_host())
+    ahead_ = std::async(std::launch::async, [this, number] { return make_batch(number + 1); });
+
+  TensorType type = batch_type();
+  type.shape[0] = tiles.count;
+  const TensorView input{tiles.images.data(), type};
+  const Shape labels{tiles.count, sampler_.shape().output_height, sampler_.shape().output_width};
+  return gradients.add({&input, 1},
+                       {.loss = options_.loss,
+                        .labels = {tiles.classes.data(), {DType::kU8, labels}},
+                        .weights = tiles.weights.data()},
+                       {options_.seed, static_cast<std::uint64_t>(number)});
+}
+
+std::optional<Evaluation> UNetTraining::validate(const TensorViews& weights, const Device& device) {
   if (split_.validation.empty()) return std::nullopt;
-  Executor executor =
-      make_evaluator(config_, build_unet(*config_.unet, true), weights, options_.threads);
+  Executor executor = make_evaluator(config_, build_unet(*config_.unet, true), weights, device);
   const TileShape& shape = sampler_.shape();
   const TensorType input_type{DType::kF32,
                               {1, shape.input_height, shape.input_width, images_.channels()}};
@@ -153,9 +161,8 @@ std::optional<Evaluation> UNetTraining::validate(const TensorViews& weights) {
   for (const std::size_t index : split_.validation) {
     const auto image = images_.load(index);
     for (const TilePlace& place : covering_places(image->height, image->width, shape)) {
-      TileBatch tile;
-      tile.append(plain_tile(*image, shape, place));
-      const TensorView input{tile.images.data(), input_type};
+      TrainingTile tile = plain_tile(*image, shape, place);
+      const TensorView input{tile.image.data(), input_type};
       executor.run({&input, 1}, outputs);
       // The softmax of log p is p, and so the loss on logits takes probabilities too.
       constexpr float kLeast = 1e-30f;
@@ -171,7 +178,7 @@ std::optional<Evaluation> UNetTraining::validate(const TensorViews& weights) {
         if (tile.weights[i] == 0) truth[i] = kIgnoredClass;
       }
       confusion.add(truth, mask, kIgnoredClass);
-      loss += sum * loss_of(options_.loss, probabilities.view(), tile, nullptr, options_.threads);
+      loss += sum * loss_of(options_.loss, probabilities.view(), tile, options_.threads);
       weight += sum;
     }
   }

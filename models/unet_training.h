@@ -1,7 +1,8 @@
 // A UNet learns from labelled images: tiles, their loss, and validation by tiles that cover the
-// images held out. The published dropout at the end of the contracting path is no part of
-// build_unet, so there is none.
+// images held out.
 #pragma once
+
+#include <future>
 
 #include "kernels/loss/loss.h"
 #include "models/augmentation.h"
@@ -15,6 +16,7 @@ struct UNetTrainingOptions {
   std::int64_t batch = 1;   // tiles
   std::int64_t tiles = 0;   // of an epoch; 0: as many as there are training images
   Augmentation augmentation = {};
+  double dropout = 0;  // at the end of the contracting path (Ronneberger et al. 2015, section 3.1)
   std::uint64_t seed = 0;
   int threads = 1;
 };
@@ -32,18 +34,31 @@ class UNetTraining : public TrainingTask {
   std::vector<TensorType> largest_batch() const override { return {batch_type()}; }
   nlohmann::json settings() const override;
   std::int64_t batches() const override;
-  TrainingSums add(Gradients& gradients, std::int64_t epoch, std::int64_t batch) override;
-  std::optional<Evaluation> validate(const TensorViews& weights) override;
+  LossResult add(Gradients& gradients, std::int64_t epoch, std::int64_t batch) override;
+  std::optional<Evaluation> validate(const TensorViews& weights, const Device& device) override;
 
   const TileSampler& sampler() const { return sampler_; }
   TensorType batch_type() const;  // of a full batch's images
 
  private:
+  // Tiles as the network reads them.
+  struct Batch {
+    std::int64_t number = -1;  // from the first of the training
+    std::int64_t count = 0;
+    std::vector<float> images = {};  // (count, input height, input width, channels)
+    std::vector<std::uint8_t> classes = {};
+    std::vector<float> weights = {};  // both (count, output height, output width)
+
+    void append(const TrainingTile& tile);
+  };
+  Batch make_batch(std::int64_t number) const;
+
   ModelConfig config_;
   LabelledImages& images_;
   Split split_;
   UNetTrainingOptions options_;
   TileSampler sampler_;
+  std::future<Batch> ahead_;  // what the CPU makes while a GPU works on the batch before it
 };
 
 // The tile that gives at least `output` pixels along both axes: with valid convolutions larger by

@@ -76,7 +76,8 @@ struct TrainingRun {
   explicit TrainingRun(std::uint64_t seed = 1)
       : weights(weights_of(unet_config(), seed)),
         optimiser({.kind = Optimiser::Kind::kAdamW, .weight_decay = 0.1},
-                  trained_parameters(build_network(unet_config()), example_inputs(unet_config()))),
+                  trained_parameters(build_network(unet_config()), example_inputs(unet_config())),
+                  open_cpu_device(1)),
         setup{.optimiser = &optimiser,
               .schedule = {.kind = Schedule::Kind::kCosine, .warmup_steps = 2, .total_steps = 10},
               .settings = {{"seed", 1}, {"model", to_json(unet_config())}}} {}
@@ -91,7 +92,7 @@ struct TrainingRun {
       weight_list.push_back(weights.at(parameter.name).view());
       gradient_list.push_back(gradient.view());
     }
-    optimiser.step(weight_list, gradient_list, 0.1 * rate_factor(setup.schedule, state.step), 1);
+    optimiser.step(weight_list, gradient_list, 0.1 * rate_factor(setup.schedule, state.step));
     ++state.step;
   }
 
@@ -164,7 +165,7 @@ TEST_F(CheckpointTest, OtherSettingsAreListedAndNothingChanges) {
 TEST_F(CheckpointTest, OtherOptimisersAndTensorsAreRefused) {
   TrainingRun run;
   save_checkpoint(folder_ / "a", views_of(run.weights), run.setup, run.state);
-  Optimiser sgd({.kind = Optimiser::Kind::kSgd}, run.optimiser.parameters());
+  Optimiser sgd({.kind = Optimiser::Kind::kSgd}, run.optimiser.parameters(), open_cpu_device(1));
   TrainingSetup other = run.setup;
   other.optimiser = &sgd;
   EXPECT_THAT(error_of([&] { load_checkpoint(folder_ / "a", views_of(run.weights), other); }),

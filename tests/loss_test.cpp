@@ -21,7 +21,7 @@ struct Problem {
 };
 
 struct Result {
-  double value = 0;
+  LossResult found;
   Tensor gradient;
 };
 
@@ -38,21 +38,27 @@ LossOperands operands_of(const Problem& p, const Tensor& gradient) {
 }
 
 Result by_reference(const Problem& p) {
-  Result result{0, test::gradient_like(p.logits)};
-  result.value = reference(p.op, operands_of(p, result.gradient));
+  Result result{{}, test::gradient_like(p.logits)};
+  result.found = reference(p.op, operands_of(p, result.gradient));
   return result;
 }
 
+void expect_equal(const LossResult& a, const LossResult& b) {
+  EXPECT_EQ(a.loss, b.loss);
+  EXPECT_EQ(a.counted, b.counted);
+  EXPECT_EQ(a.correct, b.correct);
+}
+
 Result on_cpu(const Problem& p, int threads) {
-  Result result{0, test::gradient_like(p.logits)};
+  Result result{{}, test::gradient_like(p.logits)};
   const LossStep step = cpu(p.op, p.logits.type(), p.labels.type(), threads);
   const test::Scratch scratch(step.scratch_bytes);
-  result.value = step.run(operands_of(p, result.gradient), scratch.get());
+  result.found = step.run(operands_of(p, result.gradient), scratch.get());
   EXPECT_TRUE(result.gradient.guards_intact()) << "wrote outside the gradient";
   EXPECT_TRUE(scratch.guards_intact()) << "scratch overrun";
   LossOperands value_alone = operands_of(p, result.gradient);
   value_alone.gradient = nullptr;
-  EXPECT_EQ(step.run(value_alone, scratch.get()), result.value);
+  expect_equal(step.run(value_alone, scratch.get()), result.found);
   return result;
 }
 
@@ -87,14 +93,17 @@ Problem problem(const Loss& op, Shape shape, int classes) {
 void check(const Problem& p) {
   const Result expected = by_reference(p), result = on_cpu(p, 1);
   const double c = static_cast<double>(p.logits.type().shape[-1]);
-  EXPECT_NEAR(result.value, expected.value, (64 + 2 * c) * 0x1p-24 * (1 + expected.value));
+  EXPECT_NEAR(result.found.loss, expected.found.loss,
+              (64 + 2 * c) * 0x1p-24 * (1 + expected.found.loss));
+  EXPECT_EQ(result.found.counted, expected.found.counted);
+  EXPECT_EQ(result.found.correct, expected.found.correct);
   double largest = 0;
   for (const float value : expected.gradient.values())
     largest = std::max<double>(largest, std::abs(value));
   test::expect_close(result.gradient, expected.gradient, {(64 + 4 * c) * 0x1p-24 * largest, 0});
   for (const int threads : {2, 3}) {
     const Result other = on_cpu(p, threads);
-    EXPECT_EQ(other.value, result.value);
+    expect_equal(other.found, result.found);
     EXPECT_TRUE(other.gradient.same_bytes(result.gradient)) << threads << " threads differ";
   }
 }
@@ -134,9 +143,9 @@ TEST(Loss, AgreesWithFiniteDifferences) {
       for (std::size_t i = 0; i < gradient.size(); ++i) {
         const float before = logits[i];
         logits[i] = before + 0x1p-8f;
-        const double up = by_reference(p).value;
+        const double up = by_reference(p).found.loss;
         logits[i] = before - 0x1p-8f;
-        const double down = by_reference(p).value;
+        const double down = by_reference(p).found.loss;
         logits[i] = before;
         // The value is double throughout: what is left is step^2 / 6 of the third derivative.
         EXPECT_NEAR((up - down) / 0x1p-7, gradient[i], 2e-5);
@@ -161,8 +170,8 @@ TEST(Loss, MatchesPyTorch) {
     }
     const double value = golden.outputs[0].values()[0];
     const Result expected = by_reference(p), result = on_cpu(p, 2);
-    EXPECT_NEAR(expected.value, value, 0x1p-23 * value);
-    EXPECT_NEAR(result.value, value, 0x1p-19 * value);
+    EXPECT_NEAR(expected.found.loss, value, 0x1p-23 * value);
+    EXPECT_NEAR(result.found.loss, value, 0x1p-19 * value);
     test::expect_close(expected.gradient, golden.input_gradients[0], {1e-12, 0x1p-22});
     test::expect_close(result.gradient, golden.input_gradients[0], {0x1p-22, 0x1p-19});
   }
@@ -173,7 +182,7 @@ TEST(Loss, LargeLogitsStayFinite) {
                   Tensor::of({3, 2}, {1e4f, -1e4f, -1e30f, 1e30f, 0, 80}),
                   Tensor::of_ids({3}, {1, 1, 0})};
   check(p);
-  EXPECT_GT(by_reference(p).value, 6000);
+  EXPECT_GT(by_reference(p).found.loss, 6000);
   check({{}, Tensor::of({4, 1}, {1e4f, -1e4f, 90, -90}), Tensor::of_ids({4}, {0, 1, 1, 0})});
 }
 
@@ -181,9 +190,50 @@ TEST(Loss, NothingLeftIsZero) {
   Problem p = problem({.cross_entropy = 1, .dice = 1, .ignored = 255}, {6}, 3);
   p.labels = Tensor::of_ids({6}, std::vector<std::int32_t>(6, 255));
   for (const Result& result : {by_reference(p), on_cpu(p, 1)}) {
-    EXPECT_EQ(result.value, 0);
+    expect_equal(result.found, {});
     EXPECT_THAT(result.gradient.values(), testing::Each(0.0f));
   }
+}
+
+void expect_counts(const Problem& p, std::int64_t counted, std::int64_t correct) {
+  for (const Result& result : {by_reference(p), on_cpu(p, 1), on_cpu(p, 3)}) {
+    EXPECT_EQ(result.found.counted, counted);
+    EXPECT_EQ(result.found.correct, correct);
+  }
+}
+
+TEST(Loss, CountsWhatIsClassifiedAsLabelled) {
+  // Right, wrong, the first of equals twice, ignored, weight 0.
+  Problem p{{.ignored = 255},
+            Tensor::of({6, 3}, {0, 2, 1, 0, 2, 1, 5, 5, 0, 5, 0, 5, 9, 0, 0, 9, 0, 0}),
+            Tensor::of_ids({6}, {1, 2, 0, 2, 255, 0}),
+            Tensor::of({6}, {1, 1, 0.5f, 1, 1, 0})};
+  expect_counts(p, 4, 2);
+  p.weights = {};
+  expect_counts(p, 5, 3);
+  // A class without weight counts: it is a pixel's weight that says where there are no labels.
+  p.class_weights = Tensor::of({3}, {0, 1, 1});
+  expect_counts(p, 5, 3);
+}
+
+TEST(Loss, CountsOneLogitByItsSign) {
+  const Problem p{
+      {}, Tensor::of({5, 1}, {0.5f, -0.5f, 0, 0, 3}), Tensor::of_ids({5}, {1, 0, 0, 1, 0})};
+  expect_counts(p, 5, 3);
+}
+
+TEST(Loss, CountsOverManyBlocks) {
+  constexpr std::int64_t kElements = 40000, kPeriod = 7;
+  std::vector<float> logits;
+  std::vector<std::int32_t> labels;
+  std::int64_t correct = 0;
+  for (std::int64_t i = 0; i < kElements; ++i) {
+    logits.insert(logits.end(), {0, i % kPeriod == 0 ? 1.0f : -1.0f});
+    labels.push_back(static_cast<std::int32_t>(i % 2));
+    correct += (i % kPeriod == 0) == (i % 2 == 1);
+  }
+  expect_counts({{}, Tensor::of({kElements, 2}, logits), Tensor::of_ids({kElements}, labels)},
+                kElements, correct);
 }
 
 TEST(Loss, TheGradientIsScaled) {

@@ -81,7 +81,8 @@ TEST(OptimiserTest, TenStepsAreThoseOfPyTorch) {
       FloatTensor weight = copy_of(take("weight")), bias = copy_of(take("bias"));
       Optimiser optimiser(config_of(attributes),
                           {{.name = "weight", .shape = weight.shape},
-                           {.name = "bias", .shape = bias.shape, .decays = false}});
+                           {.name = "bias", .shape = bias.shape, .decays = false}},
+                          open_cpu_device(1));
       const std::vector<TensorView> weights{weight.view(), bias.view()};
       for (std::int64_t step = 0; step < 10; ++step) {
         SCOPED_TRACE(step);
@@ -89,7 +90,7 @@ TEST(OptimiserTest, TenStepsAreThoseOfPyTorch) {
             optimiser.step(weights,
                            std::vector{part(take("weight_gradients"), step, weight.shape),
                                        part(take("bias_gradients"), step, bias.shape)},
-                           attributes.at("rate"), 1);
+                           attributes.at("rate"));
         const double expected = take("norms").as<const float>()[step];
         EXPECT_LE(std::abs(norm - expected), 1e-6 * expected);
         // Each step rounds a handful of numbers of order one, and momentum sums what came before:
@@ -147,8 +148,11 @@ struct Problem {
     for (const FloatTensor& tensor : tensors) list.push_back(tensor.view());
     return list;
   }
-  double step(Optimiser& optimiser, int threads) const {
-    return optimiser.step(views(weights), views(gradients), 0.1, threads, 0.5);
+  Optimiser optimiser(const Optimiser::Config& config, int threads = 1) const {
+    return {config, parameters, open_cpu_device(threads)};
+  }
+  double step(Optimiser& optimiser) const {
+    return optimiser.step(views(weights), views(gradients), 0.1, 0.5);
   }
   std::vector<float> all_weights() const {
     std::vector<float> all;
@@ -169,20 +173,20 @@ const Optimiser::Config kConfigs[] = {
 TEST(OptimiserTest, AnyNumberOfThreadsGivesTheSameBytes) {
   for (const Optimiser::Config& config : kConfigs) {
     Problem one, many;
-    Optimiser alone(config, one.parameters), shared(config, many.parameters);
-    for (int i = 0; i < 3; ++i) EXPECT_EQ(one.step(alone, 1), many.step(shared, 3));
+    Optimiser alone = one.optimiser(config), shared = many.optimiser(config, 3);
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(one.step(alone), many.step(shared));
     EXPECT_EQ(one.all_weights(), many.all_weights());
   }
 }
 
 TEST(OptimiserTest, TheNormIsThatOfAllGradients) {
   Problem problem;
-  Optimiser optimiser(kConfigs[0], problem.parameters);
+  Optimiser optimiser = problem.optimiser(kConfigs[0]);
   double squares = 0;
   for (const FloatTensor& gradient : problem.gradients) {
     for (const double value : gradient.values) squares += 0.25 * value * value;
   }
-  EXPECT_NEAR(problem.step(optimiser, 1), std::sqrt(squares), 1e-9);
+  EXPECT_NEAR(problem.step(optimiser), std::sqrt(squares), 1e-9);
 }
 
 TEST(OptimiserTest, ASavedStateGoesOnWithTheSameBytes) {
@@ -190,20 +194,21 @@ TEST(OptimiserTest, ASavedStateGoesOnWithTheSameBytes) {
                     ("tessera_optimiser_" + std::to_string(::getpid()) + ".safetensors");
   for (const Optimiser::Config& config : kConfigs) {
     Problem whole, cut;
-    Optimiser through(config, whole.parameters), first(config, cut.parameters);
+    Optimiser through = whole.optimiser(config), first = cut.optimiser(config);
     for (int i = 0; i < 2; ++i) {
-      whole.step(through, 1);
-      cut.step(first, 1);
+      whole.step(through);
+      cut.step(first);
     }
-    write_safetensors(file, first.state(), {});
+    const FloatTensors of_first = first.state();
+    write_safetensors(file, views_of(of_first), {});
     Weights saved = Weights::open(file);
     TensorViews state;
     for (const std::string& name : saved.names()) state.emplace(name, saved.take_any_shape(name));
-    Optimiser second(config, cut.parameters);
+    Optimiser second = cut.optimiser(config);
     second.restore(state, first.steps());
     for (int i = 0; i < 2; ++i) {
-      whole.step(through, 1);
-      cut.step(second, 1);
+      whole.step(through);
+      cut.step(second);
     }
     EXPECT_EQ(whole.all_weights(), cut.all_weights());
     EXPECT_EQ(second.steps(), 4);
@@ -213,9 +218,10 @@ TEST(OptimiserTest, ASavedStateGoesOnWithTheSameBytes) {
 
 TEST(OptimiserTest, AStateThatDoesNotFitIsRefused) {
   Problem problem;
-  Optimiser adam(kConfigs[1], problem.parameters), sgd(kConfigs[0], problem.parameters);
-  EXPECT_THAT(error_of([&] { adam.restore(sgd.state(), 1); }), HasSubstr("has no 'mean/"));
-  TensorViews state = adam.state();
+  Optimiser adam = problem.optimiser(kConfigs[1]), sgd = problem.optimiser(kConfigs[0]);
+  const FloatTensors of_sgd = sgd.state(), of_adam = adam.state();
+  EXPECT_THAT(error_of([&] { adam.restore(views_of(of_sgd), 1); }), HasSubstr("has no 'mean/"));
+  TensorViews state = views_of(of_adam);
   state.emplace("mean/other", state.begin()->second);
   EXPECT_THAT(error_of([&] { adam.restore(state, 1); }), HasSubstr("'mean/other'"));
   state.erase("mean/other");
@@ -229,9 +235,9 @@ TEST(OptimiserTest, AGradientThatIsNotFiniteChangesNothing) {
        {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     Problem problem;
     const std::vector<float> before = problem.all_weights();
-    Optimiser optimiser(kConfigs[1], problem.parameters);
+    Optimiser optimiser = problem.optimiser(kConfigs[1]);
     problem.gradients[2].values[40'000] = bad;
-    EXPECT_THAT(error_of([&] { problem.step(optimiser, 2); }),
+    EXPECT_THAT(error_of([&] { problem.step(optimiser); }),
                 HasSubstr("gradient of '(5, 10007)' is not finite"));
     EXPECT_EQ(problem.all_weights(), before);
     EXPECT_EQ(optimiser.steps(), 0);
@@ -241,12 +247,12 @@ TEST(OptimiserTest, AGradientThatIsNotFiniteChangesNothing) {
 TEST(OptimiserTest, FrozenTensorsStayAndNeedNoGradient) {
   Problem problem;
   problem.parameters[1].frozen = true;
-  Optimiser optimiser(kConfigs[1], problem.parameters);
+  Optimiser optimiser = problem.optimiser(kConfigs[1]);
   std::vector<TensorView> gradients = Problem::views(problem.gradients);
   gradients[1] = {};
   const std::vector<float> before = problem.weights[1].values;
   const std::vector<float> moved = problem.weights[0].values;
-  optimiser.step(Problem::views(problem.weights), gradients, 0.1, 1);
+  optimiser.step(Problem::views(problem.weights), gradients, 0.1);
   EXPECT_EQ(problem.weights[1].values, before);
   EXPECT_NE(problem.weights[0].values, moved);
   EXPECT_EQ(optimiser.state().size(), 4u);
@@ -255,25 +261,25 @@ TEST(OptimiserTest, FrozenTensorsStayAndNeedNoGradient) {
 TEST(OptimiserTest, RateScaleIsAFactorOfTheRate) {
   Problem problem;
   problem.parameters[0].rate_scale = 0;
-  Optimiser optimiser(kConfigs[0], problem.parameters);
+  Optimiser optimiser = problem.optimiser(kConfigs[0]);
   const std::vector<float> before = problem.weights[0].values;
-  problem.step(optimiser, 1);
+  problem.step(optimiser);
   EXPECT_EQ(problem.weights[0].values, before);
 }
 
 TEST(OptimiserTest, BadOptionsAndOperandsAreErrors) {
   Problem problem;
   const auto make = [&](Optimiser::Config config) {
-    return error_of([&] { Optimiser(config, problem.parameters); });
+    return error_of([&] { problem.optimiser(config); });
   };
   EXPECT_THAT(make({.momentum = 1}), HasSubstr("momentum is 1"));
   EXPECT_THAT(make({.beta2 = -1}), HasSubstr("beta2 is -1"));
   EXPECT_THAT(make({.eps = 0}), HasSubstr("eps is 0"));
   EXPECT_THAT(make({.weight_decay = std::nan("")}), HasSubstr("weight decay"));
   EXPECT_THAT(make({.kind = Optimiser::Kind::kSgd, .nesterov = true}), HasSubstr("Nesterov"));
-  Optimiser optimiser(kConfigs[0], problem.parameters);
+  Optimiser optimiser = problem.optimiser(kConfigs[0]);
   problem.gradients[1].shape = {1020};
-  EXPECT_THAT(error_of([&] { problem.step(optimiser, 1); }), HasSubstr("'(1021)' is f32 (1021)"));
+  EXPECT_THAT(error_of([&] { problem.step(optimiser); }), HasSubstr("'(1021)' is f32 (1021)"));
   problem.parameters.push_back(problem.parameters.front());
   EXPECT_THAT(make({}), HasSubstr("given twice"));
 }

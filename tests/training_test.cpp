@@ -16,6 +16,7 @@
 #include "engine/initialise.h"
 #include "engine/passes.h"
 #include "engine/random.h"
+#include "engine/weight_average.h"
 #include "kernels/loss/loss.h"
 #include "models/checkpoint.h"
 #include "models/han_training.h"
@@ -97,20 +98,17 @@ UNetTrainingOptions unet_options(int threads) {
           .threads = threads};
 }
 
-TrainingOptions options_in(const fs::path& folder, int threads) {
-  return {.rate = 1e-2,
-          .epochs = 6,
-          .threads = threads,
-          .model = folder / "model.safetensors",
-          .folder = folder / "run"};
+TrainingOptions options_in(const fs::path& folder) {
+  return {
+      .rate = 1e-2, .epochs = 6, .model = folder / "model.safetensors", .folder = folder / "run"};
 }
 
 TEST_F(TrainingTest, UNetLearns) {
   UNetData data = unet_data(folder_);
   UNetTraining task(data.config, data.images, data.split, unet_options(1));
-  TrainingOptions options = options_in(folder_, 1);
+  TrainingOptions options = options_in(folder_);
   options.epochs = 20;
-  const TrainingResult result = train(task, options);
+  const TrainingResult result = train(task, options, open_cpu_device(1));
   EXPECT_EQ(result.end, TrainingResult::End::kDone);
   EXPECT_EQ(result.step, 80);
   // It begins near log 2; a network that only knows the classes' shares stays above 0.4.
@@ -171,10 +169,10 @@ TEST_F(TrainingTest, HanLearns) {
   const TextData text = han_text(folder_);
   for (const bool masked : {true, false}) {
     HanTraining task(han_config(masked), text, nullptr, han_options(1));
-    TrainingOptions options = options_in(folder_, 1);
+    TrainingOptions options = options_in(folder_);
     options.epochs = 25;
     options.rate = 2e-2;
-    const TrainingResult result = train(task, options);
+    const TrainingResult result = train(task, options, open_cpu_device(1));
     EXPECT_LT(result.train_loss, 0.2) << masked;  // from log 2
     ASSERT_TRUE(result.best_loss);
     EXPECT_LT(*result.best_loss, 0.2) << masked;
@@ -185,11 +183,11 @@ TEST_F(TrainingTest, HanLearns) {
 TEST_F(TrainingTest, StopsEarly) {
   const TextData text = han_text(folder_);
   HanTraining task(han_config(), text, nullptr, han_options(1));
-  TrainingOptions options = options_in(folder_, 1);
+  TrainingOptions options = options_in(folder_);
   options.rate = 0.5;  // too much to get better for long
   options.epochs = 60;
   options.patience = 2;
-  const TrainingResult result = train(task, options);
+  const TrainingResult result = train(task, options, open_cpu_device(1));
   EXPECT_EQ(result.end, TrainingResult::End::kEarly);
   EXPECT_LT(result.step, 60 * task.batches());
 }
@@ -200,17 +198,17 @@ TEST_F(TrainingTest, StopsEarly) {
 // must be the same.
 void expect_same_after_stops(const std::function<std::unique_ptr<TrainingTask>(int)>& make,
                              const fs::path& folder) {
-  TrainingOptions whole = options_in(folder / "whole", 1);
+  TrainingOptions whole = options_in(folder / "whole");
   fs::create_directories(folder / "whole");
   whole.epochs = 3;
   whole.accumulate = 2;
+  whole.average = 0.9;
   whole.schedule = {.kind = Schedule::Kind::kCosine, .warmup_steps = 2, .total_steps = 12};
-  train(*make(1), whole);
+  train(*make(1), whole, open_cpu_device(1));
   for (const int threads : {1, 2}) {
     const fs::path parts_folder = folder / fmt::format("parts{}", threads);
     fs::create_directories(parts_folder);
     TrainingOptions parts = whole;
-    parts.threads = threads;
     parts.model = parts_folder / "model.safetensors";
     parts.folder = parts_folder / "run";
     TrainingResult result;
@@ -220,7 +218,7 @@ void expect_same_after_stops(const std::function<std::unique_ptr<TrainingTask>(i
       TrainingEvents events;
       events.stop = [&] { return ++steps == 1 + runs; };
       parts.resume = runs > 0;
-      result = train(*make(threads), parts, events);
+      result = train(*make(threads), parts, open_cpu_device(threads), events);
       ++runs;
     } while (result.end == TrainingResult::End::kStopped && runs < 100);
     EXPECT_GT(runs, 2);
@@ -253,17 +251,17 @@ TEST_F(TrainingTest, ResumedHanHasTheSameBytes) {
 
 TEST_F(TrainingTest, AnotherRunIsNotResumed) {
   const TextData text = han_text(folder_);
-  TrainingOptions options = options_in(folder_, 1);
+  TrainingOptions options = options_in(folder_);
   options.epochs = 1;
   HanTraining task(han_config(), text, nullptr, han_options(1));
   options.resume = true;
-  EXPECT_THROW(train(task, options), Error);  // there is nothing yet
+  EXPECT_THROW(train(task, options, open_cpu_device(1)), Error);  // there is nothing yet
   options.resume = false;
-  train(task, options);
+  train(task, options, open_cpu_device(1));
   options.resume = true;
   options.rate = 1e-4;
   try {
-    train(task, options);
+    train(task, options, open_cpu_device(1));
     FAIL() << "expected an Error";
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("settings/rate: 0.01 in the checkpoint, 0.0001 now"));
@@ -277,9 +275,9 @@ TEST_F(TrainingTest, FrozenTensorsStay) {
   HanTrainingOptions frozen = han_options(1);
   frozen.tune_embedding = false;
   HanTraining task(han_config(), text, nullptr, frozen);
-  TrainingOptions options = options_in(folder_, 1);
+  TrainingOptions options = options_in(folder_);
   options.epochs = 1;
-  train(task, options);
+  train(task, options, open_cpu_device(1));
   ModelFile model = ModelFile::open(options.model);
   for (const auto& [name, tensor] : task.initial_weights()) {
     const TensorView now = model.weights.take(name, tensor.shape);
@@ -292,13 +290,17 @@ Gradients gradients_of(const TrainingTask& task, bool recompute, int threads) {
   const FloatTensors initial = task.initial_weights();
   return Gradients(
       task.graph(), [&](const std::string& name, const Shape&) { return initial.at(name).view(); },
-      example_inputs(task.config()), threads, {}, recompute);
+      example_inputs(task.config()), open_cpu_device(threads), {}, recompute);
 }
 
 bool same_weights(const Gradients& a, const Gradients& b) {
+  const auto same = [](const TensorView& x, const TensorView& y) {
+    if (x.pointer == nullptr || y.pointer == nullptr) return x.pointer == y.pointer;
+    return std::memcmp(x.pointer, y.pointer, x.type.bytes()) == 0;
+  };
   for (std::size_t i = 0; i < a.weights().size(); ++i) {
-    if (a.weights()[i].gradient != b.weights()[i].gradient) return false;
-    if (a.weights()[i].value != b.weights()[i].value) return false;  // running statistics
+    if (!same(a.weights()[i].gradient, b.weights()[i].gradient)) return false;
+    if (!same(a.weights()[i].value, b.weights()[i].value)) return false;  // running statistics
   }
   return true;
 }
@@ -337,13 +339,44 @@ TEST_F(TrainingTest, TwoHalvesOfABatchEqualIt) {
     const auto& a = at_once.weights()[i];
     const auto& b = in_halves.weights()[i];
     double norm = 0, error = 0;
-    for (std::size_t k = 0; k < a.gradient.size(); ++k) {
-      norm += a.gradient[k] * a.gradient[k];
-      error += std::pow(a.gradient[k] - b.gradient[k] / 2, 2);
+    const auto *x = a.gradient.as<float>(), *y = b.gradient.as<float>();
+    for (std::int64_t k = 0; x != nullptr && k < a.gradient.shape().elements(); ++k) {
+      norm += x[k] * x[k];
+      error += std::pow(x[k] - y[k] / 2, 2);
     }
     // Sums of 1024 pixels in another order: 1024 * 2^-24, in the norm.
     EXPECT_LE(std::sqrt(error), 6e-5 * std::sqrt(norm)) << a.name;
   }
+}
+
+TEST_F(TrainingTest, TheModelGetsTheAverageOfTheWeights) {
+  const TextData text = han_text(folder_);
+  HanTraining task(han_config(), text, nullptr, han_options(1));
+  Gradients gradients = gradients_of(task, false, 1);
+  WeightAverage average(gradients, open_cpu_device(1), 0.5);
+  const std::string name = "output/bias";
+  const auto weight = std::ranges::find(gradients.weights(), name, &Gradients::Weight::name);
+  ASSERT_NE(weight, gradients.weights().end());
+  double expected = average.values().at(name).values[0];
+  for (std::int64_t step = 1; step <= 20; ++step) {
+    weight->value.as<float>()[0] = static_cast<float>(step);
+    average.add(step);
+    const auto t = static_cast<double>(step);
+    const double kept = std::min(0.5, (1 + t) / (10 + t));
+    expected = kept * expected + (1 - kept) * t;
+    EXPECT_NEAR(average.values().at(name).values[0], expected, 1e-5 * t) << step;
+  }
+  // The file of a training holds it, and not the weights that the checkpoint goes on from.
+  TrainingOptions options = options_in(folder_);
+  options.average = 0.9;
+  train(task, options, open_cpu_device(1));
+  ModelFile model = ModelFile::open(options.model);
+  Weights best = Weights::open(options.folder / "best.safetensors");
+  const Shape shape{2};
+  const auto bytes = [&](const TensorView& view) { return std::string(view.as<char>(), 8); };
+  EXPECT_EQ(bytes(model.weights.take(name, shape)),
+            bytes(best.take("weights/average/" + name, shape)));
+  EXPECT_NE(bytes(model.weights.take(name, shape)), bytes(best.take("weights/" + name, shape)));
 }
 
 TEST_F(TrainingTest, ANanNamesItsNode) {
@@ -353,13 +386,11 @@ TEST_F(TrainingTest, ANanNamesItsNode) {
   std::vector<float> image(static_cast<std::size_t>(task.batch_type().shape.elements()), 0.5f);
   image[7] = std::numeric_limits<float>::quiet_NaN();
   const TensorView input{image.data(), task.batch_type()};
-  const auto loss = [](const TensorView& logits, const TensorView&) {
-    double sum = 0;
-    for (std::int64_t i = 0; i < logits.shape().elements(); ++i) sum += logits.as<float>()[i];
-    return sum;
-  };
+  std::vector<std::uint8_t> labels(image.size());
+  const LossTarget target{
+      .labels = {labels.data(), {DType::kU8, Shape(input.shape().dims().first(3))}}};
   try {
-    gradients.add({&input, 1}, loss, {});
+    gradients.add({&input, 1}, target, {});
     FAIL() << "expected an Error";
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("'down0/conv1'"));

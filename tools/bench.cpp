@@ -1,4 +1,6 @@
 // `tessera bench`: how fast a network runs here, beside what this machine can do at most.
+#include "tools/bench.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -9,33 +11,24 @@
 
 #include "engine/machine.h"
 #include "tools/program.h"
-#include "tools/workload.h"
 
 namespace tessera {
 
 namespace {
 
-struct BenchOptions {
-  WorkloadOptions workload;
-  int warmup = 1;
-  int iterations = 0;  // 0: as many as fit in `duration`
-  double duration = 3;
-  bool json = false;
-};
-
 double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-// Makes the system count the highest memory in use anew. Where it may not, the highest so far
-// stays.
+}  // namespace
+
 void forget_peak_memory() {
   std::ofstream("/proc/self/clear_refs") << "5";
 }
 
-std::vector<double> measure(Workload& workload, const BenchOptions& options) {
+std::vector<double> measure_runs(const BenchOptions& options, const std::function<void()>& run) {
   constexpr int kLeast = 3;  // a median of fewer is none
-  for (int i = 0; i < options.warmup; ++i) workload.run();
+  for (int i = 0; i < options.warmup; ++i) run();
   std::vector<double> seconds;
   const auto begin = std::chrono::steady_clock::now();
   while (interrupted() == 0) {
@@ -44,18 +37,19 @@ std::vector<double> measure(Workload& workload, const BenchOptions& options) {
                                : runs >= kLeast && seconds_since(begin) >= options.duration)
       break;
     const auto start = std::chrono::steady_clock::now();
-    workload.run();
+    run();
     seconds.push_back(seconds_since(start));
   }
   std::ranges::sort(seconds);
   return seconds;
 }
 
-// Of sorted values, the nearest one; `share` from 0 to 1.
 double percentile(const std::vector<double>& sorted, double share) {
   const double index = share * static_cast<double>(sorted.size() - 1);
   return sorted[static_cast<std::size_t>(std::lround(index))];
 }
+
+namespace {
 
 // Seconds of one run by the clock of a GPU: kernels alone, enqueued again and again. A median.
 double measure_on_device(Workload& workload) {
@@ -149,7 +143,7 @@ int bench(const BenchOptions& options) {
   const bool on_gpu = !workload.device().is_host();
   forget_peak_memory();
   Measured measured;
-  measured.seconds = measure(workload, options);
+  measured.seconds = measure_runs(options, [&] { workload.run(); });
   measured.peak_memory = on_gpu ? workload.device_bytes_taken() : peak_resident_bytes();
   require(!measured.seconds.empty(), "interrupted before a run was complete");
   if (on_gpu) measured.device_seconds = measure_on_device(workload);
@@ -184,23 +178,30 @@ Verb make_bench_verb(CLI::App& program) {
   command.add_option("--duration", options->duration, "seconds, at least 3 runs")
       ->type_name("S")
       ->check(CLI::Range(0.01, 86400.0));
+  CLI::Option* const train =
+      command.add_flag("--train", options->train, "a step of training: forward, backward, Adam");
+  command
+      .add_flag("--ragged", options->ragged, "documents and sentences of every length up to that")
+      ->needs(train);
   command.add_flag("--json", options->json, "the result for machines");
   command.footer(
       "Presets need no file: their weights are made up. FLOPs are those of direct convolutions\n"
-      "whatever the technique, so Winograd may pass 100 % of the peak. On a GPU the share of the\n"
-      "peak is that of the kernels alone, and memory is the GPU's.\n"
+      "whatever the technique, so Winograd may pass 100 % of the peak; of a step of training they\n"
+      "are three times the answer's. On a GPU the share of the peak is that of the kernels alone,\n"
+      "and memory is the GPU's.\n"
       "Examples:\n"
       "  tessera bench unet-paper --threads 2\n"
       "  tessera bench unet-paper --precision bf16 --technique direct --json\n"
       "  tessera bench unet-paper --device cuda --batch 8\n"
       "  tessera bench han --sentences 64 --words 150\n"
-      "  tessera bench -m unet.safetensors --size 700");
+      "  tessera bench -m unet.safetensors --size 700\n"
+      "  tessera bench -m unet.safetensors --size 256 --batch 4 --train");
   return {&command, [options] {
             WorkloadOptions& workload = options->workload;
             if (workload.preset.empty() && workload.model.empty())
               throw UsageError("name a preset (unet-paper, han, han-paper) or a model with -m");
             catch_interrupts();
-            return bench(*options);
+            return options->train ? bench_training(*options) : bench(*options);
           }};
 }
 

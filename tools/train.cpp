@@ -134,6 +134,15 @@ void TrainOptions::add_to(CLI::App& command) {
   command.add_flag("--check", check, "look at all the data, then end");
   command.add_flag("--resume", resume, "go on from the folder's last checkpoint");
   command.add_flag("--bf16", bf16, "the model file stores weights in half the bytes");
+  command.add_option("--device", device, "cpu, cuda, cuda:N or auto (a GPU if there is one)")
+      ->type_name("NAME");
+  command
+      .add_option(
+          "--precision", precision,
+          "fp32 or auto; on a GPU also tf32 and bf16, which is mixed: weights, sums and the "
+          "optimiser stay fp32")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"fp32", "tf32", "bf16", "auto"}));
   command.add_option("--threads", threads, "of the CPU; 0: all")
       ->type_name("N")
       ->check(CLI::Range(0, kMaxThreads));
@@ -146,6 +155,9 @@ void TrainOptions::add_to(CLI::App& command) {
   add_number(command, "--validate-every", validate_every, "steps; 0: each epoch");
   add_number(command, "--early-stop", patience,
              "validations without a better loss that end it; 0: never");
+  add_number(command, "--average", average,
+             "decay of a moving average of the weights, which the model gets; 0: none", 0,
+             0.999999);
   command.add_flag("--checkpoint-activations", recompute,
                    "compute activations twice instead of keeping them");
 
@@ -189,7 +201,7 @@ TrainingOptions TrainOptions::training_options(const TrainingTask& task,
   options.validate_every = validate_every;
   options.patience = patience;
   options.recompute = recompute;
-  options.threads = thread_count();
+  options.average = average;
   options.schedule.kind = chosen<Schedule::Kind>(schedule, {{"constant", Schedule::Kind::kConstant},
                                                             {"cosine", Schedule::Kind::kCosine},
                                                             {"step", Schedule::Kind::kStep}});
@@ -238,6 +250,8 @@ void ImageTrainOptions::add_to(CLI::App& command) {
   add_choice(command, "--up", up, "sampling", {"transposed2", "transposed3", "bilinear"});
   add_choice(command, "--head", head, "the last layer", {"conv1", "conv3"});
   command.add_flag("--up-relu", up_relu, "a ReLU after a transposed convolution");
+  add_number(command, "--dropout", dropout,
+             "at the end of the contracting path while it trains (the paper's place)", 0, 0.99);
   command.add_flag("--sigmoid", sigmoid, "one output for two classes");
 
   begin_group(command, "Tiles and loss");
@@ -323,8 +337,13 @@ void settle(const DataReport& found, Report& report) {
   found.require_none();
 }
 
-int run_training(TrainingTask& task, const TrainOptions& options, const TrainingOptions& training) {
+int run_training(TrainingTask& task, const TrainOptions& options, TrainingOptions training) {
+  OpenedDevice opened = open_device(device_options(task.config().unet.has_value(), options.device,
+                                                   options.precision, options.thread_count()));
   Report report(options.report, "steps", static_cast<std::size_t>(total_steps(task, training)));
+  if (!opened.note.empty()) report.note(opened.note);
+  training.provenance["device"] = opened.device->name();
+  training.provenance["precision"] = name_of(opened.device->precision());
   bool first = true;
   TrainingEvents events;
   events.step = [&](const TrainingEvents::Step& step) {
@@ -338,7 +357,7 @@ int run_training(TrainingTask& task, const TrainOptions& options, const Training
   events.note = [&](const std::string& line) { report.note(line); };
   events.stop = [] { return interrupted() != 0; };
   catch_interrupts();
-  const TrainingResult result = train(task, training, events);
+  const TrainingResult result = train(task, training, std::move(opened.device), events);
   if (result.end == TrainingResult::End::kStopped) {
     report.note(fmt::format("stopped at step {}; go on with --resume", result.step));
   } else if (options.report.json) {

@@ -24,6 +24,7 @@ struct TrainOptions {
   bool check = false;
   bool resume = false;
   bool bf16 = false;
+  std::string device = "auto", precision = "auto";
   int threads = 0;
 
   std::int64_t epochs = 10, steps = 0;
@@ -31,6 +32,7 @@ struct TrainOptions {
   int accumulate = 1;
   std::int64_t validate_every = 0, patience = 0;
   bool recompute = false;
+  double average = 0;
 
   std::string optimiser = "adam";
   double rate = 1e-3, momentum = 0.9, weight_decay = 0, clip = 0;
@@ -59,6 +61,7 @@ struct ImageTrainOptions {
   int depth = 4, base = 64;
   std::string padding = "same", norm = "none", up = "transposed2", head = "conv1";
   bool sigmoid = false, up_relu = false;
+  double dropout = 0;
 
   std::int64_t tile = 256, tiles = 0;
   std::string loss = "cross_entropy";
@@ -102,6 +105,6 @@ int train_on_documents(const DocumentTrainOptions& options);
 void settle(const DataReport& found, Report& report);
 
 // Runs the task with the progress bar and says at the end what was reached.
-int run_training(TrainingTask& task, const TrainOptions& options, const TrainingOptions& training);
+int run_training(TrainingTask& task, const TrainOptions& options, TrainingOptions training);
 
 }  // namespace tessera

@@ -133,6 +133,7 @@ int train_on_images(const ImageTrainOptions& options) {
                                .batch = options.run.batch,
                                .tiles = options.tiles,
                                .augmentation = augmentation,
+                               .dropout = options.dropout,
                                .seed = options.source.seed,
                                .threads = threads};
   training.loss.cross_entropy = options.loss == "dice" ? 0 : 1;

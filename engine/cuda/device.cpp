@@ -5,11 +5,15 @@
 
 #include <algorithm>
 
+#include "engine/cuda/updates.h"
 #include "engine/device.h"
 #include "engine/passes.h"
+#include "kernels/cuda/add.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/peak.h"
-#include "kernels/cuda/step.h"
+#include "kernels/cuda/training.h"
+#include "kernels/loss/cuda.h"
+#include "kernels/training.h"
 
 namespace tessera {
 
@@ -121,19 +125,11 @@ class CudaDevice : public Device {
   Graph optimise(const Graph& graph, Types, bool) const override {
     return optimise_for_cuda(graph, storage_of(precision()));
   }
-  // Every launch of the node lies in an NVTX range of its name, for nsys.
   Step prepare(const Node& node, Types inputs, std::span<const TensorView> weights) override {
     use();
-    const CudaSetup setup{node.name, inputs,  weights, traits_, math_of(precision()),
-                          stream_,   &packed_};
-    Step step = std::visit([&](const auto& op) { return cuda(op, setup); }, node.op);
-    step.run = [run = std::move(step.run), name = node.name](const Operands& operands,
-                                                             std::byte* scratch) {
-      nvtxRangePushA(name.c_str());
-      run(operands, scratch);
-      nvtxRangePop();
-    };
-    return step;
+    const CudaSetup setup = setup_of(node.name, inputs, weights);
+    return in_range(node.name,
+                    std::visit([&](const auto& op) { return cuda(op, setup); }, node.op));
   }
   std::size_t weight_bytes() const override { return packed_.bytes(); }
 
@@ -175,6 +171,43 @@ class CudaDevice : public Device {
     cuda_check(cudaStreamEndCapture(stream_, &graph), "capture");
     return std::make_unique<CudaRecording>(graph, stream_);
   }
+  // Small gradients vanish in f16 unless the loss is scaled, which is not done here.
+  Graph optimise_for_training(const Graph& graph, Types) const override {
+    require(precision() != Precision::kFp16,
+            "training on a GPU is in fp32, tf32 or bf16, not fp16: take bf16");
+    return optimise_training_for_cuda(graph, storage_of(precision()));
+  }
+  TrainStep prepare_train(const Node& node, Types inputs, std::span<const TensorView>) override {
+    use();
+    const CudaSetup setup = setup_of(node.name, inputs, {});
+    return in_range(node.name, visit_trainable<TrainStep>(
+                                   node.op, [&](const auto& op) { return cuda_train(op, setup); }));
+  }
+  BackwardStep prepare_backward(const Node& node, Types inputs,
+                                std::span<const TensorView>) override {
+    use();
+    const CudaSetup setup = setup_of(node.name, inputs, {});
+    return in_range(node.name + " (backward)",
+                    visit_trainable<BackwardStep>(
+                        node.op, [&](const auto& op) { return cuda_backward(op, setup); }));
+  }
+  LossStep prepare_loss(const Loss& op, const TensorType& logits,
+                        const TensorType& labels) override {
+    use();
+    return in_range("loss", cuda(op, logits, labels, setup_of("loss", {}, {})));
+  }
+  void clear(std::byte* memory, std::size_t bytes) override {
+    use();
+    if (bytes > 0) cuda_check(cudaMemsetAsync(memory, 0, bytes, stream_), "clearing of memory");
+  }
+  void add(const TensorView& sum, const TensorView& term) override {
+    add_cuda({sum.pointer, term.pointer, sum.shape().elements(), sum.type.dtype}, stream_);
+  }
+  std::unique_ptr<Updates> updates() override { return make_cuda_updates(stream_); }
+  std::shared_ptr<Device> another() const override {
+    return std::make_shared<CudaDevice>(index_, precision());
+  }
+
   Peaks measure_peaks() override {
     use();
     const CudaPeaks peaks = measure_cuda_peaks(traits_, stream_, available_bytes());
@@ -182,6 +215,21 @@ class CudaDevice : public Device {
   }
 
  private:
+  CudaSetup setup_of(const std::string& name, Types inputs, std::span<const TensorView> weights) {
+    return {name, inputs, weights, traits_, math_of(precision()), stream_, &packed_};
+  }
+  // All launches of the step lie in an NVTX range of this name, for nsys.
+  template <class AnyStep>
+  static AnyStep in_range(const std::string& name, AnyStep step) {
+    step.run = [run = std::move(step.run), name](const auto& operands, std::byte* scratch) {
+      nvtxRangePushA(name.c_str());
+      struct Pop {
+        ~Pop() { nvtxRangePop(); }
+      } pop;
+      return run(operands, scratch);
+    };
+    return step;
+  }
   // The runtime's current device is the calling thread's; a session may have been moved to another.
   void use() const { cuda_check(cudaSetDevice(index_), "use of the device"); }
 

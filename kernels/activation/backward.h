@@ -11,5 +11,6 @@ namespace tessera {
 Saved saved_for_backward(const Activation& op, Types inputs);
 void backward_reference(const Activation& op, const BackwardOperands& operands);
 BackwardStep cpu_backward(const Activation& op, const CpuSetup& setup);
+BackwardStep cuda_backward(const Activation& op, const CudaSetup& setup);
 
 }  // namespace tessera

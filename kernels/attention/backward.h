@@ -21,6 +21,8 @@ void train_reference(const Attention& op, const TrainOperands& operands);
 TrainStep cpu_train(const Attention& op, const CpuSetup& setup);
 void backward_reference(const Attention& op, const BackwardOperands& operands);
 BackwardStep cpu_backward(const Attention& op, const CpuSetup& setup);
+TrainStep cuda_train(const Attention& op, const CudaSetup& setup);
+BackwardStep cuda_backward(const Attention& op, const CudaSetup& setup);
 
 // The part of cpu_train that follows a dense layer, or all of it without one: `op` has no dense.
 TrainStep cpu_train_scores(const Attention& op, const CpuSetup& setup);

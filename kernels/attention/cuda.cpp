@@ -74,7 +74,8 @@ Step cuda(const Attention& op, const CudaSetup& setup) {
                                        .rows = steps,
                                        .features = d,
                                        .units = op.units},
-                           .context = floats(context)},
+                           .context = floats(context),
+                           .u = nullptr},
                           scores.layout.rounding, tile, stream);
     attention_pool_cuda({.x = x,
                          .lengths = lengths,
@@ -90,7 +91,9 @@ Step cuda(const Attention& op, const CudaSetup& setup) {
                          .dense = floats(dense),
                          .dense_bias = floats(dense_bias),
                          .s = s,
-                         .dense_units = op.dense ? op.dense->units : 0},
+                         .dense_units = op.dense ? op.dense->units : 0,
+                         .u = nullptr,
+                         .units = op.units},
                         stream);
   };
   return {shares_bytes + sums_bytes, run};

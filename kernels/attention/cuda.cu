@@ -1,8 +1,8 @@
 // Attention pooling (formulas: attention.h): scores in exact f32, softmax and weighted sum.
 //
 // Scores: the matrix product of linear/gemm_simt.cuh over the valid steps of all sequences; a block
-// turns its 64 units of 16 or 128 steps into their share of the scores, so W x never goes to
-// memory, and even one short document spreads over several blocks.
+// turns its 64 units of 16 or 128 steps into their share of the scores, so W x goes to memory in
+// training alone, and even one short document spreads over several blocks.
 // Pool: a block per sequence adds the shares, subtracts the maximum, and sums a_t x_t, whose second
 // read comes from L2: threads take columns, groups of them every n-th step; groups add in order.
 // Roofline: 2 d units FLOPs a step; at 9,600 steps, d 300, 200 units (1.2 GFLOP, x 11.5 MB) FMA
@@ -17,11 +17,12 @@ namespace {
 constexpr int kWarp = 32;
 constexpr int kPoolThreads = 512, kPoolWarps = kPoolThreads / kWarp;
 constexpr int kMostColumnThreads = 128;  // of a group that sums steps
+constexpr int kTrainBlocks = 2;          // per multiprocessor: at most 128 registers
 constexpr unsigned kAllLanes = ~0u;
 
-template <class Tile>
-__global__ void __launch_bounds__(Tile::kThreads)
-    attention_scores_simt_kernel(AttentionScoreArgs args) {
+// kKeeps: u goes to memory.
+template <class Tile, bool kKeeps>
+__device__ inline void make_scores(const AttentionScoreArgs& args) {
   static_assert(Tile::kColumns == kAttentionSlice);
   SIMT_SHARED(typename Tile::Shared, s_tile, [1]);
   const GemmArgs& product = args.product;
@@ -39,8 +40,10 @@ __global__ void __launch_bounds__(Tile::kThreads)
     if (column >= product.units) continue;
     const float bias = product.bias[column], context = args.context[column];
 #pragma unroll
-    for (int i = 0; i < Tile::kThreadRows; ++i)
-      share[i] = fmaf(tanhf(sums[i][j] + bias), context, share[i]);
+    for (int i = 0; i < Tile::kThreadRows; ++i) {
+      sums[i][j] = tanhf(sums[i][j] + bias);
+      share[i] = fmaf(sums[i][j], context, share[i]);
+    }
   }
 #pragma unroll
   for (int i = 0; i < Tile::kThreadRows; ++i) {
@@ -51,6 +54,29 @@ __global__ void __launch_bounds__(Tile::kThreads)
     if (threadIdx.x % Tile::kSide == 0 && s_tile[0].source[row] >= 0)
       product.y[blockIdx.y * product.rows + first_row + row] = share[i];
   }
+  if constexpr (kKeeps) {
+#pragma unroll
+    for (int i = 0; i < Tile::kThreadRows; ++i) {
+      if (s_tile[0].source[Tile::row(i)] < 0) continue;
+      float* u = args.u + (first_row + Tile::row(i)) * product.units + first_column;
+#pragma unroll
+      for (int j = 0; j < Tile::kThreadColumns; ++j) {
+        if (first_column + Tile::column(j) < product.units) u[Tile::column(j)] = sums[i][j];
+      }
+    }
+  }
+}
+
+template <class Tile>
+__global__ void __launch_bounds__(Tile::kThreads)
+    attention_scores_simt_kernel(AttentionScoreArgs args) {
+  make_scores<Tile, false>(args);
+}
+
+template <class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, kTrainBlocks)
+    attention_scores_train_kernel(AttentionScoreArgs args) {
+  make_scores<Tile, true>(args);
 }
 
 struct Sum {
@@ -149,6 +175,12 @@ __global__ void __launch_bounds__(kPoolThreads) attention_pool_kernel(AttentionP
   const float divisor = exponentials + (args.has_eps ? expf(args.log_eps - largest) : 0);
   for (int step = thread; step < length; step += kPoolThreads) a[step] /= divisor;
   for (int step = length + thread; step < args.t; step += kPoolThreads) a[step] = 0;
+  if (args.u != nullptr) {
+    float* u = args.u + sequence * args.t * args.units;
+    const std::int64_t end = std::int64_t{args.t} * args.units;
+    for (std::int64_t i = std::int64_t{length} * args.units + thread; i < end; i += kPoolThreads)
+      u[i] = 0;
+  }
   // Puts the weights before their reads by all threads.
   __syncthreads();
 
@@ -176,7 +208,9 @@ template <class Tile>
 void launch_scores(const AttentionScoreArgs& args, CudaStream stream) {
   const dim3 grid(static_cast<unsigned>((args.product.rows + Tile::kRows - 1) / Tile::kRows),
                   static_cast<unsigned>(attention_slices(args.product.units)));
-  simt::launch(attention_scores_simt_kernel<Tile>, grid, dim3(Tile::kThreads), 0, stream, args);
+  simt::launch(
+      args.u == nullptr ? attention_scores_simt_kernel<Tile> : attention_scores_train_kernel<Tile>,
+      grid, dim3(Tile::kThreads), 0, stream, args);
 }
 
 }  // namespace

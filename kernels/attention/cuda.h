@@ -20,6 +20,7 @@ constexpr int attention_slices(int units) {
 struct AttentionScoreArgs {
   GemmArgs product;      // its y is the shares, (slices, rows); rows are the steps
   const float* context;  // (units)
+  float* u;  // (rows, units): the tanh of each unit, of rows that take part; null: not kept
 };
 
 void attention_scores_cuda(const AttentionScoreArgs& args, Rounding rounding, GemmRows rows,
@@ -42,6 +43,9 @@ struct AttentionPoolArgs {
   const float* dense_bias;  // (dense_units)
   float* s;                 // (sequences, dense_units)
   int dense_units;
+  // Set to 0 behind a sequence's end; null: not there.
+  float* u;  // (sequences, t, units)
+  int units;
 };
 
 void attention_pool_cuda(const AttentionPoolArgs& args, CudaStream stream);

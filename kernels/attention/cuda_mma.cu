@@ -38,8 +38,13 @@ __global__ void __launch_bounds__(Tile::kThreads, kBlocks)
       if (column >= product.units) continue;
       const float bias = product.bias[column], context = args.context[column];
 #pragma unroll
-      for (int m = 0; m < Tile::kM; ++m)
-        share[m][e / 2] = fmaf(tanhf(sums[m][n][e] + bias), context, share[m][e / 2]);
+      for (int m = 0; m < Tile::kM; ++m) {
+        const float u = tanhf(sums[m][n][e] + bias);
+        share[m][e / 2] = fmaf(u, context, share[m][e / 2]);
+        const int row = Tile::row(m, e);
+        if (args.u != nullptr && s_tile[0].source[row] >= 0)
+          args.u[(first_row + row) * product.units + column] = u;
+      }
     }
   }
   const int thread = static_cast<int>(threadIdx.x);

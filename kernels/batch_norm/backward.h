@@ -11,6 +11,8 @@
 // Training needs n > 1. The running statistics (weights 2 and 3) are updated by the forward run;
 // they have no gradient.
 //
+// x, y and their gradients are f32; on a GPU they may be bf16 or f16.
+//
 // saved: x; extra: mean (c), inv (c), f32
 #pragma once
 
@@ -24,5 +26,7 @@ void train_reference(const BatchNorm& op, const TrainOperands& operands);
 TrainStep cpu_train(const BatchNorm& op, const CpuSetup& setup);
 void backward_reference(const BatchNorm& op, const BackwardOperands& operands);
 BackwardStep cpu_backward(const BatchNorm& op, const CpuSetup& setup);
+TrainStep cuda_train(const BatchNorm& op, const CudaSetup& setup);
+BackwardStep cuda_backward(const BatchNorm& op, const CudaSetup& setup);
 
 }  // namespace tessera

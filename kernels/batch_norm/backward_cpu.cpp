@@ -138,12 +138,16 @@ struct NormBlocks {
   }
 };
 
+void require_f32(const BatchNorm& op, Types inputs) {
+  saved_for_backward(op, inputs);
+  require(inputs[0].dtype == DType::kF32, "batch_norm: in training it is f32, not {}",
+          inputs[0].to_string());
+}
+
 }  // namespace
 
 Saved saved_for_backward(const BatchNorm& op, Types inputs) {
   infer(op, inputs);
-  require(inputs[0].dtype == DType::kF32, "batch_norm: in training it is f32, not {}",
-          inputs[0].to_string());
   const std::int64_t c = inputs[0].shape[-1];
   require(inputs[0].shape.elements() > c,
           "batch_norm: training needs more than one value per channel, but got {}; take a larger "
@@ -153,7 +157,7 @@ Saved saved_for_backward(const BatchNorm& op, Types inputs) {
 }
 
 TrainStep cpu_train(const BatchNorm& op, const CpuSetup& setup) {
-  saved_for_backward(op, setup.inputs);
+  require_f32(op, setup.inputs);
   const NormBlocks blocks(setup.inputs[0].shape, setup.threads);
   const auto run = [op, blocks](const TrainOperands& operands, std::byte* scratch) {
     const std::int64_t c = blocks.channels;
@@ -197,7 +201,7 @@ TrainStep cpu_train(const BatchNorm& op, const CpuSetup& setup) {
 }
 
 BackwardStep cpu_backward(const BatchNorm& op, const CpuSetup& setup) {
-  saved_for_backward(op, setup.inputs);
+  require_f32(op, setup.inputs);
   const NormBlocks blocks(setup.inputs[0].shape, setup.threads);
   const auto run = [blocks](const BackwardOperands& operands, std::byte* scratch) {
     const std::int64_t c = blocks.channels;

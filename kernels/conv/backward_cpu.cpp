@@ -50,15 +50,15 @@ void rotate(const Conv& op, const ConvGeometry& g, const float* weight, int thre
 }  // namespace
 
 Saved saved_for_backward(const Conv& op, Types inputs) {
-  require(op.norm == Conv::Norm::kNone && !op.concat && !op.pool && op.dtype == DType::kF32 &&
-              op.padding != Conv::Padding::kFull && inputs[0].dtype == DType::kF32,
-          "conv: in training it is f32, valid or same, without norm, concat and pool; build the "
-          "graph without the passes that fuse them");
+  require(op.norm == Conv::Norm::kNone && !op.concat && !op.pool &&
+              op.padding != Conv::Padding::kFull && inputs.size() == 1,
+          kConvTrainingTerms);
   return {.inputs = {true}, .outputs = {op.relu}, .extra = {}};
 }
 
 BackwardStep cpu_backward(const Conv& op, const CpuSetup& setup) {
   saved_for_backward(op, setup.inputs);
+  require(op.dtype == DType::kF32 && setup.inputs[0].dtype == DType::kF32, kConvTrainingTerms);
   const ConvGeometry g = geometry_of(op, setup.inputs);
   const bool winograd = op.kernel == 3 && std::min(g.c_in, g.c_out) >= kWinogradFewestChannels;
   const int threads = setup.threads;

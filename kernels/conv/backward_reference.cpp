@@ -1,3 +1,4 @@
+#include "kernels/check.h"
 #include "kernels/conv/backward.h"
 #include "kernels/cpu/convert.h"
 
@@ -5,6 +6,8 @@ namespace tessera {
 
 void backward_reference(const Conv& op, const BackwardOperands& operands) {
   saved_for_backward(op, {&operands.inputs[0].type, 1});
+  require(op.dtype == DType::kF32 && operands.inputs[0].type.dtype == DType::kF32,
+          kConvTrainingTerms);
   const ConvGeometry g = geometry_of(op, {&operands.inputs[0].type, 1});
   const std::int64_t k = op.kernel;
   const auto* x = operands.inputs[0].as<float>();

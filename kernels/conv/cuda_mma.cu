@@ -1,4 +1,4 @@
-// 3x3 and 1x1 convolution on tensor cores:  y = finish(sum over taps and channels of w x).
+// Convolution, 3x3, 2x2 or 1x1, on tensor cores:  y = finish(sum over taps and channels of w x).
 //
 // Layouts: x (n, h, w, c) per source; w as cuda.h says; y (n, ho, wo, c_out).
 // A block makes a tile of pixels x channels. 64 bytes of channels of its input pixels, with the
@@ -301,12 +301,18 @@ template <class T, class Tile>
 void launch(const ConvArgs& args, CudaStream stream) {
   const dim3 grid(conv_blocks(args, Tile::kRows, Tile::kColumns, Tile::kChannels));
   const dim3 block(Tile::kThreads);
-  if (args.kernel == 3) {
-    simt::launch(conv_mma_kernel<T, 3, Tile>, grid, block, MmaShared<T, 3, Tile>::kBytes, stream,
-                 args);
-  } else {
-    simt::launch(conv_mma_kernel<T, 1, Tile>, grid, block, MmaShared<T, 1, Tile>::kBytes, stream,
-                 args);
+  const auto of_size = [&](auto kernel) {
+    constexpr int kKernel = decltype(kernel)::value;
+    simt::launch(conv_mma_kernel<T, kKernel, Tile>, grid, block,
+                 MmaShared<T, kKernel, Tile>::kBytes, stream, args);
+  };
+  switch (args.kernel) {
+    case 1:
+      return of_size(std::integral_constant<int, 1>());
+    case 2:
+      return of_size(std::integral_constant<int, 2>());
+    default:
+      return of_size(std::integral_constant<int, 3>());
   }
 }
 

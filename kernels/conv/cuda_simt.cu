@@ -1,4 +1,5 @@
-// 3x3 and 1x1 convolution by f32 multiply-adds:  y = finish(sum over channels and taps of w x).
+// Convolution, 3x3, 2x2 or 1x1, by f32 multiply-adds:  y = finish(sum over channels and taps of w
+// x).
 //
 // Layouts: x (n, h, w, c) per source; w as cuda.h says; y (n, ho, wo, c_out). Any types, channels.
 // A block makes a tile of pixels x channels; pixels, with their halo, and weights of four input
@@ -314,10 +315,13 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 template <class Tile>
 void launch(const ConvArgs& args, CudaStream stream) {
   const dim3 grid(conv_blocks(args, Tile::kRows, Tile::kColumns, Tile::kChannels));
-  if (args.kernel == 3) {
-    simt::launch(conv_simt_kernel<3, Tile>, grid, dim3(kThreads), 0, stream, args);
-  } else {
-    simt::launch(conv_simt_kernel<1, Tile>, grid, dim3(kThreads), 0, stream, args);
+  switch (args.kernel) {
+    case 1:
+      return simt::launch(conv_simt_kernel<1, Tile>, grid, dim3(kThreads), 0, stream, args);
+    case 2:
+      return simt::launch(conv_simt_kernel<2, Tile>, grid, dim3(kThreads), 0, stream, args);
+    default:
+      return simt::launch(conv_simt_kernel<3, Tile>, grid, dim3(kThreads), 0, stream, args);
   }
 }
 

@@ -156,15 +156,19 @@ void weight_gradient(const TransposeGradientPlan& plan, int threads, const float
 }  // namespace
 
 Saved saved_for_backward(const ConvTranspose& op, Types inputs) {
-  require(op.dtype == DType::kF32 && inputs[0].dtype == DType::kF32,
-          "conv_transpose: in training it is f32, not {} from {}", name_of(op.dtype),
-          inputs[0].to_string());
+  infer(op, inputs);
   return {.inputs = {true}, .outputs = {op.relu}, .extra = {}};
 }
 
+void require_f32_training(const ConvTranspose& op, Types inputs) {
+  infer(op, inputs);
+  require(op.dtype == DType::kF32 && inputs[0].dtype == DType::kF32,
+          "conv_transpose: in training it is f32, not {} from {}", name_of(op.dtype),
+          inputs[0].to_string());
+}
+
 BackwardStep cpu_backward(const ConvTranspose& op, const CpuSetup& setup) {
-  infer(op, setup.inputs);
-  saved_for_backward(op, setup.inputs);
+  require_f32_training(op, setup.inputs);
   const Shape& x = setup.inputs[0].shape;
   TransposeGradientPlan plan{x[0], x[1], x[2], x[3], op.c_out, op.kernel};
   plan.slots = std::min(

@@ -5,6 +5,7 @@
 namespace tessera {
 
 void backward_reference(const ConvTranspose& op, const BackwardOperands& operands) {
+  require_f32_training(op, {&operands.inputs[0].type, 1});
   const Shape& in = operands.inputs[0].shape();
   const std::int64_t h = in[1], w = in[2], c_in = in[3], c_out = op.c_out, k = op.kernel;
   const std::int64_t padding = k == 3 ? 1 : 0;

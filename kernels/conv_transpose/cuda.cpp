@@ -1,10 +1,8 @@
 // Chooses the technique and tile, packs the weights for it, and launches it.
-#include "kernels/conv_transpose/cuda.h"
-
 #include <bit>
 #include <limits>
 
-#include "kernels/conv_transpose/conv_transpose.h"
+#include "kernels/conv_transpose/cuda_host.h"
 #include "kernels/cpu/convert.h"
 
 namespace tessera {
@@ -55,77 +53,33 @@ float round_to_tf32(float value) {
   return std::bit_cast<float>((bits + kHalf) & kKept);
 }
 
-// The tap of `kernel` that links an output of parity `odd` to the input pixel `behind` places on.
-std::int64_t tap_of(int kernel, int odd, int behind) {
-  if (kernel == 2) return odd;
-  return odd == 0 ? 1 : behind == 0 ? 2 : 0;
+Rounding rounding_of(ConvTransposeTile tile, DType x_type) {
+  if (!is_mma(tile)) return Rounding::kNone;
+  return x_type == DType::kBF16  ? Rounding::kBF16
+         : x_type == DType::kF16 ? Rounding::kF16
+                                 : Rounding::kTF32;
 }
 
-// Calls body(ky, kx) for every tap in the order of packed weights.
-template <class Body>
-void for_each_tap(int kernel, const Body& body) {
-  for (int parity = 0; parity < kParities; ++parity) {
-    const ParityTaps taps = parity_taps(kernel, parity);
-    for (int row = 0; row < taps.rows; ++row) {
-      for (int column = 0; column < taps.columns; ++column)
-        body(tap_of(kernel, parity / 2, row), tap_of(kernel, parity % 2, column));
-    }
-  }
-}
-
-struct PackedLayout {
-  DType dtype;         // of elements
-  std::int64_t c_in;   // rounded up
-  std::int64_t c_out;  // rounded up
-  std::int64_t line;   // channels of x that lie together for one c_out
-  std::size_t bytes;   // of all
-};
-
-PackedLayout layout_of(const ConvTranspose& op, const TensorType& x, ConvTransposeTile tile) {
-  PackedLayout layout{DType::kF32, x.shape[3], op.c_out, 1, 0};
-  if (is_mma(tile)) {
-    layout.dtype = x.dtype;
-    layout.line = kConvTransposeLineBytes / static_cast<std::int64_t>(size_of(x.dtype));
-    layout.c_in = round_up(layout.c_in, layout.line);
-  } else {
-    layout.c_in = round_up(layout.c_in, kConvTransposeDepth);
-    layout.c_out = round_up(layout.c_out, kConvTransposeQuad);
-  }
-  layout.bytes = static_cast<std::size_t>(op.kernel * op.kernel * layout.c_in * layout.c_out) *
-                 size_of(layout.dtype);
-  return layout;
-}
-
-void store(float value, DType dtype, std::int64_t i, std::byte* to) {
-  if (dtype == DType::kF32) {
-    reinterpret_cast<float*>(to)[i] = value;
-  } else {
+// Element i of what `to` points to.
+void store(float value, Rounding rounding, std::int64_t i, std::byte* to) {
+  if (rounding == Rounding::kBF16 || rounding == Rounding::kF16) {
     reinterpret_cast<std::uint16_t*>(to)[i] =
-        dtype == DType::kBF16 ? f32_to_bf16(value) : f32_to_f16(value);
+        rounding == Rounding::kBF16 ? f32_to_bf16(value) : f32_to_f16(value);
+  } else {
+    reinterpret_cast<float*>(to)[i] = rounding == Rounding::kTF32 ? round_to_tf32(value) : value;
   }
 }
 
-// (taps, c_in / line, c_out, line), then the bias in f32.
-void pack(const ConvTranspose& op, const CudaSetup& setup, const PackedLayout& layout, bool mma,
+// The weights in their layout, then the bias in f32.
+void pack(const ConvTranspose& op, const CudaSetup& setup, const ConvTransposeLayout& layout,
           std::byte* to) {
   const std::vector<float> weight = to_f32(setup.weights[0]);  // (c_in, c_out, k, k)
-  const std::int64_t c_in = setup.inputs[0].shape[3];
   std::int64_t next = 0;
-  for_each_tap(op.kernel, [&](std::int64_t ky, std::int64_t kx) {
-    for (std::int64_t first = 0; first < layout.c_in; first += layout.line) {
-      for (std::int64_t o = 0; o < layout.c_out; ++o) {
-        for (std::int64_t i = first; i < first + layout.line; ++i) {
-          float value = 0;
-          if (i < c_in && o < op.c_out)
-            value = weight[static_cast<std::size_t>(
-                ((i * op.c_out + o) * op.kernel + ky) * op.kernel + kx)];
-          if (mma && layout.dtype == DType::kF32) value = round_to_tf32(value);
-          store(value, layout.dtype, next++, to);
-        }
-      }
-    }
+  for_each_packed(layout, [&](std::int64_t index) {
+    store(index == kPackZero ? 0.0f : weight[static_cast<std::size_t>(index)], layout.rounding,
+          next++, to);
   });
-  auto* bias = reinterpret_cast<float*>(to + layout.bytes);
+  auto* bias = reinterpret_cast<float*>(to + layout.bytes());
   for (std::int64_t o = 0; o < op.c_out; ++o)
     bias[o] = op.bias ? element_f32(setup.weights[1], o) : 0.0f;
 }
@@ -159,21 +113,38 @@ ConvTransposeChoice choose_conv_transpose(const ConvTransposeProblem& problem) {
   return choice;
 }
 
-Step cuda_with_tile(const ConvTranspose& op, const CudaSetup& setup, ConvTransposeTile tile) {
-  const TensorType y = infer(op, setup.inputs)[0], &x = setup.inputs[0];
+ConvTransposeLayout conv_transpose_layout(const ConvTranspose& op, const TensorType& x,
+                                          ConvTransposeTile tile) {
+  ConvTransposeLayout layout{.rounding = rounding_of(tile, x.dtype),
+                             .kernel = op.kernel,
+                             .c_in = x.shape[3],
+                             .c_out = op.c_out,
+                             .rows = round_up(x.shape[3], kConvTransposeDepth),
+                             .columns = round_up(op.c_out, kConvTransposeQuad),
+                             .line = 1};
+  if (is_mma(tile)) {
+    layout.line = kConvTransposeLineBytes / static_cast<std::int64_t>(size_of(x.dtype));
+    layout.rows = round_up(layout.c_in, layout.line);
+    layout.columns = layout.c_out;
+  }
+  return layout;
+}
+
+ConvTransposeTile choose_conv_transpose_tile(const ConvTranspose& op, const CudaSetup& setup) {
+  infer(op, setup.inputs);
+  const TensorType& x = setup.inputs[0];
+  return choose_conv_transpose({x.shape.elements(0, 3), x.shape[3], op.c_out, x.dtype, setup.math,
+                                setup.traits.capability, setup.traits.multiprocessors})
+      .tile;
+}
+
+ConvTransposeArgs conv_transpose_args(const ConvTranspose& op, Types inputs) {
+  const TensorType y = infer(op, inputs)[0], &x = inputs[0];
   constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max() / 2;
   for (const std::int64_t extent : y.shape.dims().subspan(1))
     require(extent <= kMost, "conv_transpose on CUDA takes extents up to {}, but makes {}", kMost,
             y.to_string());
-  const PackedLayout layout = layout_of(op, x, tile);
-  const auto packed = setup.packed->get(
-      fmt::format("{}/{} {}", setup.name, is_mma(tile) ? "mma" : "simt", name_of(layout.dtype)),
-      layout.bytes + static_cast<std::size_t>(op.c_out) * sizeof(float),
-      [&](std::byte* to) { pack(op, setup, layout, is_mma(tile), to); });
-
   ConvTransposeArgs args{};
-  args.weight = packed->get();
-  args.bias = reinterpret_cast<const float*>(packed->get() + layout.bytes);
   args.pixels = x.shape.elements(0, 3);
   args.h = static_cast<int>(x.shape[1]);
   args.w = static_cast<int>(x.shape[2]);
@@ -184,25 +155,37 @@ Step cuda_with_tile(const ConvTranspose& op, const CudaSetup& setup, ConvTranspo
   args.relu = op.relu;
   args.x_type = x.dtype;
   args.y_type = op.dtype;
+  return args;
+}
+
+void conv_transpose_cuda(const ConvTransposeArgs& args, ConvTransposeTile tile, CudaStream stream) {
+  if (is_mma(tile)) {
+    conv_transpose_mma_cuda(args, tile, stream);
+  } else {
+    conv_transpose_simt_cuda(args, stream);
+  }
+}
+
+Step cuda_with_tile(const ConvTranspose& op, const CudaSetup& setup, ConvTransposeTile tile) {
+  ConvTransposeArgs args = conv_transpose_args(op, setup.inputs);
+  const ConvTransposeLayout layout = conv_transpose_layout(op, setup.inputs[0], tile);
+  const DType element = is_mma(tile) ? setup.inputs[0].dtype : DType::kF32;
+  const auto packed = setup.packed->get(
+      fmt::format("{}/{} {}", setup.name, is_mma(tile) ? "mma" : "simt", name_of(element)),
+      layout.bytes() + static_cast<std::size_t>(op.c_out) * sizeof(float),
+      [&](std::byte* to) { pack(op, setup, layout, to); });
+  args.weight = packed->get();
+  args.bias = reinterpret_cast<const float*>(packed->get() + layout.bytes());
   return {0, [args, packed, tile, stream = setup.stream](const Operands& operands, std::byte*) {
             ConvTransposeArgs run = args;
             run.x = operands.inputs[0].pointer;
             run.y = operands.outputs[0].pointer;
-            if (is_mma(tile)) {
-              conv_transpose_mma_cuda(run, tile, stream);
-            } else {
-              conv_transpose_simt_cuda(run, stream);
-            }
+            conv_transpose_cuda(run, tile, stream);
           }};
 }
 
 Step cuda(const ConvTranspose& op, const CudaSetup& setup) {
-  infer(op, setup.inputs);
-  const TensorType& x = setup.inputs[0];
-  const ConvTransposeChoice choice =
-      choose_conv_transpose({x.shape.elements(0, 3), x.shape[3], op.c_out, x.dtype, setup.math,
-                             setup.traits.capability, setup.traits.multiprocessors});
-  return cuda_with_tile(op, setup, choice.tile);
+  return cuda_with_tile(op, setup, choose_conv_transpose_tile(op, setup));
 }
 
 }  // namespace tessera

@@ -12,5 +12,6 @@ namespace tessera {
 Saved saved_for_backward(const CropConcat& op, Types inputs);
 void backward_reference(const CropConcat& op, const BackwardOperands& operands);
 BackwardStep cpu_backward(const CropConcat& op, const CpuSetup& setup);
+BackwardStep cuda_backward(const CropConcat& op, const CudaSetup& setup);
 
 }  // namespace tessera

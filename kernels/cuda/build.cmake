@@ -4,11 +4,11 @@
 # The emulator's form is in tests/cuda/CMakeLists.txt.
 file(GLOB TESSERA_CUDA_KERNELS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*/*.cu)
 file(GLOB cuda_host CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cpp
-     ${PROJECT_SOURCE_DIR}/kernels/*/cuda*.cpp)
+     ${PROJECT_SOURCE_DIR}/kernels/*/cuda*.cpp ${PROJECT_SOURCE_DIR}/kernels/*/backward_cuda*.cpp)
 add_library(tessera_gpu INTERFACE)
 
 if(TESSERA_CUDA_HEADERS)
-  add_library(tessera_cuda_host OBJECT ${cuda_host} engine/cuda/device.cpp)
+  add_library(tessera_cuda_host OBJECT ${cuda_host} engine/cuda/device.cpp engine/cuda/updates.cpp)
   target_link_libraries(tessera_cuda_host PUBLIC tessera_engine ${CMAKE_DL_LIBS})
   target_include_directories(tessera_cuda_host SYSTEM PUBLIC ${TESSERA_CUDA_HEADERS})
 endif()

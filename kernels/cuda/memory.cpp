@@ -52,6 +52,12 @@ std::shared_ptr<const DeviceBuffer> DeviceWeights::make_once(
   return buffer;
 }
 
+std::shared_ptr<const DeviceBuffer> DeviceWeights::find(const std::string& key) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = buffers_.find(key);
+  return found != buffers_.end() ? found->second : nullptr;
+}
+
 std::size_t DeviceWeights::bytes() const {
   const std::lock_guard lock(mutex_);
   std::size_t total = 0;

@@ -60,6 +60,8 @@ class DeviceWeights {
   std::shared_ptr<const DeviceBuffer> get_computed(const std::string& key, std::size_t bytes,
                                                    CudaStream stream,
                                                    const std::function<void(std::byte*)>& compute);
+  // The buffer of `key`, or null.
+  std::shared_ptr<const DeviceBuffer> find(const std::string& key) const;
   std::size_t bytes() const;  // of all buffers
 
  private:

@@ -8,15 +8,23 @@
 
 namespace tessera {
 
-Saved saved_for_backward(const Dropout& op, Types inputs) {
+namespace {
+
+void require_f32(const Dropout& op, Types inputs) {
   infer(op, inputs);
   require(inputs[0].dtype == DType::kF32, "dropout: in training it is f32, not {}",
           inputs[0].to_string());
+}
+
+}  // namespace
+
+Saved saved_for_backward(const Dropout& op, Types inputs) {
+  infer(op, inputs);
   return {.inputs = {false}, .outputs = {false}, .extra = {{DType::kU8, inputs[0].shape}}};
 }
 
 TrainStep cpu_train(const Dropout& op, const CpuSetup& setup) {
-  saved_for_backward(op, setup.inputs);
+  require_f32(op, setup.inputs);
   const std::int64_t count = setup.inputs[0].shape.elements();
   const auto run = [op, count, threads = setup.threads](const TrainOperands& operands, std::byte*) {
     constexpr std::int64_t kWords = 4;
@@ -45,7 +53,7 @@ TrainStep cpu_train(const Dropout& op, const CpuSetup& setup) {
 }
 
 BackwardStep cpu_backward(const Dropout& op, const CpuSetup& setup) {
-  saved_for_backward(op, setup.inputs);
+  require_f32(op, setup.inputs);
   const std::int64_t count = setup.inputs[0].shape.elements();
   const auto run = [op, count, threads = setup.threads](const BackwardOperands& operands,
                                                         std::byte*) {

@@ -12,5 +12,7 @@ namespace tessera {
 Saved saved_for_backward(const Embedding& op, Types inputs);
 void backward_reference(const Embedding& op, const BackwardOperands& operands);
 BackwardStep cpu_backward(const Embedding& op, const CpuSetup& setup);
+TrainStep cuda_train(const Embedding& op, const CudaSetup& setup);
+BackwardStep cuda_backward(const Embedding& op, const CudaSetup& setup);
 
 }  // namespace tessera

@@ -11,5 +11,7 @@ namespace tessera {
 Saved saved_for_backward(const Linear& op, Types inputs);
 void backward_reference(const Linear& op, const BackwardOperands& operands);
 BackwardStep cpu_backward(const Linear& op, const CpuSetup& setup);
+TrainStep cuda_train(const Linear& op, const CudaSetup& setup);
+BackwardStep cuda_backward(const Linear& op, const CudaSetup& setup);
 
 }  // namespace tessera

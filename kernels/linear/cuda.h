@@ -6,12 +6,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cuda/rounding.h"
 #include "kernels/cuda/stream.h"
 
 namespace tessera {
-
-// How the operands of a product, f32 in memory, are rounded before they are multiplied.
-enum class Rounding : std::uint8_t { kNone, kTF32, kBF16, kF16 };
 
 // Which row of x is the operand of a row of y.
 struct RowMap {
@@ -75,5 +73,29 @@ void gemm_cuda(const GemmArgs& args, Rounding rounding, GemmRows rows, CudaStrea
 // Its halves: exact products (cuda.cu) and rounded ones (cuda_mma.cu).
 void gemm_simt_cuda(const GemmArgs& args, GemmRows rows, CudaStream stream);
 void gemm_mma_cuda(const GemmArgs& args, Rounding rounding, GemmRows rows, CudaStream stream);
+
+// The product of a weight's gradient, whose reduction runs over rows:
+//
+//   sum[i, j] += sum over rows of a[row, i] b[row, j]
+//
+// all f32 in memory. Rows are cut into slices that depend on the extents alone; the slices' sums
+// are added in order, so equal operands give equal bytes.
+struct GemmSumArgs {
+  const float* a;                                  // (rows, a_pitch)
+  const float* b;                                  // (rows, b_pitch)
+  float* sum;                                      // (m, sum_pitch), added to
+  void* scratch;                                   // gemm_sum_scratch() bytes
+  std::int64_t rows, a_pitch, b_pitch, sum_pitch;  // pitches in elements
+  int m, n;
+  const std::int32_t* lengths;  // (rows / t): steps past them take no part; null: all do
+  std::int64_t t;
+  // The rows of b are read so many steps earlier (-1: later) in their sequence, 0 before its
+  // beginning: the state before a step of a recurrence. 0: as they are.
+  int b_delay;
+};
+
+std::size_t gemm_sum_scratch(std::int64_t rows, int m, int n);
+
+void gemm_sum_cuda(const GemmSumArgs& args, Rounding rounding, CudaStream stream);
 
 }  // namespace tessera

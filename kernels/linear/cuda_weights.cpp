@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/cpu/convert.h"
+#include "kernels/cuda/pack.h"
 
 namespace tessera {
 
@@ -72,6 +73,49 @@ GemmWeights gemm_weights(
                                      std::memcpy(to, bias.data(), bias.size() * sizeof(float));
                                    });
   return weights;
+}
+
+PackOrder gemm_order(const GemmLayout& layout,
+                     const std::function<std::int64_t(int unit, int feature)>& from) {
+  PackOrder order(layout.elements(), kPackZero);
+  for (int unit = 0; unit < layout.units; ++unit) {
+    for (int feature = 0; feature < layout.features; ++feature)
+      order[layout.at(unit, feature)] = static_cast<std::int32_t>(from(unit, feature));
+  }
+  return order;
+}
+
+PackOrder gemm_order(const GemmLayout& layout) {
+  return gemm_order(layout, [&](int unit, int feature) {
+    return std::int64_t{unit} * layout.features + feature;
+  });
+}
+
+PackOrder gemm_transposed_order(const GemmLayout& layout) {
+  return gemm_order(
+      layout, [&](int unit, int feature) { return std::int64_t{feature} * layout.units + unit; });
+}
+
+void RepackedWeight::pack(const TensorView& weight, std::byte* to, CudaStream stream) const {
+  pack_cuda({.weight = weight.as<float>(),
+             .order = reinterpret_cast<const std::int32_t*>(order->get()),
+             .packed = to,
+             .count = static_cast<std::int64_t>(layout.elements()),
+             .rounding = layout.rounding},
+            stream);
+}
+
+RepackedWeight repacked_weight(const CudaSetup& setup, int units, int features, bool transposed) {
+  const Rounding rounding = rounding_of(setup.math);
+  RepackedWeight weight;
+  weight.layout =
+      transposed ? GemmLayout{rounding, units, features} : GemmLayout{rounding, features, units};
+  const std::string name =
+      fmt::format("order of {}, rounding {}", transposed ? "W^T" : "W", static_cast<int>(rounding));
+  weight.order = pack_order(setup, name, [&] {
+    return transposed ? gemm_transposed_order(weight.layout) : gemm_order(weight.layout);
+  });
+  return weight;
 }
 
 void gemm_cuda(const GemmWeights& weights, const float* x, const RowMap& map, std::int64_t rows,

@@ -19,6 +19,7 @@ namespace {
 // What a block of elements adds up to; per class behind it sum p y, and sum p + y.
 struct BlockSums {
   double loss, weights, used;
+  std::int64_t counted, correct;
 };
 
 struct LossBlock {
@@ -33,7 +34,7 @@ struct LossBlock {
 
 // Factors of the gradient; those of Dice's dL/dp by class.
 struct LossFactors {
-  double value = 0;
+  LossResult result;
   float cross_entropy = 0;
   std::vector<float> constant, labelled;
 };
@@ -45,6 +46,20 @@ struct LossFactors {
 HWY_BEFORE_NAMESPACE();
 namespace tessera::HWY_NAMESPACE {
 namespace {
+
+// The class of the logits in `planes`.
+HWY_INLINE FloatVector class_of(std::size_t c, const float* planes) {
+  const FloatTag d;
+  FloatVector largest = load(planes), answer = hn::Zero(d);
+  if (c == 1) return hn::IfThenElseZero(hn::Gt(largest, answer), hn::Set(d, 1.0f));
+  for (std::size_t k = 1; k < c; ++k) {
+    const FloatVector z = load(planes + k * kFloatLanes);
+    const auto wins = hn::Gt(z, largest);
+    largest = hn::IfThenElse(wins, z, largest);
+    answer = hn::IfThenElse(wins, hn::Set(d, static_cast<float>(k)), answer);
+  }
+  return answer;
+}
 
 // p in place of the logits in `planes`; returns -log p[label].
 HWY_INLINE FloatVector softmax_loss(std::size_t c, FloatVector label, float* planes) {
@@ -79,9 +94,10 @@ HWY_INLINE FloatVector sigmoid_loss(FloatVector label, float* planes) {
 }
 
 // Labels and weights of up to kFloatLanes elements; `used` is 0, with all else, where one is
-// ignored or behind the last.
+// ignored or behind the last, `counted` also where its weight is 0.
 struct LossLanes {
   float labels[kFloatLanes] = {}, used[kFloatLanes] = {}, weights[kFloatLanes] = {};
+  float counted[kFloatLanes] = {};
 
   template <class Label>
   void read(const LossBlock& block, const Label* from, std::int64_t first, std::size_t count) {
@@ -93,8 +109,10 @@ struct LossLanes {
       if (label == ignored) continue;
       labels[lane] = static_cast<float>(label);
       used[lane] = 1;
-      weights[lane] = (operands.weights != nullptr ? operands.weights[element] : 1.0f) *
-                      (operands.class_weights != nullptr ? operands.class_weights[label] : 1.0f);
+      const float weight = operands.weights != nullptr ? operands.weights[element] : 1.0f;
+      counted[lane] = weight != 0 ? 1.0f : 0.0f;
+      weights[lane] =
+          weight * (operands.class_weights != nullptr ? operands.class_weights[label] : 1.0f);
     }
   }
 
@@ -121,6 +139,10 @@ void loss_sums(const LossBlock& block) {
     const LossLanes lanes(block, first, count);
     const FloatVector label = load(lanes.labels), valid = load(lanes.used);
     to_planes(operands.logits.as<float>() + first * block.classes, count, c, block.planes);
+    const auto counted = hn::Ne(load(lanes.counted), hn::Zero(d));
+    const auto correct = hn::And(counted, hn::Eq(class_of(c, block.planes), label));
+    sums.counted += static_cast<std::int64_t>(hn::CountTrue(d, counted));
+    sums.correct += static_cast<std::int64_t>(hn::CountTrue(d, correct));
     float losses[kFloatLanes];
     store(c == 1 ? sigmoid_loss(label, block.planes) : softmax_loss(c, label, block.planes),
           losses);
@@ -226,19 +248,22 @@ LossFactors factors_of(const Loss& op, const LossBlocks& blocks, const BlockSums
     all.loss += sums[block].loss;
     all.weights += sums[block].weights;
     all.used += sums[block].used;
+    all.counted += sums[block].counted;
+    all.correct += sums[block].correct;
     for (std::int64_t k = 0; k < 2 * c; ++k) classes[k] += class_sums[block * 2 * c + k];
   }
   LossFactors factors;
+  factors.result = {.counted = all.counted, .correct = all.correct};
   factors.constant.resize(static_cast<std::size_t>(c));
   factors.labelled.resize(static_cast<std::size_t>(c));
   const double divisor = op.mean == Loss::Mean::kWeights ? all.weights : all.used;
   const double factor = divisor > 0 ? op.cross_entropy / divisor : 0;
   factors.cross_entropy = static_cast<float>(factor);
-  factors.value = factor * all.loss;
+  factors.result.loss = factor * all.loss;
   for (std::int64_t k = 0; k < c && op.dice > 0 && all.used > 0; ++k) {
     const double above = 2 * classes[k] + op.smooth, below = classes[c + k] + op.smooth;
     const double share = op.dice / static_cast<double>(c);
-    factors.value += share * (1 - above / below);
+    factors.result.loss += share * (1 - above / below);
     factors.constant[k] = static_cast<float>(share * above / (below * below));
     factors.labelled[k] = static_cast<float>(-2 * share / below);
   }
@@ -276,7 +301,7 @@ LossStep cpu(const Loss& op, const TensorType& logits, const TensorType& labels,
         HWY_DYNAMIC_DISPATCH(loss_gradient)(block_of(block), factors);
       });
     }
-    return factors.value;
+    return factors.result;
   };
   return {planes_at + static_cast<std::size_t>(threads * plane_floats) * sizeof(float), run};
 }

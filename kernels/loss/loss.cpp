@@ -26,11 +26,15 @@ void check_labels(const Loss& op, std::int64_t classes, const TensorView& labels
                                                       : labels.as<std::int32_t>()[i];
     if ((label >= 0 && label < labelled) || op.ignored == label) [[likely]]
       continue;  // before any text is made
-    fail(
-        "loss: label {} at position {} of {} is none of the {} classes; correct the labels, or "
-        "name it as the one to ignore",
-        label, i, labels.shape().to_string(), labelled);
+    refuse_label(label, i, labels.shape(), classes);
   }
+}
+
+void refuse_label(int label, std::int64_t position, const Shape& labels, std::int64_t classes) {
+  fail(
+      "loss: label {} at position {} of {} is none of the {} classes; correct the labels, or "
+      "name it as the one to ignore",
+      label, position, labels.to_string(), classes == 1 ? 2 : classes);
 }
 
 }  // namespace tessera

@@ -20,6 +20,7 @@
 #include <optional>
 
 #include "kernels/cpu/step.h"
+#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
@@ -43,17 +44,32 @@ struct LossOperands {
   double scale = 1;                      // of the gradient
 };
 
+// The loss and how many elements the logits classify as their label says. The class of logits is
+// that of the greatest, the first of equals; of one logit, whether it is above 0.
+struct LossResult {
+  double loss = 0;
+  std::int64_t counted = 0;  // elements whose label is not ignored and whose weight is not 0
+  std::int64_t correct = 0;  // of those
+};
+
 struct LossStep {
   std::size_t scratch_bytes = 0;
-  std::function<double(const LossOperands&, std::byte* scratch)> run;  // returns L
+  std::function<LossResult(const LossOperands&, std::byte* scratch)> run;
 };
 
 // Throws where logits and labels do not fit each other or the attributes make no sense.
 void check_types(const Loss& op, const TensorType& logits, const TensorType& labels);
 // Throws unless each label is a class or `ignored`; the text names the first that is not.
 void check_labels(const Loss& op, std::int64_t classes, const TensorView& labels);
+[[noreturn]] void refuse_label(int label, std::int64_t position, const Shape& labels,
+                               std::int64_t classes);
 
-double reference(const Loss& op, const LossOperands& operands);
+LossResult reference(const Loss& op, const LossOperands& operands);
 LossStep cpu(const Loss& op, const TensorType& logits, const TensorType& labels, int threads);
+// All operands are device memory, the scratch aligned to 256 bytes. The run enqueues its work on
+// the setup's stream and waits for it, because it returns what the work found; a label that is no
+// class is found after the gradient is written, whose elements are 0 where it stands.
+LossStep cuda(const Loss& op, const TensorType& logits, const TensorType& labels,
+              const CudaSetup& setup);
 
 }  // namespace tessera

@@ -6,7 +6,7 @@
 
 namespace tessera {
 
-double reference(const Loss& op, const LossOperands& operands) {
+LossResult reference(const Loss& op, const LossOperands& operands) {
   check_types(op, operands.logits.type, operands.labels.type);
   const std::int64_t c = operands.logits.shape()[-1];
   check_labels(op, c, operands.labels);
@@ -20,6 +20,7 @@ double reference(const Loss& op, const LossOperands& operands) {
   std::vector<double> p(static_cast<std::size_t>(n * c));
   std::vector<double> both(static_cast<std::size_t>(c)), either(both.size());
   double sum = 0, weights = 0, used = 0;
+  LossResult result;
   std::vector<double> weight(static_cast<std::size_t>(n));
   for (std::int64_t i = 0; i < n; ++i) {
     const float* z = logits + i * c;
@@ -43,6 +44,11 @@ double reference(const Loss& op, const LossOperands& operands) {
     sum += weight[i] * loss;
     weights += weight[i];
     used += 1;
+    if (operands.weights == nullptr || operands.weights[i] != 0) {
+      const std::int64_t answer = c == 1 ? z[0] > 0 : std::max_element(z, z + c) - z;
+      ++result.counted;
+      result.correct += answer == label;
+    }
     for (std::int64_t k = 0; k < c; ++k) {
       const double y = c == 1 ? static_cast<double>(label) : static_cast<double>(label == k);
       both[k] += probability[k] * y;
@@ -52,12 +58,12 @@ double reference(const Loss& op, const LossOperands& operands) {
 
   const double divisor = op.mean == Loss::Mean::kWeights ? weights : used;
   const double factor = divisor > 0 ? op.cross_entropy / divisor : 0;
-  double value = factor * sum;
+  result.loss = factor * sum;
   std::vector<double> constant(both.size()), labelled(both.size());  // of Dice's dL/dp
   for (std::int64_t k = 0; k < c && op.dice > 0 && used > 0; ++k) {
     const double above = 2 * both[k] + op.smooth, below = either[k] + op.smooth;
     const double share = op.dice / static_cast<double>(c);
-    value += share * (1 - above / below);
+    result.loss += share * (1 - above / below);
     constant[k] = share * above / (below * below);
     labelled[k] = -2 * share / below;
   }
@@ -79,7 +85,7 @@ double reference(const Loss& op, const LossOperands& operands) {
           static_cast<float>(op.ignored == label ? 0.0 : operands.scale * gradient);
     }
   }
-  return value;
+  return result;
 }
 
 }  // namespace tessera

@@ -12,5 +12,6 @@ namespace tessera {
 Saved saved_for_backward(const MaxPool& op, Types inputs);
 void backward_reference(const MaxPool& op, const BackwardOperands& operands);
 BackwardStep cpu_backward(const MaxPool& op, const CpuSetup& setup);
+BackwardStep cuda_backward(const MaxPool& op, const CudaSetup& setup);
 
 }  // namespace tessera

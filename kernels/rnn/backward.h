@@ -24,5 +24,7 @@ void train_reference(const BiRnn& op, const TrainOperands& operands);
 TrainStep cpu_train(const BiRnn& op, const CpuSetup& setup);
 void backward_reference(const BiRnn& op, const BackwardOperands& operands);
 BackwardStep cpu_backward(const BiRnn& op, const CpuSetup& setup);
+TrainStep cuda_train(const BiRnn& op, const CudaSetup& setup);
+BackwardStep cuda_backward(const BiRnn& op, const CudaSetup& setup);
 
 }  // namespace tessera

@@ -103,37 +103,6 @@ struct Weights {
   }
 };
 
-// The sequences whose cells a thread makes: of several, each lane takes every other one; a single
-// one is made by both lanes alike and written by lane 0.
-template <int kSequences>
-struct Owned {
-  static constexpr int kCount = kSequences < kRnnSimtLanes ? 1 : kSequences / kRnnSimtLanes;
-
-  __device__ static int lane() { return static_cast<int>(threadIdx.x) % kRnnSimtLanes; }
-  __device__ static int slot(int i) { return kSequences == 1 ? 0 : i * kRnnSimtLanes + lane(); }
-  __device__ static bool writes() { return kSequences > 1 || lane() == 0; }
-
-  // totals[i][g]: both halves of gate g's sum for the thread's i-th sequence. All lanes of a warp
-  // take part.
-  template <int kGates>
-  __device__ static void add_halves(const float (&sums)[kGates][kSequences],
-                                    float (&totals)[kCount][kGates]) {
-#pragma unroll
-    for (int g = 0; g < kGates; ++g) {
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        float own = sums[g][0], other = own;
-        if constexpr (kSequences > 1) {
-          const float even = sums[g][i * kRnnSimtLanes], odd = sums[g][i * kRnnSimtLanes + 1];
-          own = lane() == 0 ? even : odd;
-          other = lane() == 0 ? odd : even;
-        }
-        totals[i][g] = own + __shfl_xor_sync(~0u, other, 1);
-      }
-    }
-  }
-};
-
 // Where a block keeps what lasts from step to step.
 struct State {
   float* weights;  // (shared chunks, gates, units, lanes, 4)
@@ -151,7 +120,7 @@ struct State {
   }
 };
 
-template <RnnCell kCell, int kSequences, int kHeld>
+template <RnnCell kCell, int kSequences, int kHeld, bool kTrain>
 __global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
     rnn_simt_kernel(RnnArgs args, int shared_chunks) {
   constexpr int kGates = kGatesOf<kCell>;
@@ -223,13 +192,26 @@ __global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
           float c = state.cell[slot * units + unit];
           h = lstm_cell<AccurateFunctions>(hidden[i], args.hard_sigmoid, c);
           state.cell[slot * units + unit] = c;
+          if constexpr (kTrain) {
+            float* kept = sequence[i].kept(args, step, unit);
+#pragma unroll
+            for (int g = 0; g < kGates; ++g) kept[g * units] = hidden[i][g];
+            kept[kGates * units] = c;
+          }
         } else {
           const float r =
               gate<AccurateFunctions>(projected[i][0] + hidden[i][0], args.hard_sigmoid);
           const float z =
               gate<AccurateFunctions>(projected[i][1] + hidden[i][1], args.hard_sigmoid);
-          h = gru_blend<AccurateFunctions>(z, fmaf(r, hidden[i][2] + hidden_bias, projected[i][2]),
-                                           h_now[slot * state.pitch + unit]);
+          const float q = hidden[i][2] + hidden_bias;
+          const float n = AccurateFunctions::tanh(fmaf(r, q, projected[i][2]));
+          h = gru_blend(z, n, h_now[slot * state.pitch + unit]);
+          if constexpr (kTrain) {
+            const float gates[] = {r, z, n, q};
+            float* kept = sequence[i].kept(args, step, unit);
+#pragma unroll
+            for (int g = 0; g < 4; ++g) kept[g * units] = gates[g];
+          }
         }
         h_next[slot * state.pitch + unit] = h;
         sequence[i].output(args, step)[unit] = h;
@@ -239,11 +221,11 @@ __global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
     // next step's writes.
     __syncthreads();
   }
-  zero_padding(args, kSequences);
+  zero_padding<kTrain>(args, kSequences);
 }
 
 // A GRU whose r comes before the product: the first half of State::h keeps h, the second takes r h.
-template <int kSequences, int kHeld>
+template <int kSequences, int kHeld, bool kTrain>
 __global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
     gru_reset_before_simt_kernel(RnnArgs args, int shared_chunks) {
   constexpr int kGates = kGatesOf<RnnCell::kGruResetBefore>;
@@ -290,9 +272,16 @@ __global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
         if (!writes || step >= sequence[i].length) continue;
         const int slot = Own::slot(i);
         const float r = gate<AccurateFunctions>(projected[i][0] + hidden[i][0], args.hard_sigmoid);
-        reset_h[slot * state.pitch + unit] = r * state.h[slot * state.pitch + unit];
-        state.cell[slot * units + unit] =
-            gate<AccurateFunctions>(projected[i][1] + hidden[i][1], args.hard_sigmoid);
+        const float reset = r * state.h[slot * state.pitch + unit];
+        const float z = gate<AccurateFunctions>(projected[i][1] + hidden[i][1], args.hard_sigmoid);
+        reset_h[slot * state.pitch + unit] = reset;
+        state.cell[slot * units + unit] = z;
+        if constexpr (kTrain) {
+          float* kept = sequence[i].kept(args, step, unit);
+          kept[0] = r;
+          kept[units] = z;
+          kept[3 * units] = reset;
+        }
       }
     }
     // Puts the writes of r h before its reads, and the reads of h before its writes.
@@ -310,18 +299,19 @@ __global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
         if (!writes || step >= sequence[i].length) continue;
         const int slot = Own::slot(i);
         float& h = state.h[slot * state.pitch + unit];
-        h = gru_blend<AccurateFunctions>(state.cell[slot * units + unit],
-                                         projected[i][2] + (hidden[i][0] + bias_n[unit]), h);
+        const float n = AccurateFunctions::tanh(projected[i][2] + (hidden[i][0] + bias_n[unit]));
+        h = gru_blend(state.cell[slot * units + unit], n, h);
+        if constexpr (kTrain) sequence[i].kept(args, step, unit)[2 * units] = n;
         sequence[i].output(args, step)[unit] = h;
       }
     }
     // Puts the writes of h before the next step's reads, and the reads of r h before its writes.
     __syncthreads();
   }
-  zero_padding(args, kSequences);
+  zero_padding<kTrain>(args, kSequences);
 }
 
-template <RnnCell kCell, int kSequences, int kHeld>
+template <RnnCell kCell, int kSequences, int kHeld, bool kTrain>
 void launch(const RnnArgs& args, const RnnChoice& choice, CudaStream stream) {
   const auto launch_kernel = [&](auto* kernel) {
     const std::int64_t blocks = (args.sequences + kSequences - 1) / kSequences;
@@ -330,19 +320,28 @@ void launch(const RnnArgs& args, const RnnChoice& choice, CudaStream stream) {
                  choice.shared_chunks);
   };
   if constexpr (kCell == RnnCell::kGruResetBefore) {
-    launch_kernel(gru_reset_before_simt_kernel<kSequences, kHeld>);
+    launch_kernel(gru_reset_before_simt_kernel<kSequences, kHeld, kTrain>);
   } else {
-    launch_kernel(rnn_simt_kernel<kCell, kSequences, kHeld>);
+    launch_kernel(rnn_simt_kernel<kCell, kSequences, kHeld, kTrain>);
+  }
+}
+
+template <RnnCell kCell, int kSequences, int kHeld>
+void launch_kept(const RnnArgs& args, const RnnChoice& choice, CudaStream stream) {
+  if (args.kept != nullptr) {
+    launch<kCell, kSequences, kHeld, true>(args, choice, stream);
+  } else {
+    launch<kCell, kSequences, kHeld, false>(args, choice, stream);
   }
 }
 
 template <RnnCell kCell, int kSequences>
 void launch_held(const RnnArgs& args, const RnnChoice& choice, CudaStream stream) {
   if (choice.held > 0) {
-    launch<kCell, kSequences, rnn_held(RnnTechnique::kSimt, kCell, kSequences)>(args, choice,
-                                                                                stream);
+    launch_kept<kCell, kSequences, rnn_held(RnnTechnique::kSimt, kCell, kSequences)>(args, choice,
+                                                                                     stream);
   } else {
-    launch<kCell, kSequences, 0>(args, choice, stream);
+    launch_kept<kCell, kSequences, 0>(args, choice, stream);
   }
 }
 

@@ -18,6 +18,10 @@ enum class RnnCell : std::uint8_t { kLstm, kGruResetAfter, kGruResetBefore };
 template <RnnCell kCell>
 inline constexpr int kGatesOf = kCell == RnnCell::kLstm ? 4 : 3;
 
+// What a training run keeps of each step, in units (backward.h).
+template <RnnCell kCell>
+inline constexpr int kKeptOf = kCell == RnnCell::kLstm ? 5 : 4;
+
 // How the recurrent product is made.
 //   kSimt: exact f32. Two threads per unit hold half of its rows of weight_hh each, the first
 //     `RnnChoice::held` chunks in registers, more in shared memory, the rest read from L2 at each
@@ -85,6 +89,9 @@ struct RnnArgs {
   int chunks;  // of weight_hh, rnn_chunks
   RnnCell cell;
   bool hard_sigmoid;
+  // (sequences, t, 2, kKeptOf, units): what training keeps, 0 behind a sequence's end. kSimt alone;
+  // null at inference.
+  float* kept = nullptr;
 };
 
 // Element of the packed weight_hh of kSimt, f32: (2, chunks, gates, units, lanes, 4).

@@ -216,7 +216,7 @@ __global__ void __launch_bounds__(kMostThreads, 1) rnn_mma_kernel(RnnArgs args) 
         for (int e = 0; e < 4; ++e) {
           if (!goes_on(tile, e)) continue;
           const float z = gate<FastFunctions>(sums_rz[tile][1][e], args.hard_sigmoid);
-          kept[tile][e] = gru_blend<FastFunctions>(z, sums_n[tile][0][e], kept[tile][e]);
+          kept[tile][e] = gru_blend(z, FastFunctions::tanh(sums_n[tile][0][e]), kept[tile][e]);
           finish(tile, e, kept[tile][e], s_h);
         }
       }
@@ -229,14 +229,14 @@ __global__ void __launch_bounds__(kMostThreads, 1) rnn_mma_kernel(RnnArgs args) 
           if (!goes_on(tile, e)) continue;
           float h;
           if constexpr (kCell == RnnCell::kLstm) {
-            const float sum[4] = {sums[tile][0][e], sums[tile][1][e], sums[tile][2][e],
-                                  sums[tile][3][e]};
-            h = lstm_cell<FastFunctions>(sum, args.hard_sigmoid, kept[tile][e]);
+            float gates[4] = {sums[tile][0][e], sums[tile][1][e], sums[tile][2][e],
+                              sums[tile][3][e]};
+            h = lstm_cell<FastFunctions>(gates, args.hard_sigmoid, kept[tile][e]);
           } else {
             const float r = gate<FastFunctions>(sums[tile][0][e], args.hard_sigmoid);
             const float z = gate<FastFunctions>(sums[tile][1][e], args.hard_sigmoid);
-            h = gru_blend<FastFunctions>(z, fmaf(r, sums[tile][2][e], projected_n[tile][e]),
-                                         kept[tile][e]);
+            const float n = FastFunctions::tanh(fmaf(r, sums[tile][2][e], projected_n[tile][e]));
+            h = gru_blend(z, n, kept[tile][e]);
             kept[tile][e] = h;
           }
           finish(tile, e, h, s_h + (step + 1) % 2 * h_size);
@@ -247,7 +247,7 @@ __global__ void __launch_bounds__(kMostThreads, 1) rnn_mma_kernel(RnnArgs args) 
     // step's writes.
     __syncthreads();
   }
-  zero_padding(args, kSequences);
+  zero_padding<false>(args, kSequences);
 }
 
 template <class T, RnnCell kCell>

@@ -26,19 +26,23 @@ __device__ inline float gate(float x, bool hard) {
   return y < 0 ? 0.0f : y > 1 ? 1.0f : y;
 }
 
-// The sums of i, f, g, o in; the new c is kept and the new h returned.
+// The sums of i, f, g, o become these gates; the new c is kept and the new h returned.
 template <class Functions>
-__device__ inline float lstm_cell(const float (&sum)[4], bool hard, float& c) {
-  const float i = gate<Functions>(sum[0], hard), f = gate<Functions>(sum[1], hard);
-  const float o = gate<Functions>(sum[3], hard);
-  c = fmaf(f, c, i * Functions::tanh(sum[2]));
-  return o * Functions::tanh(c);
+__device__ inline float lstm_cell(float (&gates)[4], bool hard, float& c) {
+  gates[0] = gate<Functions>(gates[0], hard);
+  gates[1] = gate<Functions>(gates[1], hard);
+  gates[3] = gate<Functions>(gates[3], hard);
+  gates[2] = Functions::tanh(gates[2]);
+  c = fmaf(gates[1], c, gates[0] * gates[2]);
+  return gates[3] * Functions::tanh(c);
 }
 
-// (1 - z) n + z h with n = tanh(sum).
-template <class Functions>
-__device__ inline float gru_blend(float z, float sum, float h) {
-  return fmaf(1 - z, Functions::tanh(sum), z * h);
+__device__ inline float gru_blend(float z, float n, float h) {
+  return fmaf(1 - z, n, z * h);
+}
+
+__device__ inline int kept_of(RnnCell cell) {
+  return cell == RnnCell::kLstm ? kKeptOf<RnnCell::kLstm> : kKeptOf<RnnCell::kGruResetAfter>;
 }
 
 // One direction of a sequence: which rows of memory its steps are.
@@ -47,8 +51,9 @@ struct DirectedSequence {
   int length = 0;          // also where there is no such sequence
 
   DirectedSequence() = default;
-  // The `at`-th of the order.
-  __device__ DirectedSequence(const RnnArgs& args, std::int64_t at) {
+  // The `at`-th of the order. `Args` are RnnArgs or those of the backward run.
+  template <class Args>
+  __device__ DirectedSequence(const Args& args, std::int64_t at) {
     if (at >= args.sequences) return;
     const std::int64_t index = args.order != nullptr ? args.order[at] : at;
     first = index * args.t;
@@ -72,6 +77,42 @@ struct DirectedSequence {
   __device__ float* output(const RnnArgs& args, int i) const {
     return args.y + (row(i) * 2 + blockIdx.y) * args.units;
   }
+
+  // Where a training run keeps the unit's gates of the i-th step, `units` apart.
+  __device__ float* kept(const RnnArgs& args, int i, int unit) const {
+    return args.kept + (row(i) * 2 + blockIdx.y) * kept_of(args.cell) * args.units + unit;
+  }
+};
+
+// The sequences whose cells a thread of kSimt makes: of several, each lane takes every other one; a
+// single one is made by both lanes alike and written by lane 0.
+template <int kSequences>
+struct Owned {
+  static constexpr int kCount = kSequences < kRnnSimtLanes ? 1 : kSequences / kRnnSimtLanes;
+
+  __device__ static int lane() { return static_cast<int>(threadIdx.x) % kRnnSimtLanes; }
+  __device__ static int slot(int i) { return kSequences == 1 ? 0 : i * kRnnSimtLanes + lane(); }
+  __device__ static bool writes() { return kSequences > 1 || lane() == 0; }
+
+  // totals[i][g]: both halves of gate g's sum for the thread's i-th sequence. All lanes of a warp
+  // take part.
+  template <int kGates>
+  __device__ static void add_halves(const float (&sums)[kGates][kSequences],
+                                    float (&totals)[kCount][kGates]) {
+#pragma unroll
+    for (int g = 0; g < kGates; ++g) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        float own = sums[g][0], other = own;
+        if constexpr (kSequences > 1) {
+          const float even = sums[g][i * kRnnSimtLanes], odd = sums[g][i * kRnnSimtLanes + 1];
+          own = lane() == 0 ? even : odd;
+          other = lane() == 0 ? odd : even;
+        }
+        totals[i][g] = own + __shfl_xor_sync(~0u, other, 1);
+      }
+    }
+  }
 };
 
 // Reads W x + b of all gates of one unit; leaves `to` as it is past the end of the sequence.
@@ -92,7 +133,9 @@ __device__ inline void load_projected(const RnnArgs& args, int row, int unit, fl
   }
 }
 
-// Zeros behind the end of each of the block's sequences, in the direction's half of y.
+// Zeros behind the end of each of the block's sequences, in the direction's half of y and, in
+// training, of what is kept.
+template <bool kTrain>
 __device__ inline void zero_padding(const RnnArgs& args, int sequences) {
   for (int s = 0; s < sequences; ++s) {
     const std::int64_t at = std::int64_t{blockIdx.x} * sequences + s;
@@ -103,12 +146,19 @@ __device__ inline void zero_padding(const RnnArgs& args, int sequences) {
       for (int unit = static_cast<int>(threadIdx.x); unit < args.units;
            unit += static_cast<int>(blockDim.x))
         y[unit] = 0;
+      if constexpr (kTrain) {
+        const int values = kept_of(args.cell) * args.units;
+        float* kept = args.kept + ((sequence.first + step) * 2 + blockIdx.y) * values;
+        for (int i = static_cast<int>(threadIdx.x); i < values; i += static_cast<int>(blockDim.x))
+          kept[i] = 0;
+      }
     }
   }
 }
 
 // The most steps that a sequence of the block has.
-__device__ inline int longest_of_block(const RnnArgs& args, int sequences) {
+template <class Args>
+__device__ inline int longest_of_block(const Args& args, int sequences) {
   int longest = 0;
   for (int s = 0; s < sequences; ++s)
     longest = max(longest, DirectedSequence(args, std::int64_t{blockIdx.x} * sequences + s).length);

@@ -12,5 +12,6 @@ namespace tessera {
 Saved saved_for_backward(const Upsample& op, Types inputs);
 void backward_reference(const Upsample& op, const BackwardOperands& operands);
 BackwardStep cpu_backward(const Upsample& op, const CpuSetup& setup);
+BackwardStep cuda_backward(const Upsample& op, const CudaSetup& setup);
 
 }  // namespace tessera

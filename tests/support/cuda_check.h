@@ -19,6 +19,9 @@ struct CudaRun {
   int capability = 0;  // choose kernels as for this one; 0: the device's own
 };
 
+// Of this GPU, with the capability that `run` asks for.
+CudaTraits traits_of(const CudaRun& run);
+
 // Outputs of the step that `make` gives: NaN before; once into memory of exactly the operands'
 // sizes (so that the emulator sees any byte beside them touched), once between guard bands; both
 // must give the same bytes, and leave inputs and weights as they were.

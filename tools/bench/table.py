@@ -6,8 +6,9 @@
 
 README.md says where, between a pair of comments each:
 
-    <!-- results:cpu -->  ...  <!-- end -->    of tools/bench/peers.py
-    <!-- results:gpu -->  ...  <!-- end -->    of tools/gpu_suite.sh
+    <!-- results:cpu -->       ...  <!-- end -->    of tools/bench/peers.py
+    <!-- results:training -->  ...  <!-- end -->    of tools/bench/training.py
+    <!-- results:gpu -->       ...  <!-- end -->    of tools/gpu_suite.sh
 
 A table without a file says that nothing was measured yet.
 """
@@ -25,10 +26,10 @@ ENGINES = {"eager": "PyTorch", "graph": "PyTorch, CUDA graph", "compile": "PyTor
 LARGEST_NODES = 8
 
 
-def newest(is_gpu, folder):
+def newest(kind, folder):
     """(path, report) of the newest results of a kind; (None, None) where there are none."""
     found = [(path, json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
-    found = [one for one in found if (one[1].get("kind") == "gpu") == is_gpu]
+    found = [one for one in found if one[1].get("kind", "cpu") == kind]
     return max(found, key=lambda one: one[1]["date"], default=(None, None))
 
 
@@ -43,6 +44,10 @@ def name_of(path):
 def milliseconds(seconds):
     value = 1e3 * seconds
     return f"{value:.0f} ms" if value >= 100 else f"{value:#.3g} ms"
+
+
+def thousands(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 # ---- CPU ---------------------------------------------------------------------------------------
@@ -64,6 +69,29 @@ def cpu_tables(path, report):
             f"{precision}: {one['largest_difference']:.1e} ({one['labels_changed']} of "
             f"{one['labels']:,} labels differ)" for precision, one in result["answers"].items())
         lines += ["", f"Largest difference of a probability from the peer's: {differences}.", ""]
+    return lines[:-1]
+
+
+# ---- training ----------------------------------------------------------------------------------
+
+
+def training_tables(path, report):
+    lines = [f"Steps of training (forward, loss, backward, Adam) on an {report['machine']['cpu']}, "
+             f"{report['threads']} threads, f32, PyTorch {report['versions']['PyTorch']} in the "
+             f"same run, medians; speed is against PyTorch's fastest variant, memory is the whole "
+             f"process's. All figures are in {name_of(path)}. Command: `{report['command']}`.", ""]
+    for result in report["results"]:
+        lines += [row(result["network"], "step", f"{result['item']}s/s", "speed", "peak memory"),
+                  "|---|---:|---:|---:|---:|"]
+        for one in result["rows"]:
+            lines.append(row(one["name"], milliseconds(one["seconds"]),
+                             thousands(one["items_per_second"]),
+                             f"{one['speed_against_peer']:.2f} x",
+                             f"{one['peak_bytes'] / 2**20:,.0f} MiB",
+                             bold=one["name"] == "Tessera"))
+        losses = result["losses"]
+        lines += ["", f"The losses of the first {losses['steps']} steps differ by "
+                  f"{losses['largest_difference']:.1e} at most, relative.", ""]
     return lines[:-1]
 
 
@@ -138,9 +166,9 @@ def main():
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS, metavar="DIR")
     options = parser.parse_args()
     old = text = options.readme.read_text()
-    for key, is_gpu, tables in (("cpu", False, cpu_tables), ("gpu", True, gpu_tables)):
-        path, report = newest(is_gpu, options.results)
-        text = replaced(text, key, tables(path, report) if report else [NOTHING])
+    for kind, tables in (("cpu", cpu_tables), ("training", training_tables), ("gpu", gpu_tables)):
+        path, report = newest(kind, options.results)
+        text = replaced(text, kind, tables(path, report) if report else [NOTHING])
     if options.check:
         if text != old:
             sys.exit("table: README.md is not what tools/bench/results says: run "

@@ -1,10 +1,20 @@
 // The arithmetic of one optimiser step on flat f32 arrays, for the vector units of this machine.
-// Element i depends on element i alone. Internal to engine/optimiser.cpp, which documents it.
+// Element i depends on element i alone. engine/optimiser.h documents it.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace tessera {
+
+// One tensor in the memory of the device that steps.
+struct OptimiserTensor {
+  float* weight;
+  const float* gradient;
+  float* first;   // momentum, or Adam's mean; null where the optimiser has none
+  float* second;  // Adam's mean of squares
+  std::int64_t count;
+};
 
 struct SgdUpdate {
   float gradient_scale;

@@ -1,9 +1,9 @@
 // One pass over the arrays; memory bounds it: 12 bytes per weight for SGD, 20 with momentum, 28 for
 // Adam, at 3 to 15 operations.
-#include "engine/optimiser_update.h"
+#include "kernels/optimiser/update.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "engine/optimiser_update.cpp"
+#define HWY_TARGET_INCLUDE "kernels/optimiser/update.cpp"
 #include <hwy/foreach_target.h>
 // foreach_target must come first
 #include <hwy/highway.h>

@@ -1,0 +1,25 @@
+#include <cstring>
+#include <limits>
+
+#include "kernels/check.h"
+#include "kernels/cuda/training.h"
+
+namespace tessera {
+
+std::shared_ptr<const DeviceBuffer> pack_order(const CudaSetup& setup, const std::string& name,
+                                               const std::function<PackOrder()>& make) {
+  const std::string key = setup.name + "/" + name;
+  if (auto found = setup.packed->find(key)) return found;
+  const PackOrder order = make();
+  // Every element of a weight has a place in its order, so the order is no shorter than the weight.
+  constexpr auto kMost = static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max());
+  require(order.size() <= kMost,
+          "training on CUDA takes weights of up to {} elements, but node {} needs {}: make the "
+          "layer narrower",
+          kMost, setup.name, order.size());
+  const std::size_t bytes = order.size() * sizeof(order[0]);
+  return setup.packed->get(key, bytes,
+                           [&](std::byte* to) { std::memcpy(to, order.data(), bytes); });
+}
+
+}  // namespace tessera

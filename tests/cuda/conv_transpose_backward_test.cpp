@@ -1,0 +1,101 @@
+// The transposed convolution's training and backward runs on the GPU against their references.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "kernels/conv_transpose/backward.h"
+#include "tests/support/cuda_backward_check.h"
+
+namespace tessera::test {
+namespace {
+
+using CudaConvTransposeBackward = CudaTest;
+
+// One arithmetic: what x and y are stored as, and what may be rounded before it is multiplied.
+struct Arithmetic {
+  DType x, y;
+  CudaMath math = CudaMath::kF32;
+};
+constexpr Arithmetic kF32{DType::kF32, DType::kF32};
+constexpr Arithmetic kTF32{DType::kF32, DType::kF32, CudaMath::kTF32};
+constexpr Arithmetic kBF16{DType::kBF16, DType::kBF16};
+constexpr Arithmetic kF16{DType::kF16, DType::kF16};
+constexpr Arithmetic kF32ToBF16{DType::kF32, DType::kBF16};
+constexpr Arithmetic kBF16ToF32{DType::kBF16, DType::kF32};
+const std::vector<Arithmetic> kAll{kF32, kTF32, kBF16, kF16, kF32ToBF16, kBF16ToF32};
+
+// Values that every type of `a` and tf32 hold exactly, so that products are exact in all of them.
+Tensor narrow(const Tensor& tensor, const Arithmetic& a) {
+  const bool f16 = a.x == DType::kF16 || a.y == DType::kF16;
+  return tensor.rounded_to(f16 ? DType::kF16 : DType::kBF16).rounded_to(DType::kF32);
+}
+
+double unit_of(DType dtype) {  // relative, of rounding a result
+  return dtype == DType::kBF16 ? 0x1p-8 : dtype == DType::kF16 ? 0x1p-11 : 0x1p-21;
+}
+
+// A sum of `terms` exact products of spread `spread`: a chain of f32 additions rounds each partial
+// sum, 4 spreads at the most, by 2^-24 of it, like a random walk; a tensor core truncates, by 2^-23
+// of it once per 8 products in the worst case, always towards zero.
+double sum_error(double terms, double spread, bool tensor_cores) {
+  return tensor_cores ? 4 * spread * 0x1p-23 * (terms / 8 + 4)
+                      : 4 * spread * 0x1p-24 * (std::sqrt(terms) + 4);
+}
+
+// Weights have a variance of 1 / (c_in k^2 / 4): an output meets a quarter of the taps. All else
+// has one of 1. The sum for the bias runs over the 4 outputs of each pixel. What the weights'
+// gradients held before adds a rounding of the result.
+void check(const ConvTranspose& op, const Shape& x, const Arithmetic& a) {
+  SCOPED_TRACE(fmt::format("{} -> {}, kernel {}, {} -> {}, math {}", x.to_string(), op.c_out,
+                           op.kernel, name_of(a.x), name_of(a.y), static_cast<int>(a.math)));
+  TrainCase<ConvTranspose> c{op, {narrow(random(x, 1), a)}, {}};
+  const double taps = op.kernel * op.kernel, terms = static_cast<double>(x[3]) * taps / 4;
+  const auto scale = static_cast<float>(1 / std::sqrt(terms));
+  c.weights.push_back(narrow(random({x[3], op.c_out, op.kernel, op.kernel}, 2, scale), a));
+  if (op.bias) c.weights.push_back(random({op.c_out}, 3));
+  c.output_gradients.push_back(narrow(random(infer(op, types(c.inputs))[0].shape, 4), a));
+  const bool tensor_cores = a.x != DType::kF32 || a.math != CudaMath::kF32;
+  const double back = op.c_out * taps, pixels = 4 * static_cast<double>(x.elements(0, 3));
+  const BackwardBounds bounds{
+      .forward = {sum_error(terms, 2, tensor_cores),
+                  unit_of(a.y)},  // up to 4 taps of 9: 2 x spread
+      .input = {sum_error(back, std::sqrt(back / terms), tensor_cores), unit_of(a.x)},
+      .weight = {sum_error(pixels, std::sqrt(pixels), tensor_cores), 0x1p-23}};
+  check_cuda_backward(c, bounds, {.math = a.math}, {a.x, a.y});
+}
+
+TEST_F(CudaConvTransposeBackward, ChannelCountsAndTypes) {
+  for (const Arithmetic& a : kAll) {
+    for (const int kernel : {2, 3}) {
+      for (const auto& [c_in, c_out] :
+           std::vector<std::pair<int, int>>{{1, 1}, {3, 6}, {8, 4}, {16, 8}})
+        check({.c_out = c_out, .kernel = kernel, .relu = true}, {1, 2, 3, c_in}, a);
+    }
+  }
+}
+
+TEST_F(CudaConvTransposeBackward, WithoutBiasDownToOnePixel) {
+  for (const Arithmetic& a : {kF32, kBF16}) {
+    for (const int kernel : {2, 3}) {
+      for (const auto& [h, w] : std::vector<std::pair<int, int>>{{1, 1}, {1, 2}, {3, 1}})
+        check({.c_out = 8, .kernel = kernel, .bias = false}, {2, h, w, 8}, a);
+    }
+  }
+}
+
+// A run of pixels is 32 of 16 bits, 16 of f32.
+TEST_F(CudaConvTransposeBackward, PixelsAroundTheRun) {
+  for (const int w : {31, 33}) check({.c_out = 8, .kernel = 3}, {1, 2, w, 8}, kF16);
+  check({.c_out = 8}, {1, 2, 65, 8}, kBF16);
+  for (const int w : {15, 17}) check({.c_out = 2, .kernel = 3}, {1, 2, w, 2}, kF32);
+  for (const int w : {15, 17}) check({.c_out = 4, .kernel = 3}, {1, 2, w, 8}, kTF32);
+}
+
+TEST_F(CudaConvTransposeBackward, ChannelsAroundTheTile) {
+  check({.c_out = 40}, {1, 2, 3, 72}, kBF16);
+  check({.c_out = 72, .kernel = 3, .relu = true}, {1, 3, 2, 16}, kBF16);
+  check({.c_out = 33}, {1, 2, 3, 65}, kF32);
+}
+
+}  // namespace
+}  // namespace tessera::test
