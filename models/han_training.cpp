@@ -38,9 +38,10 @@ HanTraining::HanTraining(ModelConfig config, const TextData& text, const WordVec
   han.max_words = static_cast<int>(text.rules.max_words);
   config_.text = text.rules;
   config_.classes.clear();
-  const std::vector<Rgb> colours = default_colours(han.classes);
+  const std::vector<Rgb> colours =
+      default_colours(han.classes + 1);  // the first is the background's
   for (std::size_t c = 0; c < text.classes.size(); ++c)
-    config_.classes.push_back({text.classes[c], colours[c]});
+    config_.classes.push_back({text.classes[c], colours[c + 1]});
 }
 
 Graph HanTraining::graph() const {

@@ -119,7 +119,7 @@ ModelFile ModelFile::open(const std::filesystem::path& path) {
   Weights weights = Weights::open(path);
   const nlohmann::json object =
       metadata_json(weights, kMetadataKey,
-                    "nothing says what network it is: convert it as tools/export_demo_models.py "
+                    "nothing says what network it is: convert it as tools/export_pytorch_models.py "
                     "does");
   ModelFile file{model_config_from_json(object, path.string()), std::move(weights), std::nullopt};
   if (file.config.han) {

@@ -62,7 +62,8 @@ void apply_recipe(CLI::App& command, const std::string& path) {
 }
 
 // The command as it was typed, without what does not decide the result: equal results are equal
-// files, whether they came in one run or several, on one thread or many.
+// files, whether they came in one run or several, on one thread or many. A model is given away, so
+// of paths it keeps the names alone.
 std::string command_line() {
   std::ifstream stream("/proc/self/cmdline", std::ios::binary);
   std::string text = "tessera", word;
@@ -71,7 +72,7 @@ std::string command_line() {
     if (word == "--threads")
       std::getline(stream, word, '\0');
     else if (word != "--resume" && !word.starts_with("--threads="))
-      text += " " + word;
+      text += " " + (fs::exists(word) ? fs::path(word).filename().string() : word);
   }
   return text;
 }

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Converts PyTorch state dicts (as safetensors) of a U-Net and a HAN to Tessera's model files.
 
-    python3 tools/export_demo_models.py unet  WEIGHTS.safetensors                OUT.safetensors
-    python3 tools/export_demo_models.py han   WEIGHTS.safetensors VOCABULARY.txt OUT.safetensors
+    python3 tools/export_pytorch_models.py unet  WEIGHTS.safetensors                OUT.safetensors
+    python3 tools/export_pytorch_models.py han   WEIGHTS.safetensors VOCABULARY.txt OUT.safetensors
 
-The names it expects are those of the bundled models' training scripts (see RENAME_*). Weights are stored
+The names it expects are those of two training scripts in PyTorch (see RENAME_*). Weights are stored
 as bf16, biases and norms as f32. Needs numpy alone.
 """
 import json
