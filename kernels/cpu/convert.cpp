@@ -83,7 +83,7 @@ bool all_finite(const TensorView& tensor) {
 std::vector<float> to_f32(const TensorView& tensor) {
   std::vector<float> values(static_cast<std::size_t>(tensor.shape().elements()));
   if (tensor.type.dtype == DType::kF32) {
-    std::memcpy(values.data(), tensor.pointer, tensor.type.bytes());
+    std::copy_n(tensor.as<const float>(), values.size(), values.begin());
     return values;
   }
   for (std::size_t i = 0; i < values.size(); ++i)

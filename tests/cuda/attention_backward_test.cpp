@@ -102,7 +102,8 @@ CudaBackwardMemory memory_of(const TrainCase<Attention>& c) {
   memory.outputs = {Tensor(), forward.outputs[1]};
   memory.saved = forward.saved;
   memory.output_gradients = output_gradients_of(c);
-  memory.input_gradients = {gradient_like(c.inputs[0]), Tensor()};
+  memory.input_gradients = {gradient_like(c.inputs[0])};
+  memory.input_gradients.resize(c.inputs.size());
   memory.weight_gradients = earlier_gradients(c, false);
   return memory;
 }

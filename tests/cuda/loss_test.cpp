@@ -52,11 +52,10 @@ void expect_equal(const LossResult& a, const LossResult& b) {
 // Twice, into memory of exactly the operands' sizes and between bands; a third time without the
 // gradient.
 Result on_cuda(const Problem& p) {
-  cudaStream_t stream;
-  cuda_check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
+  const DeviceStream stream;
   CudaSetup setup;
   setup.traits = traits_of({});
-  setup.stream = stream;
+  setup.stream = stream.get();
   const LossStep step = cuda(p.op, p.logits.type(), p.labels.type(), setup);
   Result results[2];
   for (const bool banded : {false, true}) {
@@ -90,7 +89,6 @@ Result on_cuda(const Problem& p) {
     operands.gradient = nullptr;
     if (banded) expect_equal(step.run(operands, scratch.get()), result.found);
   }
-  cudaStreamDestroy(stream);
   expect_equal(results[0].found, results[1].found);
   EXPECT_TRUE(results[0].gradient.same_bytes(results[1].gradient)) << "a second run differs";
   return results[0];

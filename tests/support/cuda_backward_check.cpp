@@ -6,16 +6,6 @@ namespace tessera::test {
 
 namespace {
 
-class Stream {
- public:
-  Stream() { cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream"); }
-  ~Stream() { cudaStreamDestroy(stream_); }
-  cudaStream_t get() const { return stream_; }
-
- private:
-  cudaStream_t stream_ = nullptr;
-};
-
 bool is_null(const Tensor& tensor) {
   return tensor.type().shape.rank() == 0;
 }
@@ -70,7 +60,7 @@ void expect_equal(const std::vector<Tensor>& first, const std::vector<Tensor>& s
 void run_cuda_train(const std::function<TrainStep(const CudaSetup&)>& make, CudaTrainMemory& memory,
                     const CudaRun& run) {
   const std::vector<TensorType> input_types = types(memory.inputs);
-  const Stream stream;
+  const DeviceStream stream;
   DeviceWeights packed;
   const TrainStep step =
       make({"node", input_types, {}, traits_of(run), run.math, stream.get(), &packed});
@@ -99,7 +89,7 @@ void run_cuda_train(const std::function<TrainStep(const CudaSetup&)>& make, Cuda
 
 void run_cuda_backward(const std::function<BackwardStep(const CudaSetup&)>& make,
                        CudaBackwardMemory& memory, const CudaRun& run) {
-  const Stream stream;
+  const DeviceStream stream;
   DeviceWeights packed;
   const BackwardStep step =
       make({"node", memory.input_types, {}, traits_of(run), run.math, stream.get(), &packed});

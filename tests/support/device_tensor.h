@@ -47,4 +47,16 @@ class DeviceTensor {
   DeviceBuffer memory_;
 };
 
+class DeviceStream {
+ public:
+  DeviceStream() {
+    cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
+  }
+  ~DeviceStream() { cudaStreamDestroy(stream_); }
+  cudaStream_t get() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
 }  // namespace tessera::test

@@ -1,5 +1,6 @@
 #include "tests/support/operator_check.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace tessera::test {
@@ -18,7 +19,7 @@ Tensor Tensor::of(Shape shape, const std::vector<float>& values) {
   Tensor tensor({DType::kF32, shape});
   require(shape.elements() == static_cast<std::int64_t>(values.size()), "{} values for {}",
           values.size(), shape.to_string());
-  std::memcpy(tensor.view().pointer, values.data(), values.size() * sizeof(float));
+  std::ranges::copy(values, tensor.view().as<float>());
   return tensor;
 }
 
@@ -26,7 +27,7 @@ Tensor Tensor::of_ids(Shape shape, const std::vector<std::int32_t>& ids) {
   Tensor tensor({DType::kI32, shape});
   require(shape.elements() == static_cast<std::int64_t>(ids.size()), "{} ids for {}", ids.size(),
           shape.to_string());
-  std::memcpy(tensor.view().pointer, ids.data(), ids.size() * sizeof(std::int32_t));
+  std::ranges::copy(ids, tensor.view().as<std::int32_t>());
   return tensor;
 }
 
