@@ -118,11 +118,13 @@ Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t wid
   require_readable_size(height, width, file_.config.unet->channels, kMaxSamples);
   if (options_.tile > 0) {
     auto tiling = cut(height, width, options_.tile);
-    require(tiling.has_value(),
-            "a tile of {} pixels is too small for the network's halo and grid; use {} or more (or "
-            "leave the choice to --max-memory)",
-            options_.tile, 2 * margin_ + 4 * tile_alignment(executor_.graph()));
-    return *tiling;
+    if (tiling) return *tiling;
+    std::int64_t least = options_.tile + 1;
+    while (!cut(height, width, least)) ++least;
+    fail(
+        "a tile of {} pixels is too small for the network's halo and grid; use {} or more (or "
+        "leave the choice to --max-memory)",
+        options_.tile, least);
   }
   const std::size_t most = limit();
   std::uint64_t least = 0;

@@ -198,16 +198,16 @@ TEST(Session, MaskHasTheImagesSizeWhateverItIs) {
 }
 
 TEST(Session, TiledEqualsUntiledToTheByte) {
-  const auto pixels = membranes(410, 333);
-  const ImageView image{pixels.data(), 410, 333};
+  const auto pixels = membranes(910, 733);
+  const ImageView image{pixels.data(), 910, 733};
   for (const char* precision : {"fp32", "bf16"}) {
     SCOPED_TRACE(precision);
     SessionOptions options{.precision = precision, .probabilities = true};
     Session whole = Session::open(kDemo / "unet_isbi.safetensors", options);
-    EXPECT_EQ(whole.plan(410, 333).tiles, 1);
-    options.tile = 540;
+    EXPECT_EQ(whole.plan(910, 733).tiles, 1);
+    options.tile = 700;
     Session tiled = Session::open(kDemo / "unet_isbi.safetensors", options);
-    EXPECT_GT(tiled.plan(410, 333).tiles, 1);
+    EXPECT_GT(tiled.plan(910, 733).tiles, 1);
     options.threads = 1;
     Session one_thread = Session::open(kDemo / "unet_isbi.safetensors", options);
     const Segmentation a = whole.segment(image), b = tiled.segment(image),
@@ -216,6 +216,23 @@ TEST(Session, TiledEqualsUntiledToTheByte) {
     EXPECT_EQ(a.probabilities, b.probabilities);
     EXPECT_EQ(a.probabilities, c.probabilities);
   }
+}
+
+TEST(Session, ATileThatIsTooSmallIsToldTheLeastThatRuns) {
+  const auto least = [](int tile) -> std::string {
+    try {
+      Session::open(kDemo / "unet_isbi.safetensors", {.tile = tile}).plan(1500, 1500);
+    } catch (const std::runtime_error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const std::string message = least(40);
+  const std::size_t at = message.find("use ");
+  ASSERT_NE(at, std::string::npos) << message;
+  const int said = std::stoi(message.substr(at + 4));
+  EXPECT_THAT(least(said - 1), HasSubstr(message.substr(at)));
+  EXPECT_EQ(least(said), "");
 }
 
 TEST(Session, MaxMemoryPicksTheTile) {
