@@ -128,14 +128,7 @@ void Executor::run(std::span<const TensorView> inputs, std::span<const TensorVie
   const std::vector<TensorView> values = place(prepared, inputs, outputs);
 
   if (!device_->is_host()) {
-    std::vector<TensorView> known(graph_.values.size()), read;
-    for (std::size_t i = 0; i < values.size(); ++i) known[i].type = values[i].type;
-    for (std::size_t i = 0; i < inputs.size(); ++i) known[graph_.inputs[i]] = inputs[i];
-    for (const Node& node : graph_.nodes) {
-      read.clear();
-      for (const ValueId value : node.inputs) read.push_back(known[value]);
-      check_values(node, read);
-    }
+    check_inputs(graph_, prepared.types, inputs);
     for (std::size_t i = 0; i < inputs.size(); ++i)
       device_->upload(inputs[i], values[graph_.inputs[i]].as<std::byte>());
   }

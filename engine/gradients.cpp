@@ -334,14 +334,7 @@ void Gradients::backward(const Prepared& prepared, const Action& action,
 }
 
 void Gradients::upload_inputs(const Prepared& prepared, std::span<const TensorView> inputs) const {
-  std::vector<TensorView> known(graph_.values.size()), read;
-  for (std::size_t i = 0; i < known.size(); ++i) known[i].type = prepared.types[i];
-  for (std::size_t i = 0; i < inputs.size(); ++i) known[graph_.inputs[i]] = inputs[i];
-  for (const Node& node : graph_.nodes) {
-    read.clear();
-    for (const ValueId value : node.inputs) read.push_back(known[value]);
-    check_values(node, read);
-  }
+  check_inputs(graph_, prepared.types, inputs);
   for (std::size_t i = 0; i < inputs.size(); ++i)
     device_->upload(inputs[i], memory(prepared, prepared.input_buffers[i]));
 }

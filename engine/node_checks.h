@@ -46,10 +46,17 @@ struct CheckValues {
 
 }  // namespace node_checks
 
-// Checks the ids and lengths that a node reads from the graph's inputs: on a GPU nothing can throw
-// once the kernels run. Inputs that are not there yet have no memory.
-inline void check_values(const Node& node, std::span<const TensorView> inputs) {
-  named(node, [&] { std::visit(node_checks::CheckValues{inputs}, node.op); });
+// Checks the ids and lengths that nodes read from the graph's inputs, given in host memory: on a
+// GPU nothing can throw once the kernels run. `types` are those of all values.
+inline void check_inputs(const Graph& graph, Types types, std::span<const TensorView> inputs) {
+  std::vector<TensorView> known(graph.values.size()), read;  // the others have no memory yet
+  for (std::size_t i = 0; i < known.size(); ++i) known[i].type = types[i];
+  for (std::size_t i = 0; i < inputs.size(); ++i) known[graph.inputs[i]] = inputs[i];
+  for (const Node& node : graph.nodes) {
+    read.clear();
+    for (const ValueId value : node.inputs) read.push_back(known[value]);
+    named(node, [&] { std::visit(node_checks::CheckValues{read}, node.op); });
+  }
 }
 
 }  // namespace tessera

@@ -5,6 +5,7 @@
 
 #include "kernels/conv/backward.h"
 #include "kernels/conv/backward_cuda.h"
+#include "tests/support/conv_arithmetic.h"
 #include "tests/support/cuda_backward_check.h"
 #include "tests/support/error.h"
 
@@ -13,38 +14,6 @@ namespace {
 
 using CudaConvBackward = CudaTest;
 using Padding = Conv::Padding;
-
-// One arithmetic: what x and y are stored as, and what may be rounded before it is multiplied.
-struct Arithmetic {
-  DType x, y;
-  CudaMath math = CudaMath::kF32;
-};
-constexpr Arithmetic kF32{DType::kF32, DType::kF32};
-constexpr Arithmetic kTF32{DType::kF32, DType::kF32, CudaMath::kTF32};
-constexpr Arithmetic kBF16{DType::kBF16, DType::kBF16};
-constexpr Arithmetic kF16{DType::kF16, DType::kF16};
-constexpr Arithmetic kF32ToBF16{DType::kF32, DType::kBF16};
-constexpr Arithmetic kBF16ToF32{DType::kBF16, DType::kF32};
-const std::vector<Arithmetic> kAll{kF32, kTF32, kBF16, kF16, kF32ToBF16, kBF16ToF32};
-
-// Values that every type of `a` and tf32 hold exactly, so that products are exact in all of them.
-Tensor narrow(const Tensor& tensor, const Arithmetic& a) {
-  const bool f16 = a.x == DType::kF16 || a.y == DType::kF16;
-  return tensor.rounded_to(f16 ? DType::kF16 : DType::kBF16).rounded_to(DType::kF32);
-}
-
-double unit_of(DType dtype) {  // relative, of rounding a result
-  return dtype == DType::kBF16 ? 0x1p-8 : dtype == DType::kF16 ? 0x1p-11 : 0x1p-21;
-}
-
-// A sum of `terms` exact products of spread `spread`: a chain of f32 additions rounds each partial
-// sum, 4 spreads at the most, by 2^-24 of it, like a random walk; a tensor core truncates, by 2^-23
-// of it once per 8 products in the worst case, always towards zero. Further sums, of slices, are
-// fewer than the 4.
-double sum_error(double terms, double spread, bool tensor_cores) {
-  return tensor_cores ? 4 * spread * 0x1p-23 * (terms / 8 + 4)
-                      : 4 * spread * 0x1p-24 * (std::sqrt(terms) + 4);
-}
 
 // Weights have a variance of 1 / (c_in k^2), all else of 1. What the weights' gradients held before
 // adds a rounding of the result.
