@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""tools/gpu_suite.sh run: on a GPU, tests, sanitizers, models, profiles, and PyTorch beside us.
+"""tools/gpu_suite.sh run: on a GPU, tests, sanitizers, models, profiles, and PyTorch beside us, in
+answering and in training.
 
     tools/gpu_suite.sh run                   # results in tools/bench/results/<date>-<gpu>.json
     tools/gpu_suite.sh run --out DIR         # in DIR
@@ -32,7 +33,10 @@ FINDING = 9  # the sanitizer's exit code where it found something
 PROFILES = [("unet-paper", "bf16"), ("unet-paper", "tf32"), ("unet-paper", "fp32"),
             ("han", "fp32"), ("han", "bf16"), ("han-paper", "fp32")]
 PRECISIONS = ["fp32", "tf32", "bf16", "fp16"]
+TRAINED = ["unet", "han", "han-ragged"]
 MOST_PIXELS = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 1e-2, "fp16": 1e-2}  # share that may differ
+LAST_LINES = 60  # of the tables beside PyTorch
+SECONDS_TO_REPORT = 5
 WHERE_TOOLS_LIE = ["/usr/local/cuda/bin", "/opt/nvidia/nsight-compute"]
 
 
@@ -70,10 +74,13 @@ class Runner:
     def begin(self, limit):
         self.step_end = time.monotonic() + min(limit, self.clock.left())
 
+    def left(self):
+        return self.step_end - time.monotonic()
+
     def run(self, command, limit=None, variables=None):
         """(exit code, output); the code is None where time ran out. Both streams are one."""
         command = [str(part) for part in command]
-        seconds = self.step_end - time.monotonic()
+        seconds = self.left()
         if limit is not None:
             seconds = min(seconds, limit)
         if seconds <= 0:
@@ -143,6 +150,12 @@ def need_tool(name):
     if not found:
         raise Skip(f"{name} is not on this machine")
     return found
+
+
+def need_pytorch():
+    if subprocess.run([sys.executable, "-c", "import torch, numpy"],
+                      capture_output=True).returncode != 0:
+        raise Skip(f"{sys.executable} has no PyTorch or no numpy")
 
 
 # ---- the steps ---------------------------------------------------------------------------------
@@ -300,19 +313,30 @@ class Suite:
         return results
 
     def peers(self):
-        if subprocess.run([sys.executable, "-c", "import torch, numpy"],
-                          capture_output=True).returncode != 0:
-            raise Skip(f"{sys.executable} has no PyTorch or no numpy")
+        """Of answers."""
+        need_pytorch()
         path = self.options.work / "peers.json"
+        return self.against_pytorch("gpu_peers.py", path, "PyTorch ", [
+            "--json", path, "--work", self.options.work / "peers", "--compile-seconds",
+            max(1, round(0.4 * self.runner.left()))])
+
+    def training(self):
+        """Of steps of training."""
+        need_pytorch()
+        path = self.options.work / "training.json"
+        limit = max(1, round(self.runner.left() - SECONDS_TO_REPORT))
+        return self.against_pytorch("training.py", path, "Training on ", [
+            *TRAINED, "-o", path, "--python", sys.executable, "--rounds", 1, "--limit", limit])
+
+    def against_pytorch(self, program, path, title, arguments):
+        """The results that tools/bench/<program> writes to `path`; `title` begins its tables."""
         path.unlink(missing_ok=True)
-        seconds = max(1, self.runner.step_end - time.monotonic())
         code, output = self.runner.run(
-            [sys.executable, "tools/bench/gpu_peers.py", "--device", "cuda", "--tessera",
-             shlex.join(self.tessera()), "--json", path, "--work", self.options.work / "peers",
-             "--compile-seconds", round(0.4 * seconds)])
+            [sys.executable, f"tools/bench/{program}", "--device", "cuda", "--tessera",
+             shlex.join(self.tessera()), *arguments])
         results = json.loads(path.read_text()) if path.exists() else None
-        table = output[output.find("PyTorch "):] if "PyTorch " in output else output
-        say("\n".join(f"  {line}" for line in table.strip().splitlines()[-40:]))
+        table = output[output.find(title):] if title in output else output
+        say("\n".join(f"  {line}" for line in table.strip().splitlines()[-LAST_LINES:]))
         if code != 0:
             raise Failure("cut off" if code is None else f"exit code {code}", results)
         return results
@@ -335,8 +359,8 @@ class Suite:
 
 
 # Seconds at most; together they fit in the ten minutes of a lent machine's command.
-STEPS = {"tests": 110, "sanitize": 90, "models": 30, "profile": 50, "peers": 240, "ncu": 30,
-         "nsys": 20}
+STEPS = {"tests": 110, "sanitize": 80, "models": 30, "profile": 40, "peers": 160, "training": 115,
+         "ncu": 20, "nsys": 15}
 OPTIONAL = ["ncu", "nsys"]
 
 

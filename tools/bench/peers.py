@@ -27,6 +27,7 @@ import pathlib
 import platform
 import re
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -457,7 +458,8 @@ def commit():
         return subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True,
                               text=True).stdout.strip()
 
-    return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    head = git("rev-parse", "HEAD") if shutil.which("git") else ""
+    return head + ("+changes" if git("status", "--porcelain") else "") if head else "unknown"
 
 
 def markdown(report):

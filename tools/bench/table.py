@@ -81,18 +81,24 @@ def training_tables(path, report):
              f"same run, medians; speed is against PyTorch's fastest variant, memory is the whole "
              f"process's. All figures are in {name_of(path)}. Command: `{report['command']}`.", ""]
     for result in report["results"]:
-        lines += [row(result["network"], "step", f"{result['item']}s/s", "speed", "peak memory"),
-                  "|---|---:|---:|---:|---:|"]
-        for one in result["rows"]:
-            lines.append(row(one["name"], milliseconds(one["seconds"]),
-                             thousands(one["items_per_second"]),
-                             f"{one['speed_against_peer']:.2f} x",
-                             f"{one['peak_bytes'] / 2**20:,.0f} MiB",
-                             bold=one["name"] == "Tessera"))
-        losses = result["losses"]
-        lines += ["", f"The losses of the first {losses['steps']} steps differ by "
-                  f"{losses['largest_difference']:.1e} at most, relative.", ""]
+        lines += step_table(result, result["network"])
     return lines[:-1]
+
+
+def step_table(result, title):
+    lines = [row(title, "step", f"{result['item']}s/s", "speed", "peak memory"),
+             "|---|---:|---:|---:|---:|"]
+    for one in result["rows"]:
+        lines.append(row(one["name"], milliseconds(one["seconds"]),
+                         thousands(one["items_per_second"]), f"{one['speed_against_peer']:.2f} x",
+                         f"{one['peak_bytes'] / 2**20:,.0f} MiB", bold=one["name"] == "Tessera"))
+    losses = result["losses"]
+    lines += ["", f"The losses of the first {losses['steps']} steps differ by "
+              f"{losses['largest_difference']:.1e} at most, relative."]
+    missing = result.get("did_not_run")
+    if missing:
+        lines[-1] += f" Did not run: {'; '.join(missing)}."
+    return [*lines, ""]
 
 
 # ---- GPU ---------------------------------------------------------------------------------------
@@ -109,6 +115,8 @@ def gpu_tables(path, report):
     lines.append("")
     if results.get("peers"):
         lines += peer_table(results["peers"])
+    if (results.get("training") or {}).get("results"):
+        lines += gpu_training_tables(results["training"])
     for profile in results.get("profile") or []:
         if profile["precision"] == "bf16" or "han" in profile["workload"]:
             lines += profile_table(profile)
@@ -133,6 +141,18 @@ def peer_table(peers):
                            f"{speed['device_seconds']:.2f} x ({speed['seconds']:.2f} x)")
         engine_row("Tessera", one["tessera"], "", bold=True)
     return [*lines, ""]
+
+
+def gpu_training_tables(training):
+    versions = training["versions"]
+    lines = [f"Steps of training (forward, loss, backward, Adam), medians, from a batch in the "
+             f"host's memory; bf16 is mixed precision, for PyTorch {versions['PyTorch']} (cuDNN "
+             f"{versions['cuDNN']}) autocast. Speed is against PyTorch's fastest variant. Memory "
+             f"is what the GPU has less with Tessera, and the most that PyTorch's tensors took.",
+             ""]
+    for result in training["results"]:
+        lines += step_table(result, f"{result['network']}, {result['precision']}")
+    return lines
 
 
 def profile_table(profile):

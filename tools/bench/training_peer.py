@@ -1,19 +1,25 @@
 #!/usr/bin/env python3
 """The PyTorch half of tools/bench/training.py, which runs it in an environment with torch.
 
-    training_peer.py write NETWORK FILE                 # a Tessera model file, untrained
-    training_peer.py measure NETWORK VARIANT THREADS WARMUP STEPS
+    training_peer.py write DIR NETWORK... [--device cuda]   # Tessera model files, untrained
+    training_peer.py measure NETWORK VARIANT... [--device cuda --precision bf16,tf32]
 
-Both make the same weights. `measure` trains on the batch that `tessera bench --train` draws, and
-prints seconds and losses of each step and the process's highest memory, as JSON. A step is
-zero_grad, forward, cross-entropy, backward and the step of Adam, which is PyTorch's fused one.
+Both make the same weights. `write` prints what it runs on, as JSON. `measure` trains on the batch
+that `tessera bench --train` draws, and prints a line of JSON for each variant in each precision:
+seconds and losses of each step and the highest memory, or an error. A step is zero_grad, forward,
+cross-entropy, backward and the step of Adam, which is PyTorch's fused one. On a GPU the batch comes
+from the host's memory, as Tessera's does, though pinned; the memory is that of PyTorch's tensors on
+the GPU, else the process's.
 """
 
+import argparse
+import gc
 import json
 import pathlib
 import resource
 import sys
 import time
+import traceback
 
 import numpy as np
 import torch
@@ -57,8 +63,6 @@ class Network(nn.Module):
 
 
 class UNet(Network):
-    variants = ["contiguous", "channels_last"]
-
     def __init__(self, batch, size, depth, base, padding, norm):
         super().__init__()
         self.batch, self.size, self.depth, self.same = batch, size, depth, padding == "same"
@@ -106,19 +110,22 @@ class UNet(Network):
             x = self.pair(f"up{i}", torch.cat((skip, x), 1))
         return self.layers["head/conv"](x)
 
-    def prepare(self, variant):
-        """Inputs, labels, optimisers."""
+    def prepare(self, variant, device):
+        """Inputs and labels, on the host, and optimisers."""
         draws = Draws()
         image = draws(self.batch, 1, self.size, self.size).astype(np.float32)
         image = torch.from_numpy(image / np.float32(2**32 - 1))
         with torch.no_grad():
             shape = self.eval()(image[:1]).shape
-        self.train()
-        if variant == "channels_last":
+        self.train().to(device)
+        if "channels_last" in variant:
             self.to(memory_format=torch.channels_last)
             image = image.contiguous(memory_format=torch.channels_last)
-        adam = torch.optim.Adam(self.parameters(), RATE, fused=True)
-        return [image], draws.below(2, self.batch, *shape[2:]), [adam]
+        return [image], draws.below(2, self.batch, *shape[2:]), [adam(self.parameters(), variant)]
+
+
+def adam(parameters, variant):
+    return torch.optim.Adam(parameters, RATE, fused=True, capturable="CUDA graph" in variant)
 
 
 class Attention(nn.Linear):
@@ -128,7 +135,7 @@ class Attention(nn.Linear):
 
     def forward(self, x, lengths):
         score = torch.tanh(super().forward(x)) @ self.context
-        padding = torch.arange(x.shape[1]) >= lengths[:, None]
+        padding = torch.arange(x.shape[1], device=x.device) >= lengths[:, None]
         share = torch.softmax(score.masked_fill(padding, -1e9), 1)
         return torch.bmm(share[:, None], x)[:, 0]
 
@@ -137,8 +144,6 @@ class Han(Network):
     """Packed, the recurrence runs over words alone, which are embedded once packed; masked, it runs
     over the padding too and the attention alone leaves it out, which is not the same answer.
     Sparse, the embedding's gradient is, and SparseAdam updates its rows."""
-
-    variants = ["packed", "packed, sparse", "masked", "masked, sparse"]
 
     def __init__(self, batch, sentences, words, ragged, units=50, features=100, attention=100,
                  vocabulary=30_000):
@@ -166,13 +171,16 @@ class Han(Network):
         rnn, attention = self.layers[f"{name}/rnn"], self.layers[f"{name}/attention"]
         if not self.packed:
             return attention(rnn(embed(x))[0], lengths)
-        filled = lengths > 0
-        pack = nn.utils.rnn.pack_padded_sequence(x[filled], lengths[filled], batch_first=True,
+        on_host = self.on_host[name]  # packing reads lengths there
+        filled = on_host > 0
+        filled = slice(None) if filled.all() else filled  # a view, no gather
+        pack = nn.utils.rnn.pack_padded_sequence(x[filled], on_host[filled], batch_first=True,
                                                  enforce_sorted=False)
         y = nn.utils.rnn.pad_packed_sequence(rnn(pack._replace(data=embed(pack.data)))[0],
                                              batch_first=True, total_length=x.shape[1])[0]
-        result = torch.zeros(len(x), y.shape[-1])
-        result[filled] = attention(y, lengths[filled])
+        y = attention(y, lengths[filled])
+        result = y.new_zeros(len(x), y.shape[-1])
+        result[filled] = y
         return result
 
     def forward(self, ids, words, sentences):
@@ -180,7 +188,7 @@ class Han(Network):
         x = self.level("sentence", x.unflatten(0, words.shape), sentences, lambda x: x)
         return self.layers["output"](x)
 
-    def prepare(self, variant):
+    def prepare(self, variant, device):
         draws, batch, (sentences, words) = Draws(), self.batch, self.size
 
         def lengths(most, count):
@@ -194,11 +202,13 @@ class Han(Network):
         ids = FIRST_WORD + draws.below(self.vocabulary - FIRST_WORD, batch, sentences, words)
         ids *= torch.arange(words) < in_sentence[..., None]
         labels = draws.below(2, batch)
-        self.packed = variant.startswith("packed")
+        self.packed = "packed" in variant
+        self.on_host = {"word": in_sentence.flatten(), "sentence": in_document}
+        self.to(device)
         embedding = self.layers["embedding"]
-        embedding.sparse = variant.endswith("sparse")
+        embedding.sparse = "sparse" in variant
         others = [p for p in self.parameters() if p is not embedding.weight or not embedding.sparse]
-        optimisers = [torch.optim.Adam(others, RATE, fused=True)]
+        optimisers = [adam(others, variant)]
         if embedding.sparse:
             optimisers.append(torch.optim.SparseAdam([embedding.weight], RATE))
         return [ids, in_sentence, in_document], labels, optimisers
@@ -219,35 +229,149 @@ def make(name):
     return NETWORKS[name]()
 
 
-def measure(name, variant, threads, warmup, steps):
-    torch.set_num_threads(threads)
-    torch.set_num_interop_threads(1)
-    network = make(name)
-    inputs, labels, optimisers = network.prepare(variant)
-    seconds, losses = [], []
-    for _ in range(warmup + steps):
-        start = time.perf_counter()
-        for optimiser in optimisers:
-            optimiser.zero_grad()
-        loss = F.cross_entropy(network(*inputs), labels)
+# ---- measuring ---------------------------------------------------------------------------------
+
+
+class Step:
+    """A step of training, which returns its loss."""
+
+    def __init__(self, network, variant, device, precision):
+        self.device, self.mixed = device, precision == "bf16"
+        inputs, labels, self.optimisers = network.prepare(variant, device)
+        self.network = torch.compile(network) if "torch.compile" in variant else network
+        self.batch = [*inputs, labels]
+        if device == "cuda":  # labels are bytes on the way, as Tessera's are
+            self.batch = [one.pin_memory() for one in (*inputs, labels.to(torch.uint8))]
+
+    def update(self, batch):
+        *inputs, labels = batch
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.mixed):
+            loss = F.cross_entropy(self.network(*inputs), labels.long())
         loss.backward()
-        for optimiser in optimisers:
+        for optimiser in self.optimisers:
             optimiser.step()
-        losses.append(loss.item())
+        return loss.detach()
+
+    def run(self):
+        return self.update([one.to(self.device, non_blocking=True) for one in self.batch])
+
+    def __call__(self):
+        loss = self.run().item()
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return loss
+
+
+class GraphStep(Step):
+    """The whole step is one CUDA graph, captured at the third, whose loss is still compared. The
+    two before it run on another stream, as PyTorch asks: they make the state of the optimiser and
+    let cuDNN choose."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.on_device = [one.to(self.device) for one in self.batch]
+        self.stream, self.eager_steps, self.graph = torch.cuda.Stream(), 2, None
+
+    def run(self):
+        for own, given in zip(self.on_device, self.batch):
+            own.copy_(given, non_blocking=True)
+        if self.eager_steps > 0:
+            self.eager_steps -= 1
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                loss = self.update(self.on_device)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return loss
+        if self.graph is None:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.loss = self.update(self.on_device)
+        self.graph.replay()
+        return self.loss
+
+
+def measure(name, variant, precision, options):
+    """`variant`: words such as "channels_last"."""
+    on_gpu = options.device == "cuda"
+    if on_gpu:
+        # fp32 is PyTorch's own arithmetic alone, which for cuDNN is not the default.
+        tf32 = precision != "fp32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = True
+        gc.collect()  # of the measurement before
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    make_step = GraphStep if "CUDA graph" in variant else Step
+    step = make_step(make(name), variant, options.device, precision)
+    seconds, losses = [], []
+    for _ in range(options.warmup + options.iterations):
+        start = time.perf_counter()
+        losses.append(step())
         seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"seconds": seconds[warmup:], "losses": losses, "peak_bytes": peak,
-            "versions": {"PyTorch": torch.__version__, "numpy": np.__version__,
-                         "Python": sys.version.split()[0]}}
+    peak = torch.cuda.max_memory_allocated() if on_gpu else \
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": seconds[options.warmup:], "losses": losses, "peak_bytes": peak}
 
 
-def main(command, name, *rest):
-    if command == "write":
+def describe(device):
+    facts = {"versions": {"PyTorch": torch.__version__, "numpy": np.__version__,
+                          "Python": sys.version.split()[0]}}
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            sys.exit("training_peer: PyTorch sees no GPU")
+        facts["versions"].update({"CUDA": torch.version.cuda,
+                                  "cuDNN": torch.backends.cudnn.version()})
+        facts["gpu"] = torch.cuda.get_device_name()
+    return facts
+
+
+def measure_all(options):
+    if options.threads > 0:
+        torch.set_num_threads(options.threads)
+        torch.set_num_interop_threads(1)
+    for variant in options.variants:
+        for precision in options.precision.split(","):
+            result = {"variant": variant, "precision": precision}
+            try:
+                result.update(measure(options.network, variant.split(", "), precision, options))
+            except Exception as error:  # of one variant: its line says so, the others go on
+                traceback.print_exc()
+                first = (str(error).strip().splitlines() or [""])[0]
+                result["error"] = f"{type(error).__name__}: {first[:200]}"
+            print(json.dumps(result), flush=True)
+
+
+def write(options):
+    print(json.dumps(describe(options.device)))
+    for name in options.networks:
         network = make(name)
-        write_safetensors(pathlib.Path(rest[0]), network.tensors(), {"format": 1, **network.config})
-    else:
-        json.dump(measure(name, rest[0], *map(int, rest[1:])), sys.stdout)
+        write_safetensors(options.folder / f"{name}.safetensors", network.tensors(),
+                          {"format": 1, **network.config})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("write")
+    command.set_defaults(run=write)
+    command.add_argument("folder", type=pathlib.Path)
+    command.add_argument("networks", nargs="+", choices=NETWORKS)
+    command.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    command = commands.add_parser("measure")
+    command.set_defaults(run=measure_all)
+    command.add_argument("network", choices=NETWORKS)
+    command.add_argument("variants", nargs="+")
+    command.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    command.add_argument("--precision", default="fp32", help="several with commas between")
+    command.add_argument("--threads", type=int, default=0, help="0: PyTorch's own choice")
+    command.add_argument("--warmup", type=int, default=3)
+    command.add_argument("--iterations", type=int, default=10)
+    options = parser.parse_args()
+    options.run(options)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
