@@ -1,40 +1,19 @@
 // Attention in training.
 #include <gmock/gmock.h>
 
+#include "tests/support/attention_cases.h"
 #include "tests/support/backward_check.h"
 #include "tests/support/targets.h"
 
 namespace tessera {
 namespace {
 
+using test::case_of;
 using test::Tensor;
 using test::TrainCase;
 
-TrainCase<Attention> case_of(const Attention& op, const std::vector<std::int32_t>& lengths,
-                             std::int64_t t, std::int64_t d) {
-  const auto rows = static_cast<std::int64_t>(lengths.size());
-  TrainCase<Attention> c{op, {test::random({rows, t, d}, 70)}, {}};
-  if (op.masked) c.inputs.push_back(Tensor::of_ids({rows}, lengths));
-  for (const Parameter& p : parameters(op, test::types(c.inputs))) {
-    const std::int64_t terms = p.shape.rank() > 1 ? p.shape[1] : 1;
-    c.weights.push_back(test::random(p.shape, 80 + static_cast<unsigned>(c.weights.size()),
-                                     1 / std::sqrt(static_cast<float>(terms))));
-  }
-  return c;
-}
-
-// Scores are sums over `units` of context u, whose u errs by the rounding of d products; exp turns
-// their absolute error into a relative one of a, and da multiplies it with sums over d.
 void check(const TrainCase<Attention>& c) {
-  const Shape& x = c.inputs[0].type().shape;
-  const double width =
-      static_cast<double>(c.op.dense ? c.op.dense->units : 0) + static_cast<double>(x[-1]);
-  const double error =
-      16 * 0x1p-24 * std::sqrt(width + 16) * std::sqrt(static_cast<double>(c.op.units) + 4);
-  const double steps = static_cast<double>(x[0] * x[1]);
-  test::check_backward(c, {.forward = {error, 0x1p-20},
-                           .input = {error * std::sqrt(width), 0x1p-20},
-                           .weight = {error * std::sqrt(width * (steps + 4)), 0x1p-20}});
+  test::check_backward(c, test::exact_bounds_of(c));
 }
 
 TEST(AttentionBackward, AgreesWithFiniteDifferences) {

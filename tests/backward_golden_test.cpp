@@ -1,27 +1,16 @@
 // Training runs, reference and CPU, against what PyTorch's autograd computed in double.
 #include <gtest/gtest.h>
 
-#include <initializer_list>
 #include <nlohmann/json.hpp>
-#include <utility>
 
 #include "tests/support/backward_check.h"
 #include "tests/support/golden.h"
+#include "tests/support/golden_ops.h"
 
 namespace tessera::test {
 namespace {
 
 using nlohmann::json;
-
-// The choice whose name the attribute `key` holds.
-template <class Choice>
-Choice choice(const json& attributes, const char* key,
-              std::initializer_list<std::pair<const char*, Choice>> choices) {
-  const std::string wanted_name = attributes.at(key);
-  for (const auto& [name, value] : choices)
-    if (wanted_name == name) return value;
-  fail("{} is '{}', which is none of its choices", key, wanted_name);
-}
 
 // The reference computes in double from f32 operands, of which those that the forward run saved
 // (outputs, gates, statistics) are rounded: a few 2^-24 of the largest value. The CPU's sums of at
@@ -88,16 +77,12 @@ void check_goldens(const char* name, const Build& build) {
 }
 
 TEST(BackwardGolden, Activation) {
-  check_goldens("activation", [](const json& attributes) {
-    return Activation{choice<Activation::Kind>(
-        attributes, "kind",
-        {{"relu", Activation::Kind::kRelu}, {"sigmoid", Activation::Kind::kSigmoid}})};
-  });
+  check_goldens("activation", activation_of);
 }
 
 TEST(BackwardGolden, Attention) {
   check_goldens("attention", [](const json& attributes) {
-    Attention op{attributes.at("units"), attributes.at("masked"), attributes.at("eps")};
+    Attention op = attention_of(attributes);
     if (const int units = attributes.at("dense"); units > 0) op.dense = Linear{units, true};
     return op;
   });
@@ -110,44 +95,23 @@ TEST(BackwardGolden, BatchNorm) {
 }
 
 TEST(BackwardGolden, Conv) {
-  check_goldens("conv", [](const json& attributes) {
-    Conv op;
-    op.c_out = attributes.at("c_out");
-    op.kernel = attributes.at("kernel");
-    op.padding = choice<Conv::Padding>(
-        attributes, "padding", {{"valid", Conv::Padding::kValid}, {"same", Conv::Padding::kSame}});
-    op.bias = attributes.at("bias");
-    op.relu = attributes.at("relu");
-    return op;
-  });
+  check_goldens("conv", conv_of);
 }
 
 TEST(BackwardGolden, ConvTranspose) {
-  check_goldens("conv_transpose", [](const json& attributes) {
-    return ConvTranspose{attributes.at("c_out"), attributes.at("kernel"), attributes.at("bias"),
-                         attributes.at("relu")};
-  });
+  check_goldens("conv_transpose", conv_transpose_of);
 }
 
 TEST(BackwardGolden, CropConcat) {
-  check_goldens("crop_concat", [](const json& attributes) {
-    return CropConcat{choice<CropConcat::Align>(attributes, "align",
-                                                {{"crop_skip", CropConcat::Align::kCropSkip},
-                                                 {"pad_up", CropConcat::Align::kPadUp}}),
-                      attributes.at("skip_first")};
-  });
+  check_goldens("crop_concat", crop_concat_of);
 }
 
 TEST(BackwardGolden, Embedding) {
-  check_goldens("embedding", [](const json& attributes) {
-    return Embedding{attributes.at("words"), attributes.at("features")};
-  });
+  check_goldens("embedding", embedding_of);
 }
 
 TEST(BackwardGolden, Linear) {
-  check_goldens("linear", [](const json& attributes) {
-    return Linear{attributes.at("units"), attributes.at("bias")};
-  });
+  check_goldens("linear", linear_of);
 }
 
 TEST(BackwardGolden, MaxPool) {
@@ -155,18 +119,7 @@ TEST(BackwardGolden, MaxPool) {
 }
 
 TEST(BackwardGolden, Rnn) {
-  check_goldens("rnn", [](const json& attributes) {
-    BiRnn op;
-    op.cell = choice<BiRnn::Cell>(attributes, "cell",
-                                  {{"lstm", BiRnn::Cell::kLstm}, {"gru", BiRnn::Cell::kGru}});
-    op.units = attributes.at("units");
-    op.gate = choice<BiRnn::Gate>(
-        attributes, "gate",
-        {{"sigmoid", BiRnn::Gate::kSigmoid}, {"hard_sigmoid", BiRnn::Gate::kHardSigmoid}});
-    op.reset_after = attributes.at("reset_after");
-    op.masked = attributes.at("masked");
-    return op;
-  });
+  check_goldens("rnn", rnn_of);
 }
 
 TEST(BackwardGolden, Softmax) {
@@ -174,8 +127,7 @@ TEST(BackwardGolden, Softmax) {
 }
 
 TEST(BackwardGolden, Upsample) {
-  check_goldens("upsample",
-                [](const json& attributes) { return Upsample{attributes.at("align_corners")}; });
+  check_goldens("upsample", upsample_of);
 }
 
 }  // namespace

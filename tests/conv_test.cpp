@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/conv/conv.h"
+#include "tests/support/conv_operands.h"
 #include "tests/support/operator_check.h"
 #include "tests/support/targets.h"
 
@@ -14,26 +15,6 @@ namespace {
 using Technique = Conv::Technique;
 using Padding = Conv::Padding;
 using Norm = Conv::Norm;
-
-// Random weights that keep y of order one: sum over c_in k^2 products of variance 1 / (c_in k^2).
-std::vector<Tensor> weights_for(const Conv& op, const std::vector<Tensor>& inputs) {
-  std::vector<Tensor> weights;
-  const auto input_types = types(inputs);
-  unsigned seed = 100;
-  for (const Parameter& p : parameters(op, input_types)) {
-    if (p.name == "weight") {
-      const auto terms = static_cast<float>(p.shape.elements(1, 4));
-      weights.push_back(random(p.shape, seed++, 1 / std::sqrt(terms)));
-    } else if (p.name == "norm/running_var") {
-      std::vector<float> values = random(p.shape, seed++).values();
-      for (float& value : values) value = 0.5f + std::abs(value);
-      weights.push_back(Tensor::of(p.shape, values));
-    } else {
-      weights.push_back(random(p.shape, seed++));
-    }
-  }
-  return weights;
-}
 
 std::int64_t channels_in(const Conv& op, const std::vector<Tensor>& inputs) {
   const auto input_types = types(inputs);
@@ -180,23 +161,6 @@ TEST(Conv, NanReachesExactlyThePixelsThatSeeIt) {
       }
     }
   }
-}
-
-// Rows [y, y + h) and columns [x, x + w) of every image.
-Tensor window(const Tensor& from, std::int64_t y, std::int64_t x, std::int64_t h, std::int64_t w) {
-  const Shape& shape = from.type().shape;
-  Tensor result({from.type().dtype, {shape[0], h, w, shape[3]}});
-  const std::size_t pixel = static_cast<std::size_t>(shape[3]) * size_of(from.type().dtype);
-  for (std::int64_t n = 0; n < shape[0]; ++n) {
-    for (std::int64_t row = 0; row < h; ++row) {
-      const std::int64_t source = (n * shape[1] + y + row) * shape[2] + x;
-      std::memcpy(
-          result.view().as<std::byte>() + static_cast<std::size_t>((n * h + row) * w) * pixel,
-          from.view().as<std::byte>() + static_cast<std::size_t>(source) * pixel,
-          static_cast<std::size_t>(w) * pixel);
-    }
-  }
-  return result;
 }
 
 struct Window {

@@ -5,19 +5,12 @@
 #include <cmath>
 
 #include "kernels/conv_transpose/conv_transpose.h"
+#include "tests/support/conv_operands.h"
 #include "tests/support/operator_check.h"
 #include "tests/support/targets.h"
 
 namespace tessera::test {
 namespace {
-
-std::vector<Tensor> weights_for(const ConvTranspose& op, std::int64_t c_in) {
-  // At most four taps meet in an output: y is of order one.
-  const float scale = 1 / std::sqrt(static_cast<float>(op.kernel == 3 ? 4 * c_in : c_in));
-  std::vector<Tensor> weights{random({c_in, op.c_out, op.kernel, op.kernel}, 100, scale)};
-  if (op.bias) weights.push_back(random({op.c_out}, 101));
-  return weights;
-}
 
 // A chain of at most 4 c_in products rounds partial sums of order at most 4. bf16: x and w are
 // rounded to 2^-9 each, a random walk to 2^-8 of y's spread of 1, times 8 for the largest of many;

@@ -3,15 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "kernels/ops.h"
 #include "tests/support/golden.h"
+#include "tests/support/golden_ops.h"
 
 namespace tessera::test {
 namespace {
@@ -21,16 +20,6 @@ using nlohmann::json;
 // Both sides round a double to f32 once: two halves of a unit in the last place, 2^-24 each,
 // relative. The absolute part is what cancellation leaves of double's own rounding.
 constexpr Bound kRoundingOfStoredValues{1e-12, 0x1p-23};
-
-// The choice whose name the attribute `key` holds.
-template <class Choice>
-Choice choice(const json& attributes, const char* key,
-              std::initializer_list<std::pair<const char*, Choice>> choices) {
-  const std::string wanted = attributes.at(key);
-  for (const auto& [name, value] : choices)
-    if (wanted == name) return value;
-  fail("{} is '{}', which is none of its choices", key, wanted);
-}
 
 // Checks all cases of `op_name`. `build` makes the operator of the attributes; `terms` tells how
 // many f32 roundings can add up in one output of its CPU path.
@@ -48,19 +37,10 @@ void check_goldens(const char* op_name, const Build& build, const Terms& terms) 
     }
     ASSERT_EQ(weights.size(), golden.weights.size());
 
-    const std::vector<Tensor> reference = run_reference(op, golden.inputs, weights);
-    const std::vector<Tensor> cpu = run_cpu(op, golden.inputs, weights, 2);
-    ASSERT_EQ(reference.size(), golden.outputs.size());
-    ASSERT_EQ(cpu.size(), golden.outputs.size());
-    for (std::size_t i = 0; i < cpu.size(); ++i) {
-      SCOPED_TRACE("output " + std::to_string(i));
-      {
-        SCOPED_TRACE("reference");
-        expect_close(reference[i], golden.outputs[i], kRoundingOfStoredValues);
-      }
-      SCOPED_TRACE("cpu");
-      expect_close(cpu[i], golden.outputs[i], sum_bound(terms(golden)));
-    }
+    expect_close(run_reference(op, golden.inputs, weights), golden.outputs, kRoundingOfStoredValues,
+                 "output of the reference");
+    expect_close(run_cpu(op, golden.inputs, weights, 2), golden.outputs, sum_bound(terms(golden)),
+                 "output of the CPU");
   }
 }
 
@@ -74,22 +54,8 @@ std::int64_t filter_size(const Tensor& weight) {
   return shape.elements(1, shape.rank());
 }
 
-CropConcat crop_concat_of(const json& attributes) {
-  return {choice<CropConcat::Align>(
-              attributes, "align",
-              {{"crop_skip", CropConcat::Align::kCropSkip}, {"pad_up", CropConcat::Align::kPadUp}}),
-          attributes.at("skip_first")};
-}
-
 TEST(Golden, Activation) {
-  check_goldens(
-      "activation",
-      [](const json& attributes) {
-        return Activation{choice<Activation::Kind>(
-            attributes, "kind",
-            {{"relu", Activation::Kind::kRelu}, {"sigmoid", Activation::Kind::kSigmoid}})};
-      },
-      [](const GoldenCase&) { return 1; });
+  check_goldens("activation", activation_of, [](const GoldenCase&) { return 1; });
 }
 
 TEST(Golden, Argmax) {
@@ -98,19 +64,16 @@ TEST(Golden, Argmax) {
 }
 
 TEST(Golden, Attention) {
-  check_goldens(
-      "attention",
-      [](const json& attributes) {
-        return Attention{attributes.at("units"), attributes.at("masked"), attributes.at("eps")};
-      },
-      // exp turns an absolute error of a score into a relative one; each of the score's terms may
-      // be wrong by its context weight times the rounding of one projection.
-      [](const GoldenCase& golden) {
-        double context = 0;
-        for (const float value : golden.weights.at("context").values()) context += std::abs(value);
-        return static_cast<std::int64_t>(std::ceil(context)) * (last_extent(golden) + 1) +
-               golden.inputs[0].type().shape[-2];
-      });
+  check_goldens("attention", attention_of,
+                // exp turns an absolute error of a score into a relative one; each of the score's
+                // terms may be wrong by its context weight times the rounding of one projection.
+                [](const GoldenCase& golden) {
+                  double context = 0;
+                  for (const float value : golden.weights.at("context").values())
+                    context += std::abs(value);
+                  return static_cast<std::int64_t>(std::ceil(context)) * (last_extent(golden) + 1) +
+                         golden.inputs[0].type().shape[-2];
+                });
 }
 
 TEST(Golden, BatchNorm) {
@@ -123,14 +86,7 @@ TEST(Golden, Conv) {
   check_goldens(
       "conv",
       [](const json& attributes) {
-        Conv op;
-        op.c_out = attributes.at("c_out");
-        op.kernel = attributes.at("kernel");
-        op.padding = choice<Conv::Padding>(
-            attributes, "padding",
-            {{"valid", Conv::Padding::kValid}, {"same", Conv::Padding::kSame}});
-        op.bias = attributes.at("bias");
-        op.relu = attributes.at("relu");
+        Conv op = conv_of(attributes);
         op.norm = choice<Conv::Norm>(attributes, "norm",
                                      {{"none", Conv::Norm::kNone},
                                       {"before_relu", Conv::Norm::kBeforeRelu},
@@ -147,11 +103,7 @@ TEST(Golden, Conv) {
 
 TEST(Golden, ConvTranspose) {
   check_goldens(
-      "conv_transpose",
-      [](const json& attributes) {
-        return ConvTranspose{attributes.at("c_out"), attributes.at("kernel"), attributes.at("bias"),
-                             attributes.at("relu")};
-      },
+      "conv_transpose", conv_transpose_of,
       // At most four taps of a 3x3 kernel reach one output pixel, and one of a 2x2 kernel.
       [](const GoldenCase& golden) { return 4 * last_extent(golden) + 1; });
 }
@@ -167,12 +119,7 @@ TEST(Golden, Dropout) {
 }
 
 TEST(Golden, Embedding) {
-  check_goldens(
-      "embedding",
-      [](const json& attributes) {
-        return Embedding{attributes.at("words"), attributes.at("features")};
-      },
-      [](const GoldenCase&) { return 0; });
+  check_goldens("embedding", embedding_of, [](const GoldenCase&) { return 0; });
 }
 
 TEST(Golden, Head) {
@@ -192,12 +139,8 @@ TEST(Golden, Head) {
 }
 
 TEST(Golden, Linear) {
-  check_goldens(
-      "linear",
-      [](const json& attributes) {
-        return Linear{attributes.at("units"), attributes.at("bias")};
-      },
-      [](const GoldenCase& golden) { return last_extent(golden) + 1; });
+  check_goldens("linear", linear_of,
+                [](const GoldenCase& golden) { return last_extent(golden) + 1; });
 }
 
 TEST(Golden, MaxPool) {
@@ -209,15 +152,7 @@ TEST(Golden, Rnn) {
   check_goldens(
       "rnn",
       [](const json& attributes) {
-        BiRnn op;
-        op.cell = choice<BiRnn::Cell>(attributes, "cell",
-                                      {{"lstm", BiRnn::Cell::kLstm}, {"gru", BiRnn::Cell::kGru}});
-        op.units = attributes.at("units");
-        op.gate = choice<BiRnn::Gate>(
-            attributes, "gate",
-            {{"sigmoid", BiRnn::Gate::kSigmoid}, {"hard_sigmoid", BiRnn::Gate::kHardSigmoid}});
-        op.reset_after = attributes.at("reset_after");
-        op.masked = attributes.at("masked");
+        BiRnn op = rnn_of(attributes);
         if (const json& table = attributes.at("embedding"); !table.is_null())
           op.embedding = Embedding{table.at("words"), table.at("features")};
         return op;
@@ -237,9 +172,7 @@ TEST(Golden, Softmax) {
 }
 
 TEST(Golden, Upsample) {
-  check_goldens(
-      "upsample", [](const json& attributes) { return Upsample{attributes.at("align_corners")}; },
-      [](const GoldenCase&) { return 4; });
+  check_goldens("upsample", upsample_of, [](const GoldenCase&) { return 4; });
 }
 
 }  // namespace

@@ -6,51 +6,18 @@
 
 #include "tests/support/backward_check.h"
 #include "tests/support/golden.h"
+#include "tests/support/loss_problem.h"
 #include "tests/support/targets.h"
 
 namespace tessera {
 namespace {
 
+using test::LossOutcome;
+using test::LossProblem;
 using test::Tensor;
 
-struct Problem {
-  Loss op;
-  Tensor logits, labels;
-  Tensor weights = {}, class_weights = {};  // rank 0: none
-  double scale = 1;
-};
-
-struct Result {
-  LossResult found;
-  Tensor gradient;
-};
-
-LossOperands operands_of(const Problem& p, const Tensor& gradient) {
-  const auto floats = [](const Tensor& tensor) {
-    return tensor.type().shape.rank() > 0 ? tensor.view().as<float>() : nullptr;
-  };
-  return {p.logits.view(),
-          p.labels.view(),
-          floats(p.weights),
-          floats(p.class_weights),
-          gradient.view().as<float>(),
-          p.scale};
-}
-
-Result by_reference(const Problem& p) {
-  Result result{{}, test::gradient_like(p.logits)};
-  result.found = reference(p.op, operands_of(p, result.gradient));
-  return result;
-}
-
-void expect_equal(const LossResult& a, const LossResult& b) {
-  EXPECT_EQ(a.loss, b.loss);
-  EXPECT_EQ(a.counted, b.counted);
-  EXPECT_EQ(a.correct, b.correct);
-}
-
-Result on_cpu(const Problem& p, int threads) {
-  Result result{{}, test::gradient_like(p.logits)};
+LossOutcome on_cpu(const LossProblem& p, int threads) {
+  LossOutcome result{{}, test::gradient_like(p.logits)};
   const LossStep step = cpu(p.op, p.logits.type(), p.labels.type(), threads);
   const test::Scratch scratch(step.scratch_bytes);
   result.found = step.run(operands_of(p, result.gradient), scratch.get());
@@ -58,17 +25,8 @@ Result on_cpu(const Problem& p, int threads) {
   EXPECT_TRUE(scratch.guards_intact()) << "scratch overrun";
   LossOperands value_alone = operands_of(p, result.gradient);
   value_alone.gradient = nullptr;
-  expect_equal(step.run(value_alone, scratch.get()), result.found);
+  test::expect_equal(step.run(value_alone, scratch.get()), result.found);
   return result;
-}
-
-Tensor labels_of(Shape shape, int classes, int ignored_every = 0, int ignored = 255) {
-  std::vector<std::int32_t> labels;
-  for (std::int64_t i = 0; i < shape.elements(); ++i) {
-    const bool skip = ignored_every > 0 && i % ignored_every == 0;
-    labels.push_back(skip ? ignored : static_cast<std::int32_t>((i * i + i / 3) % classes));
-  }
-  return Tensor::of_ids(shape, labels);
 }
 
 Tensor positive(Shape shape, unsigned seed) {
@@ -80,43 +38,26 @@ Tensor positive(Shape shape, unsigned seed) {
   return tensor;
 }
 
-Problem problem(const Loss& op, Shape shape, int classes) {
+LossProblem problem(const Loss& op, Shape shape, int classes) {
   std::vector<std::int64_t> dims(shape.dims().begin(), shape.dims().end());
   dims.push_back(classes);
   const int labelled = std::max(classes, 2);
-  return {op, test::random(Shape(dims), 1, 2.0f), labels_of(shape, labelled, op.ignored ? 5 : 0),
+  return {op, test::random(Shape(dims), 1, 2.0f), test::labels_of(shape, labelled, op.ignored),
           positive(shape, 2), positive({labelled}, 3)};
 }
 
-// Exponentials, logarithms and quotients within a few ULP each, sums of c of them, on values below
-// 20; gradients are products of those with weights whose sum divides them.
-void check(const Problem& p) {
-  const Result expected = by_reference(p), result = on_cpu(p, 1);
-  const double c = static_cast<double>(p.logits.type().shape[-1]);
-  EXPECT_NEAR(result.found.loss, expected.found.loss,
-              (64 + 2 * c) * 0x1p-24 * (1 + expected.found.loss));
-  EXPECT_EQ(result.found.counted, expected.found.counted);
-  EXPECT_EQ(result.found.correct, expected.found.correct);
-  double largest = 0;
-  for (const float value : expected.gradient.values())
-    largest = std::max<double>(largest, std::abs(value));
-  test::expect_close(result.gradient, expected.gradient, {(64 + 4 * c) * 0x1p-24 * largest, 0});
+void check(const LossProblem& p) {
+  const LossOutcome result = on_cpu(p, 1);
+  test::expect_near_reference(p, result);
   for (const int threads : {2, 3}) {
-    const Result other = on_cpu(p, threads);
-    expect_equal(other.found, result.found);
+    const LossOutcome other = on_cpu(p, threads);
+    test::expect_equal(other.found, result.found);
     EXPECT_TRUE(other.gradient.same_bytes(result.gradient)) << threads << " threads differ";
   }
 }
 
-std::vector<Loss> losses() {
-  return {{},
-          {.cross_entropy = 0, .dice = 1},
-          {.cross_entropy = 0.5, .dice = 2, .smooth = 0.25, .ignored = 255},
-          {.mean = Loss::Mean::kElements, .ignored = 255}};
-}
-
 TEST(Loss, MatchesTheReference) {
-  for (const Loss& op : losses()) {
+  for (const Loss& op : test::losses()) {
     for (const int classes : {1, 2, 3, 4, 5, 30}) {
       for (const std::int64_t n : {1, 15, 17, 1025, 5000}) {
         SCOPED_TRACE(fmt::format("{} classes, {} elements, dice {}", classes, n, op.dice));
@@ -129,15 +70,15 @@ TEST(Loss, MatchesTheReference) {
 
 TEST(Loss, MatchesOnEveryInstructionSet) {
   test::for_each_target([] {
-    for (const Loss& op : losses())
+    for (const Loss& op : test::losses())
       for (const int classes : {1, 2, 7}) check(problem(op, {2, 9, 11}, classes));
   });
 }
 
 TEST(Loss, AgreesWithFiniteDifferences) {
-  for (const Loss& op : losses()) {
+  for (const Loss& op : test::losses()) {
     for (const int classes : {1, 2, 4}) {
-      Problem p = problem(op, {3, 4}, classes);
+      LossProblem p = problem(op, {3, 4}, classes);
       const std::vector<float> gradient = by_reference(p).gradient.values();
       auto* logits = p.logits.view().as<float>();
       for (std::size_t i = 0; i < gradient.size(); ++i) {
@@ -158,10 +99,10 @@ TEST(Loss, MatchesPyTorch) {
   for (const test::GoldenCase& golden : test::load_goldens("loss", "backward")) {
     SCOPED_TRACE(golden.name);
     const auto& a = golden.attributes;
-    Problem p{{a.at("cross_entropy"), a.at("dice"), a.at("smooth"),
-               a.at("mean") == "weights" ? Loss::Mean::kWeights : Loss::Mean::kElements},
-              golden.inputs[0],
-              golden.inputs[1]};
+    LossProblem p{{a.at("cross_entropy"), a.at("dice"), a.at("smooth"),
+                   a.at("mean") == "weights" ? Loss::Mean::kWeights : Loss::Mean::kElements},
+                  golden.inputs[0],
+                  golden.inputs[1]};
     if (!a.at("ignored").is_null()) p.op.ignored = a.at("ignored").get<int>();
     if (golden.inputs.size() > 2) p.weights = golden.inputs[2];
     if (!a.at("class_weights").is_null()) {
@@ -169,7 +110,7 @@ TEST(Loss, MatchesPyTorch) {
       p.class_weights = Tensor::of({static_cast<std::int64_t>(values.size())}, values);
     }
     const double value = golden.outputs[0].values()[0];
-    const Result expected = by_reference(p), result = on_cpu(p, 2);
+    const LossOutcome expected = by_reference(p), result = on_cpu(p, 2);
     EXPECT_NEAR(expected.found.loss, value, 0x1p-23 * value);
     EXPECT_NEAR(result.found.loss, value, 0x1p-19 * value);
     test::expect_close(expected.gradient, golden.input_gradients[0], {1e-12, 0x1p-22});
@@ -178,36 +119,29 @@ TEST(Loss, MatchesPyTorch) {
 }
 
 TEST(Loss, LargeLogitsStayFinite) {
-  const Problem p{{.cross_entropy = 1, .dice = 1},
-                  Tensor::of({3, 2}, {1e4f, -1e4f, -1e30f, 1e30f, 0, 80}),
-                  Tensor::of_ids({3}, {1, 1, 0})};
-  check(p);
-  EXPECT_GT(by_reference(p).found.loss, 6000);
-  check({{}, Tensor::of({4, 1}, {1e4f, -1e4f, 90, -90}), Tensor::of_ids({4}, {0, 1, 1, 0})});
+  const std::vector<LossProblem> problems = test::problems_of_large_logits();
+  for (const LossProblem& p : problems) check(p);
+  EXPECT_GT(by_reference(problems[0]).found.loss, 6000);
 }
 
 TEST(Loss, NothingLeftIsZero) {
-  Problem p = problem({.cross_entropy = 1, .dice = 1, .ignored = 255}, {6}, 3);
+  LossProblem p = problem({.cross_entropy = 1, .dice = 1, .ignored = 255}, {6}, 3);
   p.labels = Tensor::of_ids({6}, std::vector<std::int32_t>(6, 255));
-  for (const Result& result : {by_reference(p), on_cpu(p, 1)}) {
-    expect_equal(result.found, {});
+  for (const LossOutcome& result : {by_reference(p), on_cpu(p, 1)}) {
+    test::expect_equal(result.found, {});
     EXPECT_THAT(result.gradient.values(), testing::Each(0.0f));
   }
 }
 
-void expect_counts(const Problem& p, std::int64_t counted, std::int64_t correct) {
-  for (const Result& result : {by_reference(p), on_cpu(p, 1), on_cpu(p, 3)}) {
+void expect_counts(const LossProblem& p, std::int64_t counted, std::int64_t correct) {
+  for (const LossOutcome& result : {by_reference(p), on_cpu(p, 1), on_cpu(p, 3)}) {
     EXPECT_EQ(result.found.counted, counted);
     EXPECT_EQ(result.found.correct, correct);
   }
 }
 
 TEST(Loss, CountsWhatIsClassifiedAsLabelled) {
-  // Right, wrong, the first of equals twice, ignored, weight 0.
-  Problem p{{.ignored = 255},
-            Tensor::of({6, 3}, {0, 2, 1, 0, 2, 1, 5, 5, 0, 5, 0, 5, 9, 0, 0, 9, 0, 0}),
-            Tensor::of_ids({6}, {1, 2, 0, 2, 255, 0}),
-            Tensor::of({6}, {1, 1, 0.5f, 1, 1, 0})};
+  LossProblem p = test::problem_to_count();
   expect_counts(p, 4, 2);
   p.weights = {};
   expect_counts(p, 5, 3);
@@ -217,7 +151,7 @@ TEST(Loss, CountsWhatIsClassifiedAsLabelled) {
 }
 
 TEST(Loss, CountsOneLogitByItsSign) {
-  const Problem p{
+  const LossProblem p{
       {}, Tensor::of({5, 1}, {0.5f, -0.5f, 0, 0, 3}), Tensor::of_ids({5}, {1, 0, 0, 1, 0})};
   expect_counts(p, 5, 3);
 }
@@ -237,7 +171,7 @@ TEST(Loss, CountsOverManyBlocks) {
 }
 
 TEST(Loss, TheGradientIsScaled) {
-  Problem p = problem({}, {33}, 3);
+  LossProblem p = problem({}, {33}, 3);
   const std::vector<float> whole = on_cpu(p, 1).gradient.values();
   p.scale = 0.25;
   const std::vector<float> quarter = on_cpu(p, 1).gradient.values();
@@ -247,7 +181,7 @@ TEST(Loss, TheGradientIsScaled) {
 TEST(Loss, NamesWhatItCannotTake) {
   using testing::HasSubstr;
   using testing::ThrowsMessage;
-  Problem p = problem({}, {4}, 3);
+  LossProblem p = problem({}, {4}, 3);
   p.labels = Tensor::of_ids({4}, {0, 1, 3, 2});
   EXPECT_THAT([&] { on_cpu(p, 1); }, ThrowsMessage<Error>(HasSubstr("label 3 at position 2")));
   p.labels = Tensor::of_ids({4}, {0, 1, -1, 2});

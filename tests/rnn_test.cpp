@@ -37,17 +37,10 @@ std::vector<BiRnn> cells(int units) {
   return list;
 }
 
-// One step's gates are sums of features + units + 2 terms and its functions add 4 ULP each. The
-// slopes of the gates (1/4, hard 1/5) and a recurrent matrix of norm below 2 keep an error from
-// growing from step to step, so that t steps add up at most t times one step's.
-Bound bound_of(const BiRnn& op, std::int64_t features, std::int64_t t) {
-  return sum_bound((features + op.units + 2 + 5 * 4) * t);
-}
-
 void check(const BiRnn& op, const std::vector<Tensor>& inputs, std::int64_t features,
            std::int64_t t) {
   SCOPED_TRACE(name_of_cell(op) + " on " + inputs[0].type().to_string());
-  check_cpu(op, inputs, weights_of(op, inputs), bound_of(op, features, t));
+  check_cpu(op, inputs, weights_of(op, inputs), exact_bound(op, features, t));
 }
 
 TEST(BiRnn, MatchesTheReferenceAtTileAndVectorEdges) {
@@ -88,17 +81,11 @@ TEST(BiRnn, MoreStepsThanAChunkTakes) {
 }
 
 TEST(BiRnn, RaggedLengthsInAnyRank) {
-  const Tensor lengths = Tensor::of_ids({2, 3}, {0, 9, 1, 8, 9, 4});
+  const std::vector<Tensor> inputs = ragged_sequences();
   for (BiRnn op : cells(20)) {
     op.masked = true;
-    const std::vector<Tensor> inputs{random({2, 3, 9, 6}, 1), lengths};
     check(op, inputs, 6, 9);
-    const std::vector<float> y = run_cpu(op, inputs, weights_of(op, inputs), 2)[0].values();
-    const auto steps = [&](std::ptrdiff_t first, std::ptrdiff_t last) {
-      return std::vector(y.begin() + first * 40, y.begin() + last * 40);
-    };
-    EXPECT_THAT(steps(0, 9), Each(0.0f));
-    EXPECT_THAT(steps(19, 27), Each(0.0f));
+    expect_zeros_past_the_lengths(run_cpu(op, inputs, weights_of(op, inputs), 2)[0].values());
   }
 }
 
@@ -108,20 +95,11 @@ TEST(BiRnn, AllLengthsZero) {
   EXPECT_THAT(run_cpu(op, inputs, weights_of(op, inputs), 2)[0].values(), Each(0.0f));
 }
 
-// A sequence of length n, padded or not, has the same outputs: also the backward ones.
 TEST(BiRnn, PaddingChangesNothing) {
-  for (BiRnn op : cells(19)) {
-    const std::vector<float> x = random({3, 8}, 1).values();
-    const Tensor alone = Tensor::of({1, 3, 8}, x);
-    const auto expected = run_cpu(op, {alone}, weights_of(op, {alone}), 1)[0].values();
-    std::vector<float> padded = x;
-    padded.resize(7 * 8, NAN);
-    op.masked = true;
-    const std::vector<Tensor> inputs{Tensor::of({1, 7, 8}, padded), Tensor::of_ids({1}, {3})};
-    auto y = run_cpu(op, inputs, weights_of(op, inputs), 1)[0].values();
-    y.resize(expected.size());
-    EXPECT_THAT(y, ElementsAreArray(expected)) << name_of_cell(op);
-  }
+  const auto run = [](const BiRnn& op, const std::vector<Tensor>& inputs) {
+    return run_cpu(op, inputs, weights_of(op, inputs), 1)[0].values();
+  };
+  for (const BiRnn& op : cells(19)) expect_padding_changes_nothing(op, run);
 }
 
 TEST(BiRnn, ASequenceAloneHasTheBytesItHasAmongMany) {
@@ -159,7 +137,7 @@ TEST(BiRnn, FusedAndSeparateLookUpGiveTheSameBytes) {
         if (masked) inputs.push_back(lengths);
         std::vector<Tensor> weights = weights_of(op, inputs);
         for (Tensor& w : weights) w = w.rounded_to(dtype);
-        check_cpu(op, inputs, weights, bound_of(op, 11, 9));
+        check_cpu(op, inputs, weights, exact_bound(op, 11, 9));
         const Tensor fused = run_cpu(op, inputs, weights, 2)[0];
 
         op.embedding.reset();
@@ -240,9 +218,7 @@ TEST(BiRnn, AVocabularyTooLargeToKeepGivesTheSameBytes) {
 
 TEST(BiRnn, LargeInputsSaturate) {
   for (const BiRnn& op : cells(9)) {
-    std::vector<float> x = random({4, 3, 2}, 1, 1e6f).values();
-    x[7] = 1e30f;
-    const std::vector<Tensor> inputs{Tensor::of({4, 3, 2}, x)};
+    const std::vector<Tensor> inputs = large_sequences();
     // Gates are 0 or 1, so what is left are c = +-1, +-2, +-3 and tanh of it.
     check_cpu(op, inputs, weights_of(op, inputs), {1e-5, 0});
   }
@@ -251,16 +227,9 @@ TEST(BiRnn, LargeInputsSaturate) {
 TEST(BiRnn, NanStaysInItsSequenceAndDirection) {
   for (const BiRnn& op : cells(17)) {
     SCOPED_TRACE(name_of_cell(op));
-    std::vector<float> x = random({3, 5, 4}, 1).values();
-    x[(5 + 2) * 4] = NAN;  // sequence 1, step 2
-    const std::vector<Tensor> inputs{Tensor::of({3, 5, 4}, x)};
-    const auto y = run_cpu(op, inputs, weights_of(op, inputs), 2)[0].values();
-    for (std::size_t i = 0; i < y.size(); ++i) {
-      const std::size_t sequence = i / (5 * 34), step = i / 34 % 5;
-      const bool backward = i % 34 >= 17;
-      const bool expected = sequence == 1 && (backward ? step <= 2 : step >= 2);
-      ASSERT_EQ(std::isnan(y[i]), expected) << i;
-    }
+    const std::vector<Tensor> inputs = sequences_with_nan();
+    expect_nan_in_its_sequence_and_direction(
+        run_cpu(op, inputs, weights_of(op, inputs), 2)[0].values());
   }
 }
 
@@ -275,7 +244,7 @@ std::vector<float> run_by_hand(const BiRnn& op, const std::vector<float>& w,
   std::vector<Tensor> weights = one;
   weights.insert(weights.end(), one.begin(), one.end());
   const std::vector<Tensor> inputs{Tensor::of({2, 1}, {2.0f, -1.0f})};
-  check_cpu(op, inputs, weights, bound_of(op, 1, 2));
+  check_cpu(op, inputs, weights, exact_bound(op, 1, 2));
   const auto y = run_cpu(op, inputs, weights, 1)[0].values();
   return {y[0], y[2]};
 }

@@ -28,6 +28,29 @@ float* pointer_of(const TensorView* gradient) {
 
 }  // namespace
 
+BatchNormTiling batch_norm_tiling(std::int64_t rows, std::int64_t c, int width) {
+  constexpr std::int64_t kEnoughBlocks = 1024;  // fill the largest device
+  constexpr std::int64_t kFewestRows = 4 * kBatchNormUnroll,
+                         kMostRows = 1024;  // of a thread, in one sum
+  const auto ceil_div = [](std::int64_t a, std::int64_t b) { return (a + b - 1) / b; };
+  BatchNormTiling tiling{};
+  tiling.rows = rows;
+  tiling.c = c;
+  tiling.width = width;
+  const std::int64_t all_groups = c / width;
+  tiling.tiles = ceil_div(all_groups, kBatchNormMostGroups);
+  tiling.groups = static_cast<int>(ceil_div(all_groups, tiling.tiles));
+  tiling.lanes = kBatchNormThreads / tiling.groups;
+  std::int64_t slices = ceil_div(kEnoughBlocks, tiling.tiles);
+  const std::int64_t most = ceil_div(rows, tiling.lanes * kFewestRows);
+  const std::int64_t least = ceil_div(rows, tiling.lanes * kMostRows);
+  if (slices > most) slices = most;
+  if (slices < least) slices = least;
+  tiling.extent = static_cast<int>(ceil_div(rows, slices));
+  tiling.slices = ceil_div(rows, tiling.extent);
+  return tiling;
+}
+
 TrainStep cuda_train(const BatchNorm& op, const CudaSetup& setup) {
   saved_for_backward(op, setup.inputs);  // which checks the extents
   const TensorType x = setup.inputs[0];

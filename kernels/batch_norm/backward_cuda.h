@@ -20,6 +20,10 @@ struct BatchNormTiling {
   std::int64_t slices;  // blocks one below the other that cover the rows
 };
 
+inline constexpr int kBatchNormThreads = 256;    // of a block that takes rows
+inline constexpr int kBatchNormMostGroups = 64;  // more would leave up to half of them idle
+inline constexpr int kBatchNormUnroll = 4;       // rows that a thread has under way
+
 // `width` divides c.
 BatchNormTiling batch_norm_tiling(std::int64_t rows, std::int64_t c, int width);
 

@@ -18,6 +18,19 @@ __host__ __device__ constexpr int staged_size(int count) {
   return (staged(count) + 3) / 4 * 4;
 }
 
+// The rows of a warp that takes one for each lane.
+struct WarpRows {
+  int warp, lane;      // in the block, in the warp
+  std::int64_t first;  // none, if not below the number of rows
+  int count;           // from `first` on, if there are any
+};
+
+__device__ inline WarpRows rows_of_warp(std::int64_t rows, int warps) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
+  const std::int64_t first = (std::int64_t{blockIdx.x} * warps + warp) * kWarp;
+  return {warp, lane, first, static_cast<int>(rows - first < kWarp ? rows - first : kWarp)};
+}
+
 // `count` elements from `from` on, by the whole warp.
 template <class T>
 __device__ inline void load_staged(const T* from, int count, int lane, float* s_rows) {
@@ -32,8 +45,9 @@ __device__ inline void load_staged(const T* from, int count, int lane, float* s_
   for (int i = vectors * kWide + lane; i < count; i += kWarp) s_rows[staged(i)] = to_float(from[i]);
 }
 
-__device__ inline void store_staged(const float* s_rows, int count, int lane, float* to) {
-  constexpr int kWide = 4;
+template <class T>
+__device__ inline void store_staged(const float* s_rows, int count, int lane, T* to) {
+  constexpr int kWide = 16 / sizeof(T);
   const int vectors = reinterpret_cast<std::uintptr_t>(to) % 16 == 0 ? count / kWide : 0;
   for (int i = lane; i < vectors; i += kWarp) {
     float values[kWide];
@@ -41,7 +55,8 @@ __device__ inline void store_staged(const float* s_rows, int count, int lane, fl
     for (int k = 0; k < kWide; ++k) values[k] = s_rows[staged(i * kWide + k)];
     store_elements(values, to + i * kWide);
   }
-  for (int i = vectors * kWide + lane; i < count; i += kWarp) to[i] = s_rows[staged(i)];
+  for (int i = vectors * kWide + lane; i < count; i += kWarp)
+    to[i] = from_float<T>(s_rows[staged(i)]);
 }
 
 }  // namespace tessera

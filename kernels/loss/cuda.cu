@@ -266,12 +266,10 @@ __global__ void __launch_bounds__(kTotalThreads) loss_factors_kernel(LossArgs ar
 template <bool kStaged>
 __global__ void __launch_bounds__(kThreads) loss_gradient_kernel(LossArgs args) {
   SIMT_DYN_SHARED(float, s_all, 16);
-  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
+  const auto [warp, lane, first, count] = rows_of_warp(args.elements, kWarps);
   const int classes = args.classes;
   float* s_rows = s_all + warp * staged_size(kWarp * classes);
-  const std::int64_t first = (std::int64_t{blockIdx.x} * kWarps + warp) * kWarp;
   if (first >= args.elements) return;
-  const int count = static_cast<int>(args.elements - first < kWarp ? args.elements - first : kWarp);
   const auto rows = load_rows<kStaged>(args, first, count, lane, s_rows);
   if (lane < count) {
     const Target target = target_of(args, first + lane);

@@ -21,9 +21,6 @@ namespace tessera {
 
 namespace {
 
-constexpr int kHeldThreads = kRnnHeldUnits * kRnnSimtLanes;  // of a block that holds weights
-constexpr int kPassThreads = 512;  // of one that holds none: more units take several passes
-
 // The columns of weight_hh of one direction as one thread sees them.
 template <int kHeld>
 struct Columns {
@@ -152,22 +149,16 @@ __device__ inline float slope(float gate, bool hard) {
 }
 
 template <RnnCell kCell, int kSequences, int kHeld>
-__global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
+__global__ void __launch_bounds__(kHeld > 0 ? kRnnHeldThreads : kRnnPassThreads, 1)
     rnn_backward_kernel(RnnBackwardArgs args, int shared_chunks) {
   constexpr int kGates = kGatesOf<kCell>;
   using Own = Owned<kSequences>;
   SIMT_DYN_SHARED(float, s_memory, 16);
   const State state(args, kSequences, kGates, shared_chunks, s_memory);
-  const int units = args.units, slot_unit = static_cast<int>(threadIdx.x) / kRnnSimtLanes;
-  const int pass_units = static_cast<int>(blockDim.x) / kRnnSimtLanes;
-  const int passes = kHeld > 0 ? 1 : (units + pass_units - 1) / pass_units;
+  const int units = args.units;
+  const Passes<kSequences, kHeld> passes(units);
   const int chunks = kGates * args.chunks;
-  const auto unit_of = [&](int pass) { return min(pass * pass_units + slot_unit, units - 1); };
-  const auto column_of = [&](int pass) { return unit_of(pass) * kRnnSimtLanes + Own::lane(); };
-  const auto writes_in = [&](int pass) {
-    return pass * pass_units + slot_unit < units && Own::writes();
-  };
-  const Columns<kHeld> columns(args, chunks, shared_chunks, column_of(0),
+  const Columns<kHeld> columns(args, chunks, shared_chunks, passes.column(0),
                                reinterpret_cast<float4*>(state.weights));
   const int longest = longest_of_block(args, kSequences);
 
@@ -177,26 +168,28 @@ __global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
   for (int i = 0; i < Own::kCount; ++i) {
     sequence[i] = DirectedSequence(args, std::int64_t{blockIdx.x} * kSequences + Own::slot(i));
     next[i] = {};
-    load_cell(args, sequence[i], longest - 1, unit_of(0), next[i]);
+    load_cell(args, sequence[i], longest - 1, passes.unit(0), next[i]);
   }
   // Puts the zeros of the state and the shared weights before their reads.
   __syncthreads();
 
   for (int step = longest - 1; step >= 0; --step) {
     float* dz = state.dz + step % 2 * state.dz_size;
-    for (int pass = 0; pass < passes; ++pass) {  // dz; of a GRU without reset_after all but r's
-      const int unit = unit_of(pass);
-      const bool last = pass + 1 == passes;
+    // dz; of a GRU without reset_after all but r's.
+    for (int pass = 0; pass < passes.count; ++pass) {
+      const int unit = passes.unit(pass);
+      const bool last = pass + 1 == passes.count;
 #pragma unroll
       for (int i = 0; i < Own::kCount; ++i) {
         const CellInputs<kCell> in = next[i];
-        load_cell(args, sequence[i], last ? step - 1 : step, unit_of(last ? 0 : pass + 1), next[i]);
-        if (!writes_in(pass) || step >= sequence[i].length) continue;
+        load_cell(args, sequence[i], last ? step - 1 : step, passes.unit(last ? 0 : pass + 1),
+                  next[i]);
+        if (!passes.writes(pass) || step >= sequence[i].length) continue;
         const int slot = Own::slot(i);
         const std::int64_t at = sequence[i].row(step) * 2 + blockIdx.y;
         float* to = args.dz + at * kGates * units + unit;
         float* shared = dz + slot * state.pitch + unit;
-        float* sums = state.sums + column_of(pass);
+        float* sums = state.sums + passes.column(pass);
         const auto finish = [&](int gate, float gradient) {
           to[gate * units] = gradient;
           shared[gate * state.gate_pitch] = gradient;
@@ -237,14 +230,14 @@ __global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
     __syncthreads();
 
     if constexpr (kCell == RnnCell::kGruResetBefore) {
-      for (int pass = 0; pass < passes; ++pass) {  // dp, and dz of r
-        const int unit = unit_of(pass);
+      for (int pass = 0; pass < passes.count; ++pass) {  // dp, and dz of r
+        const int unit = passes.unit(pass);
         float product[1][kSequences], dp[Own::kCount][1];
-        columns.multiply(column_of(pass), dz, state.pitch, 2 * args.chunks, chunks, product);
+        columns.multiply(passes.column(pass), dz, state.pitch, 2 * args.chunks, chunks, product);
         Own::add_halves(product, dp);
 #pragma unroll
         for (int i = 0; i < Own::kCount; ++i) {
-          if (!writes_in(pass) || step >= sequence[i].length) continue;
+          if (!passes.writes(pass) || step >= sequence[i].length) continue;
           const int slot = Own::slot(i);
           const std::int64_t at = sequence[i].row(step) * 2 + blockIdx.y;
           const float r = args.kept[at * CellInputs<kCell>::kKept * units + unit];
@@ -253,7 +246,7 @@ __global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
           const float dr = dp[i][0] * h * slope(r, args.hard_sigmoid);
           args.dz[at * kGates * units + unit] = dr;
           dz[slot * state.pitch + unit] = dr;
-          state.sums[column_of(pass)] += dr;
+          state.sums[passes.column(pass)] += dr;
           state.dh[slot * units + unit] += dp[i][0] * r;
         }
       }
@@ -263,15 +256,15 @@ __global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
 
     if (step == 0) break;  // no step before
     constexpr bool kWithoutN = kCell == RnnCell::kGruResetBefore;
-    for (int pass = 0; pass < passes; ++pass) {  // dh of the step before
+    for (int pass = 0; pass < passes.count; ++pass) {  // dh of the step before
       float product[1][kSequences], dh[Own::kCount][1];
-      columns.multiply(column_of(pass), dz, state.pitch, 0, kWithoutN ? 2 * args.chunks : chunks,
-                       product);
+      columns.multiply(passes.column(pass), dz, state.pitch, 0,
+                       kWithoutN ? 2 * args.chunks : chunks, product);
       Own::add_halves(product, dh);
 #pragma unroll
       for (int i = 0; i < Own::kCount; ++i) {
-        if (writes_in(pass) && step < sequence[i].length)
-          state.dh[Own::slot(i) * units + unit_of(pass)] += dh[i][0];
+        if (passes.writes(pass) && step < sequence[i].length)
+          state.dh[Own::slot(i) * units + passes.unit(pass)] += dh[i][0];
       }
     }
   }

@@ -17,9 +17,6 @@ namespace tessera {
 
 namespace {
 
-constexpr int kHeldThreads = kRnnHeldUnits * kRnnSimtLanes;  // of a block that holds weights
-constexpr int kPassThreads = 512;  // of one that holds none: more units take several passes
-
 // weight_hh of one direction as one thread sees it.
 template <int kGates, int kHeld>
 struct Weights {
@@ -121,18 +118,15 @@ struct State {
 };
 
 template <RnnCell kCell, int kSequences, int kHeld, bool kTrain>
-__global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
+__global__ void __launch_bounds__(kHeld > 0 ? kRnnHeldThreads : kRnnPassThreads, 1)
     rnn_simt_kernel(RnnArgs args, int shared_chunks) {
   constexpr int kGates = kGatesOf<kCell>;
   using Own = Owned<kSequences>;
   SIMT_DYN_SHARED(float, s_memory, 16);
   const State state(args, kSequences, kGates, shared_chunks, s_memory);
-  const int units = args.units, slot_unit = static_cast<int>(threadIdx.x) / kRnnSimtLanes;
-  const int pass_units = static_cast<int>(blockDim.x) / kRnnSimtLanes;
-  const int passes = kHeld > 0 ? 1 : (units + pass_units - 1) / pass_units;
-  const auto unit_of = [&](int pass) { return min(pass * pass_units + slot_unit, units - 1); };
-  const auto column_of = [&](int pass) { return unit_of(pass) * kRnnSimtLanes + Own::lane(); };
-  const Weights<kGates, kHeld> weights(args, shared_chunks, column_of(0),
+  const int units = args.units;
+  const Passes<kSequences, kHeld> passes(units);
+  const Weights<kGates, kHeld> weights(args, shared_chunks, passes.column(0),
                                        reinterpret_cast<float4*>(state.weights));
   const float* bias_n = args.bias_n != nullptr ? args.bias_n + blockIdx.y * units : nullptr;
 
@@ -147,7 +141,7 @@ __global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
     row_after[i] = sequence[i].projected_row(args, 1);
 #pragma unroll
     for (int g = 0; g < kGates; ++g) next[i][g] = 0;
-    load_projected(args, row[i], unit_of(0), next[i]);
+    load_projected(args, row[i], passes.unit(0), next[i]);
   }
   const int longest = longest_of_block(args, kSequences);
   // Puts the zeros of the state and the shared weights before their reads.
@@ -156,26 +150,26 @@ __global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
   for (int step = 0; step < longest; ++step) {
     const float* h_now = state.h + step % 2 * state.h_size;
     float* h_next = state.h + (step + 1) % 2 * state.h_size;
-    for (int pass = 0; pass < passes; ++pass) {
-      const int unit = unit_of(pass);
-      const bool writes = pass * pass_units + slot_unit < units && Own::writes();
+    for (int pass = 0; pass < passes.count; ++pass) {
+      const int unit = passes.unit(pass);
+      const bool writes = passes.writes(pass);
       const float hidden_bias = kCell == RnnCell::kLstm ? 0 : bias_n[unit];
 
       // W x + b: take what was loaded, load for the next pass or step.
       float projected[Own::kCount][kGates];
-      const bool last = pass + 1 == passes;
+      const bool last = pass + 1 == passes.count;
 #pragma unroll
       for (int i = 0; i < Own::kCount; ++i) {
 #pragma unroll
         for (int g = 0; g < kGates; ++g) projected[i][g] = next[i][g];
         if (last) row[i] = row_after[i];
-        load_projected(args, row[i], unit_of(last ? 0 : pass + 1), next[i]);
+        load_projected(args, row[i], passes.unit(last ? 0 : pass + 1), next[i]);
         if (last) row_after[i] = sequence[i].projected_row(args, step + 2);
       }
 
       // U h.
       float sums[kGates][kSequences];
-      weights.template multiply<0>(column_of(pass), h_now, state.pitch, sums);
+      weights.template multiply<0>(passes.column(pass), h_now, state.pitch, sums);
 
       float hidden[Own::kCount][kGates];
       Own::add_halves(sums, hidden);
@@ -226,18 +220,15 @@ __global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
 
 // A GRU whose r comes before the product: the first half of State::h keeps h, the second takes r h.
 template <int kSequences, int kHeld, bool kTrain>
-__global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
+__global__ void __launch_bounds__(kHeld > 0 ? kRnnHeldThreads : kRnnPassThreads, 1)
     gru_reset_before_simt_kernel(RnnArgs args, int shared_chunks) {
   constexpr int kGates = kGatesOf<RnnCell::kGruResetBefore>;
   using Own = Owned<kSequences>;
   SIMT_DYN_SHARED(float, s_memory, 16);
   const State state(args, kSequences, kGates, shared_chunks, s_memory);
-  const int units = args.units, slot_unit = static_cast<int>(threadIdx.x) / kRnnSimtLanes;
-  const int pass_units = static_cast<int>(blockDim.x) / kRnnSimtLanes;
-  const int passes = kHeld > 0 ? 1 : (units + pass_units - 1) / pass_units;
-  const auto unit_of = [&](int pass) { return min(pass * pass_units + slot_unit, units - 1); };
-  const auto column_of = [&](int pass) { return unit_of(pass) * kRnnSimtLanes + Own::lane(); };
-  const Weights<kGates, kHeld> weights(args, shared_chunks, column_of(0),
+  const int units = args.units;
+  const Passes<kSequences, kHeld> passes(units);
+  const Weights<kGates, kHeld> weights(args, shared_chunks, passes.column(0),
                                        reinterpret_cast<float4*>(state.weights));
   const float* bias_n = args.bias_n + blockIdx.y * units;
   float* reset_h = state.h + state.h_size;
@@ -259,12 +250,12 @@ __global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
     }
   };
   for (int step = 0; step < longest; ++step) {
-    for (int pass = 0; pass < passes; ++pass) {  // r, z and r h
-      const int unit = unit_of(pass);
-      const bool writes = pass * pass_units + slot_unit < units && Own::writes();
+    for (int pass = 0; pass < passes.count; ++pass) {  // r, z and r h
+      const int unit = passes.unit(pass);
+      const bool writes = passes.writes(pass);
       float projected[Own::kCount][kGates], sums[2][kSequences];
       load_step(step, unit, projected);
-      weights.template multiply<0>(column_of(pass), state.h, state.pitch, sums);
+      weights.template multiply<0>(passes.column(pass), state.h, state.pitch, sums);
       float hidden[Own::kCount][2];
       Own::add_halves(sums, hidden);
 #pragma unroll
@@ -286,12 +277,12 @@ __global__ void __launch_bounds__(kHeld > 0 ? kHeldThreads : kPassThreads, 1)
     }
     // Puts the writes of r h before its reads, and the reads of h before its writes.
     __syncthreads();
-    for (int pass = 0; pass < passes; ++pass) {  // n and h
-      const int unit = unit_of(pass);
-      const bool writes = pass * pass_units + slot_unit < units && Own::writes();
+    for (int pass = 0; pass < passes.count; ++pass) {  // n and h
+      const int unit = passes.unit(pass);
+      const bool writes = passes.writes(pass);
       float projected[Own::kCount][kGates], sums[1][kSequences];
       load_step(step, unit, projected);
-      weights.template multiply<2>(column_of(pass), reset_h, state.pitch, sums);
+      weights.template multiply<2>(passes.column(pass), reset_h, state.pitch, sums);
       float hidden[Own::kCount][1];
       Own::add_halves(sums, hidden);
 #pragma unroll

@@ -115,6 +115,28 @@ struct Owned {
   }
 };
 
+// Threads of a block of kSimt that holds weights, and of one that holds none, where more units take
+// several passes.
+constexpr int kRnnHeldThreads = kRnnHeldUnits * kRnnSimtLanes;
+constexpr int kRnnPassThreads = 512;
+
+// The unit that a thread of kSimt makes in each pass; where there is none, the last, unwritten.
+template <int kSequences, int kHeld>
+struct Passes {
+  using Own = Owned<kSequences>;
+  int units, slot, stride, count;
+
+  __device__ explicit Passes(int units_of_args)
+      : units(units_of_args),
+        slot(static_cast<int>(threadIdx.x) / kRnnSimtLanes),
+        stride(static_cast<int>(blockDim.x) / kRnnSimtLanes),
+        count(kHeld > 0 ? 1 : (units + stride - 1) / stride) {}
+
+  __device__ int unit(int pass) const { return min(pass * stride + slot, units - 1); }
+  __device__ int column(int pass) const { return unit(pass) * kRnnSimtLanes + Own::lane(); }
+  __device__ bool writes(int pass) const { return pass * stride + slot < units && Own::writes(); }
+};
+
 // Reads W x + b of all gates of one unit; leaves `to` as it is past the end of the sequence.
 template <int kGates>
 __device__ inline void load_projected(const RnnArgs& args, int row, int unit, float (&to)[kGates]) {

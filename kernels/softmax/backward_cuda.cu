@@ -21,32 +21,15 @@ constexpr int kWarps = 4;
 constexpr int kBlockThreads = 512;  // of a block that makes a row
 constexpr int kBlockWarps = kBlockThreads / kWarp;
 
-// `count` staged elements to `to`, by the whole warp.
-template <class T>
-__device__ void store_rounded(const float* s_rows, int count, int lane, T* to) {
-  constexpr int kWide = 16 / sizeof(T);
-  const int vectors = reinterpret_cast<std::uintptr_t>(to) % 16 == 0 ? count / kWide : 0;
-  for (int i = lane; i < vectors; i += kWarp) {
-    float values[kWide];
-#pragma unroll
-    for (int k = 0; k < kWide; ++k) values[k] = s_rows[staged(i * kWide + k)];
-    store_elements(values, to + i * kWide);
-  }
-  for (int i = vectors * kWide + lane; i < count; i += kWarp)
-    to[i] = from_float<T>(s_rows[staged(i)]);
-}
-
 template <class T>
 __global__ void __launch_bounds__(kWarps* kWarp)
     softmax_backward_lane_per_row_kernel(const float* __restrict__ y, const float* __restrict__ dy,
                                          T* __restrict__ dx, std::int64_t rows, int c) {
   SIMT_DYN_SHARED(float, s_all, 16);
-  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
+  const auto [warp, lane, first, count] = rows_of_warp(rows, kWarps);
   const int size = staged_size(kWarp * c);
   float *s_y = s_all + 2 * warp * size, *s_dy = s_y + size;
-  const std::int64_t first = (std::int64_t{blockIdx.x} * kWarps + warp) * kWarp;
   if (first >= rows) return;
-  const int count = static_cast<int>(rows - first < kWarp ? rows - first : kWarp);
   load_staged(y + first * c, count * c, lane, s_y);
   load_staged(dy + first * c, count * c, lane, s_dy);
   __syncwarp();  // the loads above before the reads of other lanes' elements below
@@ -57,7 +40,7 @@ __global__ void __launch_bounds__(kWarps* kWarp)
     for (int k = begin; k < begin + c; ++k) s_y[staged(k)] *= s_dy[staged(k)] - sum;
   }
   __syncwarp();  // the products above before other lanes store them below
-  store_rounded(s_y, count * c, lane, dx + first * c);
+  store_staged(s_y, count * c, lane, dx + first * c);
 }
 
 template <class T>

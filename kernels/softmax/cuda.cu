@@ -25,11 +25,9 @@ __global__ void __launch_bounds__(kWarps* kWarp)
     softmax_lane_per_row_kernel(const T* __restrict__ x, float* __restrict__ y, std::int64_t rows,
                                 int c) {
   SIMT_DYN_SHARED(float, s_all, 16);
-  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
+  const auto [warp, lane, first, count] = rows_of_warp(rows, kWarps);
   float* s_rows = s_all + warp * staged_size(kWarp * c);
-  const std::int64_t first = (std::int64_t{blockIdx.x} * kWarps + warp) * kWarp;
   if (first >= rows) return;
-  const int count = static_cast<int>(rows - first < kWarp ? rows - first : kWarp);
   load_staged(x + first * c, count * c, lane, s_rows);
   __syncwarp();  // the loads above before the reads of other lanes' elements below
   if (lane < count) {

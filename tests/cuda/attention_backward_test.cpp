@@ -1,63 +1,35 @@
 // Attention in training on the GPU.
 #include <gmock/gmock.h>
 
+#include "tests/support/attention_cases.h"
 #include "tests/support/cuda_backward_check.h"
+#include "tests/support/precision.h"
 
 namespace tessera::test {
 namespace {
 
 using CudaAttentionBackward = CudaTest;
 
-struct Precision {
-  const char* name;
-  CudaMath math;
-  double unit;  // relative error of a rounded operand
-};
-
-constexpr Precision kF32{"f32", CudaMath::kF32, 0};
-constexpr Precision kPrecisions[] = {kF32,
-                                     {"tf32", CudaMath::kTF32, 0x1p-11},
-                                     {"bf16", CudaMath::kBF16, 0x1p-8},
-                                     {"f16", CudaMath::kF16, 0x1p-11}};
-
-TrainCase<Attention> case_of(const Attention& op, const std::vector<std::int32_t>& lengths,
-                             std::int64_t t, std::int64_t d) {
-  const auto rows = static_cast<std::int64_t>(lengths.size());
-  TrainCase<Attention> c{op, {random({rows, t, d}, 70)}, {}};
-  if (op.masked) c.inputs.push_back(Tensor::of_ids({rows}, lengths));
-  for (const Parameter& p : parameters(op, types(c.inputs))) {
-    const std::int64_t terms = p.shape.rank() > 1 ? p.shape[1] : 1;
-    c.weights.push_back(random(p.shape, 80 + static_cast<unsigned>(c.weights.size()),
-                               1 / std::sqrt(static_cast<float>(terms))));
-  }
-  return c;
-}
-
-// In f32 as the CPU's tests have it: scores are sums over `units` of context u, whose u errs by the
-// rounding of d products; exp turns their absolute error into a relative one of a, and da
-// multiplies it with sums over d. Rounded operands make a product of order one off by 2 units, at 6
-// standard deviations. Forward: a score sums context u over `units` of independent errors, which is
-// the weights' relative error. Backward, from the reference's forward run: dp is a_t sqrt(width)
-// times a context of order one, and the squares of a_t add up to at most 1 in a sequence, so that a
-// sum over all steps of dp z errs like one of sqrt(width sequences); W^T dp is a sum over units of
-// dp times 1 / sqrt(width), and errs like sqrt(units).
+// Rounded operands make a product of order one off by 2 units, at 6 standard deviations. Forward: a
+// score sums context u over `units` of independent errors, which is the weights' relative error.
+// Backward, from the reference's forward run: dp is a_t sqrt(width) times a context of order one,
+// and the squares of a_t add up to at most 1 in a sequence, so that a sum over all steps of dp z
+// errs like one of sqrt(width sequences); W^T dp is a sum over units of dp times 1 / sqrt(width),
+// and errs like sqrt(units).
 BackwardBounds bounds_of(const TrainCase<Attention>& c, const Precision& p) {
   const Shape& x = c.inputs[0].type().shape;
   const double width =
       static_cast<double>(c.op.dense ? c.op.dense->units : 0) + static_cast<double>(x[-1]);
-  const double units = static_cast<double>(c.op.units);
-  const double error = 16 * 0x1p-24 * std::sqrt(width + 16) * std::sqrt(units + 4);
-  const double steps = static_cast<double>(x.elements() / x[-1]);
-  const double sequences = steps / static_cast<double>(x[-2]);
+  const double units = static_cast<double>(c.op.units), sequences = static_cast<double>(x[0]);
   const double rounded = 6 * 2 * p.unit;
-  return {
-      .forward = {error + rounded * (c.op.dense ? 2 : 1) * std::sqrt(units), 0x1p-20},
-      .input = {error * std::sqrt(width) + rounded * std::sqrt(units + 1), 0x1p-20},
-      .weight = {error * std::sqrt(width * (steps + 4)) + rounded * std::sqrt(width * sequences),
-                 0x1p-20}};
+  BackwardBounds bounds = exact_bounds_of(c);
+  bounds.forward.absolute += rounded * (c.op.dense ? 2 : 1) * std::sqrt(units);
+  bounds.input.absolute += rounded * std::sqrt(units + 1);
+  bounds.weight.absolute += rounded * std::sqrt(width * sequences);
+  return bounds;
 }
 
-void check(const TrainCase<Attention>& c, const Precision& p = kF32) {
+void check(const TrainCase<Attention>& c, const Precision& p = kExact) {
   SCOPED_TRACE(
       fmt::format("{}, {} units on {}", p.name, c.op.units, c.inputs[0].type().shape.to_string()));
   check_cuda_backward(c, bounds_of(c, p), {.math = p.math});

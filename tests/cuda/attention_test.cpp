@@ -4,7 +4,9 @@
 
 #include <cmath>
 
+#include "tests/support/attention_cases.h"
 #include "tests/support/cuda_check.h"
+#include "tests/support/precision.h"
 
 namespace tessera::test {
 namespace {
@@ -12,31 +14,6 @@ namespace {
 using testing::Each;
 
 using CudaAttention = CudaTest;
-
-struct Precision {
-  const char* name;
-  CudaMath math;
-  double unit;  // relative error of a rounded operand
-};
-
-constexpr Precision kF32{"f32", CudaMath::kF32, 0};
-constexpr Precision kPrecisions[] = {kF32,
-                                     {"tf32", CudaMath::kTF32, 0x1p-11},
-                                     {"bf16", CudaMath::kBF16, 0x1p-8},
-                                     {"f16", CudaMath::kF16, 0x1p-11}};
-
-// As the CPU's tests have them: sums of order one.
-std::vector<Tensor> weights_of(const Attention& op, std::int64_t d) {
-  const std::int64_t width = op.dense ? op.dense->units : d;
-  const auto scale = [](std::int64_t terms) { return 1.0f / std::sqrt(static_cast<float>(terms)); };
-  std::vector<Tensor> weights{random({op.units, width}, 2, scale(width)),
-                              random({op.units}, 3, 0.5f), random({op.units}, 4, scale(op.units))};
-  if (op.dense) {
-    weights.push_back(random({op.dense->units, d}, 5, scale(d)));
-    if (op.dense->bias) weights.push_back(random({op.dense->units}, 6, 0.5f));
-  }
-  return weights;
-}
 
 // In f32, W x + b rounds like a sum of d + 1 terms, tanh adds 4 ULP, the context's product is a sum
 // of `units` terms; exp makes the score's absolute error the weights' relative one; the weighted
@@ -68,8 +45,8 @@ TEST_F(CudaAttention, MatchesTheReferenceAtTileEdges) {
 }
 
 TEST_F(CudaAttention, LongSequencesAndManyColumns) {
-  check(kF32, {.units = 3, .masked = false}, {random({1, 520, 6}, 1)});
-  check(kF32, {.units = 3, .masked = false}, {random({1, 9, 520}, 1)});
+  check(kExact, {.units = 3, .masked = false}, {random({1, 520, 6}, 1)});
+  check(kExact, {.units = 3, .masked = false}, {random({1, 9, 520}, 1)});
 }
 
 TEST_F(CudaAttention, BothTilesGiveTheSameBytes) {
@@ -109,40 +86,25 @@ TEST_F(CudaAttention, ADenseLayerInFrontIsFolded) {
 }
 
 TEST_F(CudaAttention, ADenseLayerInFrontWithMaskAndBf16Weights) {
-  // eps = 0.5 keeps the sum of the weights well below 1: the dense bias must be scaled by it.
-  const Attention op{.units = 50, .eps = 0.5, .dense = Linear{.units = 33}};
-  const Tensor lengths = Tensor::of_ids({2, 3}, {0, 30, 1, 24, 25, 7});
-  std::vector<float> x = random({2, 3, 30, 70}, 1).values();
-  std::fill_n(x.begin(), 30 * 70, NAN);  // behind a length of 0: not read
-  const std::vector<Tensor> inputs{Tensor::of({2, 3, 30, 70}, x), lengths};
-  std::vector<Tensor> weights = weights_of(op, 70);
-  for (Tensor& w : weights) w = w.rounded_to(DType::kBF16);
-  check_cuda(op, inputs, weights, bound_of(kF32, op, 70, 30));
-  const std::vector<float> s = run_cuda(op, inputs, weights)[0].values();
+  AttentionCase c = masked_dense_case();
+  for (Tensor& w : c.weights) w = w.rounded_to(DType::kBF16);
+  check_cuda(c.op, c.inputs, c.weights, bound_of(kExact, c.op, 70, 30));
+  const std::vector<float> s = run_cuda(c.op, c.inputs, c.weights)[0].values();
   EXPECT_THAT(std::vector(s.begin(), s.begin() + 33), Each(0.0f));
 }
 
 TEST_F(CudaAttention, RaggedLengthsInAnyRank) {
-  const Attention op{.units = 50};
-  const std::vector<Tensor> inputs{random({2, 3, 30, 22}, 1),
-                                   Tensor::of_ids({2, 3}, {0, 30, 1, 24, 25, 7})};
+  const AttentionCase c = ragged_case(22);
   for (const Precision& p : kPrecisions) {
-    check(p, op, inputs);
-    const auto y = run_cuda(op, inputs, weights_of(op, 22), {.math = p.math});
-    const std::vector<float> sum = y[0].values(), a = y[1].values();
-    EXPECT_THAT(std::vector(sum.begin(), sum.begin() + 22), Each(0.0f));
-    EXPECT_THAT(std::vector(a.begin(), a.begin() + 30), Each(0.0f));
-    EXPECT_THAT(std::vector(a.begin() + 61, a.begin() + 90), Each(0.0f));
+    check(p, c.op, c.inputs);
+    expect_zeros_past_the_lengths(run_cuda(c.op, c.inputs, c.weights, {.math = p.math}), 22);
   }
 }
 
 TEST_F(CudaAttention, PaddingIsNotRead) {
-  const Attention op{.units = 8};
-  std::vector<float> x(4 * 8, 0.25f);
-  std::fill(x.begin() + 16, x.end(), NAN);
+  const AttentionCase c = padded_case();
   for (const Precision& p : kPrecisions) {
-    const auto y = run_cuda(op, {Tensor::of({1, 4, 8}, x), Tensor::of_ids({1}, {2})},
-                            weights_of(op, 8), {.math = p.math});
+    const auto y = run_cuda(c.op, c.inputs, c.weights, {.math = p.math});
     for (const float s : y[0].values()) EXPECT_NEAR(s, 0.25f, 1e-6f);
   }
 }
@@ -168,25 +130,16 @@ TEST_F(CudaAttention, RowOfABatchIsThatRowAlone) {
   }
 }
 
-// One unit with tanh saturated to +-1: the scores are exactly +-context.
+// Outputs of a case_of_scores.
 std::vector<Tensor> run_scores(const std::vector<float>& signs, float context, double eps) {
+  const AttentionCase c = case_of_scores(signs, context, eps);
   const auto t = static_cast<std::int64_t>(signs.size());
-  const std::vector<Tensor> inputs{Tensor::of({1, t, 1}, signs)};
-  const std::vector<Tensor> weights{Tensor::of({1, 1}, {100.0f}), Tensor::of({1}, {0.0f}),
-                                    Tensor::of({1}, {context})};
-  const Attention op{.units = 1, .masked = false, .eps = eps};
-  check_cuda(op, inputs, weights, bound_of(kF32, op, 1, t));
-  return run_cuda(op, inputs, weights);
+  check_cuda(c.op, c.inputs, c.weights, bound_of(kExact, c.op, 1, t));
+  return run_cuda(c.op, c.inputs, c.weights);
 }
 
 TEST_F(CudaAttention, HugeScoresGiveNumbers) {
-  // +1e4 against -1e4: exp(1e4) itself would overflow.
-  EXPECT_THAT(run_scores({1, -1, 1, -1}, 1e4f, 1e-7)[1].values(),
-              testing::ElementsAre(0.5f, 0.0f, 0.5f, 0.0f));
-  // All -1e4: exp(-1e4) is nothing against eps, so the formula gives weights of 0 ...
-  EXPECT_THAT(run_scores({-1, -1, -1}, 1e4f, 1e-7)[1].values(), Each(0.0f));
-  // ... and a plain softmax without eps.
-  EXPECT_THAT(run_scores({-1, -1, -1, -1}, 1e4f, 0)[1].values(), Each(0.25f));
+  expect_numbers_of_huge_scores(run_scores);
 }
 
 TEST_F(CudaAttention, EpsIsScaledWithTheMaximum) {
@@ -198,15 +151,9 @@ TEST_F(CudaAttention, EpsIsScaledWithTheMaximum) {
 }
 
 TEST_F(CudaAttention, NanGivesNanInItsSequenceAlone) {
-  const Attention op{.units = 20, .masked = false};
-  std::vector<float> x = random({2, 10, 30}, 1).values();
-  x[5 * 30 + 3] = NAN;
-  for (const Precision& p : kPrecisions) {
-    const auto y = run_cuda(op, {Tensor::of({2, 10, 30}, x)}, weights_of(op, 30), {.math = p.math});
-    const std::vector<float> s = y[0].values(), a = y[1].values();
-    for (std::size_t i = 0; i < s.size(); ++i) EXPECT_EQ(std::isnan(s[i]), i < 30) << i;
-    for (std::size_t i = 0; i < a.size(); ++i) EXPECT_EQ(std::isnan(a[i]), i < 10) << i;
-  }
+  const AttentionCase c = nan_case();
+  for (const Precision& p : kPrecisions)
+    expect_nan_in_the_first_sequence(run_cuda(c.op, c.inputs, c.weights, {.math = p.math}));
 }
 
 // An infinity saturates tanh; units that pad the last slice must not turn it into NaN.

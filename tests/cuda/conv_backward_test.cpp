@@ -18,20 +18,17 @@ using Padding = Conv::Padding;
 // Weights have a variance of 1 / (c_in k^2), all else of 1. What the weights' gradients held before
 // adds a rounding of the result.
 BackwardBounds bounds_for(const Conv& op, const Shape& x, const Shape& y, const Arithmetic& a) {
-  const bool tensor_cores = a.x != DType::kF32 || a.math != CudaMath::kF32;
   const auto taps = static_cast<double>(op.kernel * op.kernel);
   const auto c_in = static_cast<double>(x[3]);
   const auto pixels = static_cast<double>(y.elements(0, 3));
-  return {
-      .forward = {sum_error(c_in * taps, 1, tensor_cores), unit_of(a.y)},
-      .input = {sum_error(op.c_out * taps, std::sqrt(op.c_out / c_in), tensor_cores), unit_of(a.x)},
-      .weight = {sum_error(pixels, std::sqrt(pixels), tensor_cores), 0x1p-23}};
+  return {.forward = {sum_error(c_in * taps, 1, a), unit_of(a.y)},
+          .input = {sum_error(op.c_out * taps, std::sqrt(op.c_out / c_in), a), unit_of(a.x)},
+          .weight = {sum_error(pixels, std::sqrt(pixels), a), 0x1p-23}};
 }
 
 void check(const Conv& op, const Shape& x, const Arithmetic& a) {
-  SCOPED_TRACE(fmt::format("{} -> {}, kernel {}, padding {}, {} -> {}, math {}", x.to_string(),
-                           op.c_out, op.kernel, static_cast<int>(op.padding), name_of(a.x),
-                           name_of(a.y), static_cast<int>(a.math)));
+  SCOPED_TRACE(fmt::format("{} -> {}, kernel {}, padding {}, {}", x.to_string(), op.c_out,
+                           op.kernel, static_cast<int>(op.padding), to_string(a)));
   TrainCase<Conv> c{op, {narrow(random(x, 1), a)}, {}};
   const Shape y = infer(op, types(c.inputs))[0].shape;
   const float scale = 1 / std::sqrt(static_cast<float>(x[3] * op.kernel * op.kernel));

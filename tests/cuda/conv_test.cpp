@@ -6,6 +6,8 @@
 
 #include "kernels/conv/conv.h"
 #include "kernels/conv/cuda.h"
+#include "tests/support/conv_arithmetic.h"
+#include "tests/support/conv_operands.h"
 #include "tests/support/cuda_check.h"
 
 namespace tessera::test {
@@ -16,22 +18,8 @@ using Padding = Conv::Padding;
 using Norm = Conv::Norm;
 using ::testing::HasSubstr;
 
-// One arithmetic: what x and y are stored as, and what may be rounded before it is multiplied.
-struct Arithmetic {
-  DType x, y;
-  CudaMath math = CudaMath::kF32;
-};
-constexpr Arithmetic kF32{DType::kF32, DType::kF32};
-constexpr Arithmetic kTF32{DType::kF32, DType::kF32, CudaMath::kTF32};
-constexpr Arithmetic kBF16{DType::kBF16, DType::kBF16};
-constexpr Arithmetic kF16{DType::kF16, DType::kF16};
-constexpr Arithmetic kF32ToBF16{DType::kF32, DType::kBF16};
 constexpr Arithmetic kF16ToF32{DType::kF16, DType::kF32};
-const std::vector<Arithmetic> kAll{kF32, kTF32, kBF16, kF16, kF32ToBF16, kF16ToF32};
-
-std::string to_string(const Arithmetic& a) {
-  return fmt::format("{} -> {}, math {}", name_of(a.x), name_of(a.y), static_cast<int>(a.math));
-}
+const std::vector<Arithmetic> kForward{kF32, kTF32, kBF16, kF16, kF32ToBF16, kF16ToF32};
 
 CudaRun run_of(const Arithmetic& a) {
   return {.math = a.math};
@@ -42,55 +30,34 @@ Conv with(Conv op, const Arithmetic& a) {
   return op;
 }
 
-// Values that every type of `a` and tf32 hold exactly, so that products are exact in all of them.
-Tensor narrow(const Tensor& tensor, const Arithmetic& a) {
-  const bool f16 = a.x == DType::kF16 || a.y == DType::kF16;
-  return tensor.rounded_to(f16 ? DType::kF16 : DType::kBF16).rounded_to(a.x);
+// Values whose products are exact, stored as x is.
+Tensor exact(const Tensor& tensor, const Arithmetic& a) {
+  return narrow(tensor, a).rounded_to(a.x);
 }
 
-// Random weights that keep y of order one: sum over c_in k^2 products of variance 1 / (c_in k^2).
 std::vector<Tensor> weights_for(const Conv& op, const std::vector<Tensor>& inputs,
                                 const Arithmetic& a) {
-  std::vector<Tensor> weights;
-  const auto input_types = types(inputs);
-  unsigned seed = 100;
-  for (const Parameter& p : parameters(op, input_types)) {
-    if (p.name == "weight") {
-      const auto terms = static_cast<float>(p.shape.elements(1, 4));
-      weights.push_back(narrow(random(p.shape, seed++, 1 / std::sqrt(terms)), a));
-    } else if (p.name == "norm/running_var") {
-      std::vector<float> values = random(p.shape, seed++).values();
-      for (float& value : values) value = 0.5f + std::abs(value);
-      weights.push_back(Tensor::of(p.shape, values));
-    } else {
-      weights.push_back(random(p.shape, seed++));
-    }
-  }
+  std::vector<Tensor> weights = test::weights_for(op, inputs);
+  weights[0] = exact(weights[0], a);
   return weights;
 }
 
-// With operands from `narrow` every product is exact. Sums: a chain of f32 additions rounds each
-// partial sum, of order 4 at most, by 2^-24 of it, adding like a random walk; a tensor core
-// truncates, by 2^-23 of it once per 8 products in the worst case, always towards zero. y is
-// rounded to its type: half a unit of 8 (bf16) or 11 bits (f16).
-// A norm multiplies by gamma / sqrt(var + eps), below 5 in these draws. Before ReLU it is folded
-// into the weights, which bf16 rounds again by up to 2^-8, f16 and tf32 by 2^-11: 2^-8 / sqrt(3)
-// of a sum of spread 1, times 6 for the largest of many.
+// With operands from `exact` every product is exact, and their sums have a spread of 1. A norm
+// multiplies by gamma / sqrt(var + eps), below 5 in these draws. Before ReLU it is folded into the
+// weights, which bf16 rounds again by up to 2^-8, f16 and tf32 by 2^-11: 2^-8 / sqrt(3) of a sum
+// of spread 1, times 6 for the largest of many.
 Bound bound_for(const Conv& op, std::int64_t c_in, const Arithmetic& a) {
   const double gain = op.norm == Norm::kNone ? 1 : 5;
   const double terms = static_cast<double>(c_in * op.kernel * op.kernel);
-  const double chain = 4 * 0x1p-24 * (std::sqrt(terms) + 4);
-  const double truncated = 4 * 0x1p-23 * (terms / 8 + 4);
-  const bool f32 = a.x == DType::kF32 && a.math == CudaMath::kF32;
-  double absolute = f32 ? chain : truncated;
-  if (op.norm == Norm::kBeforeRelu && !f32) absolute += a.x == DType::kBF16 ? 0x1p-6 : 0x1p-9;
-  const double relative = a.y == DType::kBF16 ? 0x1p-8 : a.y == DType::kF16 ? 0x1p-11 : 0x1p-21;
-  return {gain * absolute, relative};
+  double absolute = sum_error(terms, 1, a);
+  if (op.norm == Norm::kBeforeRelu && on_tensor_cores(a))
+    absolute += a.x == DType::kBF16 ? 0x1p-6 : 0x1p-9;
+  return {gain * absolute, unit_of(a.y)};
 }
 
 void check(Conv op, std::vector<Tensor> inputs, const Arithmetic& a) {
   op = with(op, a);
-  for (Tensor& input : inputs) input = narrow(input, a);
+  for (Tensor& input : inputs) input = exact(input, a);
   const std::vector<Tensor> weights = weights_for(op, inputs, a);
   SCOPED_TRACE(fmt::format("{} -> {}, kernel {}, {}", inputs[0].type().to_string(), op.c_out,
                            op.kernel, to_string(a)));
@@ -98,7 +65,7 @@ void check(Conv op, std::vector<Tensor> inputs, const Arithmetic& a) {
 }
 
 TEST_F(CudaConv, ChannelCounts) {
-  for (const Arithmetic& a : kAll) {
+  for (const Arithmetic& a : kForward) {
     for (const auto& [c_in, c_out] : std::vector<std::pair<int, int>>{{1, 1},
                                                                       {1, 64},
                                                                       {2, 7},
@@ -121,7 +88,7 @@ TEST_F(CudaConv, LongReduction) {
 }
 
 TEST_F(CudaConv, OneByOne) {
-  for (const Arithmetic& a : kAll) {
+  for (const Arithmetic& a : kForward) {
     for (const int c_in : {1, 3, 16, 72, 200})  // one to more blocks than the ring has stages
       check({.c_out = 3, .kernel = 1}, {random({2, 3, 11, c_in}, 4)}, a);
   }
@@ -153,7 +120,8 @@ TEST_F(CudaConv, NormsBiasAndPooling) {
 }
 
 TEST_F(CudaConv, PoolsOddChannelsAndTypes) {
-  for (const Arithmetic& a : kAll) check({.c_out = 7, .pool = true}, {random({1, 9, 8, 8}, 6)}, a);
+  for (const Arithmetic& a : kForward)
+    check({.c_out = 7, .pool = true}, {random({1, 9, 8, 8}, 6)}, a);
 }
 
 struct Joined {
@@ -224,7 +192,7 @@ TEST_F(CudaConv, AnOutlierStaysInItsWindow) {
     Tensor x = random({1, 9, 9, 8}, 13);
     x.view().as<float>()[(4 * 9 + 4) * 8 + 3] = 256;
     const Conv op = with({.c_out = 16}, a);
-    const std::vector<Tensor> inputs{narrow(x, a)}, weights = weights_for(op, inputs, a);
+    const std::vector<Tensor> inputs{exact(x, a)}, weights = weights_for(op, inputs, a);
     Bound bound = bound_for(op, 8, a);
     bound.absolute *= 256;
     check_cuda(op, inputs, weights, bound, run_of(a));
@@ -236,7 +204,7 @@ TEST_F(CudaConv, NanReachesExactlyThePixelsThatSeeIt) {
     const Conv op = with({.c_out = 3, .relu = true, .norm = Norm::kAfterRelu, .pool = true}, a);
     Tensor x = random({1, 12, 12, 8}, 12);
     x.view().as<float>()[(5 * 12 + 5) * 8] = NAN;
-    const std::vector<Tensor> inputs{narrow(x, a)};
+    const std::vector<Tensor> inputs{exact(x, a)};
     const auto y = run_cuda(op, inputs, weights_for(op, inputs, a), run_of(a));
     const std::vector<float> values = y[0].values(), pooled = y[1].values();
     for (int i = 0; i < 10; ++i) {
@@ -253,25 +221,11 @@ TEST_F(CudaConv, NanReachesExactlyThePixelsThatSeeIt) {
   }
 }
 
-// Rows [y, y + h) and columns [x, x + w) of every image.
-Tensor window(const Tensor& from, std::int64_t y, std::int64_t x, std::int64_t h, std::int64_t w) {
-  const Shape& shape = from.type().shape;
-  Tensor result({from.type().dtype, {shape[0], h, w, shape[3]}});
-  const std::size_t pixel = static_cast<std::size_t>(shape[3]) * size_of(from.type().dtype);
-  for (std::int64_t row = 0; row < shape[0] * h; ++row) {
-    const std::int64_t source = (row / h * shape[1] + y + row % h) * shape[2] + x;
-    std::memcpy(result.view().as<std::byte>() + static_cast<std::size_t>(row * w) * pixel,
-                from.view().as<std::byte>() + static_cast<std::size_t>(source) * pixel,
-                static_cast<std::size_t>(w) * pixel);
-  }
-  return result;
-}
-
 TEST_F(CudaConv, BytesDoNotDependOnSizeOrPlace) {
   for (const Arithmetic& a : {kF32, kTF32, kBF16, kF16}) {
     for (const int kernel : {1, 3}) {
       const Conv op = with({.c_out = 24, .kernel = kernel, .relu = true}, a);
-      const Tensor x = narrow(random({1, 18, 19, 8}, 13), a);
+      const Tensor x = exact(random({1, 18, 19, 8}, 13), a);
       const std::vector<Tensor> weights = weights_for(op, {x}, a);
       const Tensor whole = run_cuda(op, {x}, weights, run_of(a))[0];
       for (const auto& [top, left, h, w] : std::vector<std::array<int, 4>>{
@@ -290,8 +244,8 @@ TEST_F(CudaConv, RowOfABatchIsThatRowAlone) {
   for (const Arithmetic& a : {kF32, kBF16}) {
     const Conv op =
         with({.c_out = 40, .padding = Padding::kSame, .concat = CropConcat{}, .pool = true}, a);
-    const std::vector<Tensor> inputs{narrow(random({3, 9, 11, 8}, 14), a),
-                                     narrow(random({3, 7, 10, 16}, 15), a)};
+    const std::vector<Tensor> inputs{exact(random({3, 9, 11, 8}, 14), a),
+                                     exact(random({3, 7, 10, 16}, 15), a)};
     check_cuda_batch(op, inputs, weights_for(op, inputs, a), run_of(a));
   }
 }
@@ -311,7 +265,7 @@ std::vector<Tensor> run_with_tile(const Conv& op, const std::vector<Tensor>& inp
 
 void expect_same_bytes_of_every_tile(Conv op, const Shape& x, const Arithmetic& a) {
   op = with(op, a);
-  const std::vector<Tensor> inputs{narrow(random(x, 16), a)};
+  const std::vector<Tensor> inputs{exact(random(x, 16), a)};
   const std::vector<Tensor> weights = weights_for(op, inputs, a);
   const std::vector<Tensor> expected = run_cuda(op, inputs, weights, run_of(a));
   for (const ConvTile tile : tiles_of(a)) {
@@ -346,8 +300,8 @@ TEST_F(CudaConv, EveryTileReadsTwoSources) {
     const Conv op = with(
         {.c_out = 24, .padding = Padding::kSame, .concat = CropConcat{CropConcat::Align::kPadUp}},
         a);
-    const std::vector<Tensor> inputs{narrow(random({1, 6, 10, 8}, 17), a),
-                                     narrow(random({1, 5, 7, 40}, 18), a)};
+    const std::vector<Tensor> inputs{exact(random({1, 6, 10, 8}, 17), a),
+                                     exact(random({1, 5, 7, 40}, 18), a)};
     const std::vector<Tensor> weights = weights_for(op, inputs, a);
     const std::vector<Tensor> reference = run_reference(op, inputs, weights);
     for (const ConvTile tile : tiles_of(a)) {
@@ -389,7 +343,7 @@ std::string reason_against(ConvTile tile, const ConvProblem& p) {
 }
 
 TEST(CudaConvChoice, NamesAReasonAgainstEveryOtherTile) {
-  for (const Arithmetic& a : kAll) {
+  for (const Arithmetic& a : kForward) {
     for (const int c : {3, 64}) {
       const ConvChoice choice = choose_conv(problem(100, c, 64, a));
       EXPECT_EQ(choice.rejected.size(), kConvTiles.size() - 1);

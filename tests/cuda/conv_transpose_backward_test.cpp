@@ -16,21 +16,19 @@ using CudaConvTransposeBackward = CudaTest;
 // has one of 1. The sum for the bias runs over the 4 outputs of each pixel. What the weights'
 // gradients held before adds a rounding of the result.
 void check(const ConvTranspose& op, const Shape& x, const Arithmetic& a) {
-  SCOPED_TRACE(fmt::format("{} -> {}, kernel {}, {} -> {}, math {}", x.to_string(), op.c_out,
-                           op.kernel, name_of(a.x), name_of(a.y), static_cast<int>(a.math)));
+  SCOPED_TRACE(
+      fmt::format("{} -> {}, kernel {}, {}", x.to_string(), op.c_out, op.kernel, to_string(a)));
   TrainCase<ConvTranspose> c{op, {narrow(random(x, 1), a)}, {}};
   const double taps = op.kernel * op.kernel, terms = static_cast<double>(x[3]) * taps / 4;
   const auto scale = static_cast<float>(1 / std::sqrt(terms));
   c.weights.push_back(narrow(random({x[3], op.c_out, op.kernel, op.kernel}, 2, scale), a));
   if (op.bias) c.weights.push_back(random({op.c_out}, 3));
   c.output_gradients.push_back(narrow(random(infer(op, types(c.inputs))[0].shape, 4), a));
-  const bool tensor_cores = a.x != DType::kF32 || a.math != CudaMath::kF32;
   const double back = op.c_out * taps, pixels = 4 * static_cast<double>(x.elements(0, 3));
   const BackwardBounds bounds{
-      .forward = {sum_error(terms, 2, tensor_cores),
-                  unit_of(a.y)},  // up to 4 taps of 9: 2 x spread
-      .input = {sum_error(back, std::sqrt(back / terms), tensor_cores), unit_of(a.x)},
-      .weight = {sum_error(pixels, std::sqrt(pixels), tensor_cores), 0x1p-23}};
+      .forward = {sum_error(terms, 2, a), unit_of(a.y)},  // up to 4 taps of 9: 2 x spread
+      .input = {sum_error(back, std::sqrt(back / terms), a), unit_of(a.x)},
+      .weight = {sum_error(pixels, std::sqrt(pixels), a), 0x1p-23}};
   check_cuda_backward(c, bounds, {.math = a.math}, {a.x, a.y});
 }
 

@@ -6,6 +6,7 @@
 
 #include "kernels/conv_transpose/conv_transpose.h"
 #include "kernels/conv_transpose/cuda.h"
+#include "tests/support/conv_operands.h"
 #include "tests/support/cuda_check.h"
 
 namespace tessera::test {
@@ -23,14 +24,6 @@ constexpr Precision kPrecisions[] = {{DType::kF32, CudaMath::kF32},
                                      {DType::kF32, CudaMath::kTF32},
                                      {DType::kBF16, CudaMath::kBF16},
                                      {DType::kF16, CudaMath::kF16}};
-
-std::vector<Tensor> weights_for(const ConvTranspose& op, std::int64_t c_in) {
-  // At most four taps meet in an output: y is of order one.
-  const float scale = 1 / std::sqrt(static_cast<float>(op.kernel == 3 ? 4 * c_in : c_in));
-  std::vector<Tensor> weights{random({c_in, op.c_out, op.kernel, op.kernel}, 100, scale)};
-  if (op.bias) weights.push_back(random({op.c_out}, 101));
-  return weights;
-}
 
 // A chain of at most 4 c_in products rounds partial sums of order at most 4. Operands rounded to
 // 2^-9 (bf16) or 2^-11 (f16, TF32) each make a random walk to twice that of y's spread of 1, times

@@ -4,6 +4,7 @@
 
 #include "kernels/linear/cuda_weights.h"
 #include "tests/support/cuda_check.h"
+#include "tests/support/precision.h"
 
 namespace tessera::test {
 namespace {
@@ -14,17 +15,6 @@ using CudaLinear = CudaTest;
 Tensor weights_of(Shape shape, unsigned seed) {
   return random(shape, seed, 1.0f / std::sqrt(static_cast<float>(shape[-1])));
 }
-
-struct Precision {
-  const char* name;
-  CudaMath math;
-  double unit;  // relative error of a rounded operand
-};
-
-constexpr Precision kPrecisions[] = {{"f32", CudaMath::kF32, 0},
-                                     {"tf32", CudaMath::kTF32, 0x1p-11},
-                                     {"bf16", CudaMath::kBF16, 0x1p-8},
-                                     {"f16", CudaMath::kF16, 0x1p-11}};
 
 // A product of two rounded operands is off by twice their relative error. The products of a sum of
 // n terms are of order 1 / sqrt(n), normally distributed, and so are their errors, of which 6

@@ -8,56 +8,22 @@
 
 #include "tests/support/cuda_check.h"
 #include "tests/support/device_tensor.h"
+#include "tests/support/loss_problem.h"
 
 namespace tessera::test {
 namespace {
 
 using CudaLoss = CudaTest;
 
-struct Problem {
-  Loss op;
-  Tensor logits, labels;
-  Tensor weights = {}, class_weights = {};  // rank 0: none
-  double scale = 1;
-};
-
-struct Result {
-  LossResult found;
-  Tensor gradient;
-};
-
-Tensor gradient_of(const Problem& p) {
-  return Tensor({DType::kF32, p.logits.type().shape});
-}
-
-const float* floats(const Tensor& tensor) {
-  return tensor.type().shape.rank() > 0 ? tensor.view().as<float>() : nullptr;
-}
-
-Result by_reference(const Problem& p) {
-  Result result{{}, gradient_of(p)};
-  result.found =
-      reference(p.op, {p.logits.view(), p.labels.view(), floats(p.weights), floats(p.class_weights),
-                       result.gradient.view().as<float>(), p.scale});
-  return result;
-}
-
-void expect_equal(const LossResult& a, const LossResult& b) {
-  EXPECT_EQ(std::isnan(a.loss), std::isnan(b.loss));
-  EXPECT_TRUE(a.loss == b.loss || std::isnan(a.loss)) << a.loss << " and " << b.loss;
-  EXPECT_EQ(a.counted, b.counted);
-  EXPECT_EQ(a.correct, b.correct);
-}
-
 // Twice, into memory of exactly the operands' sizes and between bands; a third time without the
 // gradient.
-Result on_cuda(const Problem& p) {
+LossOutcome on_cuda(const LossProblem& p) {
   const DeviceStream stream;
   CudaSetup setup;
   setup.traits = traits_of({});
   setup.stream = stream.get();
   const LossStep step = cuda(p.op, p.logits.type(), p.labels.type(), setup);
-  Result results[2];
+  LossOutcome results[2];
   for (const bool banded : {false, true}) {
     const auto on_device = [&](const Tensor& tensor) {
       const bool none = tensor.type().shape.rank() == 0;
@@ -79,9 +45,9 @@ Result on_cuda(const Problem& p) {
                           pointer(p.class_weights, class_weights),
                           reinterpret_cast<float*>(gradient.get()),
                           p.scale};
-    Result& result = results[banded];
+    LossOutcome& result = results[banded];
     result.found = step.run(operands, scratch.get());
-    result.gradient = gradient_of(p);
+    result.gradient = gradient_like(p.logits);
     gradient.download(result.gradient.view().pointer);
     for (const DeviceTensor* memory : {&logits, &labels, &weights, &class_weights, &gradient})
       EXPECT_TRUE(memory->bands_intact()) << "wrote outside an operand";
@@ -94,35 +60,9 @@ Result on_cuda(const Problem& p) {
   return results[0];
 }
 
-// Exponentials, logarithms and quotients within a few ULP each, sums of c of them, on values below
-// 20, added in f32 in eight rounds and a tree of five; gradients are products of those with weights
-// whose sum divides them.
-void check(const Problem& p) {
-  const Result expected = by_reference(p), result = on_cuda(p);
-  const double c = static_cast<double>(p.logits.type().shape[-1]);
-  const double value = expected.found.loss;
-  EXPECT_TRUE(std::abs(result.found.loss - value) <= (64 + 2 * c) * 0x1p-24 * (1 + value))
-      << result.found.loss << ", expected " << value;
-  EXPECT_EQ(result.found.counted, expected.found.counted);
-  EXPECT_EQ(result.found.correct, expected.found.correct);
-  double largest = 0;
-  for (const float gradient : expected.gradient.values())
-    largest = std::max<double>(largest, std::abs(gradient));
-  expect_close(result.gradient, expected.gradient, {(64 + 4 * c) * 0x1p-24 * largest, 0});
-}
-
-Tensor labels_of(Shape shape, int classes, bool bytes, std::optional<int> ignored) {
-  Tensor labels({bytes ? DType::kU8 : DType::kI32, shape});
-  for (std::int64_t i = 0; i < shape.elements(); ++i) {
-    const bool skip = ignored && i % 5 == 0;
-    const int label = skip ? *ignored : static_cast<int>((i * i + i / 3) % classes);
-    if (bytes) {
-      labels.view().as<std::uint8_t>()[i] = static_cast<std::uint8_t>(label);
-    } else {
-      labels.view().as<std::int32_t>()[i] = label;
-    }
-  }
-  return labels;
+// Sums are added in f32 in eight rounds and a tree of five.
+void check(const LossProblem& p) {
+  expect_near_reference(p, on_cuda(p));
 }
 
 Tensor positive(Shape shape, unsigned seed) {
@@ -134,21 +74,14 @@ Tensor positive(Shape shape, unsigned seed) {
   return tensor;
 }
 
-Problem problem(const Loss& op, std::int64_t n, int classes, bool bytes = false) {
+LossProblem problem(const Loss& op, std::int64_t n, int classes, bool bytes = false) {
   const int labelled = std::max(classes, 2);
   return {op,
           random({n, classes}, 1, 2.0f),
-          labels_of({n}, labelled, bytes, op.ignored),
+          labels_of({n}, labelled, op.ignored, bytes ? DType::kU8 : DType::kI32),
           positive({n}, 2),
           positive({labelled}, 3),
           0.5};
-}
-
-std::vector<Loss> losses() {
-  return {{},
-          {.cross_entropy = 0, .dice = 1},
-          {.cross_entropy = 0.5, .dice = 2, .smooth = 0.25, .ignored = 255},
-          {.mean = Loss::Mean::kElements, .ignored = 255}};
 }
 
 TEST_F(CudaLoss, MatchesTheReferenceAtEveryClassCount) {
@@ -167,7 +100,7 @@ TEST_F(CudaLoss, MatchesTheReferenceOverSeveralBlocks) {
 }
 
 TEST_F(CudaLoss, WorksWithoutWeights) {
-  Problem p = problem({.cross_entropy = 1, .dice = 1}, 65, 3);
+  LossProblem p = problem({.cross_entropy = 1, .dice = 1}, 65, 3);
   p.weights = p.class_weights = {};
   check(p);
   p.class_weights = positive({3}, 3);
@@ -175,28 +108,25 @@ TEST_F(CudaLoss, WorksWithoutWeights) {
 }
 
 TEST_F(CudaLoss, LargeLogitsStayFinite) {
-  check({{.cross_entropy = 1, .dice = 1},
-         Tensor::of({3, 2}, {1e4f, -1e4f, -1e30f, 1e30f, 0, 80}),
-         Tensor::of_ids({3}, {1, 1, 0})});
-  check({{}, Tensor::of({4, 1}, {1e4f, -1e4f, 90, -90}), Tensor::of_ids({4}, {0, 1, 1, 0})});
+  for (const LossProblem& p : problems_of_large_logits()) check(p);
 }
 
 TEST_F(CudaLoss, NothingLeftIsZero) {
-  Problem p = problem({.cross_entropy = 1, .dice = 1, .ignored = 255}, 6, 3);
+  LossProblem p = problem({.cross_entropy = 1, .dice = 1, .ignored = 255}, 6, 3);
   p.labels = Tensor::of_ids({6}, std::vector<std::int32_t>(6, 255));
   p.logits.view().as<float>()[4] = INFINITY;
   p.logits.view().as<float>()[8] = NAN;
-  const Result result = on_cuda(p);
+  const LossOutcome result = on_cuda(p);
   expect_equal(result.found, {});
   EXPECT_THAT(result.gradient.values(), testing::Each(0.0f));
 }
 
 TEST_F(CudaLoss, NanGivesNan) {
   for (const int classes : {1, 3, 40}) {
-    Problem p = problem({}, 40, classes);
+    LossProblem p = problem({}, 40, classes);
     p.weights = p.class_weights = {};
     p.logits.view().as<float>()[classes * 35] = NAN;
-    const Result result = on_cuda(p);
+    const LossOutcome result = on_cuda(p);
     EXPECT_TRUE(std::isnan(result.found.loss));
     const std::vector<float> gradient = result.gradient.values();
     for (std::size_t i = 0; i < gradient.size(); ++i)
@@ -205,11 +135,7 @@ TEST_F(CudaLoss, NanGivesNan) {
 }
 
 TEST_F(CudaLoss, CountsWhatIsClassifiedAsLabelled) {
-  // Right, wrong, the first of equals twice, ignored, weight 0.
-  Problem p{{.ignored = 255},
-            Tensor::of({6, 3}, {0, 2, 1, 0, 2, 1, 5, 5, 0, 5, 0, 5, 9, 0, 0, 9, 0, 0}),
-            Tensor::of_ids({6}, {1, 2, 0, 2, 255, 0}),
-            Tensor::of({6}, {1, 1, 0.5f, 1, 1, 0})};
+  const LossProblem p = problem_to_count();
   check(p);
   const LossResult found = on_cuda(p).found;
   EXPECT_EQ(found.counted, 4);
@@ -219,7 +145,7 @@ TEST_F(CudaLoss, CountsWhatIsClassifiedAsLabelled) {
 TEST_F(CudaLoss, NamesTheFirstLabelThatIsNoClass) {
   using testing::HasSubstr;
   using testing::ThrowsMessage;
-  Problem p = problem({.dice = 1}, 300, 3);
+  LossProblem p = problem({.dice = 1}, 300, 3);
   auto* labels = p.labels.view().as<std::int32_t>();
   labels[270] = -1;
   labels[280] = 3;

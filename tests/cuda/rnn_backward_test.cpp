@@ -5,6 +5,7 @@
 #include "kernels/rnn/backward.h"
 #include "kernels/rnn/backward_cuda.h"
 #include "tests/support/cuda_backward_check.h"
+#include "tests/support/precision.h"
 #include "tests/support/rnn_cells.h"
 
 namespace tessera::test {
@@ -14,63 +15,23 @@ using testing::AllOf;
 using testing::Each;
 using testing::HasSubstr;
 using Cell = BiRnn::Cell;
-using Gate = BiRnn::Gate;
 
 using CudaRnnBackward = CudaTest;
 
-struct Precision {
-  const char* name;
-  CudaMath math;
-  double unit;  // relative error of a rounded operand
-};
-
-constexpr Precision kF32{"f32", CudaMath::kF32, 0};
-constexpr Precision kRounded[] = {{"tf32", CudaMath::kTF32, 0x1p-11},
-                                  {"bf16", CudaMath::kBF16, 0x1p-8},
-                                  {"f16", CudaMath::kF16, 0x1p-11}};
-
-std::vector<BiRnn> cells(int units, bool masked) {
-  std::vector<BiRnn> list{{.cell = Cell::kLstm},
-                          {.cell = Cell::kGru},
-                          {.cell = Cell::kGru, .reset_after = false},
-                          {.cell = Cell::kLstm, .gate = Gate::kHardSigmoid},
-                          {.cell = Cell::kGru, .gate = Gate::kHardSigmoid, .reset_after = false}};
-  for (BiRnn& op : list) {
-    op.units = units;
-    op.masked = masked;
-  }
-  return list;
-}
-
-constexpr float kScale = 0.3f;  // of weights
-
-TrainCase<BiRnn> case_of(const BiRnn& op, const std::vector<std::int32_t>& lengths, std::int64_t t,
-                         std::int64_t features) {
-  const auto rows = static_cast<std::int64_t>(lengths.size());
-  TrainCase<BiRnn> c{op, {random({rows, t, features}, 50)}, {}};
-  if (op.masked) c.inputs.push_back(Tensor::of_ids({rows}, lengths));
-  for (const Parameter& p : parameters(op, types(c.inputs)))
-    c.weights.push_back(random(p.shape, 60 + static_cast<unsigned>(c.weights.size()), kScale));
-  return c;
-}
-
-// Exact products: as the CPU's (tests/rnn_backward_test.cpp): each step adds the rounding of its
-// two products, errors of earlier steps fade rather than grow, and weights sum over all steps.
-// Rounded ones, where operands are off by `unit` each: 6 standard deviations of the sum of
+// Rounded products, where operands are off by `unit` each: 6 standard deviations of the sum of
 // `features` products x w in the forward run, which all steps together double; of dz w in dx, and
 // of dz x in dW. A gate's gradient is of order one: s' <= 1/4 makes up for the |dh| that the steps
 // behind add.
 BackwardBounds bounds_of(const Precision& p, const TrainCase<BiRnn>& c) {
   const Shape& x = c.inputs[0].type().shape;
-  const double terms = static_cast<double>(x[-2]) * static_cast<double>(x[-1] + c.op.units + 8);
   const double steps = static_cast<double>(x[0] * x[1]);
-  const double error = 16 * 0x1p-24 * std::sqrt(terms + 16);
-  const double rounded = 6 * 2 * p.unit;
+  const double scale = kRnnWeightScale, rounded = 6 * 2 * p.unit;
   const double gates = 2.0 * 4 * c.op.units;  // of both directions, at most
-  return {.forward = {error + 2 * rounded * double{kScale} * std::sqrt(static_cast<double>(x[-1])),
-                      0x1p-21},
-          .input = {4 * error + rounded * double{kScale} * std::sqrt(gates), 0x1p-20},
-          .weight = {8 * error * std::sqrt(steps) + rounded * std::sqrt(steps), 0x1p-20}};
+  BackwardBounds bounds = exact_bounds_of(c);
+  bounds.forward.absolute += 2 * rounded * scale * std::sqrt(static_cast<double>(x[-1]));
+  bounds.input.absolute += rounded * scale * std::sqrt(gates);
+  bounds.weight.absolute += rounded * std::sqrt(steps);
+  return bounds;
 }
 
 void check(const Precision& p, const TrainCase<BiRnn>& c) {
@@ -81,42 +42,43 @@ void check(const Precision& p, const TrainCase<BiRnn>& c) {
 
 TEST_F(CudaRnnBackward, MatchesTheReferenceAtTileEdges) {
   for (const int units : {1, 8, 17}) {
-    for (const BiRnn& op : cells(units, true)) check(kF32, case_of(op, {3, 1, 0, 4, 2}, 4, 5));
+    for (const BiRnn& op : trained_cells(units, true))
+      check(kExact, case_of(op, {3, 1, 0, 4, 2}, 4, 5));
   }
 }
 
 TEST_F(CudaRnnBackward, RoundedProducts) {
   for (const Precision& p : kRounded) {
-    for (const BiRnn& op : cells(6, true)) check(p, case_of(op, {3, 0, 4}, 4, 9));
+    for (const BiRnn& op : trained_cells(6, true)) check(p, case_of(op, {3, 0, 4}, 4, 9));
   }
 }
 
 TEST_F(CudaRnnBackward, Unmasked) {
-  for (const BiRnn& op : cells(5, false)) {
-    check(kF32, case_of(op, {0, 0, 0}, 3, 4));
-    check(kF32, case_of(op, {0}, 1, 1));
+  for (const BiRnn& op : trained_cells(5, false)) {
+    check(kExact, case_of(op, {0, 0, 0}, 3, 4));
+    check(kExact, case_of(op, {0}, 1, 1));
   }
 }
 
 TEST_F(CudaRnnBackward, NothingToDo) {
-  for (const BiRnn& op : cells(3, true)) {
-    check(kF32, case_of(op, {0, 0}, 2, 2));
-    check(kF32, case_of(op, {}, 2, 2));
+  for (const BiRnn& op : trained_cells(3, true)) {
+    check(kExact, case_of(op, {0, 0}, 2, 2));
+    check(kExact, case_of(op, {}, 2, 2));
   }
 }
 
 TEST_F(CudaRnnBackward, TheModelsUnits) {
-  check(kF32, case_of({.cell = Cell::kLstm, .units = 150}, {2}, 2, 3));
-  check(kF32, case_of({.cell = Cell::kGru, .units = 50}, {2, 3}, 3, 2));
+  check(kExact, case_of({.cell = Cell::kLstm, .units = 150}, {2}, 2, 3));
+  check(kExact, case_of({.cell = Cell::kGru, .units = 50}, {2, 3}, 3, 2));
 }
 
 // 257 units are two passes of a block; the cell with most phases per step.
 TEST_F(CudaRnnBackward, UnitsTooManyForRegisters) {
-  check(kF32, case_of(cells(257, true)[2], {2}, 2, 1));
+  check(kExact, case_of(trained_cells(257, true)[2], {2}, 2, 1));
 }
 
 TEST_F(CudaRnnBackward, TheForwardRunIsThatOfInference) {
-  for (const BiRnn& op : cells(9, true)) {
+  for (const BiRnn& op : trained_cells(9, true)) {
     const TrainCase<BiRnn> c = case_of(op, {3, 0, 4}, 4, 5);
     CudaTrainMemory memory{c.inputs, copies(c.weights), {}, {}, {}};
     memory.outputs.emplace_back(infer(op, types(c.inputs))[0]);
@@ -160,11 +122,11 @@ CudaBackwardMemory backward_on(const Device& device, const TrainCase<BiRnn>& c,
 // Blocks of 1, 2 and 4 sequences; weights in registers, in shared memory and in L2. Only the biases
 // are summed in another order.
 TEST_F(CudaRnnBackward, TheShapeOfBlocksChangesNoMatrix) {
-  for (const BiRnn& op : {cells(60, true)[0], cells(60, true)[4]}) {
+  for (const BiRnn& op : {trained_cells(60, true)[0], trained_cells(60, true)[4]}) {
     SCOPED_TRACE(name_of_cell(op));
     const TrainCase<BiRnn> c = case_of(op, {2, 3, 0, 3, 1}, 3, 2);
     const TrainResult expected = train_by_reference(c);
-    const BackwardBounds bounds = bounds_of(kF32, c);
+    const BackwardBounds bounds = bounds_of(kExact, c);
     const CudaBackwardMemory one_each = backward_on({1000, 0}, c, expected);
     for (const Device& device :
          {Device{6, 0}, Device{1, 0}, Device{1000, 12 << 10}, Device{1, 32 << 10}}) {
@@ -183,7 +145,7 @@ TEST_F(CudaRnnBackward, TheShapeOfBlocksChangesNoMatrix) {
 
 TEST_F(CudaRnnBackward, NanStaysInItsSequence) {
   for (const CudaMath math : {CudaMath::kF32, CudaMath::kBF16}) {
-    for (const BiRnn& op : cells(5, true)) {
+    for (const BiRnn& op : trained_cells(5, true)) {
       SCOPED_TRACE(name_of_cell(op));
       TrainCase<BiRnn> c = case_of(op, {3, 2, 3}, 3, 4);
       std::vector<float> dy = random({3, 3, 10}, 1).values();

@@ -16,7 +16,6 @@ namespace {
 using testing::AllOf;
 using testing::Each;
 using testing::ElementsAre;
-using testing::ElementsAreArray;
 using testing::HasSubstr;
 using Cell = BiRnn::Cell;
 using Gate = BiRnn::Gate;
@@ -49,12 +48,6 @@ std::vector<BiRnn> hard_cells(int units, bool masked) {
   std::vector<BiRnn> list = cells(units, masked);
   for (BiRnn& op : list) op.gate = Gate::kHardSigmoid;
   return list;
-}
-
-// As the CPU's (tests/rnn_test.cpp): gates are sums of features + units + 2 terms, functions add a
-// few ULP each, and errors do not grow from step to step, so that t steps add up at most.
-Bound exact_bound(const BiRnn& op, std::int64_t features, std::int64_t t) {
-  return sum_bound((features + op.units + 2 + 5 * 4) * t);
 }
 
 // Where x and the weights are representable, so that only h is rounded: of a sum U h of order one,
@@ -182,17 +175,12 @@ TEST_F(CudaBiRnn, UnitsTooManyForSharedMemory) {
 }
 
 TEST_F(CudaBiRnn, RaggedLengthsInAnyRank) {
-  const Tensor lengths = Tensor::of_ids({2, 3}, {0, 9, 1, 8, 9, 4});
+  const std::vector<Tensor> inputs = ragged_sequences();
   for (const Precision& p : {kF32, kBF16}) {
     for (const BiRnn& op : hard_cells(20, true)) {
-      const std::vector<Tensor> inputs{random({2, 3, 9, 6}, 1), lengths};
       check(p, op, inputs, 6, 9);
-      const auto y = run_cuda(op, inputs, weights_of(op, inputs), {.math = p.math})[0].values();
-      const auto steps = [&](std::ptrdiff_t first, std::ptrdiff_t last) {
-        return std::vector(y.begin() + first * 40, y.begin() + last * 40);
-      };
-      EXPECT_THAT(steps(0, 9), Each(0.0f));
-      EXPECT_THAT(steps(19, 27), Each(0.0f));
+      expect_zeros_past_the_lengths(
+          run_cuda(op, inputs, weights_of(op, inputs), {.math = p.math})[0].values());
     }
   }
 }
@@ -210,22 +198,12 @@ TEST_F(CudaBiRnn, AllLengthsZero) {
                 Each(0.0f));
 }
 
-// A sequence of length n, padded or not, has the same outputs: also the backward ones.
 TEST_F(CudaBiRnn, PaddingChangesNothing) {
   for (const CudaMath math : {CudaMath::kF32, CudaMath::kBF16}) {
-    for (BiRnn op : cells(19, false)) {
-      const std::vector<float> x = random({3, 8}, 1).values();
-      const Tensor alone = Tensor::of({1, 3, 8}, x);
-      const auto expected =
-          run_cuda(op, {alone}, weights_of(op, {alone}), {.math = math})[0].values();
-      std::vector<float> padded = x;
-      padded.resize(7 * 8, NAN);
-      op.masked = true;
-      const std::vector<Tensor> inputs{Tensor::of({1, 7, 8}, padded), Tensor::of_ids({1}, {3})};
-      auto y = run_cuda(op, inputs, weights_of(op, inputs), {.math = math})[0].values();
-      y.resize(expected.size());
-      EXPECT_THAT(y, ElementsAreArray(expected)) << name_of_cell(op);
-    }
+    const auto run = [&](const BiRnn& op, const std::vector<Tensor>& inputs) {
+      return run_cuda(op, inputs, weights_of(op, inputs), {.math = math})[0].values();
+    };
+    for (const BiRnn& op : cells(19, false)) expect_padding_changes_nothing(op, run);
   }
 }
 
@@ -298,9 +276,7 @@ TEST_F(CudaBiRnn, WrongIdsAndLengthsAreClamped) {
 TEST_F(CudaBiRnn, LargeInputsSaturate) {
   for (const Precision& p : {kF32, kTF32, kBF16}) {
     for (const BiRnn& op : cells(9, false)) {
-      std::vector<float> x = random({4, 3, 2}, 1, 1e6f).values();
-      x[7] = 1e30f;
-      const std::vector<Tensor> inputs{Tensor::of({4, 3, 2}, x)};
+      const std::vector<Tensor> inputs = large_sequences();
       // Gates are 0 or 1, so what is left are c = +-1, +-2, +-3 and tanh of it.
       check_cuda(op, inputs, weights_of(op, inputs), {p.reduced ? 0x1p-10 : 1e-5, 0},
                  {.math = p.math});
@@ -313,16 +289,9 @@ TEST_F(CudaBiRnn, NanStaysInItsSequenceAndDirection) {
     for (const Device& device : {Device{1000, 0}, Device{1, 0}}) {
       for (const BiRnn& op : hard_cells(17, false)) {
         SCOPED_TRACE(name_of_cell(op));
-        std::vector<float> x = random({3, 5, 4}, 1).values();
-        x[(5 + 2) * 4] = NAN;  // sequence 1, step 2
-        const std::vector<Tensor> inputs{Tensor::of({3, 5, 4}, x)};
-        const auto y = run_on(device, op, inputs, weights_of(op, inputs), math)[0].values();
-        for (std::size_t i = 0; i < y.size(); ++i) {
-          const std::size_t sequence = i / (5 * 34), step = i / 34 % 5;
-          const bool backward = i % 34 >= 17;
-          const bool expected = sequence == 1 && (backward ? step <= 2 : step >= 2);
-          ASSERT_EQ(std::isnan(y[i]), expected) << i;
-        }
+        const std::vector<Tensor> inputs = sequences_with_nan();
+        expect_nan_in_its_sequence_and_direction(
+            run_on(device, op, inputs, weights_of(op, inputs), math)[0].values());
       }
     }
   }

@@ -61,7 +61,6 @@ TrainResult empty_result(const TrainCase<Op>& c) {
   return result;
 }
 
-// Calls run(inputs, weights, outputs, saved) on views and checks that nothing else was written.
 inline void expect_guarded(const std::vector<Tensor>& tensors, const char* what) {
   for (const Tensor& tensor : tensors)
     EXPECT_TRUE(tensor.guards_intact()) << "wrote outside " << what;
@@ -183,23 +182,21 @@ struct BackwardBounds {
   Bound weight;
 };
 
+// `result` is a TrainResult or has its tensors.
+template <class Result>
+void expect_forward_close(const Result& result, const TrainResult& expected, Bound bound) {
+  expect_close(result.outputs, expected.outputs, bound, "output");
+  expect_close(result.saved, expected.saved, bound, "saved");
+  expect_close(result.weights, expected.weights, bound, "weight after");
+}
+
 // The whole check of the CPU's training and backward run against the reference, which also tells
 // that 1, 2 and 3 threads give the same bytes, and a second run as well.
 template <class Op>
 void check_backward(const TrainCase<Op>& c, const BackwardBounds& bounds) {
   const TrainResult expected = train_by_reference(c);
   const TrainResult result = train_on_cpu(c, 1);
-  const auto close = [](const std::vector<Tensor>& got, const std::vector<Tensor>& want,
-                        Bound bound, const char* what) {
-    ASSERT_EQ(got.size(), want.size());
-    for (std::size_t i = 0; i < got.size(); ++i) {
-      SCOPED_TRACE(std::string(what) + " " + std::to_string(i));
-      expect_close(got[i], want[i], bound);
-    }
-  };
-  close(result.outputs, expected.outputs, bounds.forward, "output");
-  close(result.saved, expected.saved, bounds.forward, "saved");
-  close(result.weights, expected.weights, bounds.forward, "weight after");
+  expect_forward_close(result, expected, bounds.forward);
   for (const int threads : {2, 3}) {
     const TrainResult other = train_on_cpu(c, threads);
     expect_same_bytes(result.outputs, other.outputs, "output of other threads");
@@ -214,10 +211,7 @@ void check_backward(const TrainCase<Op>& c, const BackwardBounds& bounds) {
     SCOPED_TRACE("gradient of input " + std::to_string(i));
     expect_close(gradients.inputs[i], reference.inputs[i], bounds.input);
   }
-  for (std::size_t i = 0; i < gradients.weights.size(); ++i) {
-    SCOPED_TRACE("gradient of weight " + std::to_string(i));
-    expect_close(gradients.weights[i], reference.weights[i], bounds.weight);
-  }
+  expect_close(gradients.weights, reference.weights, bounds.weight, "gradient of weight");
   for (const int threads : {1, 2, 3}) {
     const Gradients other = backward_on_cpu(c, expected, threads);
     const std::string what = " gradient with " + std::to_string(threads) + " threads,";

@@ -1,7 +1,8 @@
-// In what types convolutions are trained on a GPU, and what that may round.
+// In what types convolutions run on a GPU, and what that may round.
 #pragma once
 
 #include <cmath>
+#include <string>
 #include <vector>
 
 #include "tests/support/cuda_check.h"
@@ -21,6 +22,14 @@ inline constexpr Arithmetic kF32ToBF16{DType::kF32, DType::kBF16};
 inline constexpr Arithmetic kBF16ToF32{DType::kBF16, DType::kF32};
 inline const std::vector<Arithmetic> kAll{kF32, kTF32, kBF16, kF16, kF32ToBF16, kBF16ToF32};
 
+inline bool on_tensor_cores(const Arithmetic& a) {
+  return a.x != DType::kF32 || a.math != CudaMath::kF32;
+}
+
+inline std::string to_string(const Arithmetic& a) {
+  return fmt::format("{} -> {}, math {}", name_of(a.x), name_of(a.y), static_cast<int>(a.math));
+}
+
 // Values that every type of `a` and tf32 hold exactly, so that products are exact in all of them.
 inline Tensor narrow(const Tensor& tensor, const Arithmetic& a) {
   const bool f16 = a.x == DType::kF16 || a.y == DType::kF16;
@@ -35,9 +44,9 @@ inline double unit_of(DType dtype) {  // relative, of rounding a result
 // sum, 4 spreads at the most, by 2^-24 of it, like a random walk; a tensor core truncates, by 2^-23
 // of it once per 8 products in the worst case, always towards zero. Further sums, of slices, are
 // fewer than the 4.
-inline double sum_error(double terms, double spread, bool tensor_cores) {
-  return tensor_cores ? 4 * spread * 0x1p-23 * (terms / 8 + 4)
-                      : 4 * spread * 0x1p-24 * (std::sqrt(terms) + 4);
+inline double sum_error(double terms, double spread, const Arithmetic& a) {
+  return on_tensor_cores(a) ? 4 * spread * 0x1p-23 * (terms / 8 + 4)
+                            : 4 * spread * 0x1p-24 * (std::sqrt(terms) + 4);
 }
 
 }  // namespace tessera::test

@@ -77,17 +77,7 @@ void check_cuda_backward(TrainCase<Op> c, const BackwardBounds& bounds, const Cu
   for (const TensorType& type : output_types) forward.outputs.emplace_back(type);
   for (const Tensor& extra : expected.saved) forward.saved.emplace_back(extra.type());
   run_cuda_train([&](const CudaSetup& setup) { return cuda_train(op, setup); }, forward, run);
-  const auto close = [](const std::vector<Tensor>& got, const std::vector<Tensor>& want,
-                        Bound bound, const char* what) {
-    ASSERT_EQ(got.size(), want.size());
-    for (std::size_t i = 0; i < got.size(); ++i) {
-      SCOPED_TRACE(std::string(what) + " " + std::to_string(i));
-      expect_close(got[i], want[i], bound);
-    }
-  };
-  close(forward.outputs, expected.outputs, bounds.forward, "output");
-  close(forward.saved, expected.saved, bounds.forward, "saved");
-  close(forward.weights, expected.weights, bounds.forward, "weight after");
+  expect_forward_close(forward, expected, bounds.forward);
 
   // Backward, from what the reference's forward run left.
   CudaBackwardMemory backward;

@@ -42,12 +42,7 @@ template <class Op>
 void check_cuda(const Op& op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights,
                 Bound bound, const CudaRun& run = {}) {
   const std::vector<Tensor> expected = run_reference(op, inputs, weights);
-  const std::vector<Tensor> result = run_cuda(op, inputs, weights, run);
-  ASSERT_EQ(expected.size(), result.size());
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    SCOPED_TRACE("output " + std::to_string(i));
-    expect_close(result[i], expected[i], bound);
-  }
+  expect_close(run_cuda(op, inputs, weights, run), expected, bound, "output");
 }
 
 // Rows [begin, end) of axis 0.

@@ -91,6 +91,15 @@ void expect_close(const Tensor& result, const Tensor& reference, Bound bound) {
   }
 }
 
+void expect_close(const std::vector<Tensor>& results, const std::vector<Tensor>& references,
+                  Bound bound, const std::string& what) {
+  ASSERT_EQ(results.size(), references.size());
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    SCOPED_TRACE(what + " " + std::to_string(i));
+    expect_close(results[i], references[i], bound);
+  }
+}
+
 std::vector<Tensor> copies(const std::vector<Tensor>& tensors) {
   std::vector<Tensor> list;
   for (const Tensor& tensor : tensors) list.push_back(tensor.copy());

@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "kernels/cpu/convert.h"
@@ -53,6 +54,9 @@ inline Bound sum_bound(std::int64_t terms) {
 }
 
 void expect_close(const Tensor& result, const Tensor& reference, Bound bound);
+// `what` names the kind of tensor in a failure.
+void expect_close(const std::vector<Tensor>& results, const std::vector<Tensor>& references,
+                  Bound bound, const std::string& what);
 
 std::vector<Tensor> copies(const std::vector<Tensor>& tensors);  // with memory of their own
 std::vector<TensorView> views(const std::vector<Tensor>& tensors);
@@ -114,11 +118,7 @@ void check_cpu(const Op& op, const std::vector<Tensor>& inputs, const std::vecto
                Bound bound) {
   const std::vector<Tensor> expected = run_reference(op, inputs, weights);
   const std::vector<Tensor> result = run_cpu(op, inputs, weights, 1);
-  ASSERT_EQ(expected.size(), result.size());
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    SCOPED_TRACE("output " + std::to_string(i));
-    expect_close(result[i], expected[i], bound);
-  }
+  expect_close(result, expected, bound, "output");
   for (int threads : {2, 3}) {
     const std::vector<Tensor> other = run_cpu(op, inputs, weights, threads);
     for (std::size_t i = 0; i < result.size(); ++i)
