@@ -158,6 +158,7 @@ class LabelledImages {
   std::size_t size() const { return pairs_.size(); }
   const ImagePair& pair(std::size_t i) const { return pairs_[i]; }
   const MaskRules& rules() const { return rules_; }
+  const WeightRules& weights() const { return weights_; }
   std::int64_t channels() const { return preprocessing_.channels; }
 
   // Safe to call from several threads.

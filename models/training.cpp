@@ -43,6 +43,7 @@ class Training {
                        {"rate", options.rate},
                        {"accumulate", options.accumulate},
                        {"average", options.average},
+                       {"best", options.best},
                        {"validate_every", options.validate_every}};
   }
 
@@ -75,7 +76,7 @@ class Training {
     }
     result.step = state_.step;
     result.train_loss = train_loss_;
-    result.best_loss = state_.best_metric;
+    result.best = state_.best_metric;
     result.best_epoch = state_.best_epoch;
     return result;
   }
@@ -186,7 +187,9 @@ class Training {
     if (validation) {
       require(std::isfinite(validation->loss),
               "the validation loss is not finite; lower the learning rate or clip the gradients");
-      better = !state_.best_metric || validation->loss < *state_.best_metric;
+      const double figure = validation->figure(options_.best);
+      better = !state_.best_metric || (options_.best == "loss" ? figure < *state_.best_metric
+                                                               : figure > *state_.best_metric);
       line["validation_loss"] = validation->loss;
       line["validation_accuracy"] = validation->accuracy;
       for (const auto& [key, value] : validation->more.items()) line["validation_" + key] = value;
@@ -194,7 +197,8 @@ class Training {
                           validation->accuracy, better ? ", the best so far" : "");
       worse_ = better ? 0 : worse_ + 1;
       if (better) {
-        state_.best_metric = validation->loss;
+        line["best"] = true;
+        state_.best_metric = figure;
         state_.best_epoch = (state_.step + steps_per_epoch_ - 1) / steps_per_epoch_;
       }
     }
@@ -287,6 +291,15 @@ class Training {
 };
 
 }  // namespace
+
+double Evaluation::figure(const std::string& name) const {
+  if (name == "loss") return loss;
+  if (name == "accuracy") return accuracy;
+  const auto found = more.find(name);
+  require(found != more.end() && found->is_number(),
+          "a validation has no figure '{}' to tell the best one by", name);
+  return found->get<double>();
+}
 
 std::int64_t steps_per_epoch(const TrainingTask& task, const TrainingOptions& options) {
   require(options.accumulate >= 1, "accumulate: expected a number from 1, found {}",

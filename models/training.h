@@ -10,7 +10,7 @@
 // The folder of a run gets
 //   last.safetensors, best.safetensors   checkpoints (models/checkpoint.h)
 //   metrics.jsonl, learning_curves.svg   models/training_log.h
-// and the model file is that of the best validation loss, or without validation the last one.
+// and the model file is that of the best validation, or without validation the last one.
 #pragma once
 
 #include <cstdint>
@@ -32,6 +32,9 @@ struct Evaluation {
   double loss = 0;
   double accuracy = 0;
   nlohmann::json more = nlohmann::json::object();  // further figures, for the log
+
+  // "loss", "accuracy" or a number among `more`.
+  double figure(const std::string& name) const;
 };
 
 class TrainingTask {
@@ -66,7 +69,9 @@ struct TrainingOptions {
   std::int64_t steps = 0;  // more than 0: so many optimiser steps instead of `epochs`
   int accumulate = 1;
   std::int64_t validate_every = 0;  // steps; 0: at the end of each epoch
-  std::int64_t patience = 0;        // validations without a better loss that end it; 0: never
+  std::string best = "loss";        // the figure of an Evaluation that tells the best one: the
+                                    // lowest loss, the highest of any other
+  std::int64_t patience = 0;        // validations without a better one that end it; 0: never
   bool recompute = false;           // see Gradients
   double average = 0;               // decay of a WeightAverage, which is then what is validated and
                                     // written; 0: the weights themselves
@@ -101,8 +106,8 @@ struct TrainingResult {
   enum class End : std::uint8_t { kDone, kEarly, kStopped };
   End end = End::kDone;
   std::int64_t step = 0;
-  double train_loss = 0;  // of the epoch or interval that ended last
-  std::optional<double> best_loss;
+  double train_loss = 0;        // of the epoch or interval that ended last
+  std::optional<double> best;   // what TrainingOptions::best names, of the best validation
   std::int64_t best_epoch = 0;  // from 1
 };
 

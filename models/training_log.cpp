@@ -108,7 +108,8 @@ std::vector<EpochMetrics> epochs_of(const std::vector<json>& lines) {
                          .train_loss = number_of(line, "train_loss"),
                          .validation_loss = number_of(line, "validation_loss"),
                          .train_accuracy = number_of(line, "train_accuracy"),
-                         .validation_accuracy = number_of(line, "validation_accuracy")};
+                         .validation_accuracy = number_of(line, "validation_accuracy"),
+                         .best = line.value("best", json()) == true};
     const bool any = metrics.train_loss || metrics.validation_loss || metrics.train_accuracy ||
                      metrics.validation_accuracy;
     if (epoch && any) epochs.push_back(metrics);
@@ -297,12 +298,8 @@ std::string learning_curves_svg(const std::vector<EpochMetrics>& epochs, const s
                                  {series_of(epochs, true, &EpochMetrics::train_accuracy),
                                   series_of(epochs, false, &EpochMetrics::validation_accuracy)}}};
   std::optional<double> best;
-  double lowest = 0;
-  for (const auto& [epoch, loss] : contents[0].series[1].points) {
-    if (!best || loss < lowest) {
-      best = epoch;
-      lowest = loss;
-    }
+  for (const EpochMetrics& epoch : epochs) {
+    if (epoch.best) best = epoch.epoch;
   }
   for (Content& content : contents)
     std::erase_if(content.series, [](const Series& one) { return one.points.empty(); });

@@ -44,14 +44,15 @@ struct EpochMetrics {
   double epoch = 0;  // from 1
   std::optional<double> train_loss, validation_loss;
   std::optional<double> train_accuracy, validation_accuracy;  // shares, 0 to 1
+  bool best = false;  // the best validation so far, by whatever figure tells it
 };
 
 // The epochs among the lines of a log: those with the key "epoch" and any of the keys "train_loss",
-// "validation_loss", "train_accuracy", "validation_accuracy".
+// "validation_loss", "train_accuracy", "validation_accuracy". "best": true marks the best so far.
 std::vector<EpochMetrics> epochs_of(const std::vector<nlohmann::json>& lines);
 
 // Loss and accuracy over epochs, training and validation, as an SVG text of two panels side by
-// side; the epoch of the lowest validation loss is marked. `title` stands above. The accuracy's
+// side; the last of the best epochs is marked. `title` stands above. The accuracy's
 // panel is left out where nothing was measured of it.
 std::string learning_curves_svg(const std::vector<EpochMetrics>& epochs, const std::string& title);
 

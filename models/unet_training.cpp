@@ -43,6 +43,18 @@ Graph with_dropout(Graph graph, double rate) {
   fail("the network has no up-sampling, so no place for dropout");
 }
 
+json settings_of(const MaskRules& rules) {
+  return {{"kind", static_cast<int>(rules.kind)},
+          {"values", rules.values},
+          {"colours", rules.colours},
+          {"ignored", rules.ignored ? json(*rules.ignored) : json()}};
+}
+
+json settings_of(const WeightRules& rules) {
+  return {{"classes", rules.class_weights},
+          {"border", rules.border ? json{rules.border->w0, rules.border->sigma} : json()}};
+}
+
 }  // namespace
 
 TileShape tile_shape(const UNetConfig& config, std::int64_t output) {
@@ -61,11 +73,17 @@ UNetTraining::UNetTraining(ModelConfig config, LabelledImages& images, Split spl
                options.augmentation, options.seed) {
   require(options.dropout >= 0 && options.dropout < 1,
           "dropout: expected a share from 0 to below 1, found {}", options.dropout);
+  require(options.norm_momentum > 0 && options.norm_momentum <= 1,
+          "norm_momentum: expected a share above 0 and to 1, found {}", options.norm_momentum);
   if (options_.tiles == 0) options_.tiles = static_cast<std::int64_t>(split_.training.size());
 }
 
 Graph UNetTraining::graph() const {
-  return training_graph(with_dropout(build_unet(*config_.unet, false), options_.dropout));
+  Graph graph = with_dropout(build_unet(*config_.unet, false), options_.dropout);
+  for (Node& node : graph.nodes) {
+    if (auto* norm = std::get_if<BatchNorm>(&node.op)) norm->momentum = options_.norm_momentum;
+  }
+  return training_graph(graph);
 }
 
 FloatTensors UNetTraining::initial_weights() const {
@@ -83,9 +101,12 @@ json UNetTraining::settings() const {
           {"batch", options_.batch},
           {"tiles", options_.tiles},
           {"augmentation", to_json(options_.augmentation)},
+          {"masks", settings_of(images_.rules())},
+          {"weights", settings_of(images_.weights())},
           {"cross_entropy", options_.loss.cross_entropy},
           {"dice", options_.loss.dice},
           {"dropout", options_.dropout},
+          {"norm_momentum", options_.norm_momentum},
           {"seed", options_.seed}};
 }
 

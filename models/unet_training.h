@@ -17,6 +17,7 @@ struct UNetTrainingOptions {
   std::int64_t tiles = 0;   // of an epoch; 0: as many as there are training images
   Augmentation augmentation = {};
   double dropout = 0;  // at the end of the contracting path (Ronneberger et al. 2015, section 3.1)
+  double norm_momentum = 0.1;  // share of a batch in the running statistics of batch norms
   std::uint64_t seed = 0;
   int threads = 1;
 };

@@ -1,5 +1,10 @@
 // `tessera train` as a user runs it: a recipe, the data pass, an interrupted run and what it says
 // about wrong options.
+#include <csignal>
+
+#include <chrono>
+#include <thread>
+
 #include "tests/support/cli.h"
 
 #if defined(TESSERA_PROGRAM)
@@ -40,6 +45,56 @@ TEST_F(TrainCli, AModelThatClassifies) {
                                       "metrics.jsonl"}));
   const Result evaluated = run({"eval", at("train.tsv").string(), "-m", model});
   EXPECT_THAT(evaluated.out, HasSubstr("accuracy 1.0000")) << evaluated.err;
+}
+
+// Long enough to be caught in the middle; each validation leaves a checkpoint.
+class TrainCliInterrupted : public TrainCli {
+ protected:
+  std::vector<std::string> long_run(const std::string& folder, std::vector<std::string> more) {
+    fs::create_directories(at(folder));
+    more.insert(more.end(), {"-o", (at(folder) / "m.safetensors").string(), "--epochs", "60"});
+    return train(std::move(more));
+  }
+
+  // Sends the signal as soon as so many validations are logged.
+  Result stop_after(std::size_t validations, int signal, std::vector<std::string> arguments) {
+    const pid_t child = start(arguments, "/dev/null", {});
+    const fs::path log = at("parts/m.safetensors.run/metrics.jsonl");
+    while (lines_of(read_text(log)) < validations && ::waitpid(child, nullptr, WNOHANG) == 0)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ::kill(child, signal);
+    return finish(child);
+  }
+};
+
+TEST_F(TrainCliInterrupted, AKilledRunGoesOnToTheSameBytes) {
+  const Result whole = run(long_run("whole", {}));
+  ASSERT_EQ(whole.code, 0) << whole.err;
+  EXPECT_EQ(stop_after(2, SIGKILL, long_run("parts", {})).code, 137);
+  EXPECT_EQ(stop_after(7, SIGKILL, long_run("parts", {"--resume"})).code, 137);
+  const Result interrupted = stop_after(15, SIGINT, long_run("parts", {"--resume"}));
+  EXPECT_EQ(interrupted.code, 130) << interrupted.err;
+  EXPECT_THAT(interrupted.err, HasSubstr("interrupted at step "));
+  EXPECT_THAT(interrupted.err, HasSubstr("go on with --resume"));
+  // A model is given away: of the paths here it has the names alone.
+  EXPECT_THAT(read_text(at("whole/m.safetensors")), testing::Not(HasSubstr(at("").string())));
+  const Result ended = run(long_run("parts", {"--resume"}));
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  for (const char* name : {"m.safetensors", "m.safetensors.run/best.safetensors",
+                           "m.safetensors.run/last.safetensors"}) {
+    EXPECT_TRUE(read_text(at("whole") / name) == read_text(at("parts") / name)) << name;
+  }
+}
+
+TEST_F(TrainCli, TheBestByAnotherFigure) {
+  for (const std::string figure : {"loss", "accuracy", "mean_f1"}) {
+    const std::string model = at(figure + ".safetensors").string();
+    const Result trained = run(train({"-o", model, "--best", figure, "--json"}));
+    ASSERT_EQ(trained.code, 0) << trained.err;
+    EXPECT_TRUE(json::parse(trained.out)["validation_" + figure].is_number()) << trained.out;
+  }
+  expect_error(run(train({"-o", at("m.safetensors").string(), "--best", "mean_iou"})), 2,
+               "--best");  // a UNet's
 }
 
 TEST_F(TrainCli, TheDataPassAlone) {

@@ -104,7 +104,7 @@ TEST_F(TrainingLog, EpochsAreTheLinesWithACurve) {
       "{\"step\":5,\"epoch\":1,\"train_loss\":0.7,\"validation_loss\":0.6,"
       "\"train_accuracy\":0.5,\"validation_accuracy\":null}\n"
       "{\"step\":9,\"epoch\":2,\"note\":\"x\"}\n"
-      "{\"step\":10,\"epoch\":2,\"validation_loss\":0.5}\n");
+      "{\"step\":10,\"epoch\":2,\"validation_loss\":0.5,\"best\":true}\n");
   const std::vector<EpochMetrics> epochs = epochs_of(read_metrics(path_));
   ASSERT_EQ(epochs.size(), 2u);
   EXPECT_EQ(epochs[0].train_loss, 0.7);
@@ -112,6 +112,8 @@ TEST_F(TrainingLog, EpochsAreTheLinesWithACurve) {
   EXPECT_FALSE(epochs[0].validation_accuracy.has_value());
   EXPECT_EQ(epochs[1].epoch, 2);
   EXPECT_EQ(epochs[1].validation_loss, 0.5);
+  EXPECT_FALSE(epochs[0].best);
+  EXPECT_TRUE(epochs[1].best);
 }
 
 std::size_t count_of(const std::string& text, std::string_view part) {
@@ -124,7 +126,7 @@ std::size_t count_of(const std::string& text, std::string_view part) {
 TEST_F(TrainingLog, TheCurvesShowBothPanelsAndTheBestEpoch) {
   std::vector<EpochMetrics> epochs;
   for (int i = 1; i <= 5; ++i)
-    epochs.push_back({1.0 * i, 1.0 / i, 0.5 + 0.01 * (i - 3) * (i - 3), 0.7 + 0.05 * i, 0.7});
+    epochs.push_back({1.0 * i, 1.0 / i, 0.5 + 0.01 * (i - 3) * (i - 3), 0.7 + 0.05 * i, 0.7, i <= 3});
   const std::string svg = learning_curves_svg(epochs, "A <b> & c");
   EXPECT_EQ(count_of(svg, "<polyline"), 4u);
   EXPECT_EQ(count_of(svg, "<circle"), 20u);

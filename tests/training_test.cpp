@@ -113,8 +113,8 @@ TEST_F(TrainingTest, UNetLearns) {
   EXPECT_EQ(result.step, 80);
   // It begins near log 2; a network that only knows the classes' shares stays above 0.4.
   EXPECT_LT(result.train_loss, 0.3);
-  ASSERT_TRUE(result.best_loss);
-  EXPECT_LT(*result.best_loss, 0.25);
+  ASSERT_TRUE(result.best);
+  EXPECT_LT(*result.best, 0.25);
   const auto lines = read_metrics(options.folder / "metrics.jsonl");
   ASSERT_EQ(lines.size(), 20u);
   EXPECT_GT(lines.back()["validation_accuracy"].get<double>(), 0.9);
@@ -122,7 +122,93 @@ TEST_F(TrainingTest, UNetLearns) {
   EXPECT_THAT(bytes_of(options.folder / "learning_curves.svg"), HasSubstr("<svg"));
   const ModelFile model = ModelFile::open(options.model);
   EXPECT_DOUBLE_EQ(model.config.provenance["training"]["validation_loss"].get<double>(),
-                   *result.best_loss);
+                   *result.best);
+}
+
+// ---- which validation is the best --------------------------------------------------------------
+
+// Gradients that change nothing, and validations that are told beforehand.
+class ToldTask : public UNetTraining {
+ public:
+  ToldTask(UNetData& data, std::vector<Evaluation> told)
+      : UNetTraining(data.config, data.images, data.split, unet_options(1)),
+        told_(std::move(told)) {}
+  std::optional<Evaluation> validate(const TensorViews&, const Device&) override {
+    return told_.at(next_++);
+  }
+
+ private:
+  std::vector<Evaluation> told_;
+  std::size_t next_ = 0;
+};
+
+TEST_F(TrainingTest, TheBestIsByTheFigureThatIsAskedFor) {
+  const std::vector<Evaluation> told{{0.5, 0.6, {{"mean_iou", 0.9}}},
+                                     {0.4, 0.8, {{"mean_iou", 0.3}}},
+                                     {0.3, 0.7, {{"mean_iou", 0.4}}}};
+  UNetData data = unet_data(folder_);
+  struct Case {
+    const char* figure;
+    std::int64_t epoch;
+    double value;
+  };
+  for (const Case& one :
+       {Case{"loss", 3, 0.3}, Case{"accuracy", 2, 0.8}, Case{"mean_iou", 1, 0.9}}) {
+    ToldTask task(data, told);
+    TrainingOptions options = options_in(folder_);
+    options.epochs = 3;
+    options.best = one.figure;
+    const TrainingResult result = train(task, options, open_cpu_device(1));
+    EXPECT_EQ(result.best_epoch, one.epoch) << one.figure;
+    EXPECT_EQ(result.best, one.value) << one.figure;
+    const ModelFile model = ModelFile::open(options.model);
+    EXPECT_EQ(model.config.provenance["training"]["epoch"], one.epoch) << one.figure;
+  }
+  ToldTask task(data, told);
+  TrainingOptions options = options_in(folder_);
+  options.best = "dice";
+  EXPECT_THROW(train(task, options, open_cpu_device(1)), Error);
+}
+
+TEST_F(TrainingTest, NormMomentumReachesTheGraphAndTheRunningStatistics) {
+  UNetData data = unet_data(folder_);
+  UNetTrainingOptions unet = unet_options(1);
+  unet.norm_momentum = 1e-9;  // the statistics stay what they began with
+  UNetTraining task(data.config, data.images, data.split, unet);
+  TrainingOptions options = options_in(folder_);
+  options.epochs = 1;
+  train(task, options, open_cpu_device(1));
+  ModelFile model = ModelFile::open(options.model);
+  int seen = 0;
+  for (const auto& [name, tensor] : task.initial_weights()) {
+    if (!name.ends_with("running_var")) continue;
+    const TensorView now = model.weights.take(name, tensor.shape);
+    for (std::int64_t i = 0; i < tensor.shape.elements(); ++i)
+      EXPECT_NEAR(now.as<float>()[i], 1, 1e-6) << name;
+    ++seen;
+  }
+  EXPECT_GT(seen, 0);
+  unet.norm_momentum = 0;
+  EXPECT_THROW(UNetTraining(data.config, data.images, data.split, unet), Error);
+}
+
+TEST_F(TrainingTest, OtherWeightsOfThePixelsAreAnotherRun) {
+  UNetData data = unet_data(folder_);
+  UNetTraining task(data.config, data.images, data.split, unet_options(1));
+  TrainingOptions options = options_in(folder_);
+  options.epochs = 1;
+  train(task, options, open_cpu_device(1));
+  DataReport report;
+  LabelledImages weighted(find_pairs(folder_ / "images", folder_ / "masks", report), MaskRules{},
+                          data.config.preprocessing, WeightRules{.class_weights = {1, 2}}, 1 << 20);
+  UNetTraining other(data.config, weighted, data.split, unet_options(1));
+  options.resume = true;
+  try {
+    train(other, options, open_cpu_device(1));
+    FAIL() << "expected an Error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("settings/data/weights/classes"));
+  }
 }
 
 // ---- a HAN: the class is a word ----------------------------------------------------------------
@@ -174,8 +260,8 @@ TEST_F(TrainingTest, HanLearns) {
     options.rate = 2e-2;
     const TrainingResult result = train(task, options, open_cpu_device(1));
     EXPECT_LT(result.train_loss, 0.2) << masked;  // from log 2
-    ASSERT_TRUE(result.best_loss);
-    EXPECT_LT(*result.best_loss, 0.2) << masked;
+    ASSERT_TRUE(result.best);
+    EXPECT_LT(*result.best, 0.2) << masked;
     EXPECT_EQ(ModelFile::open(options.model).config.classes[1].name, "good");
   }
 }

@@ -14,6 +14,7 @@ int evaluate(const EvalOptions& options) {
   const bool given_images = !options.data.images.empty() || !options.data.masks.empty();
   if (options.inputs.empty() && !given_images)
     throw UsageError("no data: give a folder with images/ and masks/, a list, or documents");
+  if (given_images) options.data.require_source(options.inputs.empty() ? "" : options.inputs[0]);
   const auto is_folder = [](const std::string& path) {
     std::error_code ignored;
     return std::filesystem::is_directory(path, ignored);
@@ -91,9 +92,11 @@ Verb make_eval_verb(CLI::App& program) {
   command.add_option("--connectivity", options->object_options.connectivity, "of objects: 4 or 8")
       ->check(CLI::IsMember({4, 8}));
   command
-      .add_option("--min-area", options->object_options.min_area, "of predicted objects, pixels")
+      .add_option("--min-area", options->object_options.min_area,
+                  "of predicted objects, pixels; smaller ones are specks and do not count")
       ->type_name("N")
-      ->check(at_least(1));
+      ->capture_default_str()
+      ->check(at_least(0));
   command
       .add_option("--membrane", options->membrane,
                   "this class (name or number) separates cells: Rand and warping errors")

@@ -27,13 +27,17 @@ void ImageDataOptions::add_to(CLI::App& command) {
   command.add_option("--seed", seed, "of what is drawn")->type_name("N")->capture_default_str();
 }
 
-ImagePairs ImageDataOptions::find(const std::string& data, DataReport& report) const {
+void ImageDataOptions::require_source(const std::string& data) const {
   if (images.empty() != masks.empty())
     throw UsageError("--images and --masks belong together; give both, or DATA");
   if (data.empty() == images.empty())
     throw UsageError(
         "no images: give a folder with images/ and masks/, a list, or --images and "
         "--masks");
+}
+
+ImagePairs ImageDataOptions::find(const std::string& data, DataReport& report) const {
+  require_source(data);
   if (!images.empty()) return find_pairs(images, masks, report);
   std::error_code ignored;
   if (!fs::is_directory(data, ignored)) return read_pair_list(data, report);

@@ -16,8 +16,10 @@ struct ImageDataOptions {
   std::uint64_t seed = 0;           // of that split
 
   void add_to(CLI::App& command);
-  // The pairs of `data`: a folder with images/ and masks/, or a list file; empty where --images and
-  // --masks say it. Throws UsageError for neither, both, or half of it.
+  // Throws UsageError unless either `data` or --images with --masks is given.
+  void require_source(const std::string& data) const;
+  // The pairs of `data`: a folder with images/ and masks/, or a list file; or of --images and
+  // --masks.
   ImagePairs find(const std::string& data, DataReport& report) const;
   // Throws UsageError for a rule that is none or does not fit the pairs.
   Split split(const ImagePairs& pairs) const;

@@ -100,15 +100,18 @@ void Report::failure(const std::string& input, std::string_view text) {
   failures_.push_back({input, line_about(input, text)});
 }
 
-int Report::finish() {
+int Report::finish(const std::string& interruption) {
   clear();
   if (failures_.size() > 1)
     fmt::print(stderr, "tessera: {} of {} {} failed:\n", failures_.size(),
                failures_.size() + succeeded_, unit_);
   for (const Failure& failure : failures_) fmt::print(stderr, "tessera: {}\n", failure.line);
   if (const int signal = interrupted(); signal != 0) {
-    fmt::print(stderr, "tessera: interrupted after {} {}; what is written is complete\n",
-               succeeded_, unit_);
+    fmt::print(
+        stderr, "tessera: {}\n",
+        interruption.empty()
+            ? fmt::format("interrupted after {} {}; what is written is complete", succeeded_, unit_)
+            : interruption);
     return 128 + signal;
   }
   if (failures_.empty()) return kExitDone;

@@ -42,8 +42,8 @@ class Report {
 
   const std::vector<Failure>& failures() const { return failures_; }
   // Removes the bar, lists the failures and returns the exit code: 0, 1 (nothing succeeded), 3, or
-  // 128 + the signal that ended the batch.
-  int finish();
+  // 128 + the signal that ended the batch, of which `interruption` tells; empty: the usual line.
+  int finish(const std::string& interruption = "");
 
  private:
   using Clock = std::chrono::steady_clock;

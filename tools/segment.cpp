@@ -264,7 +264,7 @@ Verb make_segment_verb(CLI::App& program) {
       ->check(CLI::IsMember({4, 8}));
   command.add_option("--min-area", instances.min_area, "of objects, in pixels")
       ->type_name("N")
-      ->check(at_least(1));
+      ->check(at_least(0));
   command.add_flag("--resume", options->resume, "skip images whose results are there");
   command.add_option("--shard", options->shard, "do part I of N of the images")->type_name("I/N");
   options->model.add_to(command, true);

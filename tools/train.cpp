@@ -65,6 +65,11 @@ void apply_recipe(CLI::App& command, const std::string& path) {
 // files, whether they came in one run or several, on one thread or many. A model is given away, so
 // of paths it keeps the names alone.
 std::string command_line() {
+  // A file need not be there yet, the folder that it goes to is.
+  const auto is_path = [](const fs::path& path) {
+    std::error_code ignored;
+    return fs::exists(path, ignored) || fs::is_directory(path.parent_path(), ignored);
+  };
   std::ifstream stream("/proc/self/cmdline", std::ios::binary);
   std::string text = "tessera", word;
   std::getline(stream, word, '\0');  // the program's own path
@@ -72,7 +77,7 @@ std::string command_line() {
     if (word == "--threads")
       std::getline(stream, word, '\0');
     else if (word != "--resume" && !word.starts_with("--threads="))
-      text += " " + (fs::exists(word) ? fs::path(word).filename().string() : word);
+      text += " " + (is_path(word) ? fs::path(word).filename().string() : word);
   }
   return text;
 }
@@ -122,7 +127,7 @@ void begin_group(CLI::App& command, const char* title) {
 
 }  // namespace
 
-void TrainOptions::add_to(CLI::App& command) {
+void TrainOptions::add_to(CLI::App& command, const char* score) {
   command.add_option("-o,--output", output, "the model file to write")
       ->type_name("FILE")
       ->required();
@@ -155,7 +160,9 @@ void TrainOptions::add_to(CLI::App& command) {
   add_number(command, "--accumulate", accumulate, "batches of one optimiser step", 1, 1 << 20);
   add_number(command, "--validate-every", validate_every, "steps; 0: each epoch");
   add_number(command, "--early-stop", patience,
-             "validations without a better loss that end it; 0: never");
+             "validations without a better one that end it; 0: never");
+  add_choice(command, "--best", best, "by what the best validation, and so the model, is told",
+             {"loss", "accuracy", score});
   add_number(command, "--average", average,
              "decay of a moving average of the weights, which the model gets; 0: none", 0,
              0.999999);
@@ -200,6 +207,7 @@ TrainingOptions TrainOptions::training_options(const TrainingTask& task,
   options.steps = steps;
   options.accumulate = accumulate;
   options.validate_every = validate_every;
+  options.best = best;
   options.patience = patience;
   options.recompute = recompute;
   options.average = average;
@@ -230,7 +238,7 @@ TrainingOptions TrainOptions::training_options(const TrainingTask& task,
 
 void ImageTrainOptions::add_to(CLI::App& command) {
   command.add_option("data", data, "a folder with images/ and masks/, or a list of image<TAB>mask");
-  run.add_to(command);
+  run.add_to(command, "mean_iou");
   begin_group(command, "Data");
   source.add_to(command);
 
@@ -253,6 +261,8 @@ void ImageTrainOptions::add_to(CLI::App& command) {
   command.add_flag("--up-relu", up_relu, "a ReLU after a transposed convolution");
   add_number(command, "--dropout", dropout,
              "at the end of the contracting path while it trains (the paper's place)", 0, 0.99);
+  add_number(command, "--norm-momentum", norm_momentum,
+             "share of a batch in the running statistics of batch normalisation", 1e-6, 1);
   command.add_flag("--sigmoid", sigmoid, "one output for two classes");
 
   begin_group(command, "Tiles and loss");
@@ -298,7 +308,7 @@ void ImageTrainOptions::add_to(CLI::App& command) {
 
 void DocumentTrainOptions::add_to(CLI::App& command) {
   command.add_option("data", data, "labelled documents: .tsv or .jsonl, also .gz")->required();
-  run.add_to(command);
+  run.add_to(command, "mean_f1");
   begin_group(command, "Data");
   files.add_to(command, {"tsv", "jsonl"});
   command.add_option("--validation", validation, "a share of each class, or a file of documents")
@@ -360,20 +370,21 @@ int run_training(TrainingTask& task, const TrainOptions& options, TrainingOption
   catch_interrupts();
   const TrainingResult result = train(task, training, std::move(opened.device), events);
   if (result.end == TrainingResult::End::kStopped) {
-    report.note(fmt::format("stopped at step {}; go on with --resume", result.step));
-  } else if (options.report.json) {
+    return report.finish(fmt::format("interrupted at step {}; go on with --resume", result.step));
+  }
+  if (options.report.json) {
     json line{{"model", options.output}, {"step", result.step}, {"train_loss", result.train_loss}};
-    if (result.best_loss) {
-      line["validation_loss"] = *result.best_loss;
+    if (result.best) {
+      line["validation_" + options.best] = *result.best;
       line["best_epoch"] = result.best_epoch;
     }
     report.result(line.dump(2, ' ', false, json::error_handler_t::replace));
   } else {
     report.result(fmt::format("{}: {} steps{}, {}", options.output, result.step,
                               result.end == TrainingResult::End::kEarly ? ", stopped early" : "",
-                              result.best_loss
-                                  ? fmt::format("validation loss {:.4f} in epoch {}",
-                                                *result.best_loss, result.best_epoch)
+                              result.best
+                                  ? fmt::format("validation {} {:.4f} in epoch {}", options.best,
+                                                *result.best, result.best_epoch)
                                   : fmt::format("training loss {:.4f}", result.train_loss)));
   }
   return report.finish();

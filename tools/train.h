@@ -31,6 +31,7 @@ struct TrainOptions {
   std::int64_t batch = 1;
   int accumulate = 1;
   std::int64_t validate_every = 0, patience = 0;
+  std::string best = "loss";
   bool recompute = false;
   double average = 0;
 
@@ -43,7 +44,8 @@ struct TrainOptions {
 
   ReportOptions report;
 
-  void add_to(CLI::App& command);
+  // `score`: what --best takes besides loss and accuracy.
+  void add_to(CLI::App& command, const char* score);
   int thread_count() const;
   // For a task, whose length the schedule needs. `data` and `seed` go into the provenance.
   TrainingOptions training_options(const TrainingTask& task, const std::vector<std::string>& data,
@@ -61,7 +63,7 @@ struct ImageTrainOptions {
   int depth = 4, base = 64;
   std::string padding = "same", norm = "none", up = "transposed2", head = "conv1";
   bool sigmoid = false, up_relu = false;
-  double dropout = 0;
+  double dropout = 0, norm_momentum = 0.1;
 
   std::int64_t tile = 256, tiles = 0;
   std::string loss = "cross_entropy";

@@ -134,6 +134,7 @@ int train_on_images(const ImageTrainOptions& options) {
                                .tiles = options.tiles,
                                .augmentation = augmentation,
                                .dropout = options.dropout,
+                               .norm_momentum = options.norm_momentum,
                                .seed = options.source.seed,
                                .threads = threads};
   training.loss.cross_entropy = options.loss == "dice" ? 0 : 1;
