@@ -276,11 +276,17 @@ std::byte* map_zeroed(std::size_t bytes) {
   return static_cast<std::byte*>(p);
 }
 
+// What is mapped there next must not be born poisoned.
+void unmap(std::byte* p, std::size_t bytes) {
+  ASAN_UNPOISON_MEMORY_REGION(p, bytes);
+  munmap(p, bytes);
+}
+
 void reserve_fibers(Worker& w, std::size_t count) {
   if (w.threads.size() != count) w.threads = std::vector<Thread>(count);
   w.ring.assign(std::bit_ceil(count + 1), nullptr);
   if (w.stack_count >= count) return;
-  if (w.stacks != nullptr) munmap(w.stacks, w.stack_count * kStackBytes);
+  if (w.stacks != nullptr) unmap(w.stacks, w.stack_count * kStackBytes);
   w.stacks = map_zeroed(count * kStackBytes);
   w.stack_count = count;
   for (std::size_t i = 0; i < std::min(count, kGuardedStacks); ++i)
@@ -407,9 +413,9 @@ std::uint32_t Worker::random() {
 }
 
 Worker::~Worker() {
-  if (stacks != nullptr) munmap(stacks, stack_count * kStackBytes);
+  if (stacks != nullptr) unmap(stacks, stack_count * kStackBytes);
   for (const auto& block : blocks)
-    if (block->arena != nullptr) munmap(block->arena, kArena + kArenaGuard);
+    if (block->arena != nullptr) unmap(block->arena, kArena + kArenaGuard);
 }
 
 void park(const char* waits_for, int id, const void* pc) {
