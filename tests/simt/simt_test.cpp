@@ -2,12 +2,15 @@
 // fails where it is told to.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <stdexcept>
 #include <string>
+#include <thread>
 
 #include "kernels/error.h"
 #include "kernels/simt/emulator.h"
+#include "kernels/simt/sanitizer.h"
 #include "tests/simt/device_array.h"
 #include "tests/simt/kernels.h"
 
@@ -151,6 +154,28 @@ TEST_F(Simt, FreshMemoryIsNaN) {
 }
 
 // ---- Schedules
+
+// A thread's emulator ends with it; what the system maps in its place belongs to others.
+TEST_F(Simt, LeavesNoPoisonWhereItsMemoryWas) {
+#if SIMT_ASAN
+  std::thread([] {
+    constexpr int kSide = 32;
+    DeviceArray<float> x(std::vector<float>(kSide * kSide, 1)), y(x.size());
+    run_transpose(x.get(), y.get(), kSide, true);
+  }).join();
+  constexpr std::size_t kBytes = 1 << 14, kRegions = 4096;
+  std::vector<void*> regions;
+  for (std::size_t i = 0; i < kRegions; ++i) {
+    void* region = mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(region, MAP_FAILED);
+    EXPECT_EQ(__asan_region_is_poisoned(region, kBytes), nullptr) << i;
+    regions.push_back(region);
+  }
+  for (void* region : regions) munmap(region, kBytes);
+#else
+  GTEST_SKIP() << "nothing is poisoned without AddressSanitizer";
+#endif
+}
 
 TEST_F(Simt, EveryScheduleGivesTheSameResult) {
   for (const auto async : {simt::Async::kEarly, simt::Async::kLate, simt::Async::kRandom})
