@@ -126,7 +126,8 @@ std::size_t count_of(const std::string& text, std::string_view part) {
 TEST_F(TrainingLog, TheCurvesShowBothPanelsAndTheBestEpoch) {
   std::vector<EpochMetrics> epochs;
   for (int i = 1; i <= 5; ++i)
-    epochs.push_back({1.0 * i, 1.0 / i, 0.5 + 0.01 * (i - 3) * (i - 3), 0.7 + 0.05 * i, 0.7, i <= 3});
+    epochs.push_back(
+        {1.0 * i, 1.0 / i, 0.5 + 0.01 * (i - 3) * (i - 3), 0.7 + 0.05 * i, 0.7, i <= 3});
   const std::string svg = learning_curves_svg(epochs, "A <b> & c");
   EXPECT_EQ(count_of(svg, "<polyline"), 4u);
   EXPECT_EQ(count_of(svg, "<circle"), 20u);
