@@ -1,5 +1,7 @@
 #include "models/han_training.h"
 
+#include <zlib.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -21,6 +23,29 @@ constexpr float kLeastProbability = 1e-7f;
 
 std::size_t argmax(const float* row, std::size_t classes) {
   return static_cast<std::size_t>(std::max_element(row, row + classes) - row);
+}
+
+// Tells other documents, labels or an other order of them.
+std::uint64_t digest(const TextCorpus& corpus) {
+  uLong sum = crc32(0, nullptr, 0);
+  const auto add = [&](const void* data, std::size_t bytes) {
+    sum = crc32_z(sum, static_cast<const Bytef*>(data), bytes);
+  };
+  for (std::size_t d = 0; d < corpus.size(); ++d) {
+    const std::int32_t label = corpus.label(d);
+    add(&label, sizeof label);
+    for (std::size_t s = 0; s < corpus.sentences(d); ++s) {
+      const auto sentence = corpus.sentence(d, s);
+      const std::uint64_t words = sentence.size();
+      add(&words, sizeof words);
+      add(sentence.data(), sentence.size_bytes());
+    }
+  }
+  return sum;
+}
+
+std::uint64_t digest(const void* data, std::size_t bytes) {
+  return crc32_z(crc32(0, nullptr, 0), static_cast<const Bytef*>(data), bytes);
 }
 
 }  // namespace
@@ -78,10 +103,21 @@ std::vector<TensorType> HanTraining::largest_batch() const {
 }
 
 json HanTraining::settings() const {
-  return {{"documents", text_.train.size()}, {"validation", text_.validation.size()},
-          {"words", text_.train.words()},    {"batch", options_.batch},
-          {"dropout", options_.dropout},     {"tune_embedding", options_.tune_embedding},
-          {"vectors", vectors_ != nullptr},  {"seed", options_.seed}};
+  return {
+      {"documents", text_.train.size()},
+      {"validation", text_.validation.size()},
+      {"words", text_.train.words()},
+      {"batch", options_.batch},
+      {"dropout", options_.dropout},
+      {"tune_embedding", options_.tune_embedding},
+      {"seed", options_.seed},
+      {"vectors", vectors_ != nullptr
+                      ? digest(vectors_->rows.data(), vectors_->rows.size() * sizeof(float))
+                      : 0},
+      {"vocabulary", digest(text_.vocabulary.to_blob().data(), text_.vocabulary.to_blob().size())},
+      {"classes", text_.classes},
+      {"training_content", digest(text_.train)},
+      {"validation_content", digest(text_.validation)}};
 }
 
 std::int64_t HanTraining::batches() const {

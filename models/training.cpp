@@ -119,7 +119,11 @@ class Training {
     constexpr std::uint64_t kFiles = 4;
     const FloatTensors values = all_values();
     require_space(last, kFiles * checkpoint_bytes(views_of(values), optimiser_));
-    if (!options_.resume) return;
+    if (!options_.resume) {  // what lies there is another run's, and its log ends now
+      for (const char* name : {"last.safetensors", "best.safetensors"})
+        fs::remove(options_.folder / name, error);
+      return;
+    }
     state_ = load_checkpoint(last, views_of(values), setup_);
     set_all_values(values);
     worse_ = state_.extra.at("worse").get<std::int64_t>();
