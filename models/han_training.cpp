@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "engine/initialise.h"
 #include "engine/passes.h"
@@ -25,27 +26,25 @@ std::size_t argmax(const float* row, std::size_t classes) {
   return static_cast<std::size_t>(std::max_element(row, row + classes) - row);
 }
 
-// Tells other documents, labels or an other order of them.
+// CRC-32: tells apart data of equal size. `sum` is that of what comes before.
+template <class T>
+std::uint64_t digest(std::span<const T> values, std::uint64_t sum = 0) {
+  return crc32_z(static_cast<uLong>(sum), reinterpret_cast<const Bytef*>(values.data()),
+                 values.size_bytes());
+}
+
 std::uint64_t digest(const TextCorpus& corpus) {
-  uLong sum = crc32(0, nullptr, 0);
-  const auto add = [&](const void* data, std::size_t bytes) {
-    sum = crc32_z(sum, static_cast<const Bytef*>(data), bytes);
-  };
+  std::uint64_t sum = 0;
   for (std::size_t d = 0; d < corpus.size(); ++d) {
     const std::int32_t label = corpus.label(d);
-    add(&label, sizeof label);
+    sum = digest(std::span(&label, 1), sum);
     for (std::size_t s = 0; s < corpus.sentences(d); ++s) {
-      const auto sentence = corpus.sentence(d, s);
-      const std::uint64_t words = sentence.size();
-      add(&words, sizeof words);
-      add(sentence.data(), sentence.size_bytes());
+      const std::span<const std::int32_t> words = corpus.sentence(d, s);
+      const std::uint64_t count = words.size();
+      sum = digest(words, digest(std::span(&count, 1), sum));
     }
   }
   return sum;
-}
-
-std::uint64_t digest(const void* data, std::size_t bytes) {
-  return crc32_z(crc32(0, nullptr, 0), static_cast<const Bytef*>(data), bytes);
 }
 
 }  // namespace
@@ -103,21 +102,20 @@ std::vector<TensorType> HanTraining::largest_batch() const {
 }
 
 json HanTraining::settings() const {
+  const std::string& words = text_.vocabulary.to_blob();
   return {
       {"documents", text_.train.size()},
+      {"documents_digest", digest(text_.train)},
       {"validation", text_.validation.size()},
+      {"validation_digest", digest(text_.validation)},
       {"words", text_.train.words()},
+      {"vocabulary_digest", digest(std::span<const char>(words))},
+      {"vectors", vectors_ != nullptr},
+      {"vectors_digest", vectors_ != nullptr ? digest(std::span<const float>(vectors_->rows)) : 0},
       {"batch", options_.batch},
       {"dropout", options_.dropout},
       {"tune_embedding", options_.tune_embedding},
-      {"seed", options_.seed},
-      {"vectors", vectors_ != nullptr
-                      ? digest(vectors_->rows.data(), vectors_->rows.size() * sizeof(float))
-                      : 0},
-      {"vocabulary", digest(text_.vocabulary.to_blob().data(), text_.vocabulary.to_blob().size())},
-      {"classes", text_.classes},
-      {"training_content", digest(text_.train)},
-      {"validation_content", digest(text_.validation)}};
+      {"seed", options_.seed}};
 }
 
 std::int64_t HanTraining::batches() const {

@@ -354,6 +354,68 @@ TEST_F(TrainingTest, AnotherRunIsNotResumed) {
   }
 }
 
+// Equal counts of documents and words, but one label or one word is another.
+TEST_F(TrainingTest, OtherDocumentsAreAnotherRun) {
+  const TextData text = han_text(folder_);
+  HanTraining task(han_config(), text, nullptr, han_options(1));
+  TrainingOptions options = options_in(folder_);
+  options.epochs = 1;
+  train(task, options, open_cpu_device(1));
+  options.resume = true;
+  const auto refused = [&](const TextData& changed) -> std::string {
+    HanTraining other(han_config(), changed, nullptr, han_options(1));
+    try {
+      train(other, options, open_cpu_device(1));
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "resumed";
+  };
+  const auto with_other_document = [&](std::int32_t label, std::int32_t word) {
+    TextData changed = text;
+    changed.train = {};
+    for (std::size_t d = 0; d < text.train.size(); ++d) {
+      for (std::size_t s = 0; s < text.train.sentences(d); ++s) {
+        for (const std::int32_t id : text.train.sentence(d, s))
+          changed.train.add_word(d == 0 && s == 0 ? word : id);
+        changed.train.end_sentence();
+      }
+      changed.train.end_document(d == 0 ? label : text.train.label(d), text.train.line(d));
+    }
+    return changed;
+  };
+  const std::int32_t label = text.train.label(0);
+  EXPECT_THAT(refused(with_other_document(1 - label, text.train.sentence(0, 0)[0])),
+              HasSubstr("settings/data/documents_digest"));
+  EXPECT_THAT(refused(with_other_document(label, Vocabulary::kUnknownId)),
+              HasSubstr("settings/data/documents_digest"));
+  TextData other_words = text;
+  std::string words = text.vocabulary.to_blob();
+  words[0] = words[0] == 'x' ? 'y' : 'x';
+  other_words.vocabulary = Vocabulary::from_blob(words);
+  EXPECT_THAT(refused(other_words), HasSubstr("settings/data/vocabulary_digest"));
+  EXPECT_EQ(refused(text), "resumed");
+}
+
+TEST_F(TrainingTest, ANewRunRemovesTheCheckpointsOfAnOlderOne) {
+  const TextData text = han_text(folder_);
+  HanTraining task(han_config(), text, nullptr, han_options(1));
+  TrainingOptions options = options_in(folder_);
+  options.epochs = 1;
+  train(task, options, open_cpu_device(1));
+  ASSERT_TRUE(fs::exists(options.folder / "last.safetensors"));
+  ASSERT_TRUE(fs::exists(options.folder / "best.safetensors"));
+  TrainingEvents events;
+  events.step = [&](const TrainingEvents::Step&) {
+    EXPECT_FALSE(fs::exists(options.folder / "last.safetensors"));
+    EXPECT_FALSE(fs::exists(options.folder / "best.safetensors"));
+    throw std::runtime_error("as if killed in the first step");
+  };
+  EXPECT_THROW(train(task, options, open_cpu_device(1), events), std::runtime_error);
+  options.resume = true;
+  EXPECT_THROW(train(task, options, open_cpu_device(1)), Error);  // nothing to resume
+}
+
 // ---- gradients ---------------------------------------------------------------------------------
 
 TEST_F(TrainingTest, FrozenTensorsStay) {

@@ -442,5 +442,6 @@ def main():
         print(f"written to {path}", file=sys.stderr)
     return 1 if errors else 0
 
+
 if __name__ == "__main__":
     sys.exit(main())
