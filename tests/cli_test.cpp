@@ -6,8 +6,6 @@
 #include "models/tiff.h"
 #include "tests/support/cli.h"
 
-#if defined(TESSERA_PROGRAM)
-
 namespace tessera {
 namespace {
 
@@ -561,5 +559,3 @@ TEST_F(Cli, AutoRunsWithoutAGpuAndSaysSoInOneLine) {
 
 }  // namespace
 }  // namespace tessera
-
-#endif

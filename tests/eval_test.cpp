@@ -7,8 +7,7 @@
 #include "models/image_io.h"
 #include "models/segmentation_metrics.h"
 #include "tests/support/cli.h"
-
-#if defined(TESSERA_PROGRAM)
+#include "tests/support/paths.h"
 
 namespace tessera {
 namespace {
@@ -175,15 +174,12 @@ TEST_F(Eval, ReportsDocumentsWithoutAKnownLabel) {
 
 // The PyTorch model's own figures on the images that its training left out.
 TEST_F(Eval, TheBundledModelReachesItsFigures) {
-  const char* shared = std::getenv("TESSERA_SHARED");
-  const fs::path data =
-      (shared != nullptr ? fs::path(shared) : fs::path(TESSERA_SOURCE_DIR) / ".." / "shared") /
-      "data/isbi2012/train";
+  const fs::path data = shared_dir() / "data/isbi2012/train";
   if (!fs::exists(data)) GTEST_SKIP() << "no real data at " << data;
   const Result result = eval(
       {"--images", (data / "image").string(), "--masks", (data / "label").string(), "--mask-format",
        "binary", "--validation", "names:24", "--membrane", "membrane", "--json", "--device", "cpu"},
-      TESSERA_SOURCE_DIR "/models/demo/unet_isbi.safetensors");
+      source_dir() / "models/demo/unet_isbi.safetensors");
   ASSERT_EQ(result.code, 0) << result.err;
   const json figures = json::parse(result.out);
   EXPECT_GT(figures["pixels"]["accuracy"], 0.88);
@@ -194,5 +190,3 @@ TEST_F(Eval, TheBundledModelReachesItsFigures) {
 
 }  // namespace
 }  // namespace tessera
-
-#endif

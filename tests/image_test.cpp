@@ -24,6 +24,7 @@
 #include "models/mask.h"
 #include "models/png.h"
 #include "models/tiff.h"
+#include "tests/support/paths.h"
 
 namespace tessera {
 namespace {
@@ -779,9 +780,7 @@ TEST(Overlay, DefaultColoursDiffer) {
 // ---- real files --------------------------------------------------------------------------------
 
 fs::path shared_data() {
-  const char* shared = std::getenv("TESSERA_SHARED");
-  return (shared != nullptr ? fs::path(shared) : fs::path(TESSERA_SOURCE_DIR) / ".." / "shared") /
-         "data";
+  return test::shared_dir() / "data";
 }
 
 fs::path first_file(const fs::path& folder) {

@@ -13,6 +13,7 @@
 
 #include "kernels/error.h"
 #include "models/image_io.h"
+#include "tests/support/paths.h"
 
 namespace tessera {
 namespace {
@@ -164,10 +165,7 @@ TEST(Instances, RefuseWrongSizesAndConnectivity) {
 // Each nucleus of the labelled set that does not touch another is found with its own area.
 TEST(Instances, FindTheNucleiOfRealMasks) {
   namespace fs = std::filesystem;
-  const char* shared = std::getenv("TESSERA_SHARED");
-  const fs::path folder =
-      (shared != nullptr ? fs::path(shared) : fs::path(TESSERA_SOURCE_DIR) / ".." / "shared") /
-      "data/dsb2018/fluo256/train/label";
+  const fs::path folder = test::shared_dir() / "data/dsb2018/fluo256/train/label";
   if (!fs::exists(folder)) GTEST_SKIP() << "no real data at " << folder;
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(folder)) files.push_back(entry.path());

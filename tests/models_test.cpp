@@ -14,6 +14,7 @@
 #include "models/session.h"
 #include "tests/support/golden.h"
 #include "tests/support/network.h"
+#include "tests/support/paths.h"
 
 namespace tessera {
 namespace {
@@ -22,7 +23,7 @@ namespace fs = std::filesystem;
 using test::Tensor;
 using testing::HasSubstr;
 
-const fs::path kSource = TESSERA_SOURCE_DIR;
+const fs::path kSource = test::source_dir();
 const fs::path kGoldens = kSource / "tests/golden/models";
 const fs::path kDemo = kSource / "models/demo";
 

@@ -20,6 +20,7 @@
 #include "models/han.h"
 #include "models/unet.h"
 #include "tests/support/error.h"
+#include "tests/support/paths.h"
 #include "tests/support/targets.h"
 
 namespace tessera {
@@ -30,7 +31,7 @@ using test::error_of;
 using ::testing::HasSubstr;
 
 Weights goldens() {
-  return Weights::open(TESSERA_SOURCE_DIR "/tests/golden/optimiser/optimiser.safetensors");
+  return Weights::open(test::source_dir() / "tests/golden/optimiser/optimiser.safetensors");
 }
 
 FloatTensor copy_of(const TensorView& view) {

@@ -10,6 +10,7 @@
 
 #include "models/documents.h"
 #include "models/text.h"
+#include "tests/support/paths.h"
 
 namespace tessera {
 namespace {
@@ -18,12 +19,6 @@ constexpr int64_t kSentences = 20;
 constexpr int64_t kWords = 40;
 constexpr size_t kReviews = 64;
 constexpr size_t kEveryNth = 5;  // the reference took every fifth review of the test set
-
-std::filesystem::path shared_folder() {
-  const char* given = std::getenv("TESSERA_SHARED");
-  return given != nullptr ? std::filesystem::path(given)
-                          : std::filesystem::path(TESSERA_SOURCE_DIR).parent_path() / "shared";
-}
 
 std::string read_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -62,9 +57,9 @@ std::vector<int32_t> padded_ids(const Document& document) {
 }
 
 TEST(TextOnImdb, ReproducesTheReferenceIds) {
-  const auto model = shared_folder() / "models/han_imdb";
-  const auto reviews = shared_folder() / "data/text/imdb/test.tsv.gz";
-  if (!exists(model) || !exists(reviews)) GTEST_SKIP() << "no reviews in " << shared_folder();
+  const auto model = test::shared_dir() / "models/han_imdb";
+  const auto reviews = test::shared_dir() / "data/text/imdb/test.tsv.gz";
+  if (!exists(model) || !exists(reviews)) GTEST_SKIP() << "no reviews in " << test::shared_dir();
   const std::string reference = read_file(model / "han_imdb_gru50.reference.safetensors");
   const std::vector<int32_t> expected = read_tensor(reference, "ids");  // (64, 20, 40)
   const std::vector<int32_t> labels = read_tensor(reference, "labels");
@@ -86,9 +81,10 @@ TEST(TextOnImdb, ReproducesTheReferenceIds) {
 }
 
 TEST(TextOnImdb, FitsTheReferenceVocabulary) {
-  const auto vocabulary = shared_folder() / "models/han_imdb/han_imdb_vocabulary.txt";
-  const auto reviews = shared_folder() / "data/text/imdb/train.tsv.gz";
-  if (!exists(vocabulary) || !exists(reviews)) GTEST_SKIP() << "no reviews in " << shared_folder();
+  const auto vocabulary = test::shared_dir() / "models/han_imdb/han_imdb_vocabulary.txt";
+  const auto reviews = test::shared_dir() / "data/text/imdb/train.tsv.gz";
+  if (!exists(vocabulary) || !exists(reviews))
+    GTEST_SKIP() << "no reviews in " << test::shared_dir();
   TextRules rules = reference_rules();
   rules.max_features = 20000;
   VocabularyBuilder builder(rules);

@@ -7,8 +7,6 @@
 
 #include "tests/support/cli.h"
 
-#if defined(TESSERA_PROGRAM)
-
 namespace tessera::test {
 namespace {
 
@@ -117,5 +115,3 @@ TEST_F(TrainCli, WrongUsage) {
 
 }  // namespace
 }  // namespace tessera::test
-
-#endif

@@ -17,6 +17,7 @@
 #include "kernels/error.h"
 #include "models/word_vectors.h"
 #include "tests/support/error.h"
+#include "tests/support/paths.h"
 
 namespace tessera {
 namespace {
@@ -428,7 +429,7 @@ TEST_F(TrainingText, BadVectorLinesAreNamed) {
 
 // Where the shared data lies: the real files, as the trainer reads them.
 TEST_F(TrainingText, RealDataAndGloveLoadWithoutAProblem) {
-  const std::filesystem::path shared = TESSERA_SOURCE_DIR "/../shared/data";
+  const std::filesystem::path shared = test::shared_dir() / "data";
   if (!std::filesystem::exists(shared / "text/ag_news/train.tsv.gz"))
     GTEST_SKIP() << "no data in " << shared;
   const TextData data = load({.train = shared / "text/ag_news/train.tsv.gz", .seed = 1});

@@ -17,6 +17,7 @@
 
 #include "kernels/error.h"
 #include "tests/support/error.h"
+#include "tests/support/paths.h"
 
 namespace tessera {
 namespace {
@@ -211,9 +212,7 @@ TEST(Weights, FilesThatAreNone) {
 }
 
 TEST(Weights, ReadsFilesOfOthers) {
-  const char* shared = std::getenv("TESSERA_SHARED");
-  const std::filesystem::path models =
-      std::filesystem::path(shared ? shared : TESSERA_SOURCE_DIR "/../shared") / "models";
+  const std::filesystem::path models = test::shared_dir() / "models";
   if (!std::filesystem::is_directory(models)) GTEST_SKIP() << "no models in " << models;
   int files = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(models)) {

@@ -8,6 +8,7 @@
 #include "models/session.h"
 #include "tests/support/cuda_check.h"
 #include "tests/support/network.h"
+#include "tests/support/paths.h"
 
 namespace tessera::test {
 namespace {
@@ -183,10 +184,8 @@ TEST_F(CudaExecutor, WrongIdsAndLengthsAreNamedBeforeAnythingRuns) {
 
 using CudaSession = CudaTest;
 
-// The bundled models: on a machine that has only the program, where the environment says.
 std::string demo(const std::string& file) {
-  const char* folder = std::getenv("TESSERA_SOURCE_DIR");
-  return std::string(folder != nullptr ? folder : TESSERA_SOURCE_DIR) + "/models/demo/" + file;
+  return test::source_dir() / "models/demo" / file;
 }
 
 TEST_F(CudaSession, ATiledMaskIsTheWholeOne) {

@@ -7,6 +7,7 @@
 #include "kernels/error.h"
 #include "kernels/simt/emulator.h"
 #include "models/session.h"
+#include "tests/support/paths.h"
 
 namespace tessera::test {
 namespace {
@@ -30,8 +31,8 @@ class CudaFaults : public testing::Test {
   }
 };
 
-const std::string kUNet = std::string(TESSERA_SOURCE_DIR) + "/models/demo/unet_isbi.safetensors";
-const std::string kHan = std::string(TESSERA_SOURCE_DIR) + "/models/demo/han_imdb.safetensors";
+const std::string kUNet = test::source_dir() / "models/demo/unet_isbi.safetensors";
+const std::string kHan = test::source_dir() / "models/demo/han_imdb.safetensors";
 
 TEST_F(CudaFaults, ADeviceIsFoundByName) {
   for (const char* name : {"cuda", "cuda:0", "auto"}) {

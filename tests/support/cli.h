@@ -25,8 +25,7 @@
 #include "models/image.h"
 #include "models/png.h"
 #include "models/unet.h"
-
-#if defined(TESSERA_PROGRAM)
+#include "tests/support/paths.h"
 
 namespace tessera::test {
 
@@ -121,7 +120,7 @@ class Cli : public testing::Test {
   // Starts the program in the test's folder; `standard_input` is a file.
   pid_t start(const std::vector<std::string>& arguments, const fs::path& standard_input,
               const std::map<std::string, std::string>& environment) {
-    std::vector<std::string> words{TESSERA_PROGRAM};
+    std::vector<std::string> words{program()};
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
@@ -211,5 +210,3 @@ inline void expect_error(const Result& result, int code, const std::string& part
 }
 
 }  // namespace tessera::test
-
-#endif

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "engine/weights.h"
+#include "tests/support/paths.h"
 
 namespace tessera::test {
 namespace {
@@ -34,8 +35,8 @@ Tensor copy_of(const TensorView& view) {
 }
 
 std::vector<GoldenCase> load_goldens(std::string_view op, std::string_view folder) {
-  Weights file = Weights::open(
-      fmt::format("{}/tests/golden/{}/{}.safetensors", TESSERA_SOURCE_DIR, folder, op));
+  Weights file =
+      Weights::open(source_dir() / "tests/golden" / folder / fmt::format("{}.safetensors", op));
   std::vector<GoldenCase> cases;
   for (const auto& entry : nlohmann::json::parse(file.metadata("cases").value())) {
     GoldenCase golden;

@@ -1,4 +1,5 @@
 #include "tests/support/training_golden.h"
+#include "tests/support/paths.h"
 
 #include <algorithm>
 #include <cmath>
@@ -52,9 +53,8 @@ std::vector<double> numbers(Weights& file, const char* name) {
 }  // namespace
 
 TrainingGolden load_training_golden(std::string_view name) {
-  const char* folder = std::getenv("TESSERA_SOURCE_DIR");  // of a machine that has only the program
-  Weights file = Weights::open(fmt::format("{}/tests/golden/training/{}.safetensors",
-                                           folder != nullptr ? folder : TESSERA_SOURCE_DIR, name));
+  Weights file =
+      Weights::open(source_dir() / "tests/golden/training" / fmt::format("{}.safetensors", name));
   const ModelConfig config =
       model_config_from_json(json::parse(file.metadata("tessera").value()), file.file());
   const json training = json::parse(file.metadata("training").value());
