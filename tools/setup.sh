@@ -18,8 +18,29 @@ for package in "${packages[@]}"; do
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 
-as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
+die() { printf '%s\n' "$@" >&2; exit 1; }
+if [ "$(id -u)" -eq 0 ]; then
+  as_root=(env)
+elif command -v sudo >/dev/null; then
+  as_root=(sudo env)
+else
+  die "Tessera needs packages that only root can install; as root:" "  apt-get install ${missing[*]}"
+fi
+
+# Another apt (unattended upgrades on a machine that has just started, say) is waited for. It takes
+# several locks, of which apt-get waits by itself for some alone.
+apt() {
+  local said
+  for _ in {1..300}; do
+    said=$("${as_root[@]}" LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 "$@" 2>&1) &&
+      return
+    [[ $said == *"Could not get lock"* || $said == *"is another process using it"* ]] || break
+    [ -n "${waiting:-}" ] || echo "waiting for another apt to finish" >&2
+    waiting=1
+    sleep 2
+  done
+  die "$said" "apt-get $1 failed; Tessera needs: ${missing[*]}"
+}
 echo "installing: ${missing[*]}" >&2
-as_root apt-get update -qq
-as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-  "${missing[@]}" >/dev/null
+apt update
+apt install -y --no-install-recommends "${missing[@]}"
