@@ -96,7 +96,9 @@ class CpuUpdates : public Updates {
 
 class CpuDevice : public Device {
  public:
-  CpuDevice(int threads, Precision precision) : Device(precision), threads_(threads) {}
+  CpuDevice(int threads, Precision precision,
+            std::shared_ptr<PackedWeights> packed = std::make_shared<PackedWeights>())
+      : Device(precision), threads_(threads), packed_(std::move(packed)) {}
 
   std::string name() const override { return "cpu"; }
   std::vector<std::pair<std::string, std::string>> details() const override { return {}; }
@@ -108,10 +110,10 @@ class CpuDevice : public Device {
   Step prepare(const Node& node, Types inputs, std::span<const TensorView> weights) override {
     for (const TensorType& type : inputs)
       require(type.dtype != DType::kF16, "f16 maps are for CUDA; use bf16 or f32 on a CPU");
-    const CpuSetup setup{node.name, inputs, weights, threads_, &packed_};
+    const CpuSetup setup{node.name, inputs, weights, threads_, packed_.get()};
     return std::visit([&](const auto& op) { return cpu(op, setup); }, node.op);
   }
-  std::size_t weight_bytes() const override { return packed_.bytes(); }
+  std::size_t weight_bytes() const override { return packed_->bytes(); }
 
   std::unique_ptr<DeviceMemory> allocate(std::size_t bytes) override {
     return std::make_unique<CpuMemory>(bytes);
@@ -157,12 +159,15 @@ class CpuDevice : public Device {
   std::shared_ptr<Device> another() const override {
     return open_cpu_device(threads_, precision());
   }
+  std::shared_ptr<Device> with_threads(int threads) const override {
+    return std::make_shared<CpuDevice>(threads, precision(), packed_);
+  }
 
   Peaks measure_peaks() override { return measure_cpu_peaks(threads_); }
 
  private:
   int threads_;
-  PackedWeights packed_;
+  std::shared_ptr<PackedWeights> packed_;
 };
 
 }  // namespace

@@ -121,6 +121,10 @@ class Device {
   virtual std::unique_ptr<Updates> updates() = 0;
   // The same device without the weights that this one keeps.
   virtual std::shared_ptr<Device> another() const = 0;
+  // A CPU with `threads` threads that shares the weights that this one keeps, for an Executor
+  // beside this one's. Of graphs whose steps change nothing that they keep: of images. Null on a
+  // GPU.
+  virtual std::shared_ptr<Device> with_threads(int threads) const = 0;
 
   // Measures for about a second, in memory that is given back.
   virtual Peaks measure_peaks() = 0;

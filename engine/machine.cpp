@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "engine/control_group.h"
 #include "kernels/error.h"
 
 namespace tessera {
@@ -25,15 +26,26 @@ std::size_t proc_kilobytes(const char* file, std::string_view name) {
   return 0;
 }
 
+// Of the affinity mask (taskset, cpusets).
+int allowed_processors() {
+  constexpr std::size_t kMost = 1 << 16;  // the call fails for a mask smaller than the kernel's
+  for (std::size_t processors = CPU_SETSIZE; processors <= kMost; processors *= 2) {
+    cpu_set_t* mask = CPU_ALLOC(processors);
+    const std::size_t bytes = CPU_ALLOC_SIZE(processors);
+    const int found = sched_getaffinity(0, bytes, mask) == 0 ? CPU_COUNT_S(bytes, mask) : 0;
+    CPU_FREE(mask);
+    if (found > 0) return found;
+  }
+  return 1;
+}
+
 }  // namespace
 
 int default_threads() {
   if (const char* text = std::getenv("OMP_NUM_THREADS")) {
     if (const int threads = std::atoi(text); threads > 0) return threads;
   }
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+  return granted_processors(allowed_processors());
 }
 
 std::size_t resident_bytes() {
@@ -44,10 +56,7 @@ std::size_t peak_resident_bytes() {
 }
 std::size_t available_bytes() {
   const std::size_t machine = proc_kilobytes("/proc/meminfo", "MemAvailable:");
-  std::size_t limit = 0, used = 0;  // "max" where there is no limit: not a number
-  std::ifstream("/sys/fs/cgroup/memory.current") >> used;
-  if (!(std::ifstream("/sys/fs/cgroup/memory.max") >> limit)) return machine;
-  return std::min(machine, limit - std::min(limit, used));
+  return std::min(machine, memory_left().value_or(machine));
 }
 
 std::size_t parse_bytes(std::string_view text) {

@@ -7,8 +7,8 @@
 
 namespace tessera {
 
-// Threads to use where the user says nothing: OMP_NUM_THREADS, else the processors this process may
-// run on.
+// Threads to use where the user says nothing: OMP_NUM_THREADS, else the processors that this
+// process is granted (engine/control_group.h).
 int default_threads();
 
 // Bytes of memory, now: in use by this process (resident), its highest so far, and free for it

@@ -60,7 +60,7 @@ auto with_memory(const Work& work) {
 }  // namespace
 
 struct Session::State {
-  ModelFile file;
+  std::shared_ptr<ModelFile> file;
   SessionOptions options;
   std::vector<ClassInfo> classes = {};
   std::shared_ptr<Device> device = nullptr;
@@ -72,7 +72,7 @@ struct Session::State {
   std::vector<NodeTiming>* sink() { return keep_times ? &timings : nullptr; }
 
   DeviceOptions wanted() const {
-    return device_options(file.config.unet.has_value(), options.device, options.precision,
+    return device_options(file->config.unet.has_value(), options.device, options.precision,
                           options.threads);
   }
 
@@ -85,10 +85,10 @@ struct Session::State {
     device = std::move(chosen);
     segmenter.reset();
     classifier.reset();
-    if (file.config.unet) {
-      segmenter = std::make_unique<Segmenter>(file, options, device);
+    if (file->config.unet) {
+      segmenter = std::make_unique<Segmenter>(*file, options, device);
     } else {
-      classifier = std::make_unique<Classifier>(file, device);
+      classifier = std::make_unique<Classifier>(*file, device);
     }
   }
 
@@ -112,19 +112,34 @@ Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 
 Session Session::open(const std::string& path, const SessionOptions& options) {
-  auto state = std::make_unique<State>(State{ModelFile::open(path), options});
+  auto state =
+      std::make_unique<State>(State{std::make_shared<ModelFile>(ModelFile::open(path)), options});
   if (state->options.threads <= 0) state->options.threads = default_threads();
-  for (const ModelClass& one : state->file.config.classes)
+  for (const ModelClass& one : state->file->config.classes)
     state->classes.push_back({one.name, one.colour});
   OpenedDevice opened = open_device(state->wanted());
   state->note(opened.note);
   try {
     state->use(std::move(opened.device));
-    state->file.weights.check_all_used();
+    state->file->weights.check_all_used();
   } catch (const Error& error) {
     const std::string_view text = error.what();
     if (text.starts_with(path)) throw;
     fail("{}: {}", path, text);
+  }
+  return Session(std::move(state));
+}
+
+Session Session::clone(int threads) const {
+  auto state = std::make_unique<State>(State{state_->file, state_->options, state_->classes});
+  if (threads > 0) state->options.threads = threads;
+  const Device& device = *state_->device;
+  if (!device.is_host()) {
+    state->use(device.another());
+  } else if (task() == Task::kSegment) {
+    state->use(device.with_threads(state->options.threads));
+  } else {
+    state->use(open_cpu_device(state->options.threads, device.precision()));
   }
   return Session(std::move(state));
 }
@@ -150,21 +165,21 @@ int Session::threads() const {
 }
 
 std::string Session::config_json() const {
-  return to_json(state_->file.config).dump(2);
+  return to_json(state_->file->config).dump(2);
 }
 
 std::uint64_t Session::parameters() const {
   std::uint64_t count = 0;
-  for (const std::string& name : state_->file.weights.names()) {
+  for (const std::string& name : state_->file->weights.names()) {
     if (name == "vocabulary") continue;
     count +=
-        static_cast<std::uint64_t>(state_->file.weights.take_any_shape(name).shape().elements());
+        static_cast<std::uint64_t>(state_->file->weights.take_any_shape(name).shape().elements());
   }
   return count;
 }
 
 std::uint64_t Session::file_bytes() const {
-  return state_->file.weights.total_bytes();
+  return state_->file->weights.total_bytes();
 }
 
 Segmentation Session::segment(const ImageView& image, const Progress& progress) {
@@ -180,9 +195,9 @@ SegmentationPlan Session::plan(std::int64_t height, std::int64_t width) {
 
 std::vector<std::int64_t> Session::input_sizes(int count) const {
   std::vector<std::int64_t> sizes;
-  if (!state_->file.config.unet) return sizes;
+  if (!state_->file->config.unet) return sizes;
   for (std::int64_t size = 1; static_cast<int>(sizes.size()) < count; ++size) {
-    if (unet_output_size(*state_->file.config.unet, size)) sizes.push_back(size);
+    if (unet_output_size(*state_->file->config.unet, size)) sizes.push_back(size);
   }
   return sizes;
 }

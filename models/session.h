@@ -118,6 +118,10 @@ class Session {
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
 
+  // Another session of this model, with `threads` threads (0: as many), which may run beside this
+  // one. The file is shared, and so are the weights of an image network on a CPU.
+  Session clone(int threads = 0) const;
+
   Task task() const;
   const std::vector<ClassInfo>& classes() const;
   std::string device() const;     // the one in use: "cpu", "cuda:0 (NVIDIA H200)"

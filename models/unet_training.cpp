@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <exception>
 
 #include "engine/initialise.h"
 #include "engine/passes.h"
 #include "kernels/cpu/convert.h"
+#include "kernels/cpu/parallel.h"
 #include "models/confusion_matrix.h"
 
 namespace tessera {
@@ -129,18 +129,10 @@ UNetTraining::Batch UNetTraining::make_batch(std::int64_t number) const {
   const std::int64_t epoch = number / batches(), begin = number % batches() * options_.batch;
   Batch batch{.number = number, .count = std::min(options_.batch, options_.tiles - begin)};
   std::vector<TrainingTile> tiles(static_cast<std::size_t>(batch.count));
-  std::exception_ptr error;  // exceptions must not leave the parallel region
-#pragma omp parallel for num_threads(options_.threads) schedule(dynamic)
-  for (std::int64_t i = 0; i < batch.count; ++i) {
-    try {
-      tiles[static_cast<std::size_t>(i)] =
-          sampler_.tile(static_cast<std::uint64_t>(epoch * options_.tiles + begin + i));
-    } catch (...) {
-#pragma omp critical
-      error = std::current_exception();
-    }
-  }
-  if (error) std::rethrow_exception(error);
+  parallel_for(options_.threads, batch.count, [&](std::int64_t i) {
+    tiles[static_cast<std::size_t>(i)] =
+        sampler_.tile(static_cast<std::uint64_t>(epoch * options_.tiles + begin + i));
+  });
   for (const TrainingTile& tile : tiles) batch.append(tile);
   return batch;
 }

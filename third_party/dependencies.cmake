@@ -16,7 +16,7 @@ endmacro()
 
 tessera_find(fmt fmt::fmt libfmt-dev)
 tessera_find(nlohmann_json nlohmann_json::nlohmann_json nlohmann-json3-dev)
-tessera_find(OpenMP OpenMP::OpenMP_CXX "libgomp1 (g++), libomp-14-dev (clang)")
+find_package(Threads REQUIRED)  # of the C library
 tessera_find(TIFF TIFF::TIFF libtiff-dev)
 tessera_find(JPEG JPEG::JPEG libjpeg62-turbo-dev)
 tessera_find(PNG PNG::PNG libpng-dev)

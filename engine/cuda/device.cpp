@@ -207,6 +207,7 @@ class CudaDevice : public Device {
   std::shared_ptr<Device> another() const override {
     return std::make_shared<CudaDevice>(index_, precision());
   }
+  std::shared_ptr<Device> with_threads(int) const override { return nullptr; }
 
   Peaks measure_peaks() override {
     use();

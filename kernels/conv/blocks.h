@@ -44,13 +44,13 @@ void for_each_block(const Plan& plan, std::int64_t n, std::int64_t h, std::int64
   const std::int64_t down = (h + plan.rows - 1) / plan.rows;
   const std::int64_t across = (w + plan.columns - 1) / plan.columns;
   const std::size_t per_thread = plan.patch_bytes() + plan.sum_bytes();
-  parallel_for(threads, n * down * across, [&](std::int64_t index) {
+  parallel_for(threads, n * down * across, [&](std::int64_t index, int slot) {
     Block block{.n = index / (down * across),
                 .y = index / across % down * plan.rows,
                 .x = index % across * plan.columns};
     block.rows = std::min(plan.rows, h - block.y);
     block.columns = std::min(plan.columns, w - block.x);
-    std::byte* patch = scratch + static_cast<std::size_t>(omp_get_thread_num()) * per_thread;
+    std::byte* patch = scratch + static_cast<std::size_t>(slot) * per_thread;
     body(block, patch, reinterpret_cast<float*>(patch + plan.patch_bytes()));
   });
 }

@@ -126,9 +126,9 @@ ConvWeightGradient conv_direct_weight_gradient(const Conv& op, const ConvGeometr
                                                float* dw, std::byte* scratch) {
     auto* sums = reinterpret_cast<float*>(scratch);
     float* patches = sums + plan.slots * plan.weights();
-    parallel_for(threads, plan.slots, [&](std::int64_t slot) {
+    parallel_for(threads, plan.slots, [&](std::int64_t slot, int thread) {
       run_slot(plan, x, gradient, slot, sums + slot * plan.weights(),
-               patches + omp_get_thread_num() * per_thread);
+               patches + thread * per_thread);
     });
     const std::int64_t k = plan.kernel, c_in = plan.geometry.c_in, c_out = plan.geometry.c_out;
     parallel_for(threads, c_out, [&](std::int64_t o) {

@@ -296,9 +296,8 @@ Schedule schedule_of(const WinogradPlan& plan) {
 void run_by_tiles(const WinogradPlan& plan, const Schedule& s, int threads,
                   const Operands& operands, float* scratch) {
   const std::int64_t blocks = (plan.tiles() + s.block - 1) / s.block;
-  parallel_for(threads, blocks, [&](std::int64_t block) {
-    float* own =
-        scratch + static_cast<std::size_t>(omp_get_thread_num()) * (s.v_floats + s.m_floats);
+  parallel_for(threads, blocks, [&](std::int64_t block, int slot) {
+    float* own = scratch + static_cast<std::size_t>(slot) * (s.v_floats + s.m_floats);
     const std::int64_t first = block * s.block;
     const TileRange range{first, std::min(s.block, plan.tiles() - first)};
     const Frequencies v{own, plan.tile_of_v(), plan.channels};
@@ -323,8 +322,8 @@ void run_by_columns(const WinogradPlan& plan, const Schedule& s, int threads,
   const auto panel = static_cast<std::int64_t>(plan.panel);
   const std::int64_t panels = (plan.geometry.c_out + panel - 1) / panel;
   const std::int64_t blocks = (plan.tiles() + s.block - 1) / s.block;
-  parallel_for(threads, panels * blocks, [&](std::int64_t task) {
-    float* m = scratch + s.v_floats + static_cast<std::size_t>(omp_get_thread_num()) * s.m_floats;
+  parallel_for(threads, panels * blocks, [&](std::int64_t task, int slot) {
+    float* m = scratch + s.v_floats + static_cast<std::size_t>(slot) * s.m_floats;
     const std::int64_t first = task % blocks * s.block;
     const TileRange range{first, std::min(s.block, plan.tiles() - first)};
     HWY_DYNAMIC_DISPATCH(winograd_panel)

@@ -249,8 +249,8 @@ void run_slot(const WinogradWeightsPlan& plan, const float* x, const float* grad
 void run_slots(const WinogradWeightsPlan& plan, int threads, const float* x, const float* gradient,
                float* scratch, float* dw) {
   float* m = scratch + static_cast<std::size_t>(threads) * plan.tiles_floats();
-  parallel_for(threads, plan.slots, [&](std::int64_t slot) {
-    float* v = scratch + static_cast<std::size_t>(omp_get_thread_num()) * plan.tiles_floats();
+  parallel_for(threads, plan.slots, [&](std::int64_t slot, int thread) {
+    float* v = scratch + static_cast<std::size_t>(thread) * plan.tiles_floats();
     run_slot(plan, x, gradient, slot,
              {v, v + kFrequencies * plan.v_frequency(),
               m + static_cast<std::size_t>(slot) * plan.m_floats()});

@@ -159,14 +159,13 @@ Step cpu(const Head& op, const CpuSetup& setup) {
   return {static_cast<std::size_t>(threads) * block.total() * sizeof(float),
           [=](const Operands& operands, std::byte* scratch) {
             const auto tasks = static_cast<std::int64_t>((pixels + kTaskPixels - 1) / kTaskPixels);
-            parallel_for(threads, tasks, [&](std::int64_t i) {
+            parallel_for(threads, tasks, [&](std::int64_t i, int slot) {
               const std::size_t first = static_cast<std::size_t>(i) * kTaskPixels;
-              const auto thread = static_cast<std::size_t>(omp_get_thread_num());
               HWY_DYNAMIC_DISPATCH(head_range)
               (op, block,
                {first, std::min(kTaskPixels, pixels - first),
                 reinterpret_cast<const float*>(packed->get()),
-                reinterpret_cast<float*>(scratch) + thread * block.total()},
+                reinterpret_cast<float*>(scratch) + static_cast<std::size_t>(slot) * block.total()},
                operands);
             });
           }};

@@ -285,20 +285,20 @@ LossStep cpu(const Loss& op, const TensorType& logits, const TensorType& labels,
     auto* sums = reinterpret_cast<BlockSums*>(scratch);
     auto* class_sums = reinterpret_cast<double*>(sums + blocks.count);
     auto* planes = reinterpret_cast<float*>(scratch + planes_at);
-    const auto block_of = [&](std::int64_t i) {
+    const auto block_of = [&](std::int64_t i, int slot) {
       const std::int64_t first = i * blocks.block;
       return LossBlock{&op,      &operands,
                        first,    std::min(blocks.block, blocks.elements - first),
-                       c,        planes + omp_get_thread_num() * plane_floats,
+                       c,        planes + slot * plane_floats,
                        sums + i, class_sums + i * 2 * c};
     };
-    parallel_for(threads, blocks.count, [&](std::int64_t block) {
-      HWY_DYNAMIC_DISPATCH(loss_sums)(block_of(block));
+    parallel_for(threads, blocks.count, [&](std::int64_t block, int slot) {
+      HWY_DYNAMIC_DISPATCH(loss_sums)(block_of(block, slot));
     });
     const LossFactors factors = factors_of(op, blocks, sums, class_sums);
     if (operands.gradient != nullptr) {
-      parallel_for(threads, blocks.count, [&](std::int64_t block) {
-        HWY_DYNAMIC_DISPATCH(loss_gradient)(block_of(block), factors);
+      parallel_for(threads, blocks.count, [&](std::int64_t block, int slot) {
+        HWY_DYNAMIC_DISPATCH(loss_gradient)(block_of(block, slot), factors);
       });
     }
     return factors.result;

@@ -63,18 +63,18 @@ Step cpu(const Softmax& op, const CpuSetup& setup) {
   const std::size_t piece = kMaxLanes * std::max<std::size_t>(1, kPiece / kMaxLanes / c);
   const std::size_t thread_floats = 2 * c * kMaxLanes;
   const int threads = setup.threads;
-  return {static_cast<std::size_t>(threads) * thread_floats * sizeof(float),
-          [=](const Operands& operands, std::byte* scratch) {
-            const auto pieces = static_cast<std::int64_t>((pixels + piece - 1) / piece);
-            parallel_for(threads, pieces, [&](std::int64_t i) {
-              const std::size_t first = static_cast<std::size_t>(i) * piece;
-              float* planes = reinterpret_cast<float*>(scratch) +
-                              static_cast<std::size_t>(omp_get_thread_num()) * thread_floats;
-              HWY_DYNAMIC_DISPATCH(softmax_range)
-              (operands.inputs[0], first, std::min(piece, pixels - first), planes,
-               operands.outputs[0]);
-            });
-          }};
+  return {
+      static_cast<std::size_t>(threads) * thread_floats * sizeof(float),
+      [=](const Operands& operands, std::byte* scratch) {
+        const auto pieces = static_cast<std::int64_t>((pixels + piece - 1) / piece);
+        parallel_for(threads, pieces, [&](std::int64_t i, int slot) {
+          const std::size_t first = static_cast<std::size_t>(i) * piece;
+          float* planes =
+              reinterpret_cast<float*>(scratch) + static_cast<std::size_t>(slot) * thread_floats;
+          HWY_DYNAMIC_DISPATCH(softmax_range)
+          (operands.inputs[0], first, std::min(piece, pixels - first), planes, operands.outputs[0]);
+        });
+      }};
 }
 
 }  // namespace tessera

@@ -57,8 +57,8 @@ BackwardStep cpu_backward(const Upsample& op, const CpuSetup& setup) {
     if (gradient == nullptr) return;
     const std::int64_t h = x[1], c = x[3];
     const auto* dy = operands.output_gradients[0].as<float>();
-    parallel_for(threads, x[0] * h, [&](std::int64_t index) {
-      float* sums = reinterpret_cast<float*>(scratch) + omp_get_thread_num() * row;
+    parallel_for(threads, x[0] * h, [&](std::int64_t index, int slot) {
+      float* sums = reinterpret_cast<float*>(scratch) + slot * row;
       std::fill_n(sums, row, 0.0f);
       for (const Reader& reader : rows[static_cast<std::size_t>(index % h)]) {
         const float* from = dy + (index / h * 2 * h + reader.output) * row;

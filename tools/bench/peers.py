@@ -453,6 +453,11 @@ def machine():
             "system": platform.platform(), "load_average_before": os.getloadavg()[0]}
 
 
+def slug(name):
+    """`name` as a part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
 def commit():
     def git(*arguments):
         return subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True,
@@ -522,7 +527,7 @@ def main(options):
               "machine": host, "versions": versions, "threads": options.threads,
               "results": [measure(networks[name](), program, options, versions)
                           for name in options.networks or networks]}
-    cpu = re.sub(r"[^a-z0-9]+", "-", host["cpu"].lower()).strip("-")
+    cpu = slug(host["cpu"])
     path = options.output or RESULTS / f"{now:%Y-%m-%d}-{cpu}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=2) + "\n")

@@ -7,8 +7,6 @@
 // by the operators' own cost, the share of the peak that a loop of fused multiply-adds reached in
 // the same run, and the best time of each part. The share counts multiplications that known words
 // save, so it may pass 100 %.
-#include <omp.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -18,6 +16,7 @@
 #include <random>
 
 #include "engine/cpu_peaks.h"
+#include "engine/machine.h"
 #include "kernels/attention/attention.h"
 #include "kernels/linear/linear.h"
 #include "kernels/rnn/rnn.h"
@@ -146,7 +145,7 @@ void run_case(const Case& c, std::int64_t sentences, std::int64_t words, int thr
 int main(int argc, char** argv) {
   using namespace tessera;
   CLI::App app("Times the word level of HAN on the CPU");
-  int threads = omp_get_num_procs(), runs = 30;
+  int threads = default_threads(), runs = 30;
   std::int64_t sentences = 64, words = 150;
   app.add_option("--threads", threads, "threads")->check(CLI::PositiveNumber);
   app.add_option("--sentences", sentences, "sentences")->check(CLI::PositiveNumber);

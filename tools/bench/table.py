@@ -8,6 +8,7 @@ README.md says where, between a pair of comments each:
 
     <!-- results:cpu -->       ...  <!-- end -->    of tools/bench/peers.py
     <!-- results:training -->  ...  <!-- end -->    of tools/bench/training.py
+    <!-- results:shared -->    ...  <!-- end -->    of tools/bench/shared_machine.py
     <!-- results:gpu -->       ...  <!-- end -->    of tools/gpu_suite.sh
 
 A table without a file says that nothing was measured yet.
@@ -101,6 +102,23 @@ def step_table(result, title):
     return [*lines, ""]
 
 
+# ---- a shared machine --------------------------------------------------------------------------
+
+
+def shared_tables(path, report):
+    lines = [f"Whole processes on an {report['machine']['cpu']} of {report['machine']['processors']} "
+             f"processors, medians of {report['rounds']} rounds, Tessera's own choice of threads and, in "
+             f"brackets, its time against the best fixed number of them in the same run. All figures are "
+             f"in {name_of(path)}. Command: `{report['command']}`.", ""]
+    work = list(dict.fromkeys(one["what"] for one in report["rows"]))
+    lines += [row("beside it", *work), "|---" + "|---:" * len(work) + "|"]
+    for around in dict.fromkeys(one["around"] for one in report["rows"]):
+        cells = {one["what"]: f"{one['seconds']['default']:.2f} s ({one['ratio']:.2f})"
+                 for one in report["rows"] if one["around"] == around}
+        lines.append(row(around, *(cells.get(what, "") for what in work)))
+    return lines
+
+
 # ---- GPU ---------------------------------------------------------------------------------------
 
 
@@ -186,7 +204,8 @@ def main():
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS, metavar="DIR")
     options = parser.parse_args()
     old = text = options.readme.read_text()
-    for kind, tables in (("cpu", cpu_tables), ("training", training_tables), ("gpu", gpu_tables)):
+    for kind, tables in (("cpu", cpu_tables), ("training", training_tables),
+                         ("shared", shared_tables), ("gpu", gpu_tables)):
         path, report = newest(kind, options.results)
         text = replaced(text, kind, tables(path, report) if report else [NOTHING])
     if options.check:

@@ -41,7 +41,7 @@ import subprocess
 import sys
 import time
 
-from peers import commit, machine
+from peers import commit, machine, slug
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PEER = pathlib.Path(__file__).with_name("training_peer.py")
@@ -435,8 +435,7 @@ def main():
         device = report["gpu"] = facts["gpu"]
     print(markdown(report))
     if options.output or not errors:
-        slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
-        path = options.output or RESULTS / f"{now:%Y-%m-%d}-{slug}-training.json"
+        path = options.output or RESULTS / f"{now:%Y-%m-%d}-{slug(device)}-training.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(report, indent=2) + "\n")
         print(f"written to {path}", file=sys.stderr)

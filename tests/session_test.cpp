@@ -1,0 +1,97 @@
+// Sessions beside one another: clones share a model and answer alike.
+#include "models/session.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/support/forks.h"
+#include "tests/support/paths.h"
+
+namespace tessera {
+namespace {
+
+std::string demo(const std::string& name) {
+  return test::source_dir() / "models/demo" / name;
+}
+
+std::vector<std::uint8_t> picture(std::int64_t height, std::int64_t width) {
+  std::vector<std::uint8_t> pixels(static_cast<std::size_t>(height * width));
+  for (std::size_t i = 0; i < pixels.size(); ++i)
+    pixels[i] = static_cast<std::uint8_t>(i * i % 251 + i / static_cast<std::size_t>(width) % 5);
+  return pixels;
+}
+
+TEST(SessionClones, OfImagesShareWeightsAndGiveTheSameBytes) {
+  Session session = Session::open(demo("unet_isbi.safetensors"),
+                                  {.device = "cpu", .threads = 2, .probabilities = true});
+  const std::int64_t height = 40, width = 51;
+  const std::vector<std::uint8_t> pixels = picture(height, width);
+  const Segmentation expected = session.segment({pixels.data(), height, width});
+  const std::uint64_t packed = session.plan(height, width).weights;
+
+  constexpr std::size_t kClones = 3;
+  std::vector<Session> clones;
+  for (std::size_t i = 0; i < kClones; ++i) clones.push_back(session.clone(1));
+  std::vector<Segmentation> answers(kClones);
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < kClones; ++i) {
+    threads.emplace_back([&, i] {
+      const std::vector<std::uint8_t> other = picture(33, 20 + static_cast<std::int64_t>(i));
+      clones[i].segment({other.data(), 33, 20 + static_cast<std::int64_t>(i)});
+      answers[i] = clones[i].segment({pixels.data(), height, width});
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (std::size_t i = 0; i < kClones; ++i) {
+    EXPECT_EQ(answers[i].mask, expected.mask);
+    EXPECT_EQ(answers[i].probabilities, expected.probabilities);
+    EXPECT_EQ(clones[i].threads(), 1);
+    EXPECT_EQ(clones[i].plan(height, width).weights, packed) << "packed once for all";
+  }
+}
+
+TEST(SessionClones, OfDocumentsGiveTheSameBytes) {
+  Session session = Session::open(demo("han_imdb.safetensors"), {.device = "cpu", .threads = 2});
+  const std::string text = "A film to remember. The plot is dull, but the actors are great.";
+  const Classification expected = session.classify(text);
+  std::vector<Session> clones;
+  for (int i = 0; i < 2; ++i) clones.push_back(session.clone());
+  std::vector<Classification> answers(clones.size());
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < clones.size(); ++i) {
+    threads.emplace_back([&, i] {
+      clones[i].classify(i == 0 ? "Another text. Of two sentences." : "One more!");
+      answers[i] = clones[i].classify(text);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const Classification& answer : answers)
+    EXPECT_EQ(answer.probabilities, expected.probabilities);
+  EXPECT_EQ(clones[0].threads(), 2);
+}
+
+#if !defined(TESSERA_NO_THREADS_IN_A_CHILD)
+TEST(SessionForks, AChildGoesOnWithItsParentsSession) {
+  Session session = Session::open(demo("unet_isbi.safetensors"), {.device = "cpu", .threads = 2});
+  const std::vector<std::uint8_t> pixels = picture(60, 60);
+  const ImageView image{pixels.data(), 60, 60};
+  const std::vector<std::uint8_t> expected = session.segment(image).mask;
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    ::alarm(60);  // a hang ends the child
+    ::_exit(session.segment(image).mask == expected ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+}
+#endif
+
+}  // namespace
+}  // namespace tessera
