@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/error.h"
+
 namespace tessera {
 
 namespace fs = std::filesystem;
@@ -16,7 +18,7 @@ namespace fs = std::filesystem;
 namespace {
 
 bool lists(std::string_view commas, std::string_view word) {
-  return ("," + std::string(commas) + ",").find("," + std::string(word) + ",") != std::string::npos;
+  return fmt::format(",{},", commas).find(fmt::format(",{},", word)) != std::string::npos;
 }
 
 // The process's group in the hierarchy of `controller` ("cpu"), from the lines "4:cpu,cpuacct:/a/b"
