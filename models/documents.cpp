@@ -43,7 +43,7 @@ std::optional<DocumentFormat> json_format_of(std::string_view beginning) {
   beginning.remove_prefix(first);
   const size_t second = beginning.find_first_not_of(kSpaces, 1);
   if (second == std::string_view::npos) return std::nullopt;
-  if (beginning[0] == '[' && std::string_view("{\"[]").find(beginning[second]) != beginning.npos)
+  if (beginning[0] == '[' && std::string_view("{\"]").find(beginning[second]) != beginning.npos)
     return DocumentFormat::kJson;
   if (beginning[0] != '{' || (beginning[second] != '"' && beginning[second] != '}'))
     return std::nullopt;

@@ -317,7 +317,7 @@ TEST_F(Documents, DamagedCompressionIsAnError) {
     EXPECT_THAT(refusal("a.tsv", packed + packed.substr(0, packed.size() / 2)),
                 HasSubstr("incomplete"))
         << ending;
-    EXPECT_THAT(refusal("a.tsv", packed + "behind it"), HasSubstr("damaged")) << ending;
+    EXPECT_THAT(refusal("a.tsv", packed + "there is more behind it"), HasSubstr("damaged")) << ending;
     std::string flipped = packed;
     flipped[flipped.size() / 2] ^= 0x10;
     EXPECT_THAT(refusal("a.tsv", flipped), HasSubstr("cannot be read further")) << ending;
@@ -456,7 +456,7 @@ TEST_F(Documents, CsvColumnsAreThoseThatTheFirstLineNames) {
 TEST_F(Documents, CsvQuotesThatAreOddAreBadRecords) {
   const auto records =
       read_all(write("a.csv", "a,\"good\" film\nb,fine\nc,\"never closed\nd,next\n"));
-  ASSERT_EQ(records.size(), 5u);
+  ASSERT_EQ(records.size(), 4u);
   EXPECT_THAT(records[0].error,
               AllOf(HasSubstr("line 1: column 1 opens a quote"), HasSubstr("twice")));
   EXPECT_EQ(records[1].text, "fine");

@@ -481,6 +481,7 @@ TEST(Vocabulary, IsFittedByFrequencyThenFirstAppearance) {
 TEST(Vocabulary, FitLeavesOutWhatNoBlobCanHold) {
   TextRules rules;
   rules.filters = "";
+  rules.white_space = WhiteSpace::kKeras;
   const Strings texts = {std::string(2000, 'x') + " a\nb " + std::string("c\0d", 3) + " e"};
   EXPECT_EQ(fit_vocabulary(texts, rules).to_blob(), "e\n");
 }
