@@ -317,7 +317,8 @@ TEST_F(Documents, DamagedCompressionIsAnError) {
     EXPECT_THAT(refusal("a.tsv", packed + packed.substr(0, packed.size() / 2)),
                 HasSubstr("incomplete"))
         << ending;
-    EXPECT_THAT(refusal("a.tsv", packed + "there is more behind it"), HasSubstr("damaged")) << ending;
+    EXPECT_THAT(refusal("a.tsv", packed + "there is more behind it"), HasSubstr("damaged"))
+        << ending;
     std::string flipped = packed;
     flipped[flipped.size() / 2] ^= 0x10;
     EXPECT_THAT(refusal("a.tsv", flipped), HasSubstr("cannot be read further")) << ending;
