@@ -149,8 +149,9 @@ TEST_F(DocumentsCli, TrainingReadsEveryKind) {
                                   HasSubstr("vocabulary of 7 words")));
   }
   write_bytes(at("a.txt"), "good\tx\nbad\ty\n");
-  expect_error(run({"train", "han", "a.txt", "-o", "m.safetensors", "--check"}), 1,
-               "expected labelled documents");
+  const Result text = run({"train", "han", "a.txt", "-o", "m.safetensors", "--check"});
+  EXPECT_EQ(text.code, 1);
+  EXPECT_THAT(text.err, HasSubstr("a.txt: expected labelled documents"));
   EXPECT_EQ(
       run({"train", "han", "a.txt", "-o", "m.safetensors", "--check", "--format", "tsv"}).code, 0);
 }

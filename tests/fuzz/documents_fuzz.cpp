@@ -65,7 +65,7 @@ Reading read(std::string_view bytes, const DocumentOptions& options) {
   return reading;
 }
 
-std::string quoted(std::string_view column) {
+std::string in_quotes(std::string_view column) {
   std::string text = "\"";
   for (const char c : column) text += c == '"' ? "\"\"" : std::string(1, c);
   return text + '"';
@@ -75,8 +75,9 @@ std::string quoted(std::string_view column) {
 void check_round_trip(const DocumentRecord& record) {
   if (!record.error.empty()) return;
   const std::string label = record.label.value_or("none");
-  const Reading csv = read("text,label\n" + quoted(record.text) + "," + quoted(label) + "\r\n",
-                           {.format = DocumentFormat::kCsv});
+  const Reading csv =
+      read("text,label\n" + in_quotes(record.text) + "," + in_quotes(label) + "\r\n",
+           {.format = DocumentFormat::kCsv});
   const bool has_nul =
       record.text.find('\0') != std::string::npos || label.find('\0') != std::string::npos;
   if (has_nul || !csv.error.empty()) return;  // a NUL from JSON

@@ -68,7 +68,7 @@ const Tokenizer& plain_tokenizer() {
   static const Tokenizer tokenizer = [] {
     TextRules rules;
     rules.splitter = SplitterRules::plain();
-      rules.max_sentences = 3;
+    rules.max_sentences = 3;
     rules.max_words = 5;
     rules.unknown_words = UnknownWords::kDrop;
     return Tokenizer(rules, Vocabulary::from_blob("a\ni\n"));
