@@ -134,6 +134,7 @@ std::optional<DocumentRecord> DocumentReader::next() {
   at_end_ = options_.format == DocumentFormat::kText;
   DocumentRecord record;
   record.line = raw.line;
+  record.number = options_.format == DocumentFormat::kJson ? line_ : raw.line;
   try {
     parse(std::move(raw), record);
     check(record);
@@ -169,6 +170,7 @@ bool DocumentReader::fetch(SeparatedRecord& raw) {
     }
     case DocumentFormat::kJson:
       if (!source_->values->next(text)) return false;
+      ++line_;
       raw.line = source_->values->line();
       break;
   }

@@ -47,7 +47,8 @@ struct DocumentOptions {
 };
 
 struct DocumentRecord {
-  size_t line = 0;  // where it starts, from 1
+  size_t line = 0;    // where it starts, from 1
+  size_t number = 0;  // what tells it from the others: the line, or its place among JSON values
   std::string text;
   std::optional<std::string> label = std::nullopt;
   std::string error;  // not empty: the record is bad and the rest is void; names file and line
@@ -88,7 +89,7 @@ class DocumentReader {
   std::string path_;
   DocumentOptions options_;
   std::unique_ptr<Source> source_;
-  size_t line_ = 0;  // lines read, where a record is a line
+  size_t line_ = 0;  // lines read, where a record is a line; else JSON values
   bool has_begun_ = false, at_end_ = false;
   std::vector<std::string> notes_;
   size_t invalid_documents_ = 0, invalid_sequences_ = 0, first_invalid_ = 0;

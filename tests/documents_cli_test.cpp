@@ -60,6 +60,8 @@ TEST_F(DocumentsCli, KindsByContentGiveTheSameAnswers) {
   write_bytes(at("e"), objects.dump());
   for (const char* name : {"b.JSON", "c.csv", "d.TSV", "e"})
     EXPECT_EQ(answers(name, han_), expected) << name;
+  // Values on one line have names of their own.
+  EXPECT_THAT(run(classify({"e"})).out, AllOf(HasSubstr("\te:1\n"), HasSubstr("\te:2\n")));
   fs::create_directories(at("in/deeper"));
   for (const char* name : {"b.JSON", "c.csv", "d.TSV"})
     fs::rename(at(name), at("in/deeper") / name);

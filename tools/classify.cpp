@@ -111,7 +111,7 @@ class ClassifyRun {
         empty = false;
         const bool whole = reader.format() == DocumentFormat::kText;
         const std::string name =
-            whole ? input.name() : fmt::format("{}:{}", input.name(), record->line);
+            whole ? input.name() : fmt::format("{}:{}", input.name(), record->number);
         if (record->error.empty()) {
           take({name, std::move(record->text), std::move(record->label)}, position++);
         } else if (!shard_by_document() || shard_.owns(position++)) {

@@ -79,7 +79,7 @@ class DocumentEvaluation {
         std::optional<DocumentRecord> record = reader.next();
         if (!record) break;
         empty = false;
-        take(fmt::format("{}:{}", input.name(), record->line), std::move(*record));
+        take(fmt::format("{}:{}", input.name(), record->number), std::move(*record));
       }
       require(!empty || interrupted() != 0, "no documents in this file; give it one per line");
       for (const std::string& note : reader.notes()) report_.note(note);

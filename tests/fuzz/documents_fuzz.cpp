@@ -52,8 +52,8 @@ Reading read(std::string_view bytes, const DocumentOptions& options) {
     DocumentReader reader(file().with(bytes), options);
     check(reader.format() != DocumentFormat::kAuto);
     while (std::optional<DocumentRecord> record = reader.next()) {
-      check(record->line > (reading.records.empty() ? 0 : reading.records.back().line) ||
-            reader.format() == DocumentFormat::kJson);
+      check(record->line > 0);
+      check(record->number > (reading.records.empty() ? 0 : reading.records.back().number));
       reading.records.push_back(std::move(*record));
     }
     check(!reader.next());
