@@ -65,16 +65,23 @@ struct SplitterRules {
   static std::vector<std::string> default_starters();
 };
 
-// The defaults are those of the Keras HAN tutorial, except that unknown words are kept as id 1 and
-// HTML line breaks are spaces. They are part of the file format: a key that a model file lacks
-// means the default, so a default never changes.
+// What splits words besides the filters.
+enum class WhiteSpace {
+  kSplits,  // "splits": all of Unicode's, as Python's str.split() does
+  kKeras,   // "keras": the one character `split`, as Keras' text_to_word_sequence does, so that a
+            // carriage return or a no-break space glues the words around it together
+};
+
+// The defaults are those of the Keras HAN tutorial, except that unknown words are kept as id 1,
+// HTML line breaks are spaces, and every white space splits words. They are part of the file
+// format: a key that a model file lacks means the default, so a default never changes.
 struct TextRules {
   std::string strip_characters = "\\'\"";  // removed before anything else: don't -> dont
   HtmlBreaks html_breaks = HtmlBreaks::kSpace;
   bool lower_case = true;  // Unicode, as Python's str.lower of each word
   std::string filters = "!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n";  // each acts as `split`
   std::string split = " ";                                        // one character
-  bool white_space_splits = false;  // every Unicode white space acts as `split`, not only that one
+  WhiteSpace white_space = WhiteSpace::kSplits;
   UnknownWords unknown_words = UnknownWords::kIndex;
   int64_t max_sentences = 0;  // 0: no limit
   int64_t max_words = 0;      // per sentence; 0: no limit

@@ -21,6 +21,8 @@ constexpr JsonNames<Newlines, 3> kNewlinesNames{{{Newlines::kSpace, "space"},
 constexpr JsonNames<HtmlBreaks, 3> kHtmlBreaksNames{{{HtmlBreaks::kKeep, "keep"},
                                                      {HtmlBreaks::kSpace, "space"},
                                                      {HtmlBreaks::kNewline, "newline"}}};
+constexpr JsonNames<WhiteSpace, 2> kWhiteSpaceNames{
+    {{WhiteSpace::kSplits, "splits"}, {WhiteSpace::kKeras, "keras"}}};
 constexpr JsonNames<UnknownWords, 2> kUnknownWordsNames{
     {{UnknownWords::kIndex, "index"}, {UnknownWords::kDrop, "drop"}}};
 
@@ -117,7 +119,7 @@ json to_json(const TextRules& rules) {
           {"lower_case", rules.lower_case},
           {"filters", rules.filters},
           {"split", rules.split},
-          {"white_space_splits", rules.white_space_splits},
+          {"white_space", json_name(rules.white_space, kWhiteSpaceNames)},
           {"unknown_words", json_name(rules.unknown_words, kUnknownWordsNames)},
           {"max_sentences", rules.max_sentences},
           {"max_words", rules.max_words},
@@ -144,7 +146,11 @@ TextRules text_rules_from_json(const json& object) {
   fields.read("lower_case", rules.lower_case);
   fields.read("filters", rules.filters);
   fields.read("split", rules.split);
-  fields.read("white_space_splits", rules.white_space_splits);
+  fields.read("white_space", rules.white_space, kWhiteSpaceNames);
+  // Older files have this key, which training wrote without being asked and which glued words
+  // together where it was false. It no longer does: what is to be read as Keras does says so.
+  bool splits = true;
+  fields.read("white_space_splits", splits);
   fields.read("unknown_words", rules.unknown_words, kUnknownWordsNames);
   fields.read("max_sentences", rules.max_sentences);
   fields.read("max_words", rules.max_words);

@@ -47,7 +47,7 @@ struct TextSplitter::Compiled {
   bool separates(char32_t code) const {
     const char32_t lowered = rules.lower_case ? lower_code(code) : code;
     return lowered == split || filtered.contains(lowered) ||
-           (rules.white_space_splits && is_white_space(code));
+           (rules.white_space == WhiteSpace::kSplits && is_white_space(code));
   }
 
   TextRules rules;

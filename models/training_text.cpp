@@ -5,153 +5,17 @@
 #include <cmath>
 #include <numeric>
 #include <string_view>
-#include <tuple>
-#include <unordered_map>
 #include <utility>
 
 #include "engine/random.h"
-#include "kernels/cpu/parallel.h"
 #include "kernels/error.h"
-#include "models/unicode.h"
+#include "models/labelled_documents.h"
+#include "models/labels.h"
 
 namespace tessera {
 namespace {
 
 constexpr std::size_t kMaxClasses = 1 << 14;
-constexpr std::size_t kRecordsPerRound = 512;  // read one after another, then split in parallel
-
-bool is_utf8(std::string_view text) {
-  for (std::size_t at = 0; at < text.size();) {
-    const CodePoint point = decode_one(text, at);
-    if (!point.valid) return false;
-    at += point.bytes;
-  }
-  return true;
-}
-
-// Distinct texts, numbered by first appearance.
-class Interner {
- public:
-  std::int32_t number(std::string_view text) {
-    const auto found = numbers_.find(text);
-    if (found != numbers_.end()) return found->second;
-    const auto next = static_cast<std::int32_t>(texts_.size());
-    require(next < std::numeric_limits<std::int32_t>::max(),
-            "the data has more than 2^31 different words; give fewer documents");
-    const auto entry = numbers_.emplace(std::string(text), next).first;
-    texts_.push_back(entry->first);
-    return next;
-  }
-
-  const std::vector<std::string_view>& texts() const { return texts_; }
-
- private:
-  struct Hash : std::hash<std::string_view> {
-    using is_transparent = void;
-  };
-  std::unordered_map<std::string, std::int32_t, Hash, std::equal_to<>> numbers_;
-  std::vector<std::string_view> texts_;  // into the map's keys, which stay where they are
-};
-
-// A document's words as the splitter gave them.
-struct SplitText : TextSplitter::Visitor {
-  void sentence(Span) override { sentence_ends.push_back(word_ends.size()); }
-  void word(std::string&& text, Span) override {
-    letters += text;
-    word_ends.push_back(letters.size());
-    sentence_ends.back() = word_ends.size();
-  }
-
-  std::string letters;                     // of all words, without anything between
-  std::vector<std::size_t> word_ends;      // in letters
-  std::vector<std::size_t> sentence_ends;  // in word_ends
-  std::size_t invalid_sequences = 0;
-};
-
-// What all files have in common: words and labels by number, in the order in which they came.
-struct Reading {
-  Interner words;
-  Interner labels;
-};
-
-// The documents of one file with numbers of `reading` for ids and labels, without any limit.
-TextCorpus read_documents(const std::string& path, DocumentOptions documents,
-                          const TextSplitter& splitter, int threads, Reading& reading,
-                          DataReport& report) {
-  documents.format = document_format_of(path);
-  require(documents.format != DocumentFormat::kText,
-          "{}: expected labelled documents, .tsv (label<TAB>text) or .jsonl, also with .gz; rename "
-          "or convert the file",
-          path);
-  TextCorpus corpus;
-  std::size_t invalid_documents = 0, invalid_sequences = 0, first_invalid = 0;
-  std::vector<DocumentRecord> records;
-  std::vector<SplitText> texts;
-  const auto take_round = [&] {
-    texts.assign(records.size(), {});
-    parallel_for(threads, static_cast<std::int64_t>(records.size()), [&](std::int64_t i) {
-      DocumentRecord& record = records[static_cast<std::size_t>(i)];
-      SplitText& text = texts[static_cast<std::size_t>(i)];
-      text.invalid_sequences = splitter.walk(record.text, text);
-    });
-    for (std::size_t i = 0; i < records.size(); ++i) {
-      const SplitText& text = texts[i];
-      if (text.invalid_sequences > 0) {
-        if (invalid_documents++ == 0) first_invalid = records[i].line;
-        invalid_sequences += text.invalid_sequences;
-      }
-      std::size_t word = 0, begin = 0;
-      for (const std::size_t end : text.sentence_ends) {
-        for (; word < end; ++word) {
-          const std::size_t stop = text.word_ends[word];
-          corpus.add_word(
-              reading.words.number(std::string_view(text.letters).substr(begin, stop - begin)));
-          begin = stop;
-        }
-        corpus.end_sentence();
-      }
-      if (text.word_ends.empty()) {
-        report.problem(path, records[i].line, "the document has no words; remove the line");
-        continue;
-      }
-      corpus.end_document(reading.labels.number(*records[i].label), records[i].line);
-    }
-    records.clear();
-  };
-
-  try {
-    DocumentReader reader(path, documents);
-    const std::string prefix = path + ", line ";
-    while (std::optional<DocumentRecord> record = reader.next()) {
-      if (!record->error.empty()) {
-        // The reader names file and line as the report does: said once is enough.
-        const std::string place = fmt::format("{}{}: ", prefix, record->line);
-        report.problem(
-            path, record->line,
-            record->error.starts_with(place) ? record->error.substr(place.size()) : record->error);
-      } else if (!record->label.has_value() || record->label->empty()) {
-        report.problem(path, record->line, "the document has no label; add it or remove the line");
-      } else if (!is_utf8(*record->label)) {
-        report.problem(path, record->line, "the label is not UTF-8; correct it or remove the line");
-      } else {
-        records.push_back(std::move(*record));
-        if (records.size() == kRecordsPerRound) take_round();
-      }
-    }
-  } catch (const Error& error) {
-    const std::string_view text = error.what();
-    report.problem(
-        path, 0, std::string(text.starts_with(path + ": ") ? text.substr(path.size() + 2) : text));
-  }
-  take_round();
-  if (invalid_documents > 0) {
-    report.note(
-        fmt::format("{}: {} byte sequences of {} documents are not UTF-8 and count as U+FFFD, the "
-                    "first on line {}",
-                    path, invalid_sequences, invalid_documents, first_invalid));
-  }
-  return corpus;
-}
 
 // Whether all names are whole numbers, which then have an order of their own.
 bool all_numbers(std::span<const std::string> names, std::vector<std::int64_t>& values) {
@@ -308,55 +172,7 @@ void require_options(const TextDataOptions& options) {
           twice == names.end() ? "" : *twice);
 }
 
-// Documents by size: sentences first, because a document's padding is a multiple of them.
-std::vector<std::tuple<std::size_t, std::size_t>> sizes_of(const TextCorpus& corpus) {
-  std::vector<std::tuple<std::size_t, std::size_t>> sizes;
-  for (std::size_t i = 0; i < corpus.size(); ++i)
-    sizes.emplace_back(corpus.sentences(i), corpus.longest_sentence(i));
-  return sizes;
-}
-
-std::vector<std::vector<std::uint32_t>> cut(std::span<const std::uint32_t> order,
-                                            std::size_t batch_size) {
-  std::vector<std::vector<std::uint32_t>> batches;
-  for (std::size_t i = 0; i < order.size(); i += batch_size) {
-    const auto part = order.subspan(i, std::min(batch_size, order.size() - i));
-    batches.emplace_back(part.begin(), part.end());
-  }
-  return batches;
-}
-
-std::vector<std::uint32_t> all_documents(const TextCorpus& corpus, std::size_t batch_size) {
-  require(batch_size > 0, "the batch size is 0; expected at least 1 document");
-  require(corpus.size() <= std::numeric_limits<std::uint32_t>::max(),
-          "{} documents; at most 2^32 are supported", corpus.size());
-  std::vector<std::uint32_t> order(corpus.size());
-  std::iota(order.begin(), order.end(), 0u);
-  return order;
-}
-
 }  // namespace
-
-std::size_t TextCorpus::longest_sentence(std::size_t document) const {
-  std::size_t longest = 0;
-  for (std::size_t i = 0; i < sentences(document); ++i)
-    longest = std::max(longest, sentence(document, i).size());
-  return longest;
-}
-
-void TextCorpus::end_sentence() {
-  const std::size_t begin = sentence_ends_.empty() ? 0 : sentence_ends_.back();
-  if (ids_.size() > begin) sentence_ends_.push_back(ids_.size());
-}
-
-bool TextCorpus::end_document(std::int32_t label, std::size_t line) {
-  const std::size_t begin = document_ends_.empty() ? 0 : document_ends_.back();
-  if (sentence_ends_.size() == begin) return false;
-  document_ends_.push_back(sentence_ends_.size());
-  labels_.push_back(label);
-  lines_.push_back(line);
-  return true;
-}
 
 std::int64_t nearest_rank(std::vector<std::int64_t> values, double quantile) {
   if (values.empty()) return 1;
@@ -372,13 +188,13 @@ TextData load_text_data(const TextDataOptions& options, DataReport& report) {
   TextRules rules = options.rules;
   const TextSplitter splitter(rules);
   Reading reading;
-  const TextCorpus raw =
-      read_documents(options.train, options.documents, splitter, options.threads, reading, report);
+  const TextCorpus raw = read_labelled_documents(options.train, options.documents, splitter,
+                                                 options.threads, reading, report);
   const std::size_t training_labels = reading.labels.texts().size();
   std::optional<TextCorpus> raw_validation;
   if (options.validation) {
-    raw_validation = read_documents(*options.validation, options.documents, splitter,
-                                    options.threads, reading, report);
+    raw_validation = read_labelled_documents(*options.validation, options.documents, splitter,
+                                             options.threads, reading, report);
   }
   const std::vector<std::string_view>& labels = reading.labels.texts();
 
@@ -400,6 +216,8 @@ TextData load_text_data(const TextDataOptions& options, DataReport& report) {
                     "column?",
                     options.train, raw.size(), classes.size()));
   }
+  for (const auto& group : look_alikes(std::vector<std::string>(labels.begin(), labels.end())))
+    report.note(look_alike_note(group));
   const std::vector<std::int32_t> indices = class_indices(labels, classes);
 
   std::vector<bool> held_back(raw.size());
@@ -519,81 +337,12 @@ TextCorpus load_text_corpus(const std::string& path, const DocumentOptions& docu
                             std::span<const std::string> classes, int threads, DataReport& report) {
   Reading reading;
   const TextCorpus raw =
-      read_documents(path, documents, TextSplitter(rules), threads, reading, report);
+      read_labelled_documents(path, documents, TextSplitter(rules), threads, reading, report);
   const std::vector<std::string_view>& labels = reading.labels.texts();
   const Mapping mapping(reading.words, vocabulary, rules);
   return finished(
       raw, mapping, rules, class_indices(labels, classes), labels, path,
       [](std::size_t) { return true; }, report);
-}
-
-std::vector<std::vector<std::uint32_t>> epoch_batches(const TextCorpus& corpus,
-                                                      std::size_t batch_size, std::uint64_t seed,
-                                                      std::uint64_t epoch, bool grouped) {
-  // Documents are sorted within pools of so many batches: large enough for neighbours to be alike,
-  // small enough that a batch is another mixture in each epoch.
-  constexpr std::size_t kPoolBatches = 50;
-  std::vector<std::uint32_t> order = all_documents(corpus, batch_size);
-  Random random(seed, stream_of("epoch", epoch));
-  random.shuffle(std::span(order));
-  if (!grouped) return cut(order, batch_size);
-
-  const auto sizes = sizes_of(corpus);
-  const std::size_t pool = kPoolBatches * batch_size;
-  for (std::size_t i = 0; i < order.size(); i += pool) {
-    const auto begin = order.begin() + static_cast<std::ptrdiff_t>(i);
-    std::stable_sort(begin, begin + static_cast<std::ptrdiff_t>(std::min(pool, order.size() - i)),
-                     [&](std::uint32_t a, std::uint32_t b) { return sizes[a] < sizes[b]; });
-  }
-  std::vector<std::vector<std::uint32_t>> batches = cut(order, batch_size);
-  random.shuffle(std::span(batches));
-  return batches;
-}
-
-std::vector<std::vector<std::uint32_t>> evaluation_batches(const TextCorpus& corpus,
-                                                           std::size_t batch_size) {
-  std::vector<std::uint32_t> order = all_documents(corpus, batch_size);
-  const auto sizes = sizes_of(corpus);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::uint32_t a, std::uint32_t b) { return sizes[a] > sizes[b]; });
-  return cut(order, batch_size);
-}
-
-void fill_batch(const TextCorpus& corpus, const HanConfig& config,
-                std::span<const std::uint32_t> documents, TextBatch& batch) {
-  HanBatch& input = batch.input;
-  input.documents = static_cast<std::int64_t>(documents.size());
-  std::size_t sentences = 0, words = 0;
-  for (const std::uint32_t document : documents) {
-    sentences = std::max(sentences, corpus.sentences(document));
-    words = std::max(words, corpus.longest_sentence(document));
-  }
-  require(std::cmp_less_equal(sentences, config.max_sentences) &&
-              std::cmp_less_equal(words, config.max_words),
-          "a document of {} sentences of up to {} words was given, the model takes {} x {}",
-          sentences, words, config.max_sentences, config.max_words);
-  if (!config.masked) {
-    sentences = static_cast<std::size_t>(config.max_sentences);
-    words = static_cast<std::size_t>(config.max_words);
-  }
-  input.sentences = static_cast<std::int64_t>(sentences);
-  input.words = static_cast<std::int64_t>(words);
-  input.ids.assign(documents.size() * sentences * words, Vocabulary::kPaddingId);
-  input.word_counts.assign(documents.size() * sentences, 0);
-  input.sentence_counts.clear();
-  batch.labels.clear();
-  for (std::size_t i = 0; i < documents.size(); ++i) {
-    const std::size_t count = corpus.sentences(documents[i]);
-    for (std::size_t j = 0; j < count; ++j) {
-      const std::span<const std::int32_t> ids = corpus.sentence(documents[i], j);
-      const std::size_t row = i * sentences + j;
-      input.word_counts[row] = static_cast<std::int32_t>(ids.size());
-      std::copy(ids.begin(), ids.end(),
-                input.ids.begin() + static_cast<std::ptrdiff_t>(row * words));
-    }
-    input.sentence_counts.push_back(static_cast<std::int32_t>(count));
-    batch.labels.push_back(corpus.label(documents[i]));
-  }
 }
 
 }  // namespace tessera

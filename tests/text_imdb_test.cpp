@@ -41,7 +41,6 @@ std::vector<int32_t> read_tensor(const std::string& safetensors, const char* nam
 TextRules reference_rules() {
   TextRules rules;
   rules.splitter = SplitterRules::plain();
-  rules.white_space_splits = true;
   rules.max_sentences = kSentences;
   rules.max_words = kWords;
   return rules;

@@ -57,7 +57,7 @@ TEST(TextRules, GoThroughJsonUnchanged) {
   rules.lower_case = false;
   rules.filters = "!\n\u00BF";
   rules.split = "\u00A0";
-  rules.white_space_splits = true;
+  rules.white_space = WhiteSpace::kKeras;
   rules.unknown_words = UnknownWords::kDrop;
   rules.max_sentences = 12;
   rules.max_words = 34;
@@ -69,6 +69,18 @@ TEST(TextRules, GoThroughJsonUnchanged) {
   EXPECT_EQ(text_rules_from_json(json::parse(to_json(rules).dump())), rules);
   EXPECT_EQ(text_rules_from_json(to_json(TextRules{})), TextRules{});
   EXPECT_EQ(text_rules_from_json(json::object()), TextRules{});
+}
+
+TEST(TextRules, KerasRuleIsOneThatAFileNames) {
+  const auto rule = [](const char* text) {
+    return text_rules_from_json(json::parse(text)).white_space;
+  };
+  EXPECT_EQ(rule(R"({"white_space": "keras"})"), WhiteSpace::kKeras);
+  EXPECT_EQ(rule("{}"), WhiteSpace::kSplits);
+  // What older versions wrote without being asked.
+  EXPECT_EQ(rule(R"({"white_space_splits": false})"), WhiteSpace::kSplits);
+  EXPECT_EQ(rule(R"({"white_space_splits": true})"), WhiteSpace::kSplits);
+  EXPECT_ERROR_WITH(rule(R"({"white_space": "none"})"), "one of \"splits\", \"keras\"");
 }
 
 TEST(TextRules, EveryKeyIsWritten) {
@@ -223,11 +235,21 @@ TEST(Words, FollowTheKerasTokenizer) {
   EXPECT_EQ(words_of("Hello, World! foo_bar a-b (x) [y] 10:30\tz\nw"),
             (Strings{"hello", "world", "foo", "bar", "a", "b", "x", "y", "10", "30", "z", "w"}));
   EXPECT_EQ(words_of("don't \"quote\" back\\slash"), (Strings{"dont", "quote", "backslash"}));
-  // Only the split character splits: Keras leaves other white space inside a word.
-  EXPECT_EQ(words_of("a\u00A0b c\rd"), (Strings{"a\u00A0b", "c\rd"}));
+}
+
+TEST(Words, AreSplitByEveryWhiteSpaceUnlessTheModelAsksForKerasRule) {
+  // What Python's str.split() splits at.
+  for (const char* space :
+       {" ",      "\t",     "\n",     "\v",     "\f",     "\r",     "\r\n",   "\x1C",
+        "\x1D",   "\x1E",   "\x1F",   "\u0085", "\u00A0", "\u1680", "\u2000", "\u2007",
+        "\u200A", "\u2028", "\u2029", "\u202F", "\u205F", "\u3000"}) {
+    EXPECT_EQ(words_of(std::string("was") + space + "a"), (Strings{"was", "a"})) << space;
+  }
+  EXPECT_EQ(words_of("zero\u200Bwidth"), (Strings{"zero\u200Bwidth"}));  // no white space
+  // keras.preprocessing.text.text_to_word_sequence splits at its split character alone.
   TextRules rules;
-  rules.white_space_splits = true;
-  EXPECT_EQ(words_of("a\u00A0b c\rd", rules), (Strings{"a", "b", "c", "d"}));
+  rules.white_space = WhiteSpace::kKeras;
+  EXPECT_EQ(words_of("a\u00A0b c\rd e\tf\ng", rules), (Strings{"a\u00A0b", "c\rd", "e", "f", "g"}));
 }
 
 TEST(Words, KerasDefaultsKeepTheApostrophe) {
@@ -242,6 +264,7 @@ TEST(Words, SplitAndFiltersAreRules) {
   rules.filters = "a";  // filters act on the lowered text, as in Keras
   rules.split = ",";
   rules.splitter = SplitterRules::plain();
+  rules.white_space = WhiteSpace::kKeras;
   EXPECT_EQ(words_of("One two,Threefour", rules), (Strings{"one two", "threefour"}));
   EXPECT_EQ(words_of("bAcxd,,e", rules), (Strings{"b", "cd", "e"}));
   rules.lower_case = false;
@@ -381,7 +404,7 @@ TEST(Spans, OfRandomTextsAreOrderedAndReproduceTheWords) {
   html_kept.html_breaks = HtmlBreaks::kKeep;
   TextRules plain;
   plain.splitter = SplitterRules::plain();
-  plain.white_space_splits = true;
+  html_kept.white_space = WhiteSpace::kKeras;
   for (int round = 0; round < 3000; ++round) {
     std::string text;
     for (size_t n = random() % 60; n > 0; --n) text += pieces[random() % pieces.size()];
@@ -458,6 +481,7 @@ TEST(Vocabulary, IsFittedByFrequencyThenFirstAppearance) {
 TEST(Vocabulary, FitLeavesOutWhatNoBlobCanHold) {
   TextRules rules;
   rules.filters = "";
+  rules.white_space = WhiteSpace::kKeras;
   const Strings texts = {std::string(2000, 'x') + " a\nb " + std::string("c\0d", 3) + " e"};
   EXPECT_EQ(fit_vocabulary(texts, rules).to_blob(), "e\n");
 }

@@ -21,6 +21,8 @@ tessera_find(TIFF TIFF::TIFF libtiff-dev)
 tessera_find(JPEG JPEG::JPEG libjpeg62-turbo-dev)
 tessera_find(PNG PNG::PNG libpng-dev)
 tessera_find(ZLIB ZLIB::ZLIB zlib1g-dev)
+tessera_find(BZip2 BZip2::BZip2 libbz2-dev)
+tessera_find(LibLZMA LibLZMA::LibLZMA liblzma-dev)
 
 # Header and library found as they are: Debian 12 has no CMake package of them.
 function(tessera_find_plain target header library package)
@@ -44,6 +46,7 @@ endfunction()
 
 tessera_find_plain(highway hwy/highway.h hwy libhwy-dev)
 tessera_find_plain(utf8proc utf8proc.h utf8proc libutf8proc-dev)
+tessera_find_plain(zstd zstd.h zstd libzstd-dev)
 tessera_find_plain(stb stb/stb_image.h "" libstb-dev)
 
 # The CUDA toolkit. TESSERA_CUDA becomes ON or OFF: whether kernels are compiled for a GPU. Its headers

@@ -48,7 +48,8 @@ class ClassifyRun {
   explicit ClassifyRun(const ClassifyOptions& options)
       : options_(options),
         shard_(parse_shard(options.shard)),
-        inputs_(expand_inputs(options.inputs, is_document_name, "texts (.txt, .tsv, .jsonl)")),
+        inputs_(
+            expand_inputs(options.inputs, is_document_name, "texts (.txt, .tsv, .csv, .jsonl)")),
         model_(options.model.path_or_demo(kDemoModel)),
         session_(Session::open(model_, options.model.session_options(options.report.quiet))),
         format_(session_.classes(), {options.report.json, options.attention, options.top_k}),
@@ -89,8 +90,9 @@ class ClassifyRun {
 
   std::size_t total() const {
     const bool single = std::ranges::all_of(inputs_, [&](const Input& input) {
-      return options_.files.format_of(input.path) == DocumentFormat::kText &&
-             options_.files.format != "lines";
+      return options_.files.format == "text" ||
+             (options_.files.format == "auto" &&
+              document_format_of(input.path) == DocumentFormat::kText);
     });
     if (!single || inputs_.empty()) return 0;
     std::size_t owned = 0;
@@ -100,21 +102,16 @@ class ClassifyRun {
 
   void read(const Input& input) {
     try {
-      const DocumentOptions how = options_.files.reader_options(input.path);
-      DocumentReader reader(input.path, how);
+      DocumentReader reader(input.path, options_.files.reader_options());
       std::size_t position = 0;
       bool empty = true;
       while (interrupted() == 0) {
         std::optional<DocumentRecord> record = reader.next();
         if (!record) break;
         empty = false;
-        if (options_.files.format == "lines") {
-          take_lines(input, record->text);
-          continue;
-        }
-        const bool whole = how.format == DocumentFormat::kText;
+        const bool whole = reader.format() == DocumentFormat::kText;
         const std::string name =
-            whole ? input.name() : fmt::format("{}:{}", input.name(), record->line);
+            whole ? input.name() : fmt::format("{}:{}", input.name(), record->number);
         if (record->error.empty()) {
           take({name, std::move(record->text), std::move(record->label)}, position++);
         } else if (!shard_by_document() || shard_.owns(position++)) {
@@ -123,21 +120,10 @@ class ClassifyRun {
         }
       }
       require(!empty || interrupted() != 0, "no documents in this file; give it one per line");
+      for (const std::string& note : reader.notes()) report_.note(note);
     } catch (const Error& error) {
       flush();
       fail_document(input.name(), error.what());
-    }
-  }
-
-  void take_lines(const Input& input, std::string_view text) {
-    std::size_t position = 0;
-    for (std::size_t line = 1; !text.empty() && interrupted() == 0; ++line) {
-      const std::size_t end = std::min(text.find('\n'), text.size());
-      std::string_view one = text.substr(0, end);
-      text.remove_prefix(std::min(end + 1, text.size()));
-      if (one.ends_with('\r')) one.remove_suffix(1);
-      if (one.find_first_not_of(" \t") == std::string_view::npos) continue;
-      take({fmt::format("{}:{}", input.name(), line), std::string(one)}, position++);
     }
   }
 
@@ -234,9 +220,10 @@ Verb make_classify_verb(CLI::App& program) {
   const auto options = std::make_shared<ClassifyOptions>();
   CLI::App& command = *program.add_subcommand("classify", "labels of documents, and why");
   command.add_option("inputs", options->inputs,
-                     "texts (.txt), collections (.tsv, .jsonl, also .gz), folders, globs, or -");
+                     "texts (.txt), collections (.tsv, .csv, .json, .jsonl), each also "
+                     "compressed, folders, globs, or -");
   command.add_option("--text", options->texts, "a document, given here")->type_name("TEXT");
-  options->files.add_to(command, {"text", "lines", "tsv", "jsonl"});
+  options->files.add_to(command, {"text", "lines", "tsv", "csv", "jsonl", "json"});
   command.add_option("-o,--output", options->output, "file for the results instead of stdout")
       ->type_name("FILE");
   command.add_option("--html", options->html, "page with the words and sentences that counted")

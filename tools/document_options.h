@@ -2,7 +2,6 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,9 +9,6 @@
 #include "models/documents.h"
 
 namespace tessera {
-
-// Whether a file's name ends as those of documents do: .txt, .tsv, .jsonl, .ndjson, also .gz.
-bool is_document_name(const std::filesystem::path& path);
 
 struct DocumentFileOptions {
   std::string format = "auto";
@@ -22,8 +18,7 @@ struct DocumentFileOptions {
 
   // `formats`: what --format takes besides "auto".
   void add_to(CLI::App& command, std::vector<std::string> formats);
-  DocumentFormat format_of(const std::string& path) const;
-  DocumentOptions reader_options(const std::string& path) const;
+  DocumentOptions reader_options() const;
 };
 
 }  // namespace tessera

@@ -85,7 +85,7 @@ Verb make_eval_verb(CLI::App& program) {
   CLI::App& command = *program.add_subcommand("eval", "a model against labelled data, in figures");
   command.add_option("data", options->inputs,
                      "of a UNet: a folder with images/ and masks/, or a list of image<TAB>mask; "
-                     "of a HAN: labelled .tsv or .jsonl files");
+                     "of a HAN: labelled .tsv, .csv, .json or .jsonl files");
   options->data.add_to(command);
   command.add_flag("--objects", options->objects,
                    "count objects too (always with --mask-format objects)");
@@ -102,7 +102,7 @@ Verb make_eval_verb(CLI::App& program) {
                   "this class (name or number) separates cells: Rand and warping errors")
       ->type_name("CLASS");
   command.add_flag("--per-image", options->per_image, "a line for each image too");
-  options->files.add_to(command, {"tsv", "jsonl"});
+  options->files.add_to(command, {"tsv", "csv", "jsonl", "json"});
   options->model.add_to(command, true);
   options->report.add_to(command);
   command.footer(

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <map>
 
+#include "models/labels.h"
 #include "tools/eval.h"
 #include "tools/inputs.h"
 #include "tools/labels.h"
@@ -35,11 +36,13 @@ class DocumentEvaluation {
         model_(model),
         session_(std::move(session)),
         names_(class_names(session_)),
-        inputs_(expand_inputs(options.inputs, is_document_name, "documents (.tsv, .jsonl)")),
+        inputs_(expand_inputs(options.inputs, is_document_name, "documents (.tsv, .csv, .jsonl)")),
         confusion_(names_.size()),
         report_(options.report, "documents", 0) {}
 
   int run() {
+    for (const std::vector<std::string>& group : look_alikes(names_))
+      report_.note(look_alike_note(group));
     for (const Input& input : inputs_) {
       if (interrupted() != 0) break;
       if (input.error.empty()) {
@@ -68,18 +71,18 @@ class DocumentEvaluation {
  private:
   void read(const Input& input) {
     try {
-      const DocumentOptions how = options_.files.reader_options(input.path);
-      require(how.format != DocumentFormat::kText,
-              "a text has no label; give .tsv or .jsonl, or say --format");
-      DocumentReader reader(input.path, how);
+      DocumentReader reader(input.path, options_.files.reader_options());
+      require(reader.format() != DocumentFormat::kText,
+              "a text has no label; give .tsv, .csv, .json or .jsonl, or say --format");
       bool empty = true;
       while (interrupted() == 0) {
         std::optional<DocumentRecord> record = reader.next();
         if (!record) break;
         empty = false;
-        take(fmt::format("{}:{}", input.name(), record->line), std::move(*record));
+        take(fmt::format("{}:{}", input.name(), record->number), std::move(*record));
       }
       require(!empty || interrupted() != 0, "no documents in this file; give it one per line");
+      for (const std::string& note : reader.notes()) report_.note(note);
     } catch (const Error& error) {
       report_.failure(input.name(), error.what());
     }
@@ -92,12 +95,20 @@ class DocumentEvaluation {
     }
     const auto label = find_class(session_.classes(), *record.label);
     if (!label) {
-      ++unknown_labels_[*record.label];
+      if (++unknown_labels_[*record.label] == 1) note_look_alike(*record.label);
       return;
     }
     batch_bytes_ += record.text.size();
     batch_.push_back({name, std::move(record.text), *label});
     if (batch_.size() >= kBatchDocuments || batch_bytes_ >= kBatchBytes) flush();
+  }
+
+  void note_look_alike(const std::string& label) {
+    std::vector<std::string> names = names_;
+    names.push_back(label);
+    for (const std::vector<std::string>& group : look_alikes(names)) {
+      if (group.back() == label) report_.note(look_alike_note(group));
+    }
   }
 
   void flush() {

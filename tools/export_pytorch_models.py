@@ -33,7 +33,7 @@ RENAME_HAN = [
 # As the HAN's training script cut its texts: re.split(r"(?<=[.!?])\s+"), then str.split().
 TEXT_RULES = {
     "html_breaks": "space",
-    "white_space_splits": True,
+    "white_space": "splits",
     "unknown_words": "index",
     "splitter": {
         "terminators": ".!?", "wide_terminators": "", "closers": "", "abbreviations": [],

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "kernels/error.h"
+#include "models/labels.h"
 
 namespace tessera {
 
@@ -58,7 +59,9 @@ std::optional<std::size_t> find_class(const std::vector<ClassInfo>& classes,
                                       const std::string& label) {
   const auto same = std::ranges::find(classes, label, &ClassInfo::name);
   if (same != classes.end()) return static_cast<std::size_t>(same - classes.begin());
-  if (label.empty()) return std::nullopt;
+  const auto is_numbered = [](const ClassInfo& one) { return is_whole_number(one.name); };
+  if (label.empty() || (is_whole_number(label) && std::ranges::any_of(classes, is_numbered)))
+    return std::nullopt;
   const auto begins = [&](const ClassInfo& one) { return one.name.starts_with(label); };
   if (std::ranges::count_if(classes, begins) == 1)
     return static_cast<std::size_t>(std::ranges::find_if(classes, begins) - classes.begin());

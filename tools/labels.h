@@ -12,7 +12,7 @@
 namespace tessera {
 
 // The class that a label in a file means: by its name, a beginning that no other class has ("pos"
-// of "positive"), or its index.
+// of "positive"), or its index. Among classes whose names are numbers a number is a name alone.
 std::optional<std::size_t> find_class(const std::vector<ClassInfo>& classes,
                                       const std::string& label);
 

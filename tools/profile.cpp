@@ -90,7 +90,7 @@ Profile profile_model(const ProfileOptions& options) {
     view.pixels = std::visit([](const auto& p) -> const void* { return p.data(); }, image->pixels);
     once = [&session, image, view] { session.segment(view); };
   } else {
-    DocumentReader reader(input, {.format = document_format_of(input)});
+    DocumentReader reader(input, {});
     std::vector<std::string> texts;
     constexpr std::size_t kDocuments = 64;
     while (texts.size() < kDocuments) {

@@ -307,10 +307,12 @@ void ImageTrainOptions::add_to(CLI::App& command) {
 }
 
 void DocumentTrainOptions::add_to(CLI::App& command) {
-  command.add_option("data", data, "labelled documents: .tsv or .jsonl, also .gz")->required();
+  command
+      .add_option("data", data, "labelled documents: .tsv, .csv, .json or .jsonl, also compressed")
+      ->required();
   run.add_to(command, "mean_f1");
   begin_group(command, "Data");
-  files.add_to(command, {"tsv", "jsonl"});
+  files.add_to(command, {"tsv", "csv", "jsonl", "json"});
   command.add_option("--validation", validation, "a share of each class, or a file of documents")
       ->type_name("RULE")
       ->capture_default_str();

@@ -42,7 +42,7 @@ TextDataOptions data_options(const DocumentTrainOptions& options) {
   } else {
     data.validation = rule;
   }
-  data.documents = options.files.reader_options(options.data);
+  data.documents = options.files.reader_options();
   data.rules.max_features = options.max_features;
   data.rules.max_sentences = options.max_sentences;
   data.rules.max_words = options.max_words;

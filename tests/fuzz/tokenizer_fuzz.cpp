@@ -68,7 +68,6 @@ const Tokenizer& plain_tokenizer() {
   static const Tokenizer tokenizer = [] {
     TextRules rules;
     rules.splitter = SplitterRules::plain();
-    rules.white_space_splits = true;
     rules.max_sentences = 3;
     rules.max_words = 5;
     rules.unknown_words = UnknownWords::kDrop;
