@@ -130,6 +130,7 @@ struct Encoder {
 bool write_all(png_structp png, png_infop info, const Image& image, const uint8_t* pixels,
                int depth) {
   if (setjmp(png_jmpbuf(png)) != 0) return false;
+  png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
   png_set_IHDR(png, info, static_cast<png_uint_32>(image.width),
                static_cast<png_uint_32>(image.height), depth,
                image.channels == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,

@@ -14,13 +14,6 @@ namespace tessera {
 
 namespace {
 
-// A directory that describes a full picture.
-struct Found {
-  uint64_t offset = 0;  // in the file
-  int64_t slices = 1;   // of a volume
-  std::optional<StackDescription> text;
-};
-
 std::string_view description_of(TIFF* handle) {
   const char* text = nullptr;
   return TIFFGetField(handle, TIFFTAG_IMAGEDESCRIPTION, &text) == 1 ? text : std::string_view{};
@@ -42,25 +35,22 @@ std::optional<StackDescription> metamorph_stack(TIFF* handle) {
   return stack;
 }
 
-int64_t slices_of(TIFF* handle) {
-  const auto slices = tiff_field<uint32_t>(handle, TIFFTAG_IMAGEDEPTH, 1);
-  if (slices <= 1) return 1;
+// A directory that describes a full picture.
+struct Found {
+  uint64_t offset = 0;  // in the file
+  int64_t slices = 1;   // of a volume
+  std::optional<StackDescription> text;
+};
+
+// What the current directory says.
+Found found_here(TIFF* handle, bool is_first) {
+  Found found{TIFFCurrentDirOffset(handle), 1, std::nullopt};
+  found.slices = std::max<int64_t>(1, tiff_field<uint32_t>(handle, TIFFTAG_IMAGEDEPTH, 1));
   require(
-      TIFFIsTiled(handle) != 0,
+      found.slices == 1 || TIFFIsTiled(handle) != 0,
       "TIFF volume of {} slices behind one directory (ImageDepth) in strips, which libtiff does "
       "not find; save it as a page for each slice",
-      slices);
-  return slices;
-}
-
-// An overview of a pyramid, or a mask that goes with a picture, is no page of a stack.
-bool is_page(TIFF* handle) {
-  return (tiff_field<uint32_t>(handle, TIFFTAG_SUBFILETYPE, 0) &
-          (FILETYPE_REDUCEDIMAGE | FILETYPE_MASK)) == 0;
-}
-
-Found found_here(TIFF* handle, bool is_first) {
-  Found found{TIFFCurrentDirOffset(handle), slices_of(handle), std::nullopt};
+      found.slices);
   const PlaneSize size{tiff_field<uint32_t>(handle, TIFFTAG_IMAGEWIDTH, 0),
                        tiff_field<uint32_t>(handle, TIFFTAG_IMAGELENGTH, 0),
                        tiff_field<uint16_t>(handle, TIFFTAG_SAMPLESPERPIXEL, 1)};
@@ -71,28 +61,94 @@ Found found_here(TIFF* handle, bool is_first) {
   return found;
 }
 
+// Of a directory, what tells whether more must be read of it. Found without libtiff, which takes
+// ten times as long to read all tags of a stack's thousand directories.
+struct Glance {
+  bool is_page = true;   // no overview of a pyramid, and no mask that goes with a picture
+  bool is_plain = true;  // a single plane, and no description of a series of pages
+  uint64_t next = 0;     // offset; 0: none
+};
+
+class DirectoryWalk {
+ public:
+  explicit DirectoryWalk(const TiffContext& context)
+      : context_(context),
+        little_endian_(TIFFIsBigEndian(context.handle) == 0),
+        big_(TIFFIsBigTIFF(context.handle) != 0) {}
+
+  Glance look(uint64_t offset) const {
+    const uint64_t count_size = big_ ? 8 : 2, entry_size = big_ ? 20 : 12, word = big_ ? 8 : 4;
+    const uint64_t entries = number(bytes(offset, count_size), 0, count_size);
+    require(entries <= UINT16_MAX, "damaged TIFF: a directory of {} entries", entries);
+    const std::vector<uint8_t> all = bytes(offset + count_size, entries * entry_size + word);
+    Glance glance;
+    for (uint64_t at = 0; at < entries * entry_size; at += entry_size) {
+      const uint64_t tag = number(all, at, 2), type = number(all, at + 2, 2);
+      const uint64_t value = number(all, at + entry_size - word, type == TIFF_SHORT ? 2 : 4);
+      if (tag == TIFFTAG_SUBFILETYPE)
+        glance.is_page &= (value & (FILETYPE_REDUCEDIMAGE | FILETYPE_MASK)) == 0;
+      if (tag == TIFFTAG_OSUBFILETYPE) glance.is_page &= value != OFILETYPE_REDUCEDIMAGE;
+      if (tag == TIFFTAG_IMAGEDEPTH) glance.is_plain &= value <= 1;
+      if (tag == TIFFTAG_IMAGEDESCRIPTION && number(all, at + 4, word) > word)
+        glance.is_plain &= !is_series(number(all, at + 4 + word, word));
+    }
+    glance.next = number(all, entries * entry_size, word);
+    return glance;
+  }
+
+ private:
+  std::vector<uint8_t> bytes(uint64_t offset, uint64_t size) const {
+    std::vector<uint8_t> read(static_cast<size_t>(size));
+    require(context_.read_raw(offset, read), "truncated TIFF: a directory at byte {} of {}", offset,
+            context_.file_size());
+    return read;
+  }
+
+  uint64_t number(std::span<const uint8_t> from, uint64_t at, uint64_t size) const {
+    uint64_t value = 0;
+    for (uint64_t i = 0; i < size; ++i)
+      value = value << 8 | from[static_cast<size_t>(at + (little_endian_ ? size - 1 - i : i))];
+    return value;
+  }
+
+  bool is_series(uint64_t offset) const {
+    uint8_t text[kSeriesText.size()];
+    return context_.read_raw(offset, text) &&
+           std::memcmp(text, kSeriesText.data(), kSeriesText.size()) == 0;
+  }
+
+  const TiffContext& context_;
+  bool little_endian_, big_;
+};
+
 std::vector<Found> find_pages(TiffContext& context) {
   TIFF* handle = context.handle;
+  uint64_t offset = TIFFCurrentDirOffset(handle);
+  // libtiff notices chains that run in a circle, and those that break off, which would else look
+  // like a shorter stack.
+  const int64_t count = TIFFNumberOfDirectories(handle);
+  require(context.error.empty(), "damaged or truncated TIFF after page {}: {}", count,
+          context.error);
+  const uint64_t first = offset;
+  const DirectoryWalk walk(context);
   std::vector<Found> pages;
-  std::optional<Found> other;  // the first overview or mask
-  int64_t others = 0;
-  for (int64_t directory = 0;; ++directory) {
-    if (is_page(handle)) {
+  for (int64_t directory = 0; directory < count; ++directory) {
+    const Glance glance = walk.look(offset);
+    if (glance.is_page && glance.is_plain && !pages.empty()) {
+      pages.push_back({offset, 1, std::nullopt});
+    } else if (glance.is_page) {
+      require(TIFFSetSubDirectory(handle, offset) == 1, "damaged or truncated TIFF at page {}: {}",
+              directory, context.error);
       pages.push_back(found_here(handle, pages.empty()));
-    } else if (++others == 1) {
-      other = Found{TIFFCurrentDirOffset(handle), 1, std::nullopt};
     }
-    if (TIFFLastDirectory(handle) != 0) break;
-    // A chain of directories that breaks off would else look like a shorter stack.
-    require(TIFFReadDirectory(handle) == 1, "damaged or truncated TIFF after page {}: {}",
-            directory, context.error);
+    offset = glance.next;
   }
   if (pages.empty()) {
-    require(others == 1,
+    require(count == 1,
             "TIFF of {} directories, each marked as the overview or mask of another picture "
             "(NewSubfileType); expected the picture itself",
-            others);
-    pages.push_back(*other);
+            count);
+    pages.push_back({first, 1, std::nullopt});
   }
   return pages;
 }

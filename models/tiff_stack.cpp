@@ -235,7 +235,7 @@ std::optional<StackDescription> from_ome(std::string_view text, const PlaneSize&
 std::optional<StackDescription> describe_stack(std::string_view text, const PlaneSize& size) {
   while (text.ends_with('\0')) text.remove_suffix(1);
   if (text.starts_with("ImageJ=")) return from_imagej(text);
-  if (text.starts_with("{\"shape\"")) return from_tifffile(text, size);
+  if (text.starts_with(kSeriesText)) return from_tifffile(text, size);
   // XML may begin with its own declaration and comments.
   constexpr std::size_t kBeginning = 4096;
   const std::string_view beginning = text.substr(0, kBeginning);

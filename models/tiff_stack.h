@@ -10,6 +10,9 @@
 
 namespace tessera {
 
+// How tifffile's text of a series of pages begins, which later directories may have too.
+inline constexpr std::string_view kSeriesText = "{\"shape\"";
+
 struct StackDescription {
   std::string writer;          // "ImageJ", "OME-XML" or "tifffile"
   std::string numbers;         // as the description has them: "2 channels, 5 slices, 1 frame"
