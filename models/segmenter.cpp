@@ -167,8 +167,7 @@ void Segmenter::note_work(std::int64_t height, std::int64_t width, const Tiling&
   const std::uint64_t bytes = needed(memory(height, width, better));
   options_.on_note(fmt::format(
       "an image of {} x {} in tiles of up to {} x {} takes {:.1f} times the work of the whole: "
-      "{:.0f} "
-      "% is done twice. With {} it would be {:.1f} times, in {} of memory",
+      "{:.0f} % is done twice. With {} it would be {:.1f} times, in {} of memory",
       height, width, tiling.largest_height(), tiling.largest_width(), times, 100 * (1 - 1 / times),
       options_.tile > 0 ? fmt::format("--tile {}", better.largest_side())
                         : fmt::format("--max-memory {}M", (bytes >> 20) + 1),

@@ -189,10 +189,13 @@ void TiffReader::find_directories() {
     int64_t planes = found[i].slices;
     for (; end < found.size() && ((text != nullptr && text->whole_file) || !found[end].text); ++end)
       planes += found[end].slices;
-    require(text == nullptr || text->channels == 1,
-            "{} says that this TIFF has {}: {} channels in planes of their own. A page is one grey "
-            "or RGB picture; save the channel that is meant as a file of its own",
-            text->writer, text->numbers, text->channels);
+    if (text != nullptr && text->channels > 1) {
+      fail(
+          "{} says that this TIFF has {}: {} channels in planes of their own. A page is one grey "
+          "or "
+          "RGB picture; save the channel that is meant as a file of its own",
+          text->writer, text->numbers, text->channels);
+    }
     const bool complete =
         text == nullptr || text->other_files || text->planes <= planes || (copied && planes == 1);
     if (complete) {

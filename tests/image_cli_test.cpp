@@ -105,14 +105,24 @@ TEST_F(ImageCli, AModelRemembersTheRangeThatItWasTrainedWith) {
   EXPECT_THAT(ranged.err, Not(HasSubstr("--range")));
   EXPECT_EQ(preprocessing()["range"], json::parse("[0.0, 4080.0]"));
   // The model's own range needs no option; another one takes its place.
-  const std::vector<std::string> eval{"eval", "data", "-m", "m.safetensors", "--json"};
-  const auto evaluated = [&](std::vector<std::string> more) {
-    more.insert(more.begin(), eval.begin(), eval.end());
+  const auto segmented = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"segment", "data/images/a.tif", "-m", "m.safetensors", "-o", "out",
+                               "--probabilities"});
     const Result result = run(more);
     EXPECT_EQ(result.err, "");
-    return json::parse(result.out)["confusion"];
+    return answer("a");
   };
-  EXPECT_EQ(evaluated({}), evaluated({"--range", "0,4080"}));
+  const std::string own = segmented({});
+  EXPECT_EQ(segmented({"--range", "0,4080"}), own);
+  EXPECT_NE(segmented({"--range", "0,255"}), own);
+  const auto evaluated = [&](const char* range) {
+    const Result result =
+        run({"eval", "data", "-m", "m.safetensors", "--range", range, "--json", "--objects"});
+    EXPECT_EQ(result.err, "");
+    return json::parse(result.out)["pixels"];
+  };
+  EXPECT_EQ(evaluated("0,4080"),
+            json::parse(run({"eval", "data", "-m", "m.safetensors", "--json"}).out)["pixels"]);
   expect_error(train({"--range", "0,4080", "--scale", "min_max"}), 2, "the scale is \"min_max\"");
 }
 

@@ -5,6 +5,7 @@
 #include <csignal>
 
 #include "engine/machine.h"
+#include "models/image.h"
 
 namespace tessera {
 

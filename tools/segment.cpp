@@ -119,7 +119,7 @@ class SegmentRun {
     return mine;
   }
 
-  Session open_session() const {
+  Session open_session() {
     require_writable(folder_);
     SessionOptions session = options_.model.session_options(options_.report.quiet);
     // Of each pixel: mask, overlay, and an object's label before and after counting.
