@@ -287,8 +287,9 @@ TEST(BadImages, AreNamedWithWhatWasFoundAndWhatIsRead) {
       {"P2 1 1 255 7", "a text PNM"},
       {"version https://git-lfs.github.com/spec/v1", "git lfs pull"},
   };
-  for (const auto& [bytes, name] : kStrangers) {
-    EXPECT_THAT(error_of([&] { read_bytes(text_bytes(bytes)); }), HasSubstr(name));
+  for (const auto& stranger : kStrangers) {
+    EXPECT_THAT(error_of([&] { read_bytes(text_bytes(stranger.first)); }),
+                HasSubstr(stranger.second));
   }
   Bytes dicom(128);
   dicom.insert(dicom.end(), {'D', 'I', 'C', 'M'});
