@@ -1,6 +1,7 @@
 #include "models/image.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -76,6 +77,29 @@ void stretch_min_max(std::span<float> values) {
   shift_and_divide(values, offset, range);
 }
 
+void map_range(std::span<float> values, const ValueRange& range) {
+  if (range.automatic) {
+    stretch_min_max(values);
+    return;
+  }
+  for (float& value : values) value = std::clamp(value, range.low, range.high);
+  shift_and_divide(values, range.low, range.high - range.low);
+}
+
+ValueRange checked_range(float low, float high, std::string_view found) {
+  require(std::isfinite(low) && std::isfinite(high) && low < high && std::isfinite(high - low),
+          "the range is '{}', expected 'auto' or two numbers LO,HI, the first one smaller", found);
+  return {.low = low, .high = high};
+}
+
+ValueRange range_from_json(const nlohmann::json& json) {
+  if (json == "auto") return {.automatic = true};
+  const bool pair =
+      json.is_array() && json.size() == 2 && json[0].is_number() && json[1].is_number();
+  require(pair, "preprocessing: \"range\" is {}, expected \"auto\" or two numbers", json.dump());
+  return checked_range(json[0].get<float>(), json[1].get<float>(), json.dump());
+}
+
 void require_finite(std::span<const float> values, const char* when) {
   const auto bad = std::find_if_not(values.begin(), values.end(),
                                     [](float value) { return std::isfinite(value); });
@@ -113,11 +137,63 @@ std::string_view pixel_type_name(const Image& image) {
   return kNames[image.pixels.index()];
 }
 
+ValueRange parse_range(std::string_view text) {
+  if (text == "auto") return {.automatic = true};
+  const std::size_t comma = text.find(',');
+  float ends[2] = {};
+  const auto number = [&](std::string_view part, float& value) {
+    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
+    return error == std::errc() && end == part.data() + part.size();
+  };
+  const bool two = comma != std::string_view::npos && number(text.substr(0, comma), ends[0]) &&
+                   number(text.substr(comma + 1), ends[1]);
+  return two ? checked_range(ends[0], ends[1], text) : checked_range(0, 0, text);
+}
+
+void set_range(Preprocessing& preprocessing, std::string_view text) {
+  preprocessing.range = parse_range(text);
+  require(preprocessing.scale == Scale::kUnit,
+          "a range (--range) is for the scale \"unit\", which it replaces; the scale is {}",
+          to_json(preprocessing)["scale"].dump());
+}
+
+std::string range_note(const Image& image, const Preprocessing& preprocessing) {
+  if (preprocessing.scale != Scale::kUnit || preprocessing.range) return "";
+  return std::visit(
+      [&]<class T>(const std::vector<T>& pixels) -> std::string {
+        if (sizeof(T) == 1 || pixels.empty()) return "";
+        const auto [least, greatest] = std::ranges::minmax_element(pixels);
+        const double low = static_cast<double>(*least), high = static_cast<double>(*greatest);
+        const double white = static_cast<double>(full_scale(pixels));
+        // Of integers two unused bits are odd; an image of one value, perhaps empty, says nothing.
+        const bool is_float = std::is_floating_point_v<T>;
+        const bool odd = is_float ? low < 0 || high > 1 : 4 * high <= white + 3;
+        if (!odd || low == high) return "";
+        double end = high;  // what white may be: that of the least usual number of bits
+        constexpr double kLeastGuessed = 100;  // floats below are in units of their own
+        for (const int bits : {16, 14, 12, 10, 8}) {
+          const bool fits = high <= std::exp2(bits) - 1;
+          if (fits && !(is_float && high < kLeastGuessed)) end = std::exp2(bits) - 1;
+        }
+        return fmt::format(
+            "{} images with values from {:.6g} to {:.6g}, which this model {}. If white is another "
+            "value, set it: --range {:.6g},{:.9g} (or --range auto)",
+            pixel_type_name(image), low, high,
+            is_float ? std::string("expects in 0 to 1")
+                     : fmt::format("divides by {:.0f}",
+                                   static_cast<double>(std::numeric_limits<T>::max())),
+            std::min(low, 0.0), end);
+      },
+      image.pixels);
+}
+
 Preprocessing preprocessing_from_json(const nlohmann::json& json) {
   require(json.is_object(), "preprocessing is {}, expected an object", json.type_name());
   for (const auto& [key, value] : json.items()) {
-    require(key == "channels" || key == "scale" || key == "mean" || key == "std",
-            "preprocessing has the unknown key \"{}\", expected channels, scale, mean or std", key);
+    require(key == "channels" || key == "scale" || key == "mean" || key == "std" || key == "range",
+            "preprocessing has the unknown key \"{}\", expected channels, scale, mean, std or "
+            "range",
+            key);
   }
 
   Preprocessing result;
@@ -139,6 +215,12 @@ Preprocessing preprocessing_from_json(const nlohmann::json& json) {
   }
   if (json.contains("mean")) result.mean = channel_values(json, "mean", result.channels);
   if (json.contains("std")) result.std = channel_values(json, "std", result.channels);
+  if (json.contains("range")) {
+    result.range = range_from_json(json["range"]);
+    require(result.scale == Scale::kUnit,
+            "preprocessing: a range is for the scale \"unit\", which it replaces; the scale is {}",
+            json["scale"].dump());
+  }
   for (const float value : result.std) {
     require(value > 0, "preprocessing: \"std\" has the value {}, expected values above 0", value);
   }
@@ -152,6 +234,11 @@ nlohmann::json to_json(const Preprocessing& preprocessing) {
   nlohmann::json json = {{"channels", preprocessing.channels}, {"scale", name->second}};
   if (!preprocessing.mean.empty()) json["mean"] = preprocessing.mean;
   if (!preprocessing.std.empty()) json["std"] = preprocessing.std;
+  if (preprocessing.range) {
+    const ValueRange& range = *preprocessing.range;
+    json["range"] =
+        range.automatic ? nlohmann::json("auto") : nlohmann::json{range.low, range.high};
+  }
   return json;
 }
 
@@ -175,7 +262,11 @@ void normalise(const Image& image, const Preprocessing& preprocessing, std::span
     case Scale::kNone:
       break;
     case Scale::kUnit:
-      shift_and_divide(out, 0.0f, white);
+      if (preprocessing.range) {
+        map_range(out, *preprocessing.range);
+      } else {
+        shift_and_divide(out, 0.0f, white);
+      }
       break;
     case Scale::kStandardize:
       standardize(out);

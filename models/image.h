@@ -4,8 +4,10 @@
 #include <array>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -40,28 +42,50 @@ std::string_view pixel_type_name(const Image& image);
 
 enum class Scale {
   kNone,         // values as in the file
-  kUnit,         // divided by 255, 65535 or 2^32 - 1; float files are taken as they are
+  kUnit,         // divided by 255, 65535 or 2^32 - 1, floats taken as they are; or see ValueRange
   kStandardize,  // (x - mean) / (std + 1e-6), over all samples of the image
   kMinMax,       // (x - min) / (max - min), over all samples of the image; 0 if all are equal
 };
+
+// What becomes 0 and 1 instead of the ends of the type: a camera of 12 bits fills a sixteenth
+// of 16.
+struct ValueRange {
+  bool automatic = false;   // each image's own least and greatest value
+  float low = 0, high = 1;  // else these; what lies outside becomes the nearer of them
+
+  bool operator==(const ValueRange&) const = default;
+};
+
+// "auto", or two numbers with a comma between them, the first one smaller. Throws Error.
+ValueRange parse_range(std::string_view text);
 
 // What a model wants of its input, in this order: colour, scale, then (x - mean[c]) / std[c].
 struct Preprocessing {
   int64_t channels = 1;  // 1: RGB becomes BT.601 luma, not rounded; 3: grey is repeated
   Scale scale = Scale::kUnit;
-  std::vector<float> mean{};  // (channels), or empty for 0
-  std::vector<float> std{};   // (channels), or empty for 1
+  std::vector<float> mean{};          // (channels), or empty for 0
+  std::vector<float> std{};           // (channels), or empty for 1
+  std::optional<ValueRange> range{};  // of Scale::kUnit alone
 };
 
-// {"channels": 1, "scale": "unit", "mean": [..], "std": [..]}; scale is one of "none", "unit",
-// "standardize", "min_max"; all keys are optional. Throws Error on an unknown key or bad value.
+// {"channels": 1, "scale": "unit", "mean": [..], "std": [..], "range": [0, 4095] or "auto"}; scale
+// is one of "none", "unit", "standardize", "min_max"; all keys are optional. Throws Error on an
+// unknown key or bad value, and for a range of another scale than "unit".
 Preprocessing preprocessing_from_json(const nlohmann::json& json);
 nlohmann::json to_json(const Preprocessing& preprocessing);
+
+// Takes the range that `text` names (parse_range). Throws Error also where the scale is not "unit".
+void set_range(Preprocessing& preprocessing, std::string_view text);
 
 // Writes (height, width, preprocessing.channels) floats to `out`. Statistics are accumulated in
 // double. Throws Error if `out` has another size or a value is not finite (a float TIFF may hold
 // NaN, and one NaN would spread over the whole receptive field).
 void normalise(const Image& image, const Preprocessing& preprocessing, std::span<float> out);
+
+// What is odd about the values of `image` for a model of scale "unit" without a range: they fill a
+// small part of 16 or 32 bits, or floats leave 0 to 1. Names the range seen and the option that
+// sets it. Empty where nothing is odd, and for other scales.
+std::string range_note(const Image& image, const Preprocessing& preprocessing);
 
 // ---- mirrored borders --------------------------------------------------------------------------
 

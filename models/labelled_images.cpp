@@ -273,7 +273,8 @@ Checked check_pair(const ImagePair& pair, const MaskRules& rules) {
       ++known;
     }
     require(known > 0, "the mask has no pixel with a class: all are ignored");
-    result.statistics = {std::move(pixels), image.height, image.width, image.channels};
+    result.statistics = {std::move(pixels), image.height, image.width, image.channels,
+                         range_note(image, {})};
   });
   attempt(pair.image, [&] {
     const auto* floats = std::get_if<std::vector<float>>(&image.pixels);

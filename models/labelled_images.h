@@ -97,6 +97,7 @@ std::vector<std::uint32_t> objects_of(const Mask& mask, std::int64_t height, std
 struct ImageStatistics {
   std::vector<std::int64_t> class_pixels;  // by class; empty where the pair could not be read
   std::int64_t height = 0, width = 0, channels = 0;
+  std::string range_note;  // of its values, for a model of scale "unit"
 };
 
 // Decodes every image and every mask, and reports what is wrong with any: unreadable or damaged

@@ -11,6 +11,8 @@ namespace {
 // Memory left to the rest of the machine where the user sets no limit.
 constexpr double kShareOfFreeMemory = 0.8;
 constexpr std::size_t kMostUnasked = std::size_t{4} << 30;
+// Tiles that compute more than so many times the pixels of the whole are worth a word.
+constexpr double kMostWork = 2;
 constexpr std::int64_t kUntiled = std::int64_t{1} << 40;
 
 TensorType image_type(const UNetConfig& config, std::int64_t height, std::int64_t width) {
@@ -41,6 +43,15 @@ std::int64_t Segmenter::Tiling::largest_height() const {
 }
 std::int64_t Segmenter::Tiling::largest_width() const {
   return largest(columns);
+}
+
+std::int64_t Segmenter::Tiling::input_pixels() const {
+  const auto sum = [](const std::vector<AxisTile>& tiles) {
+    std::int64_t pixels = 0;
+    for (const AxisTile& tile : tiles) pixels += tile.input_size;
+    return pixels;
+  };
+  return sum(rows) * sum(columns);
 }
 
 Segmenter::Segmenter(ModelFile& file, const SessionOptions& options, std::shared_ptr<Device> device)
@@ -76,6 +87,7 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
   plan.tiles = static_cast<std::int64_t>(tiling.rows.size() * tiling.columns.size());
   plan.tile_height = tiling.largest_height();
   plan.tile_width = tiling.largest_width();
+  plan.work = work(height, width, tiling);
   const std::vector<TensorType> input{input_type(plan.tile_height, plan.tile_width)};
   plan.arena = executor_.plan(input).peak;
   plan.weights = executor_.packed_bytes();
@@ -98,6 +110,12 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
   return plan;
 }
 
+double Segmenter::work(std::int64_t height, std::int64_t width, const Tiling& tiling) const {
+  const UNetConfig& config = *file_.config.unet;
+  const std::int64_t whole = unet_input_size(config, height) * unet_input_size(config, width);
+  return static_cast<double>(tiling.input_pixels()) / static_cast<double>(whole);
+}
+
 std::size_t Segmenter::held() const {
   const std::size_t resident = resident_bytes();
   return on_gpu() ? resident : resident - std::min(resident, executor_.arena_bytes());
@@ -114,11 +132,56 @@ std::size_t Segmenter::limit() const {
   return held() + std::min(share(device.available_bytes()), kMostUnasked);
 }
 
+std::size_t Segmenter::available() const {
+  if (options_.max_memory > 0) return options_.max_memory;
+  const std::size_t free = executor_.device().available_bytes() + executor_.arena_bytes();
+  return free + (on_gpu() ? executor_.packed_bytes() : held());
+}
+
+void Segmenter::require_memory(std::int64_t height, std::int64_t width, const Tiling& tiling) {
+  const std::size_t most = available();
+  const std::uint64_t wanted = needed(memory(height, width, tiling));
+  if (wanted <= most) return;
+  std::optional<Tiling> smaller = tiling;
+  do {
+    smaller = cut(height, width, smaller->largest_side() * 3 / 4);
+  } while (smaller && needed(memory(height, width, *smaller)) > most);
+  fail("tiles of {} x {} pixels need {}, {} is {}; {}", tiling.largest_height(),
+       tiling.largest_width(), format_bytes(wanted),
+       options_.max_memory > 0 ? "--max-memory" : "what is free", format_bytes(most),
+       smaller ? fmt::format("use --tile {} or less, or leave the choice to --max-memory",
+                             smaller->largest_side())
+               : "no smaller ones fit; split the image, or use a machine with more");
+}
+
+void Segmenter::note_work(std::int64_t height, std::int64_t width, const Tiling& tiling) {
+  const double times = work(height, width, tiling);
+  if (work_noted_ || !options_.on_note || times <= kMostWork) return;
+  work_noted_ = true;
+  // The smallest that do not, on the way down that the choice by memory takes.
+  Tiling better = *cut(height, width, kUntiled);
+  for (auto next = std::optional(better); next && work(height, width, *next) <= kMostWork;
+       next = cut(height, width, next->largest_side() * 3 / 4)) {
+    better = *next;
+  }
+  const std::uint64_t bytes = needed(memory(height, width, better));
+  options_.on_note(fmt::format(
+      "an image of {} x {} in tiles of up to {} x {} takes {:.1f} times the work of the whole: "
+      "{:.0f} % is done twice. With {} it would be {:.1f} times, in {} of memory",
+      height, width, tiling.largest_height(), tiling.largest_width(), times, 100 * (1 - 1 / times),
+      options_.tile > 0 ? fmt::format("--tile {}", better.largest_side())
+                        : fmt::format("--max-memory {}M", (bytes >> 20) + 1),
+      work(height, width, better), format_bytes(bytes)));
+}
+
 Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t width) {
   require_readable_size(height, width, file_.config.unet->channels, kMaxSamples);
   if (options_.tile > 0) {
     auto tiling = cut(height, width, options_.tile);
-    if (tiling) return *tiling;
+    if (tiling) {
+      require_memory(height, width, *tiling);
+      return *tiling;
+    }
     std::int64_t least = options_.tile + 1;
     while (!cut(height, width, least)) ++least;
     fail(
@@ -129,15 +192,14 @@ Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t wid
   const std::size_t most = limit();
   std::uint64_t least = 0;
   const auto fits = [&](const Tiling& tiling) {
-    const SegmentationPlan plan = memory(height, width, tiling);
-    least = on_gpu() ? plan.device : plan.peak;
+    least = needed(memory(height, width, tiling));
     return least <= most;
   };
   std::int64_t tile = kUntiled;
   auto tiling = cut(height, width, tile);
   while (tiling) {
     if (fits(*tiling)) return *tiling;
-    tile = std::max(tiling->largest_height(), tiling->largest_width()) * 3 / 4;
+    tile = tiling->largest_side() * 3 / 4;
     tiling = cut(height, width, tile);
   }
   // Between the last that ran and this, which does not: the smallest that does.
@@ -162,6 +224,7 @@ Segmentation Segmenter::segment(const Image& image, const Session::Progress& pro
   const UNetConfig& config = *file_.config.unet;
   const std::int64_t height = image.height, width = image.width, channels = config.channels;
   const Tiling tiling = choose_tiling(height, width);
+  note_work(height, width, tiling);
   std::vector<float> pixels(static_cast<std::size_t>(height * width * channels));
   normalise(image, file_.config.preprocessing, pixels);
 

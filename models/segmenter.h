@@ -3,6 +3,7 @@
 // byte.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <optional>
 #include <vector>
@@ -32,9 +33,13 @@ class Segmenter {
     std::vector<AxisTile> rows, columns;
     std::int64_t largest_height() const;
     std::int64_t largest_width() const;
+    std::int64_t largest_side() const { return std::max(largest_height(), largest_width()); }
+    std::int64_t input_pixels() const;  // of all tiles
   };
 
   Tiling choose_tiling(std::int64_t height, std::int64_t width);
+  // Pixels that the tiles compute, over those of the whole at once.
+  double work(std::int64_t height, std::int64_t width, const Tiling& tiling) const;
   std::optional<Tiling> cut(std::int64_t height, std::int64_t width, std::int64_t tile) const;
   TensorType input_type(std::int64_t height, std::int64_t width) const;
   // Tiles and memory of this tiling, for an 8-bit image; without the memory map.
@@ -43,12 +48,22 @@ class Segmenter {
   std::size_t held() const;
   // Bytes that a plan may take: of the process, or on a GPU of its memory.
   std::size_t limit() const;
+  // All that it could take, if nothing else wanted any.
+  std::size_t available() const;
+  std::uint64_t needed(const SegmentationPlan& plan) const {
+    return on_gpu() ? plan.device : plan.peak;
+  }
+  // A tile that the user chose must fit into memory: throws Error with one that does.
+  void require_memory(std::int64_t height, std::int64_t width, const Tiling& tiling);
+  // Says once that tiles repeat most of the work, and what would not.
+  void note_work(std::int64_t height, std::int64_t width, const Tiling& tiling);
   bool on_gpu() const { return !executor_.device().is_host(); }
 
   const ModelFile& file_;
   SessionOptions options_;
   std::int64_t margin_;
   Executor executor_;
+  bool work_noted_ = false;
 };
 
 }  // namespace tessera

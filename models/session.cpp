@@ -68,12 +68,21 @@ struct Session::State {
   std::unique_ptr<Classifier> classifier = nullptr;
   bool keep_times = false;
   std::vector<NodeTiming> timings = {};
+  std::array<bool, std::variant_size_v<Image::Pixels>> range_noted = {};
 
   std::vector<NodeTiming>* sink() { return keep_times ? &timings : nullptr; }
 
   DeviceOptions wanted() const {
     return device_options(file->config.unet.has_value(), options.device, options.precision,
                           options.threads);
+  }
+
+  // Once for each type of pixels.
+  void note_range(const Image& image) {
+    if (range_noted[image.pixels.index()]) return;
+    const std::string line = range_note(image, file.config.preprocessing);
+    range_noted[image.pixels.index()] = !line.empty();
+    note(line);
   }
 
   void note(const std::string& line) const {
@@ -117,6 +126,11 @@ Session Session::open(const std::string& path, const SessionOptions& options) {
   if (state->options.threads <= 0) state->options.threads = default_threads();
   for (const ModelClass& one : state->file->config.classes)
     state->classes.push_back({one.name, one.colour});
+  if (!options.range.empty()) {
+    require(state->file.config.unet.has_value(),
+            "{}: a range (--range) is for models of images; this one classifies documents", path);
+    set_range(state->file.config.preprocessing, options.range);
+  }
   OpenedDevice opened = open_device(state->wanted());
   state->note(opened.note);
   try {
@@ -184,8 +198,11 @@ std::uint64_t Session::file_bytes() const {
 
 Segmentation Session::segment(const ImageView& image, const Progress& progress) {
   require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
-  return state_->on_device(
-      [&] { return state_->segmenter->segment(to_image(image), progress, state_->sink()); });
+  return state_->on_device([&] {
+    const Image copy = to_image(image);
+    state_->note_range(copy);
+    return state_->segmenter->segment(copy, progress, state_->sink());
+  });
 }
 
 SegmentationPlan Session::plan(std::int64_t height, std::int64_t width) {

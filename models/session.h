@@ -25,7 +25,8 @@ struct SessionOptions {
   // For images that is bf16 on a GPU; on a CPU fp32, whose Winograd convolutions outrun bf16. For
   // documents it is fp32; on a CPU they know no other.
   std::string precision = "auto";
-  // Hears, in one line, why "auto" runs on the CPU.
+  // Hears, in one line: why "auto" runs on the CPU; once, that images fill an odd range of their
+  // type; once, that small tiles do most of the work twice.
   std::function<void(std::string_view line)> on_note = {};
   int threads = 0;  // 0: OMP_NUM_THREADS, else every processor
   // Bytes the whole process, or on a GPU its memory there, may take; picks the tile. 0: 80% of what
@@ -33,6 +34,9 @@ struct SessionOptions {
   std::uint64_t max_memory = 0;
   std::uint64_t caller_bytes_per_pixel = 0;  // counted in plans: what the caller makes of a result
   int tile = 0;  // largest side of a tile in input pixels; 0: as large as memory allows
+  // "LO,HI" or "auto" (each image's own least and greatest value): the values that become 0 and 1
+  // instead of the ends of the pixels' type, for a model of scale "unit". Empty: as the model says.
+  std::string range = "";
   bool probabilities = false;  // of a segmentation: also return each class's probability
   bool winograd = true;        // false: direct convolutions only (slower; rounds less)
 };
@@ -67,6 +71,7 @@ struct SegmentationPlan {
   std::int64_t tiles = 0;        // 1: the whole image at once
   std::int64_t tile_height = 0;  // input pixels of the largest tile
   std::int64_t tile_width = 0;
+  double work = 1;            // pixels that all tiles compute, over those of the whole at once
   std::uint64_t weights = 0;  // bytes: packed for the kernels
   std::uint64_t arena = 0;    // intermediate maps and scratch
   std::uint64_t images = 0;   // the image as floats, tile in and out, result

@@ -249,6 +249,29 @@ TEST(Session, MaxMemoryPicksTheTile) {
   EXPECT_THROW(impossible.plan(1500, 1500), std::runtime_error);
 }
 
+TEST(Session, AChosenTileThatMemoryHasNoRoomForIsToldOneThatFits) {
+  Session free = Session::open(kDemo / "unet_isbi.safetensors");
+  const SegmentationPlan whole = free.plan(1500, 1500);
+  EXPECT_EQ(whole.work, 1);
+  const int side = static_cast<int>(whole.tile_height);
+  SessionOptions options{.max_memory = whole.peak - whole.arena / 2, .tile = side};
+  const auto message = [&]() -> std::string {
+    try {
+      Session::open(kDemo / "unet_isbi.safetensors", options).plan(1500, 1500);
+    } catch (const std::runtime_error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const std::string found = message();
+  const std::size_t at = found.find("--tile ");
+  ASSERT_NE(at, std::string::npos) << found;
+  EXPECT_THAT(found, HasSubstr(fmt::format("tiles of {0} x {0} pixels need", side)));
+  options.tile = std::stoi(found.substr(at + 7));
+  EXPECT_LT(options.tile, side);
+  EXPECT_EQ(message(), "");
+}
+
 TEST(Session, RefusesWhatItCannotDo) {
   Session unet = Session::open(kDemo / "unet_isbi.safetensors");
   Session han = Session::open(kDemo / "han_imdb.safetensors");
@@ -260,6 +283,10 @@ TEST(Session, RefusesWhatItCannotDo) {
   EXPECT_THROW(unet.plan(std::int64_t{1} << 40, std::int64_t{1} << 40), std::runtime_error);
   EXPECT_THROW(han.classify(" ... "), std::runtime_error);
   EXPECT_THROW(Session::open(kDemo / "absent.safetensors"), std::runtime_error);
+  // The demo model standardizes, so that a range has no place in it.
+  EXPECT_THROW(Session::open(kDemo / "unet_isbi.safetensors", {.range = "0,5"}),
+               std::runtime_error);
+  EXPECT_THROW(Session::open(kDemo / "han_imdb.safetensors", {.range = "0,5"}), std::runtime_error);
   EXPECT_THROW(Session::open(kDemo / "unet_isbi.safetensors", {.device = "tpu"}),
                std::runtime_error);
   EXPECT_THROW(Session::open(kDemo / "unet_isbi.safetensors", {.precision = "int1"}),

@@ -18,6 +18,7 @@ tessera_find(fmt fmt::fmt libfmt-dev)
 tessera_find(nlohmann_json nlohmann_json::nlohmann_json nlohmann-json3-dev)
 find_package(Threads REQUIRED)  # of the C library
 tessera_find(TIFF TIFF::TIFF libtiff-dev)
+tessera_find(EXPAT EXPAT::EXPAT libexpat1-dev)
 tessera_find(JPEG JPEG::JPEG libjpeg62-turbo-dev)
 tessera_find(PNG PNG::PNG libpng-dev)
 tessera_find(ZLIB ZLIB::ZLIB zlib1g-dev)

@@ -64,6 +64,7 @@ json memory_at(Session& session, std::int64_t height, std::int64_t width) {
           {"tiles", plan.tiles},
           {"tile_height", plan.tile_height},
           {"tile_width", plan.tile_width},
+          {"work", plan.work},
           {"weights_bytes", plan.weights},
           {"maps_bytes", plan.arena},
           {"images_bytes", plan.images},
@@ -120,11 +121,12 @@ std::string plain(const json& object) {
 void print_memory(const json& memory, bool with_map) {
   for (const json& at : memory) {
     std::cout << fmt::format(
-        "  {:>5} x {:<5}  {:>3} tile(s) of up to {} x {}; weights {}, maps {}, images {}; process "
-        "at most {}\n",
+        "  {:>5} x {:<5}  {:>3} tile(s) of up to {} x {}, {:.0f} % of the work done twice; weights "
+        "{}, maps {}, images {}; process at most {}\n",
         at["height"].get<std::int64_t>(), at["width"].get<std::int64_t>(),
         at["tiles"].get<std::int64_t>(), at["tile_height"].get<std::int64_t>(),
-        at["tile_width"].get<std::int64_t>(), format_bytes(at["weights_bytes"].get<std::size_t>()),
+        at["tile_width"].get<std::int64_t>(), 100 * (1 - 1 / at["work"].get<double>()),
+        format_bytes(at["weights_bytes"].get<std::size_t>()),
         format_bytes(at["maps_bytes"].get<std::size_t>()),
         format_bytes(at["images_bytes"].get<std::size_t>()),
         format_bytes(at["predicted_peak_bytes"].get<std::size_t>()));

@@ -228,6 +228,7 @@ Verb make_profile_verb(CLI::App& program) {
   command.add_option("-m,--model", options->model.path, "model file (.safetensors)")
       ->type_name("FILE");
   options->workload.add_to(command);
+  add_range_option(command, options->model.range);
   command.add_option("--iterations", options->iterations, "runs, after one that does not count")
       ->type_name("N")
       ->check(at_least(1));

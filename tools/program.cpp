@@ -5,6 +5,7 @@
 #include <csignal>
 
 #include "engine/machine.h"
+#include "models/image.h"
 
 namespace tessera {
 
@@ -38,6 +39,22 @@ void add_device_options(CLI::App& command, std::string& device, std::string& pre
       ->check(CLI::IsMember({"fp32", "tf32", "bf16", "fp16", "auto"}));
 }
 
+void add_range_option(CLI::App& command, std::string& range) {
+  command
+      .add_option("--range", range,
+                  "pixel values that become 0 and 1, where they are not the ends of their type (12 "
+                  "bits in 16: 0,4095), for models of scale unit; auto: each image's own")
+      ->type_name("LO,HI")
+      ->check([](const std::string& text) -> std::string {
+        try {
+          parse_range(text);
+          return "";
+        } catch (const Error& error) {
+          return error.what();
+        }
+      });
+}
+
 void ModelOptions::add_to(CLI::App& command, bool for_images) {
   command.add_option("-m,--model", path, "model file (.safetensors); default: the bundled demo")
       ->type_name("FILE");
@@ -53,12 +70,14 @@ void ModelOptions::add_to(CLI::App& command, bool for_images) {
   command.add_option("--tile", tile, "largest side of a tile in pixels; 0: as memory allows")
       ->type_name("N")
       ->check(at_least(0));
+  add_range_option(command, range);
 }
 
 SessionOptions ModelOptions::session_options(bool quiet) const {
   SessionOptions options{.device = device, .precision = precision, .threads = threads};
   if (!quiet) options.on_note = [](std::string_view line) { fmt::print(stderr, "{}\n", line); };
   options.tile = tile;
+  options.range = range;
   try {
     if (!max_memory.empty()) options.max_memory = parse_bytes(max_memory);
   } catch (const Error& error) {

@@ -49,6 +49,7 @@ struct ModelOptions {
   int threads = 0;
   std::string max_memory;  // "512M"
   int tile = 0;
+  std::string range;  // of pixel values, see SessionOptions
 
   void add_to(CLI::App& command, bool for_images);
   // Throws UsageError for an amount of memory that is none. Unless `quiet`, the session's notes go
@@ -58,6 +59,9 @@ struct ModelOptions {
   // Error where there is none.
   std::string path_or_demo(std::string_view demo_file) const;
 };
+
+// --range, which several verbs take.
+void add_range_option(CLI::App& command, std::string& range);
 
 // --device and --precision, which several verbs take.
 void add_device_options(CLI::App& command, std::string& device, std::string& precision);

@@ -66,8 +66,8 @@ class SegmentRun {
         shard_(parse_shard(options.shard)),
         inputs_(find_inputs()),
         model_(options.model.path_or_demo(kDemoModel)),
-        session_(open_session()),
-        report_(options.report, "images", inputs_.size()) {
+        report_(options.report, "images", inputs_.size()),
+        session_(open_session()) {
     options_.outputs.classes = session_.classes();
   }
 
@@ -119,13 +119,14 @@ class SegmentRun {
     return mine;
   }
 
-  Session open_session() const {
+  Session open_session() {
     require_writable(folder_);
     SessionOptions session = options_.model.session_options(options_.report.quiet);
     // Of each pixel: mask, overlay, and an object's label before and after counting.
     session.caller_bytes_per_pixel =
         1 + (options_.no_overlay ? 0 : 3) + (options_.outputs.instances ? 12 : 0);
     session.probabilities = options_.outputs.probabilities;
+    session.on_note = [this](std::string_view line) { report_.note(line); };
     Session opened = Session::open(model_, session);
     require(opened.task() == Session::Task::kSegment,
             "{}: this model classifies documents; give a UNet, or use 'tessera classify'", model_);
@@ -199,12 +200,14 @@ class SegmentRun {
   void explain_plan(const Input& input, const Image& image) {
     if (!explained_.emplace(image.height, image.width).second) return;
     const SegmentationPlan plan = session_.plan(image.height, image.width);
-    report_.detail(fmt::format(
-        "{}: {} x {} in {} tile{} of up to {} x {} on {}; memory: weights {}, maps {}, images {}, "
-        "predicted peak {}",
-        input.name(), image.height, image.width, plan.tiles, plan.tiles == 1 ? "" : "s",
-        plan.tile_height, plan.tile_width, session_.device(), format_bytes(plan.weights),
-        format_bytes(plan.arena), format_bytes(plan.images), format_bytes(plan.peak)));
+    report_.detail(
+        fmt::format("{}: {} x {} in {} tile{} of up to {} x {}, {:.0f} % of the work done twice, "
+                    "on {}; memory: "
+                    "weights {}, maps {}, images {}, predicted peak {}",
+                    input.name(), image.height, image.width, plan.tiles, plan.tiles == 1 ? "" : "s",
+                    plan.tile_height, plan.tile_width, 100 * (1 - 1 / plan.work), session_.device(),
+                    format_bytes(plan.weights), format_bytes(plan.arena), format_bytes(plan.images),
+                    format_bytes(plan.peak)));
   }
 
   void say(const std::string& line) {
@@ -236,8 +239,8 @@ class SegmentRun {
   Shard shard_;
   std::vector<Input> inputs_;
   std::string model_;
-  Session session_;
   Report report_;
+  Session session_;
   double done_ = 0;  // images
   std::set<std::pair<std::int64_t, std::int64_t>> explained_;
 };

@@ -6,7 +6,7 @@ packages=(
   g++ cmake ninja-build
   libfmt-dev nlohmann-json3-dev libcli11-dev                   # text, JSON, arguments
   libhwy-dev                                                  # SIMD
-  libstb-dev libtiff-dev libpng-dev libjpeg62-turbo-dev             # images
+  libstb-dev libtiff-dev libpng-dev libjpeg62-turbo-dev libexpat1-dev  # images
   zlib1g-dev libbz2-dev liblzma-dev libzstd-dev                # compression
   libutf8proc-dev                                             # Unicode
   libgtest-dev libgmock-dev                                   # tests

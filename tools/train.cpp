@@ -252,6 +252,7 @@ void ImageTrainOptions::add_to(CLI::App& command) {
       ->check(CLI::IsMember({1, 3}))
       ->capture_default_str();
   add_choice(command, "--scale", scale, "of pixels", {"none", "unit", "standardize", "min_max"});
+  add_range_option(command, range);
   add_number(command, "--depth", depth, "poolings", 1, 8);
   add_number(command, "--base", base, "channels of the first level", 1, 1 << 14);
   add_choice(command, "--padding", padding, "of convolutions", {"same", "valid"});

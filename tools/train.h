@@ -59,7 +59,7 @@ struct ImageTrainOptions {
 
   std::vector<std::string> classes{"background", "foreground"};
   int channels = 1;
-  std::string scale = "unit";
+  std::string scale = "unit", range;
   int depth = 4, base = 64;
   std::string padding = "same", norm = "none", up = "transposed2", head = "conv1";
   bool sigmoid = false, up_relu = false;

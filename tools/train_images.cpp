@@ -38,6 +38,7 @@ ModelConfig model_config(const ImageTrainOptions& options, const MaskRules& rule
                                          {"output", options.sigmoid ? "sigmoid" : "softmax"}});
     config.preprocessing =
         preprocessing_from_json({{"channels", options.channels}, {"scale", options.scale}});
+    if (!options.range.empty()) set_range(config.preprocessing, options.range);
   } catch (const Error& error) {
     throw UsageError(error.what());
   }
@@ -125,6 +126,15 @@ int train_on_images(const ImageTrainOptions& options) {
     report.note(fmt::format("  {}: {:.2f} % of the pixels", options.classes[c],
                             100 * static_cast<double>(pixels[c]) / all));
   }
+
+  std::size_t odd = 0;
+  std::string_view note;
+  for (const ImageStatistics& one : statistics) {
+    if (one.range_note.empty()) continue;
+    if (odd++ == 0) note = one.range_note;
+  }
+  if (odd > 0 && config.preprocessing.scale == Scale::kUnit && !config.preprocessing.range)
+    report.note(fmt::format("{} of {} images: {}", odd, statistics.size(), note));
 
   if (options.class_weights == "balanced") weights.class_weights = balanced_class_weights(pixels);
   LabelledImages images(pairs, rules, config.preprocessing, weights,

@@ -1,0 +1,77 @@
+// What tests of image files share: a folder for each, bytes, and images to compare.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/error.h"
+#include "models/image_io.h"
+
+namespace tessera::test {
+
+using Bytes = std::vector<uint8_t>;
+
+template <class Work>
+std::string error_of(Work&& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+// A folder of its own for each test, removed with it.
+class ImageFiles : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
+    folder_ = std::filesystem::temp_directory_path() /
+              fmt::format("tessera-{}-{}-{}", info->test_suite_name(), info->name(), ::getpid());
+    std::filesystem::create_directories(folder_);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::vector<std::string> names() const {
+    std::vector<std::string> result;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+      result.push_back(entry.path().filename().string());
+    }
+    return result;
+  }
+
+  std::filesystem::path folder_;
+};
+
+inline Bytes load(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return Bytes(std::istreambuf_iterator<char>(file), {});
+}
+
+template <class T>
+Image random_image(int64_t height, int64_t width, int64_t channels, unsigned seed = 1) {
+  std::mt19937 random(seed);
+  std::vector<T> pixels(static_cast<size_t>(height * width * channels));
+  for (T& value : pixels) value = static_cast<T>(random());
+  return {height, width, channels, std::move(pixels)};
+}
+
+inline void expect_equal(const Image& a, const Image& b) {
+  EXPECT_EQ(a.height, b.height);
+  EXPECT_EQ(a.width, b.width);
+  EXPECT_EQ(a.channels, b.channels);
+  EXPECT_EQ(pixel_type_name(a), pixel_type_name(b));
+  EXPECT_TRUE(a.pixels == b.pixels);
+}
+
+inline Image read_bytes(Bytes bytes, int64_t max_samples = kMaxSamples) {
+  return ImageReader(std::move(bytes), "test", max_samples).read();
+}
+
+}  // namespace tessera::test
