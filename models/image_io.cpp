@@ -13,15 +13,10 @@
 #include <string_view>
 
 #include "kernels/error.h"
+#include "models/bmp.h"
 #include "models/jpeg.h"
 #include "models/png.h"
 #include "models/tiff.h"
-
-#define STB_IMAGE_IMPLEMENTATION
-#define STB_IMAGE_STATIC
-#define STBI_NO_STDIO
-#define STBI_ONLY_BMP
-#include <stb/stb_image.h>
 
 namespace tessera {
 namespace {
@@ -33,67 +28,83 @@ bool starts_with(Bytes bytes, std::string_view magic) {
   return bytes.size() >= magic.size() && std::memcmp(bytes.data(), magic.data(), magic.size()) == 0;
 }
 
-// What a user may have passed by mistake, for the error's text.
+// What a user may have passed by mistake, and what to do, for the error's text. None of these is
+// read.
 std::string describe_unknown(Bytes bytes) {
-  constexpr std::pair<std::string_view, const char*> kKnown[] = {
-      {"GIF8", "a GIF"},           {"%PDF", "a PDF"},       {"RIFF", "a WebP or AVI"},
-      {"\x89HDF", "an HDF5 file"}, {"PK\x03\x04", "a ZIP"}, {"\x1f\x8b", "a gzip file"},
-      {"P1", "a text PNM"},        {"P2", "a text PNM"},    {"P3", "a text PNM"},
-      {"P4", "a 1-bit PNM"}};
-  for (const auto& [magic, name] : kKnown) {
-    if (starts_with(bytes, magic)) return name;
+  struct Kind {
+    size_t offset;
+    std::string_view magic;
+    const char* name;
+    const char* remedy;
+  };
+  using namespace std::string_view_literals;
+  constexpr const char* kSave = "save it as PNG or TIFF";
+  constexpr const char* kUnpack = "unpack it";
+  constexpr const char* kExport = "export its pictures as TIFF, with Fiji say";
+  constexpr const char* kNumbers = "write its array as TIFF, with tifffile.imwrite say";
+  constexpr const char* kRaster = "it holds drawings, not pixels; export it as PNG";
+  constexpr const char* kBinary = "save it as a binary one (P5, P6) or PNG";
+  constexpr Kind kKinds[] = {
+      {0, "GIF8"sv, "a GIF", kSave},
+      {8, "WEBP"sv, "a WebP", kSave},
+      {0, "RIFF"sv, "an AVI or another RIFF file", "save its pictures as PNG or TIFF"},
+      {4, "ftypavif"sv, "an AVIF", kSave},
+      {4, "ftyphei"sv, "a HEIC", kSave},
+      {4, "ftyphev"sv, "a HEIC", kSave},
+      {4, "ftypmif1"sv, "a HEIF", kSave},
+      {4, "ftyp"sv, "an MP4 or another film", "save its pictures as PNG or TIFF"},
+      {0, "\0\0\0\x0cjP  "sv, "a JPEG 2000", kSave},
+      {0, "\xff\x4f\xff\x51"sv, "a JPEG 2000", kSave},
+      {0, "\0\0\0\x0cJXL "sv, "a JPEG XL", kSave},
+      {0, "\xff\x0a"sv, "a JPEG XL", kSave},
+      {0, "8BPS"sv, "a Photoshop file", kSave},
+      {0, "gimp xcf"sv, "a GIMP file", kSave},
+      {0, "qoif"sv, "a QOI", kSave},
+      {0, "v/1\x01"sv, "an OpenEXR", kSave},
+      {0, "#?RADIANCE"sv, "a Radiance HDR", kSave},
+      {0, "DDS "sv, "a DDS", kSave},
+      {0, "\0\0\1\0"sv, "an icon", kSave},
+      {0, "%PDF"sv, "a PDF", kRaster},
+      {0, "%!PS"sv, "a PostScript file", kRaster},
+      {0, "<svg"sv, "an SVG", kRaster},
+      {0, "<?xml"sv, "an XML file, perhaps an SVG", kRaster},
+      {0, "\x93NUMPY"sv, "a NumPy array", kNumbers},
+      {0, "\x89HDF"sv, "an HDF5 file", kNumbers},
+      {0, "MATLAB"sv, "a MATLAB file", kNumbers},
+      {0, "SIMPLE  ="sv, "a FITS", kNumbers},
+      {128, "DICM"sv, "a DICOM", kExport},
+      {0, "ZISRAWFILE"sv, "a Zeiss CZI", kExport},
+      {0, "\xda\xce\xbe\x0a"sv, "a Nikon ND2", kExport},
+      {0, "\x70\0\0\0"sv, "a Leica LIF", kExport},
+      {0, "PK\x03\x04"sv, "a ZIP", kUnpack},
+      {0, "\x1f\x8b"sv, "a gzip file", kUnpack},
+      {0, "BZh"sv, "a bzip2 file", kUnpack},
+      {0,
+       "\xfd"
+       "7zXZ"sv,
+       "an xz file", kUnpack},
+      {0, "\x28\xb5\x2f\xfd"sv, "a Zstandard file", kUnpack},
+      {0, "P1"sv, "a text PNM", kBinary},
+      {0, "P2"sv, "a text PNM", kBinary},
+      {0, "P3"sv, "a text PNM", kBinary},
+      {0, "P4"sv, "a 1-bit PNM", kBinary},
+      {0, "P7"sv, "a PAM", kBinary},
+      {0, "PF"sv, "a float PNM", "save it as a 32-bit float TIFF"},
+      {0, "Pf"sv, "a float PNM", "save it as a 32-bit float TIFF"},
+      {0, "version https://git-lfs"sv, "a pointer of Git LFS", "fetch the file: git lfs pull"},
+  };
+  for (const Kind& kind : kKinds) {
+    if (bytes.size() >= kind.offset && starts_with(bytes.subspan(kind.offset), kind.magic))
+      return fmt::format("{}, which is not read; {}", kind.name, kind.remedy);
   }
   std::string hex;
   for (const uint8_t byte : bytes.first(std::min<size_t>(bytes.size(), 8))) {
     hex += fmt::format(" {:02x}", byte);
   }
-  return "a file that begins with the bytes" + hex;
-}
-
-int64_t little_endian(Bytes bytes, size_t offset, int size) {
-  require(offset + static_cast<size_t>(size) <= bytes.size(), "truncated BMP: {} bytes",
-          bytes.size());
-  uint32_t value = 0;
-  for (int i = 0; i < size; ++i) value |= uint32_t{bytes[offset + static_cast<size_t>(i)]} << 8 * i;
-  return value;
-}
-
-// stb_image would fill the missing rows of a truncated BMP with black, so its size is checked here.
-Image decode_bmp(Bytes bytes, int64_t max_samples) {
-  constexpr int64_t kOldHeaderSize = 12;
-  const bool is_old = little_endian(bytes, 14, 4) == kOldHeaderSize;
-  const int64_t width =
-      is_old ? little_endian(bytes, 18, 2) : static_cast<int32_t>(little_endian(bytes, 18, 4));
-  const int64_t rows =
-      is_old ? little_endian(bytes, 20, 2) : static_cast<int32_t>(little_endian(bytes, 22, 4));
-  const int64_t height = std::abs(rows);  // negative: from top to bottom
-  const int64_t bits = little_endian(bytes, is_old ? 24 : 28, 2);
-  require_readable_size(height, width, bits > 8 ? 3 : 1, max_samples);
-  const int64_t row_bytes = (width * bits + 31) / 32 * 4;
-  const int64_t expected = little_endian(bytes, 10, 4) + row_bytes * height;
-  require(expected <= static_cast<int64_t>(bytes.size()),
-          "truncated BMP: {} bytes, expected {} for {} x {} pixels (width x height)", bytes.size(),
-          expected, width, height);
-  require(bytes.size() <= std::numeric_limits<int>::max(),
-          "the BMP has {} bytes, above the limit of 2 GiB; save it as TIFF", bytes.size());
-  const auto size = static_cast<int>(bytes.size());
-
-  int found_width = 0, found_height = 0, found_channels = 0;
-  const bool is_bmp =
-      stbi_info_from_memory(bytes.data(), size, &found_width, &found_height, &found_channels) != 0;
-  require(is_bmp, "damaged BMP, or of a kind that is not read: {}", stbi_failure_reason());
-  const int channels = found_channels >= 3 ? 3 : 1;
-  const std::unique_ptr<stbi_uc, decltype(&stbi_image_free)> pixels(
-      stbi_load_from_memory(bytes.data(), size, &found_width, &found_height, &found_channels,
-                            channels),
-      stbi_image_free);
-  require(pixels != nullptr, "damaged BMP, or of a kind that is not read: {}",
-          stbi_failure_reason());
-  Image image{height, width, channels, {}};
-  require(found_height == height && found_width == width,
-          "damaged BMP: {} x {} pixels, then {} x {}", width, height, found_width, found_height);
-  image.pixels = std::vector<uint8_t>(pixels.get(), pixels.get() + image.samples());
-  return image;
+  return fmt::format(
+      "a file that begins with the bytes{}, expected PNG, JPEG, BMP, PNM (P5, P6) or "
+      "TIFF; convert it",
+      hex);
 }
 
 // A binary PNM: "P5" (grey) or "P6" (RGB), width, height, maximum, one white space, samples, the
@@ -221,8 +232,9 @@ bool is_image_name(const fs::path& path) {
   std::string extension = path.extension().string();
   std::ranges::transform(extension, extension.begin(),
                          [](unsigned char c) { return std::tolower(c); });
-  constexpr const char* kExtensions[] = {".png", ".jpg", ".jpeg", ".bmp", ".pnm",
-                                         ".pgm", ".ppm", ".tif",  ".tiff"};
+  constexpr const char* kExtensions[] = {".png",  ".jpg", ".jpeg", ".jpe", ".jfif", ".jif",
+                                         ".bmp",  ".dib", ".pnm",  ".pgm", ".ppm",  ".tif",
+                                         ".tiff", ".tf2", ".tf8",  ".btf", ".lsm",  ".stk"};
   return std::ranges::find(kExtensions, extension) != std::end(kExtensions);
 }
 
@@ -261,8 +273,7 @@ void ImageReader::open_bytes(std::vector<uint8_t> bytes) {
   } else if (starts_with(bytes_, "P5") || starts_with(bytes_, "P6")) {
     decode_ = decode_pnm;
   } else {
-    fail("found {}, expected PNG, JPEG, BMP, PNM (P5, P6) or TIFF; convert it",
-         describe_unknown(bytes_));
+    fail("found {}", describe_unknown(bytes_));
   }
 }
 

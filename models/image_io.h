@@ -1,6 +1,6 @@
 // Reading image files of any format, and writing arrays. PNG and TIFF writers: png.h and tiff.h.
 //
-// Read: PNG (png.h), JPEG (jpeg.h), BMP (stb_image), PNM (binary, P5 and P6), TIFF (tiff.h).
+// Read: PNG (png.h), JPEG (jpeg.h), BMP (bmp.h), PNM (binary, P5 and P6), TIFF (tiff.h).
 // Every input is taken as hostile: its header is checked against the limit and against the size of
 // the file before memory is allocated, and a truncated file is an error, never a grey rest.
 // Alpha is dropped here, palettes become RGB, and orientation tags (EXIF) are not applied.

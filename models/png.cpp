@@ -48,10 +48,18 @@ struct Decoder {
   png_infop info = nullptr;
 };
 
-// Reads up to the first pixel and asks for grey or RGB without alpha in the machine's byte order.
+// Reads up to the first pixel. libpng's own limit of a million pixels along a side makes way for
+// the one on samples.
 bool read_header(png_structp png, png_infop info) {
   if (setjmp(png_jmpbuf(png)) != 0) return false;
+  png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
   png_read_info(png, info);
+  return true;
+}
+
+// Asks for grey or RGB without alpha in the machine's byte order; takes memory for a row.
+bool start(png_structp png, png_infop info) {
+  if (setjmp(png_jmpbuf(png)) != 0) return false;
   if (png_get_color_type(png, info) == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(png);
   if (png_get_bit_depth(png, info) < 8) png_set_expand_gray_1_2_4_to_8(png);
   png_set_strip_alpha(png);
@@ -143,6 +151,8 @@ Image decode_png(std::span<const uint8_t> bytes, int64_t max_samples) {
   Image image;
   image.height = png_get_image_height(decoder.png, decoder.info);
   image.width = png_get_image_width(decoder.png, decoder.info);
+  require_readable_size(image.height, image.width, 1, max_samples);
+  require(start(decoder.png, decoder.info), "damaged PNG: {}", decoder.message);
   image.channels = png_get_channels(decoder.png, decoder.info);
   require_readable_size(image.height, image.width, image.channels, max_samples);
   if (png_get_bit_depth(decoder.png, decoder.info) == 16) {

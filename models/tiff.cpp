@@ -1,320 +1,100 @@
 #include "models/tiff.h"
 
-#include <tiffio.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstdarg>
-#include <cstdio>
 #include <cstring>
-#include <limits>
 #include <string_view>
 
 #include "kernels/error.h"
+#include "models/tiff_page.h"
+#include "models/tiff_stack.h"
 
 namespace tessera {
 
-struct TiffContext {
-  ~TiffContext() {
-    if (handle != nullptr) TIFFClose(handle);
-  }
-
-  TIFF* handle = nullptr;
-  std::span<const uint8_t> bytes;  // the file, when it is in memory
-  uint64_t position = 0;           // in `bytes`
-  std::string error;               // libtiff's first message since it was last cleared
-  bool warnings_are_errors = false;
-};
+// ---- directories -------------------------------------------------------------------------------
 
 namespace {
 
-// ---- libtiff's callbacks -----------------------------------------------------------------------
-
-// Returning 1 tells libtiff that it need not print the message.
-int on_error(TIFF*, void* user, const char*, const char* format, va_list arguments) {
-  auto* context = static_cast<TiffContext*>(user);
-  if (context->error.empty()) {
-    char text[512];
-    std::vsnprintf(text, sizeof(text), format, arguments);
-    context->error = text;
-  }
-  return 1;
-}
-
-int on_warning(TIFF* handle, void* user, const char* module, const char* format,
-               va_list arguments) {
-  if (!static_cast<TiffContext*>(user)->warnings_are_errors) return 1;
-  return on_error(handle, user, module, format, arguments);
-}
-
-tmsize_t read_memory(thandle_t user, void* to, tmsize_t count) {
-  auto* context = static_cast<TiffContext*>(user);
-  const uint64_t left =
-      context->bytes.size() - std::min<uint64_t>(context->position, context->bytes.size());
-  const uint64_t size = std::min(left, static_cast<uint64_t>(count));
-  if (size > 0) std::memcpy(to, context->bytes.data() + context->position, size);
-  context->position += size;
-  return static_cast<tmsize_t>(size);
-}
-
-tmsize_t refuse_write(thandle_t, void*, tmsize_t) {
-  return 0;
-}
-
-toff_t seek_memory(thandle_t user, toff_t offset, int origin) {
-  auto* context = static_cast<TiffContext*>(user);
-  const uint64_t base = origin == SEEK_SET   ? 0
-                        : origin == SEEK_CUR ? context->position
-                                             : context->bytes.size();
-  context->position = base + offset;  // past the end is allowed: reading there gives nothing
-  return context->position;
-}
-
-int close_memory(thandle_t) {
-  return 0;
-}
-
-toff_t size_of_memory(thandle_t user) {
-  return static_cast<TiffContext*>(user)->bytes.size();
-}
-
-using Options = std::unique_ptr<TIFFOpenOptions, decltype(&TIFFOpenOptionsFree)>;
-
-Options make_options(TiffContext* context) {
-  Options options(TIFFOpenOptionsAlloc(), TIFFOpenOptionsFree);
-  require(options != nullptr, "out of memory for libtiff");
-  TIFFOpenOptionsSetErrorHandlerExtR(options.get(), on_error, context);
-  TIFFOpenOptionsSetWarningHandlerExtR(options.get(), on_warning, context);
-  return options;
-}
-
-// ---- reading -----------------------------------------------------------------------------------
-
-template <class T>
-T field(TIFF* handle, uint32_t tag, T missing) {
-  T value = missing;
-  return TIFFGetFieldDefaulted(handle, tag, &value) == 1 ? value : missing;
-}
-
-// What a page's tags say, checked.
-struct Page {
-  int64_t height = 0;
-  int64_t width = 0;
-  int64_t colours = 0;  // 1 (grey or palette index) or 3
-  int64_t samples = 0;  // per pixel and plane, with alpha
-  int64_t planes = 1;   // 1, or one per colour
-  int64_t bits = 0;     // per sample
-  bool is_float = false;
-  bool white_is_zero = false;
-  bool has_palette = false;
-  bool tiled = false;
-  int64_t chunk_height = 0;  // of a tile or strip
-  int64_t chunk_width = 0;
+// A directory that describes a full picture.
+struct Found {
+  uint64_t offset = 0;  // in the file
+  int64_t slices = 1;   // of a volume
+  std::optional<StackDescription> text;
 };
 
-void require_readable_compression(TIFF* handle) {
-  const auto compression = field<uint16_t>(handle, TIFFTAG_COMPRESSION, COMPRESSION_NONE);
-  constexpr uint16_t kReadable[] = {
-      COMPRESSION_NONE, COMPRESSION_LZW,      COMPRESSION_ADOBE_DEFLATE, COMPRESSION_DEFLATE,
-      COMPRESSION_JPEG, COMPRESSION_PACKBITS, COMPRESSION_ZSTD};
-  require(std::find(std::begin(kReadable), std::end(kReadable), compression) != std::end(kReadable),
-          "TIFF compression {}, expected none, LZW, Deflate, JPEG, PackBits or Zstandard; save it "
-          "with one of these",
-          compression);
-  require(TIFFIsCODECConfigured(compression) == 1,
-          "TIFF compression {}, which the installed libtiff was built without", compression);
+std::string_view description_of(TIFF* handle) {
+  const char* text = nullptr;
+  return TIFFGetField(handle, TIFFTAG_IMAGEDESCRIPTION, &text) == 1 ? text : std::string_view{};
 }
 
-// Sets how many colours a pixel has and how they are to be understood.
-void read_photometric(TIFF* handle, Page& page) {
-  const auto photometric = field<uint16_t>(handle, TIFFTAG_PHOTOMETRIC, PHOTOMETRIC_MINISBLACK);
-  switch (photometric) {
-    case PHOTOMETRIC_MINISBLACK:
-      page.colours = 1;
-      break;
-    case PHOTOMETRIC_MINISWHITE:
-      page.colours = 1;
-      page.white_is_zero = true;
-      break;
-    case PHOTOMETRIC_PALETTE:
-      page.colours = 1;
-      page.has_palette = true;
-      break;
-    case PHOTOMETRIC_RGB:
-      page.colours = 3;
-      break;
-    case PHOTOMETRIC_YCBCR:
-      require(field<uint16_t>(handle, TIFFTAG_COMPRESSION, 0) == COMPRESSION_JPEG,
-              "TIFF in YCbCr without JPEG compression; save it as RGB");
-      TIFFSetField(handle, TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);
-      page.colours = 3;
-      break;
-    default:
-      fail(
-          "TIFF photometric interpretation {}, expected grey, RGB, palette or JPEG's YCbCr; save "
-          "it as grey or RGB",
-          photometric);
-  }
+// MetaMorph's stacks count their planes by the entries of a tag of its own.
+std::optional<StackDescription> metamorph_stack(TIFF* handle) {
+  constexpr uint32_t kUic2 = 33629;
+  uint32_t planes = 0;
+  const void* entries = nullptr;
+  if (TIFFFindField(handle, kUic2, TIFF_ANY) == nullptr ||
+      TIFFGetField(handle, kUic2, &planes, &entries) != 1 || planes < 2)
+    return std::nullopt;
+  StackDescription stack;
+  stack.writer = "MetaMorph";
+  stack.numbers = fmt::format("{} entries of tag {}", planes, kUic2);
+  stack.planes = planes;
+  stack.one_directory = true;
+  return stack;
 }
 
-void read_sample_type(TIFF* handle, Page& page) {
-  page.bits = field<uint16_t>(handle, TIFFTAG_BITSPERSAMPLE, 1);
-  const auto format = field<uint16_t>(handle, TIFFTAG_SAMPLEFORMAT, SAMPLEFORMAT_UINT);
-  page.is_float = format == SAMPLEFORMAT_IEEEFP;
-  const bool is_unsigned = format == SAMPLEFORMAT_UINT || format == SAMPLEFORMAT_VOID;
-  const bool is_small = page.bits == 1 || page.bits == 2 || page.bits == 4;
-  const bool is_whole = page.bits == 8 || page.bits == 16 || page.bits == 32;
-  require((is_unsigned && (is_small || is_whole)) || (page.is_float && page.bits == 32),
-          "TIFF with {}-bit {} samples, expected 1 to 32 bit unsigned or 32 bit float; convert it",
-          page.bits,
-          page.is_float ? "float"
-          : is_unsigned ? "unsigned"
-                        : "signed, complex or unknown");
-  require(!page.has_palette || (page.bits <= 16 && !page.is_float),
-          "TIFF palette with {}-bit indices, expected up to 16", page.bits);
-  require(!page.white_is_zero || !page.is_float,
-          "TIFF with float samples in which white is zero; save it with black as zero");
+int64_t slices_of(TIFF* handle) {
+  const auto slices = tiff_field<uint32_t>(handle, TIFFTAG_IMAGEDEPTH, 1);
+  if (slices <= 1) return 1;
+  require(
+      TIFFIsTiled(handle) != 0,
+      "TIFF volume of {} slices behind one directory (ImageDepth) in strips, which libtiff does "
+      "not find; save it as a page for each slice",
+      slices);
+  return slices;
 }
 
-void read_layout(TIFF* handle, Page& page, int64_t max_samples) {
-  page.tiled = TIFFIsTiled(handle) != 0;
-  if (page.tiled) {
-    page.chunk_width = field<uint32_t>(handle, TIFFTAG_TILEWIDTH, 0);
-    page.chunk_height = field<uint32_t>(handle, TIFFTAG_TILELENGTH, 0);
-  } else {
-    page.chunk_width = page.width;
-    const auto rows = field<uint32_t>(handle, TIFFTAG_ROWSPERSTRIP, 0xffffffffu);
-    page.chunk_height = std::min<int64_t>(page.height, rows);
-  }
-  require_readable_size(page.chunk_height, page.chunk_width, page.samples, max_samples);
+// An overview of a pyramid, or a mask that goes with a picture, is no page of a stack.
+bool is_page(TIFF* handle) {
+  return (tiff_field<uint32_t>(handle, TIFFTAG_SUBFILETYPE, 0) &
+          (FILETYPE_REDUCEDIMAGE | FILETYPE_MASK)) == 0;
 }
 
-Page read_page_tags(TIFF* handle, int64_t max_samples) {
-  Page page;
-  page.width = field<uint32_t>(handle, TIFFTAG_IMAGEWIDTH, 0);
-  page.height = field<uint32_t>(handle, TIFFTAG_IMAGELENGTH, 0);
-  require_readable_compression(handle);
-  read_photometric(handle, page);
-  read_sample_type(handle, page);
-  page.samples = field<uint16_t>(handle, TIFFTAG_SAMPLESPERPIXEL, 1);
-  require(page.samples == page.colours || page.samples == page.colours + 1,
-          "TIFF with {} samples per pixel, expected {}, or one more for alpha; save each channel "
-          "as a page of its own",
-          page.samples, page.colours);
-  require_readable_size(page.height, page.width, page.has_palette ? 3 : page.samples, max_samples);
-  if (field<uint16_t>(handle, TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG) == PLANARCONFIG_SEPARATE) {
-    page.planes = page.colours;
-    page.samples = 1;
-  }
-  read_layout(handle, page, max_samples);
-  return page;
+Found found_here(TIFF* handle, bool is_first) {
+  Found found{TIFFCurrentDirOffset(handle), slices_of(handle), std::nullopt};
+  const PlaneSize size{tiff_field<uint32_t>(handle, TIFFTAG_IMAGEWIDTH, 0),
+                       tiff_field<uint32_t>(handle, TIFFTAG_IMAGELENGTH, 0),
+                       tiff_field<uint16_t>(handle, TIFFTAG_SAMPLESPERPIXEL, 1)};
+  if (is_first) found.text = metamorph_stack(handle);
+  if (!found.text) found.text = describe_stack(description_of(handle), size);
+  // Of the whole file the first directory speaks; programs copy its text to the others.
+  if (found.text && found.text->whole_file && !is_first) found.text.reset();
+  return found;
 }
 
-// Sample `i` of a row that packs `bits` bits per sample, the first in the highest.
-template <class T>
-T unpack(const uint8_t* row, int64_t i, int64_t bits) {
-  if (bits == 8 * static_cast<int64_t>(sizeof(T))) {
-    T value;
-    std::memcpy(&value, row + i * static_cast<int64_t>(sizeof(T)), sizeof(T));
-    return value;
-  }
-  const int64_t bit = i * bits;
-  return static_cast<T>((row[bit / 8] >> (8 - bits - bit % 8)) & ((1 << bits) - 1));
-}
-
-// Decodes all strips or tiles, which libtiff swaps to the machine's byte order.
-template <class T>
-std::vector<T> read_pixels(TiffContext& context, const Page& page) {
-  const int64_t row_bytes = (page.chunk_width * page.samples * page.bits + 7) / 8;
-  const auto chunk =
-      std::make_unique_for_overwrite<uint8_t[]>(static_cast<size_t>(row_bytes * page.chunk_height));
-  const int64_t out_row = page.width * page.colours;
-  // Reserved memory is not touched: a header that promises more than the file holds costs nothing.
-  std::vector<T> pixels;
-  pixels.reserve(static_cast<size_t>(page.height * out_row));
-
-  const auto read_chunk = [&](int64_t y, int64_t x, int64_t plane, int64_t rows) {
-    const auto x32 = static_cast<uint32_t>(x);
-    const auto y32 = static_cast<uint32_t>(y);
-    const auto plane16 = static_cast<uint16_t>(plane);
-    const tmsize_t bytes = row_bytes * (page.tiled ? page.chunk_height : rows);
-    const tmsize_t found =
-        page.tiled
-            ? TIFFReadEncodedTile(context.handle,
-                                  TIFFComputeTile(context.handle, x32, y32, 0, plane16),
-                                  chunk.get(), bytes)
-            : TIFFReadEncodedStrip(context.handle, TIFFComputeStrip(context.handle, y32, plane16),
-                                   chunk.get(), bytes);
-    require(found == bytes && context.error.empty(),
-            "damaged or truncated TIFF: {} bytes at row {}, column {}, expected {} ({})", found, y,
-            x, bytes, context.error.empty() ? "no message of libtiff" : context.error);
-  };
-
-  for (int64_t y = 0; y < page.height; y += page.chunk_height) {
-    const int64_t rows = std::min(page.chunk_height, page.height - y);
-    for (int64_t x = 0; x < page.width; x += page.chunk_width) {
-      const int64_t columns = std::min(page.chunk_width, page.width - x);
-      for (int64_t plane = 0; plane < page.planes; ++plane) {
-        read_chunk(y, x, plane, rows);
-        pixels.resize(static_cast<size_t>((y + rows) * out_row));
-        const int64_t colours = page.planes > 1 ? 1 : page.colours;
-        for (int64_t r = 0; r < rows; ++r) {
-          const uint8_t* from = chunk.get() + r * row_bytes;
-          T* to = pixels.data() + (y + r) * out_row + x * page.colours + plane;
-          for (int64_t c = 0; c < columns; ++c, to += page.colours) {
-            for (int64_t k = 0; k < colours; ++k) {
-              to[k] = unpack<T>(from, c * page.samples + k, page.bits);
-            }
-          }
-        }
-      }
+std::vector<Found> find_pages(TiffContext& context) {
+  TIFF* handle = context.handle;
+  std::vector<Found> pages;
+  std::optional<Found> other;  // the first overview or mask
+  int64_t others = 0;
+  for (int64_t directory = 0;; ++directory) {
+    if (is_page(handle)) {
+      pages.push_back(found_here(handle, pages.empty()));
+    } else if (++others == 1) {
+      other = Found{TIFFCurrentDirOffset(handle), 1, std::nullopt};
     }
+    if (TIFFLastDirectory(handle) != 0) break;
+    // A chain of directories that breaks off would else look like a shorter stack.
+    require(TIFFReadDirectory(handle) == 1, "damaged or truncated TIFF after page {}: {}",
+            directory, context.error);
   }
-  return pixels;
-}
-
-// Indices become 8-bit RGB; TIFF palettes have 16 bits, of which some writers fill the lower 8
-// only.
-template <class T>
-std::vector<uint8_t> apply_palette(TIFF* handle, const std::vector<T>& indices, int64_t bits) {
-  uint16_t* palette[3] = {};
-  require(TIFFGetField(handle, TIFFTAG_COLORMAP, &palette[0], &palette[1], &palette[2]) == 1,
-          "damaged TIFF: palette indices without a palette");
-  const int64_t colours = int64_t{1} << bits;
-  const bool is_8_bit = std::all_of(std::begin(palette), std::end(palette), [&](uint16_t* column) {
-    return std::all_of(column, column + colours, [](uint16_t value) { return value < 256; });
-  });
-  std::vector<uint8_t> pixels;
-  pixels.reserve(indices.size() * 3);
-  for (const T index : indices) {
-    for (const uint16_t* column : palette) {
-      pixels.push_back(static_cast<uint8_t>(is_8_bit ? column[index] : column[index] >> 8));
-    }
+  if (pages.empty()) {
+    require(others == 1,
+            "TIFF of {} directories, each marked as the overview or mask of another picture "
+            "(NewSubfileType); expected the picture itself",
+            others);
+    pages.push_back(*other);
   }
-  return pixels;
-}
-
-// Fewer than 8 bits are spread over the whole range; white as zero is inverted.
-template <class T>
-void to_full_range(std::vector<T>& pixels, const Page& page) {
-  constexpr T kWhite = std::numeric_limits<T>::max();
-  if (page.bits < 8) {
-    const int white = (1 << page.bits) - 1;
-    for (T& value : pixels) value = static_cast<T>(value * (kWhite / static_cast<T>(white)));
-  }
-  if (page.white_is_zero) {
-    for (T& value : pixels) value = static_cast<T>(kWhite - value);
-  }
-}
-
-template <class T>
-Image::Pixels read_integers(TiffContext& context, const Page& page) {
-  std::vector<T> pixels = read_pixels<T>(context, page);
-  if constexpr (sizeof(T) <= 2) {
-    if (page.has_palette) return apply_palette(context.handle, pixels, page.bits);
-  }
-  to_full_range(pixels, page);
-  return pixels;
+  return pages;
 }
 
 }  // namespace
@@ -322,59 +102,92 @@ Image::Pixels read_integers(TiffContext& context, const Page& page) {
 TiffReader::TiffReader(const std::filesystem::path& path, int64_t max_samples)
     : context_(std::make_unique<TiffContext>()), max_samples_(max_samples) {
   // "m": not memory-mapped, because a mapped file that shrinks kills the process.
-  open(TIFFOpenExt(path.c_str(), "rm", make_options(context_.get()).get()));
+  context_->open(path, "rm");
+  find_directories();
 }
 
 TiffReader::TiffReader(std::span<const uint8_t> bytes, int64_t max_samples)
     : context_(std::make_unique<TiffContext>()), max_samples_(max_samples) {
-  context_->bytes = bytes;
-  open(TIFFClientOpenExt("image", "rm", context_.get(), read_memory, refuse_write, seek_memory,
-                         close_memory, size_of_memory, nullptr, nullptr,
-                         make_options(context_.get()).get()));
+  context_->open(bytes);
+  find_directories();
 }
 
 TiffReader::~TiffReader() = default;
 
-void TiffReader::open(TIFF* handle) {
-  context_->handle = handle;
-  require(handle != nullptr, "damaged or truncated TIFF: {}", context_->error);
+void TiffReader::find_directories() {
+  require(context_->handle != nullptr, "damaged or truncated TIFF: {}", context_->error);
   context_->error.clear();
-  page_count_ = TIFFNumberOfDirectories(handle);
-  // A chain of pages that breaks off would else look like a shorter stack.
-  require(context_->error.empty(), "damaged or truncated TIFF after page {}: {}", page_count_,
-          context_->error);
+  const std::vector<Found> found = find_pages(*context_);
+  int64_t all = 0;
+  for (const Found& one : found) all += one.slices;
+  // A program that cuts or converts a stack may have copied the first directory's text to the
+  // others.
+  const bool copied = std::ranges::all_of(found, [&](const Found& one) {
+    return one.text && one.text->planes == all && !one.text->one_directory;
+  });
+
+  for (size_t i = 0; i < found.size();) {
+    // The directories that one text is about: up to the next text.
+    const StackDescription* const text = found[i].text ? &*found[i].text : nullptr;
+    size_t end = i + 1;
+    int64_t planes = found[i].slices;
+    for (; end < found.size() && ((text != nullptr && text->whole_file) || !found[end].text); ++end)
+      planes += found[end].slices;
+    require(text == nullptr || text->channels == 1,
+            "{} says that this TIFF has {}: {} channels in planes of their own. A page is one grey "
+            "or RGB picture; save the channel that is meant as a file of its own",
+            text->writer, text->numbers, text->channels);
+    const bool complete =
+        text == nullptr || text->other_files || text->planes <= planes || (copied && planes == 1);
+    if (complete) {
+      for (; i < end; ++i) {
+        directories_.push_back({found[i].offset, page_count_, std::nullopt, 0});
+        page_count_ += found[i].slices;
+      }
+      continue;
+    }
+    const auto refuse = [&](const std::string& why) {
+      fail(
+          "{} says that this TIFF has {} planes ({}), but it has {} director{} with {}: {}. Save "
+          "it with a directory for each plane, or remove a description that is of another file",
+          text->writer, text->planes, text->numbers, end - i, end - i == 1 ? "y" : "ies", planes,
+          why);
+    };
+    if (planes != 1) refuse("some are missing");
+    if (!text->one_directory) refuse("the others are missing");
+    require(TIFFSetSubDirectory(context_->handle, found[i].offset) == 1,
+            "damaged or truncated TIFF: {}", context_->error);
+    const char* why_not = "";
+    const auto run =
+        tiff_run(context_->handle, read_tiff_page(context_->handle, max_samples_), &why_not);
+    if (!run) refuse(fmt::format("the others are not found behind the first, because {}", why_not));
+    const uint64_t size = context_->file_size();
+    const uint64_t room = size > run->begin ? (size - run->begin) / run->size : 0;
+    if (room < static_cast<uint64_t>(text->planes)) {
+      refuse(fmt::format("its {} bytes have room for {} planes of {} bytes from byte {} on", size,
+                         room, run->size, run->begin));
+    }
+    directories_.push_back({found[i].offset, page_count_, run->begin, run->size});
+    page_count_ += text->planes;
+    i = end;
+  }
 }
 
 Image TiffReader::read(int64_t page_index) {
+  const auto behind =
+      std::ranges::upper_bound(directories_, page_index, {}, &Directory::first_page);
+  const Directory& directory = *(behind - 1);
   TIFF* handle = context_->handle;
   context_->error.clear();
   context_->warnings_are_errors = false;
-  const auto directory = static_cast<tdir_t>(page_index);
-  // The next page is one step away; TIFFSetDirectory walks from the first.
-  const bool found = directory == TIFFCurrentDirectory(handle) + 1
-                         ? TIFFReadDirectory(handle) == 1
-                         : TIFFSetDirectory(handle, directory) == 1;
+  const bool found = TIFFCurrentDirOffset(handle) == directory.offset ||
+                     TIFFSetSubDirectory(handle, directory.offset) == 1;
   require(found, "damaged or truncated TIFF at page {}: {}", page_index, context_->error);
-  const Page page = read_page_tags(handle, max_samples_);
-  context_->error.clear();
-  // libjpeg fills what is missing with grey and only warns.
-  context_->warnings_are_errors =
-      field<uint16_t>(handle, TIFFTAG_COMPRESSION, 0) == COMPRESSION_JPEG;
-
-  Image image;
-  image.height = page.height;
-  image.width = page.width;
-  image.channels = page.has_palette ? 3 : page.colours;
-  if (page.is_float) {
-    image.pixels = read_pixels<float>(*context_, page);
-  } else if (page.bits <= 8) {
-    image.pixels = read_integers<uint8_t>(*context_, page);
-  } else if (page.bits == 16) {
-    image.pixels = read_integers<uint16_t>(*context_, page);
-  } else {
-    image.pixels = read_integers<uint32_t>(*context_, page);
-  }
-  return image;
+  const TiffPage page = read_tiff_page(handle, max_samples_);
+  const int64_t slice = page_index - directory.first_page;
+  if (!directory.raw) return read_tiff_image(*context_, page, {slice, std::nullopt});
+  return read_tiff_image(*context_, page,
+                         {0, *directory.raw + static_cast<uint64_t>(slice) * directory.raw_size});
 }
 
 bool TiffReader::recognises(std::span<const uint8_t> bytes) {
@@ -391,8 +204,7 @@ TiffWriter::TiffWriter(const std::filesystem::path& path, int64_t expected_bytes
     : file_(path), context_(std::make_unique<TiffContext>()) {
   // Below 4 GiB by what tags, strip tables and incompressible pixels may add.
   constexpr int64_t kClassicLimit = int64_t{7} << 29;
-  context_->handle = TIFFOpenExt(file_.path().c_str(), expected_bytes > kClassicLimit ? "w8" : "w",
-                                 make_options(context_.get()).get());
+  context_->open(file_.path(), expected_bytes > kClassicLimit ? "w8" : "w");
   if (context_->handle == nullptr) file_.fail_write(context_->error);
 }
 
@@ -442,8 +254,7 @@ void TiffWriter::append(const Image& page) {
 }
 
 void TiffWriter::commit() {
-  TIFFClose(context_->handle);
-  context_->handle = nullptr;
+  context_->close();
   if (!context_->error.empty()) file_.fail_write(context_->error);
   file_.commit();
 }

@@ -1,8 +1,13 @@
 // TIFF through libtiff: multi-page, in strips or tiles, chunky or planar, classic or BigTIFF.
 //
-// Read: grey, RGB and palette (becomes RGB); 1, 2, 4, 8, 16 and 32 bit unsigned and 32 bit float;
-// uncompressed, PackBits, LZW, Deflate, Zstandard and JPEG. Alpha is dropped, one extra sample per
-// pixel is taken for it; "white is zero" is inverted; the orientation tag is not applied.
+// Read: grey, RGB and palette (becomes RGB); 1 to 16 and 32 bit unsigned and 32 bit float;
+// uncompressed, PackBits, LZW, Deflate, Zstandard and JPEG. One alpha (ExtraSamples 1 or 2) is
+// dropped; "white is zero" is inverted; the orientation tag is not applied; bits that do not fill
+// their type, as 12 of 16, are spread over its range.
+// A page is a plane, and all planes are pages: those with a directory, the slices of a volume
+// (ImageDepth), and those that only a description tells of (ImageJ, tifffile, MetaMorph). Overviews
+// of a pyramid and masks are no pages. Where planes are missing, or are channels of one picture
+// (ImageJ, OME-XML), opening is refused with the numbers.
 // Written: grey and RGB of every pixel type, Deflate.
 // libtiff's messages become part of the Error; nothing is printed. The reader's errors do not name
 // the file: ImageReader does.
@@ -10,13 +15,13 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "engine/atomic_file.h"
 #include "models/image.h"
-
-typedef struct tiff TIFF;  // libtiff's own declaration, so that its header stays in tiff.cpp
 
 namespace tessera {
 
@@ -40,11 +45,18 @@ class TiffReader {
   static bool recognises(std::span<const uint8_t> bytes);
 
  private:
-  void open(TIFF* handle);
+  struct Directory {
+    uint64_t offset;  // in the file
+    int64_t first_page;
+    std::optional<uint64_t> raw;  // where planes without a directory begin, of
+    uint64_t raw_size;            // so many bytes each
+  };
+  void find_directories();
 
   std::unique_ptr<TiffContext> context_;
   int64_t max_samples_;
   int64_t page_count_ = 0;
+  std::vector<Directory> directories_;  // by first_page
 };
 
 // Writes a stack, page after page, atomically.

@@ -6,7 +6,7 @@ packages=(
   g++ cmake ninja-build
   libfmt-dev nlohmann-json3-dev libcli11-dev                   # text, JSON, arguments
   libhwy-dev                                                  # SIMD
-  libstb-dev libtiff-dev libpng-dev libjpeg62-turbo-dev zlib1g-dev  # images
+  libstb-dev libtiff-dev libpng-dev libjpeg62-turbo-dev zlib1g-dev libexpat1-dev  # images
   libutf8proc-dev                                             # Unicode
   libxxhash-dev                                               # digests
   libgtest-dev libgmock-dev                                   # tests
