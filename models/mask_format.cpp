@@ -68,8 +68,8 @@ constexpr std::int64_t kGreyToColour = 0x010101;
 
 // Of objects in natural masks a few lie in two pieces, parted by another one or by the border.
 constexpr double kWholeShare = 0.9;
-// So many values no classes have by accident.
-constexpr std::size_t kFewValues = 20;
+// Values that would stand for more classes than this are those of objects.
+constexpr std::int64_t kMostClasses = 20;
 
 class Choice {
  public:
@@ -155,9 +155,12 @@ class Choice {
   // for objects.
   void require_no_classes() const {
     const bool varies = census_.fewest_ids < census_.most_ids;
-    if (hints_.classes_are_known || count() > kFewValues || (varies && are_numbered())) return;
+    const std::int64_t classes =
+        census_.colour ? static_cast<std::int64_t>(count()) : greatest() + 1;
+    if (hints_.classes_are_known || classes > kMostClasses || (varies && are_numbered())) return;
     refuse({"objects if each value is an object",
-            fmt::format("ids with --classes and {} names if each is a class", greatest() + 1)});
+            fmt::format("{} with --classes and {} names if each is a class",
+                        census_.colour ? "colours:#rrggbb,.." : "ids", classes)});
   }
 
   // Whether each mask seems to number its objects from 1: then a number is the rarer, the greater.

@@ -291,6 +291,7 @@ TEST(MaskFormat, IsRefusedWhereTheMasksCanBeReadInTwoWays) {
               AllOf(HasSubstr("--mask-format objects"), HasSubstr("--classes and 3 names")));
   EXPECT_EQ(chosen(organs), "objects");
   EXPECT_EQ(chosen({grey({0, 1, 1, 2}), grey({2, 3, 1, 0})}, unsaid), "objects");
+  EXPECT_EQ(chosen({grey({0, 3, 3, 54})}, unsaid), "objects");  // not one of 55 classes
 }
 
 TEST(MaskFormat, BlurredBordersAreNoObjects) {

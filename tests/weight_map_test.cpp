@@ -8,6 +8,7 @@
 #include <cmath>
 #include <map>
 
+#include "engine/random.h"
 #include "kernels/error.h"
 
 namespace tessera {
