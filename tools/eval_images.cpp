@@ -82,8 +82,7 @@ class ImageEvaluation {
     MaskHints hints{
         .classes = names_.size(), .classes_are_known = true, .trained = {}, .class_colours = {}};
     if (trained_) hints.trained = trained_->rules;
-    for (const ClassInfo& one : session_.classes())
-      hints.class_colours.push_back(one.colour);
+    for (const ClassInfo& one : session_.classes()) hints.class_colours.push_back(one.colour);
     return options_.data.mask_rules(all_, hints, session_.threads(), found_);
   }
 
