@@ -1,11 +1,10 @@
 #include "models/han_training.h"
 
-#include <zlib.h>
-
 #include <algorithm>
 #include <cmath>
 #include <span>
 
+#include "engine/digest.h"
 #include "engine/initialise.h"
 #include "engine/passes.h"
 #include "kernels/cpu/convert.h"
@@ -26,25 +25,18 @@ std::size_t argmax(const float* row, std::size_t classes) {
   return static_cast<std::size_t>(std::max_element(row, row + classes) - row);
 }
 
-// CRC-32: tells apart data of equal size. `sum` is that of what comes before.
-template <class T>
-std::uint64_t digest(std::span<const T> values, std::uint64_t sum = 0) {
-  return crc32_z(static_cast<uLong>(sum), reinterpret_cast<const Bytef*>(values.data()),
-                 values.size_bytes());
-}
-
-std::uint64_t digest(const TextCorpus& corpus) {
-  std::uint64_t sum = 0;
+std::string digest_of(const TextCorpus& corpus) {
+  Digest digest;
   for (std::size_t d = 0; d < corpus.size(); ++d) {
     const std::int32_t label = corpus.label(d);
-    sum = digest(std::span(&label, 1), sum);
+    digest.add(std::span(&label, 1));
     for (std::size_t s = 0; s < corpus.sentences(d); ++s) {
       const std::span<const std::int32_t> words = corpus.sentence(d, s);
       const std::uint64_t count = words.size();
-      sum = digest(words, digest(std::span(&count, 1), sum));
+      digest.add(std::span(&count, 1)).add(words);
     }
   }
-  return sum;
+  return digest.hex();
 }
 
 }  // namespace
@@ -103,19 +95,19 @@ std::vector<TensorType> HanTraining::largest_batch() const {
 
 json HanTraining::settings() const {
   const std::string& words = text_.vocabulary.to_blob();
-  return {
-      {"documents", text_.train.size()},
-      {"documents_digest", digest(text_.train)},
-      {"validation", text_.validation.size()},
-      {"validation_digest", digest(text_.validation)},
-      {"words", text_.train.words()},
-      {"vocabulary_digest", digest(std::span<const char>(words))},
-      {"vectors", vectors_ != nullptr},
-      {"vectors_digest", vectors_ != nullptr ? digest(std::span<const float>(vectors_->rows)) : 0},
-      {"batch", options_.batch},
-      {"dropout", options_.dropout},
-      {"tune_embedding", options_.tune_embedding},
-      {"seed", options_.seed}};
+  return {{"documents", text_.train.size()},
+          {"documents_digest", digest_of(text_.train)},
+          {"validation", text_.validation.size()},
+          {"validation_digest", digest_of(text_.validation)},
+          {"words", text_.train.words()},
+          {"vocabulary_digest", digest_of(words)},
+          {"vectors", vectors_ != nullptr},
+          {"vectors_digest",
+           vectors_ != nullptr ? Digest().add(std::span<const float>(vectors_->rows)).hex() : ""},
+          {"batch", options_.batch},
+          {"dropout", options_.dropout},
+          {"tune_embedding", options_.tune_embedding},
+          {"seed", options_.seed}};
 }
 
 std::int64_t HanTraining::batches() const {

@@ -27,6 +27,18 @@ struct Image {
   int64_t samples() const { return height * width * channels; }
 };
 
+// What a reader that is asked for numbers (of masks, say) instead of light tells besides. The
+// values are then those that the file stores, as tifffile and scikit-image give them: in a TIFF
+// white as zero is not inverted, and 2 to 15 bits are not spread over the range of their type (1
+// bit is: 0 and 255).
+struct StoredValues {
+  bool lossy = false;  // JPEG: values are near those that were saved
+  bool white_is_zero = false;
+  // (height, width), grey; of a palette image whose pixels are RGB, the indices that the file
+  // holds.
+  std::optional<Image> indices{};
+};
+
 // The most samples (height x width x channels) a reader accepts in one page, unless told otherwise:
 // a gigabyte in 8 bits.
 inline constexpr int64_t kMaxSamples = int64_t{1} << 30;

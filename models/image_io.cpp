@@ -281,11 +281,30 @@ int64_t ImageReader::page_count() const {
   return tiff_ ? tiff_->page_count() : 1;
 }
 
+int64_t ImageReader::page_count(const fs::path& path) {
+  const bool is_tiff = with_name(path.string(), [&] { return TiffReader::recognises(peek(path)); });
+  return is_tiff ? ImageReader(path).page_count() : 1;
+}
+
 Image ImageReader::read(int64_t page) {
+  return read_page(page, nullptr);
+}
+
+Image ImageReader::read(int64_t page, StoredValues& stored) {
+  stored = {};
+  return read_page(page, &stored);
+}
+
+Image ImageReader::read_page(int64_t page, StoredValues* stored) {
   return with_name(name_, [&] {
     require(page >= 0 && page < page_count(), "page {} of {} was asked for (counted from 0)", page,
             page_count());
-    return tiff_ ? tiff_->read(page) : decode_(bytes_, max_samples_);
+    if (tiff_) return tiff_->read(page, stored);
+    if (stored != nullptr) {
+      stored->lossy = decode_ == decode_jpeg;
+      if (decode_ == decode_png) stored->indices = decode_png_indices(bytes_, max_samples_);
+    }
+    return decode_(bytes_, max_samples_);
   });
 }
 

@@ -39,9 +39,15 @@ class ImageReader {
   const std::string& name() const { return name_; }
   int64_t page_count() const;    // 1 unless TIFF
   Image read(int64_t page = 0);  // 0 <= page < page_count()
+  // As numbers instead of light: see StoredValues.
+  Image read(int64_t page, StoredValues& stored);
+
+  // Of a file, whatever its name; only of a TIFF more than the first bytes are read.
+  static int64_t page_count(const std::filesystem::path& path);
 
  private:
   void open_bytes(std::vector<uint8_t> bytes);
+  Image read_page(int64_t page, StoredValues* stored);
 
   std::string name_;
   int64_t max_samples_;

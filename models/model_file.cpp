@@ -40,6 +40,19 @@ std::vector<ModelClass> classes_from_json(const nlohmann::json* list, std::size_
   return classes;
 }
 
+TrainedMasks masks_from_json(const nlohmann::json& object, std::size_t classes) {
+  JsonFields fields(object, "masks");
+  std::string format;
+  TrainedMasks masks;
+  fields.read("format", format);
+  fields.read("min_area", masks.min_area);
+  fields.refuse_unknown();
+  masks.rules = MaskRules::parse(format, classes);
+  require(masks.min_area >= 0, "masks: min_area: expected a whole number from 0, found {}",
+          masks.min_area);
+  return masks;
+}
+
 }  // namespace
 
 ModelConfig model_config_from_json(const nlohmann::json& object, const std::string& file) {
@@ -61,6 +74,8 @@ ModelConfig model_config_from_json(const nlohmann::json& object, const std::stri
       config.preprocessing.channels = config.unet->channels;
       if (const nlohmann::json* value = fields.take("preprocessing"))
         config.preprocessing = preprocessing_from_json(*value);
+      if (const nlohmann::json* value = fields.take("masks"))
+        config.masks = masks_from_json(*value, classes);
       require(config.preprocessing.channels == config.unet->channels,
               "preprocessing makes {} channels, the network reads {}",
               config.preprocessing.channels, config.unet->channels);
@@ -89,6 +104,10 @@ nlohmann::json to_json(const ModelConfig& config) {
   if (config.unet) {
     object["unet"] = to_json(*config.unet);
     object["preprocessing"] = to_json(config.preprocessing);
+    if (config.masks) {
+      object["masks"] = {{"format", config.masks->rules.to_string()},
+                         {"min_area", config.masks->min_area}};
+    }
   } else {
     object["han"] = to_json(*config.han);
     object["text"] = to_json(config.text);

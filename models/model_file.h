@@ -3,6 +3,7 @@
 //
 //   {"format": 1, "architecture": "unet" | "han", "unet" | "han": {...},
 //    "preprocessing": {...} (unet), "text": {...} (han),
+//    "masks": {"format": "objects", "min_area": 15} (unet, where it was trained here),
 //    "classes": [{"name": "cell", "colour": [r, g, b]}, ...], "provenance": {...}}
 #pragma once
 
@@ -17,6 +18,7 @@
 #include "models/han.h"
 #include "models/image.h"
 #include "models/mask.h"
+#include "models/mask_rules.h"
 #include "models/text.h"
 #include "models/unet.h"
 
@@ -27,12 +29,19 @@ struct ModelClass {
   Rgb colour{};
 };
 
+// How the masks are read that a UNet was trained with, and its least object.
+struct TrainedMasks {
+  MaskRules rules;
+  std::int64_t min_area = 1;  // pixels; smaller ones are specks
+};
+
 struct ModelConfig {
   std::optional<UNetConfig> unet;  // exactly one of the two
   std::optional<HanConfig> han;
   Preprocessing preprocessing;  // of an image
   TextRules text;               // of a document
   std::vector<ModelClass> classes;
+  std::optional<TrainedMasks> masks;
   nlohmann::json provenance = nlohmann::json::object();
 
   const char* architecture() const { return unet ? "unet" : "han"; }

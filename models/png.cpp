@@ -57,11 +57,16 @@ bool read_header(png_structp png, png_infop info) {
   return true;
 }
 
-// Asks for grey or RGB without alpha in the machine's byte order; takes memory for a row.
-bool start(png_structp png, png_infop info) {
+// Asks for grey or RGB without alpha in the machine's byte order, or for a palette's indices; takes
+// memory for a row.
+bool start(png_structp png, png_infop info, bool as_indices) {
   if (setjmp(png_jmpbuf(png)) != 0) return false;
-  if (png_get_color_type(png, info) == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(png);
-  if (png_get_bit_depth(png, info) < 8) png_set_expand_gray_1_2_4_to_8(png);
+  if (as_indices) {
+    png_set_packing(png);
+  } else {
+    if (png_get_color_type(png, info) == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(png);
+    if (png_get_bit_depth(png, info) < 8) png_set_expand_gray_1_2_4_to_8(png);
+  }
   png_set_strip_alpha(png);
   if (std::endian::native == std::endian::little) png_set_swap(png);
   png_set_interlace_handling(png);
@@ -144,16 +149,13 @@ bool write_all(png_structp png, png_infop info, const Image& image, const uint8_
   return true;
 }
 
-}  // namespace
-
-Image decode_png(std::span<const uint8_t> bytes, int64_t max_samples) {
-  Decoder decoder(bytes);
-  require(read_header(decoder.png, decoder.info), "damaged PNG: {}", decoder.message);
+// From the first pixel on, whose header has been read.
+Image decode(Decoder& decoder, int64_t max_samples, bool as_indices) {
   Image image;
   image.height = png_get_image_height(decoder.png, decoder.info);
   image.width = png_get_image_width(decoder.png, decoder.info);
   require_readable_size(image.height, image.width, 1, max_samples);
-  require(start(decoder.png, decoder.info), "damaged PNG: {}", decoder.message);
+  require(start(decoder.png, decoder.info, as_indices), "damaged PNG: {}", decoder.message);
   image.channels = png_get_channels(decoder.png, decoder.info);
   require_readable_size(image.height, image.width, image.channels, max_samples);
   if (png_get_bit_depth(decoder.png, decoder.info) == 16) {
@@ -162,6 +164,21 @@ Image decode_png(std::span<const uint8_t> bytes, int64_t max_samples) {
     image.pixels = read_pixels<uint8_t>(decoder, image);
   }
   return image;
+}
+
+}  // namespace
+
+Image decode_png(std::span<const uint8_t> bytes, int64_t max_samples) {
+  Decoder decoder(bytes);
+  require(read_header(decoder.png, decoder.info), "damaged PNG: {}", decoder.message);
+  return decode(decoder, max_samples, false);
+}
+
+std::optional<Image> decode_png_indices(std::span<const uint8_t> bytes, int64_t max_samples) {
+  Decoder decoder(bytes);
+  require(read_header(decoder.png, decoder.info), "damaged PNG: {}", decoder.message);
+  if (png_get_color_type(decoder.png, decoder.info) != PNG_COLOR_TYPE_PALETTE) return std::nullopt;
+  return decode(decoder, max_samples, true);
 }
 
 void write_png(const std::filesystem::path& path, const Image& image) {

@@ -232,7 +232,7 @@ void TiffReader::find_directories() {
   }
 }
 
-Image TiffReader::read(int64_t page_index) {
+Image TiffReader::read(int64_t page_index, StoredValues* stored) {
   const auto behind =
       std::ranges::upper_bound(directories_, page_index, {}, &Directory::first_page);
   const Directory& directory = *(behind - 1);
@@ -244,9 +244,10 @@ Image TiffReader::read(int64_t page_index) {
   require(found, "damaged or truncated TIFF at page {}: {}", page_index, context_->error);
   const TiffPage page = read_tiff_page(handle, max_samples_);
   const int64_t slice = page_index - directory.first_page;
-  if (!directory.raw) return read_tiff_image(*context_, page, {slice, std::nullopt});
-  return read_tiff_image(*context_, page,
-                         {0, *directory.raw + static_cast<uint64_t>(slice) * directory.raw_size});
+  TiffPlace place{slice, std::nullopt};
+  if (directory.raw)
+    place = {0, *directory.raw + static_cast<uint64_t>(slice) * directory.raw_size};
+  return read_tiff_image(*context_, page, place, stored);
 }
 
 bool TiffReader::recognises(std::span<const uint8_t> bytes) {

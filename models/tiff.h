@@ -39,7 +39,8 @@ class TiffReader {
   ~TiffReader();
 
   int64_t page_count() const { return page_count_; }
-  Image read(int64_t page);
+  // With `stored`, the values as they lie in the file: see StoredValues.
+  Image read(int64_t page, StoredValues* stored = nullptr);
 
   // Whether a file that begins with `bytes` is a TIFF.
   static bool recognises(std::span<const uint8_t> bytes);

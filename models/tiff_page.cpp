@@ -299,25 +299,31 @@ std::vector<uint8_t> apply_palette(TIFF* handle, const std::vector<T>& indices, 
 }
 
 // Bits that do not fill their type are spread over its whole range; white as zero is inverted.
+// Neither is done to numbers, but that 1 bit becomes 0 and 255 for everybody.
 template <class T>
-void to_full_range(std::vector<T>& pixels, const TiffPage& page) {
+void to_full_range(std::vector<T>& pixels, const TiffPage& page, bool as_stored) {
   constexpr uint32_t kWhite = std::numeric_limits<T>::max();
-  if (page.bits < 8 * static_cast<int64_t>(sizeof(T))) {
+  if (page.bits < 8 * static_cast<int64_t>(sizeof(T)) && (!as_stored || page.bits == 1)) {
     const uint32_t white = (uint32_t{1} << page.bits) - 1;
     for (T& value : pixels) value = static_cast<T>((value * kWhite + white / 2) / white);
   }
-  if (page.white_is_zero) {
+  if (page.white_is_zero && !as_stored) {
     for (T& value : pixels) value = static_cast<T>(kWhite - value);
   }
 }
 
 template <class T>
-Image::Pixels read_integers(TiffContext& context, const TiffPage& page, const TiffPlace& place) {
+Image::Pixels read_integers(TiffContext& context, const TiffPage& page, const TiffPlace& place,
+                            StoredValues* stored) {
   std::vector<T> pixels = read_pixels<T>(context, page, place);
   if constexpr (sizeof(T) <= 2) {
-    if (page.has_palette) return apply_palette(context.handle, pixels, page.bits);
+    if (page.has_palette) {
+      Image::Pixels colours = apply_palette(context.handle, pixels, page.bits);
+      if (stored != nullptr) stored->indices = Image{page.height, page.width, 1, std::move(pixels)};
+      return colours;
+    }
   }
-  to_full_range(pixels, page);
+  to_full_range(pixels, page, stored != nullptr);
   return pixels;
 }
 
@@ -364,11 +370,16 @@ std::optional<TiffRun> tiff_run(TIFF* handle, const TiffPage& page, const char**
   return run;
 }
 
-Image read_tiff_image(TiffContext& context, const TiffPage& page, const TiffPlace& place) {
+Image read_tiff_image(TiffContext& context, const TiffPage& page, const TiffPlace& place,
+                      StoredValues* stored) {
   context.error.clear();
   // libjpeg fills what is missing with grey and only warns.
   context.warnings_are_errors =
       tiff_field<uint16_t>(context.handle, TIFFTAG_COMPRESSION, 0) == COMPRESSION_JPEG;
+  if (stored != nullptr) {
+    stored->lossy = context.warnings_are_errors;
+    stored->white_is_zero = page.white_is_zero;
+  }
 
   Image image;
   image.height = page.height;
@@ -377,11 +388,11 @@ Image read_tiff_image(TiffContext& context, const TiffPage& page, const TiffPlac
   if (page.is_float) {
     image.pixels = read_pixels<float>(context, page, place);
   } else if (page.bits <= 8) {
-    image.pixels = read_integers<uint8_t>(context, page, place);
+    image.pixels = read_integers<uint8_t>(context, page, place, stored);
   } else if (page.bits <= 16) {
-    image.pixels = read_integers<uint16_t>(context, page, place);
+    image.pixels = read_integers<uint16_t>(context, page, place, stored);
   } else {
-    image.pixels = read_integers<uint32_t>(context, page, place);
+    image.pixels = read_integers<uint32_t>(context, page, place, stored);
   }
   return image;
 }

@@ -48,7 +48,8 @@ struct TiffRun {
 };
 std::optional<TiffRun> tiff_run(TIFF* handle, const TiffPage& page, const char** why_not);
 
-// The picture of the current directory, or one that lies as its does.
-Image read_tiff_image(TiffContext& context, const TiffPage& page, const TiffPlace& place);
+// The picture of the current directory, or one that lies as its does; `stored`: null for light.
+Image read_tiff_image(TiffContext& context, const TiffPage& page, const TiffPlace& place,
+                      StoredValues* stored);
 
 }  // namespace tessera

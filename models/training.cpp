@@ -48,6 +48,7 @@ class Training {
   }
 
   TrainingResult run() {
+    require_memory();
     prepare_folder();
     note_sizes();
     MetricsLog log(options_.folder / "metrics.jsonl",
@@ -133,6 +134,34 @@ class Training {
     batches_summed_ = state_.extra.at("batches").get<std::int64_t>();
     train_loss_ = state_.extra.at("train_loss").get<double>();
     events_.note(fmt::format("resumed at step {} of {}", state_.step, total_));
+  }
+
+  // Before anything is written. On a GPU its own memory counts, which its driver tells.
+  void require_memory() {
+    if (!device_->is_host()) return;
+    const auto needed = [&](std::int64_t batch) {
+      std::vector<TensorType> inputs = task_.largest_batch();
+      std::size_t bytes = 0;
+      for (TensorType& type : inputs) {
+        type.shape[0] = batch;
+        bytes += type.bytes();
+      }
+      return bytes + gradients_.plan(inputs).peak;
+    };
+    const std::size_t available = available_bytes();
+    const std::int64_t whole = task_.largest_batch()[0].shape[0];
+    if (needed(whole) <= available) return;
+    std::int64_t batch = whole;
+    while (batch > 1 && needed(batch) > available) batch /= 2;
+    const bool fits = needed(batch) <= available;
+    const std::int64_t times = (whole * options_.accumulate + batch - 1) / batch;
+    fail("a batch of {} needs {}, and {} of memory are free; {}", whole,
+         format_bytes(needed(whole)), format_bytes(available),
+         fits ? fmt::format("give --batch {} --accumulate {}, which takes the same steps", batch,
+                            times)
+         : task_.config().unet
+             ? std::string("give a smaller --tile: half of it needs a quarter; or a smaller --base")
+             : std::string("give smaller --max-sentences and --max-words"));
   }
 
   void note_sizes() {

@@ -43,13 +43,6 @@ Graph with_dropout(Graph graph, double rate) {
   fail("the network has no up-sampling, so no place for dropout");
 }
 
-json settings_of(const MaskRules& rules) {
-  return {{"kind", static_cast<int>(rules.kind)},
-          {"values", rules.values},
-          {"colours", rules.colours},
-          {"ignored", rules.ignored ? json(*rules.ignored) : json()}};
-}
-
 json settings_of(const WeightRules& rules) {
   return {{"classes", rules.class_weights},
           {"border", rules.border ? json{rules.border->w0, rules.border->sigma} : json()}};
@@ -101,7 +94,8 @@ json UNetTraining::settings() const {
           {"batch", options_.batch},
           {"tiles", options_.tiles},
           {"augmentation", to_json(options_.augmentation)},
-          {"masks", settings_of(images_.rules())},
+          {"masks", images_.rules().to_string()},
+          {"pixels_digest", options_.pixels_digest},
           {"weights", settings_of(images_.weights())},
           {"cross_entropy", options_.loss.cross_entropy},
           {"dice", options_.loss.dice},

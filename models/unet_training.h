@@ -19,6 +19,7 @@ struct UNetTrainingOptions {
   double dropout = 0;  // at the end of the contracting path (Ronneberger et al. 2015, section 3.1)
   double norm_momentum = 0.1;  // share of a batch in the running statistics of batch norms
   std::uint64_t seed = 0;
+  std::string pixels_digest = {};  // of all images and masks: a run is resumed with the same alone
   int threads = 1;
 };
 

@@ -118,6 +118,7 @@ TEST_F(Eval, SaysWhatIsWrong) {
   expect_error(eval({"data", "--membrane", "wall"}), 2, "ground, cell");
   expect_error(eval({"data"}, han_), 1, "no documents");
   expect_error(eval({"data", "--objects"}, han_), 2, "classifies documents");
+  expect_error(eval({"data", "--validation", "0.1"}, han_), 2, "--validation");
   expect_error(run({"eval", "some.tsv"}), 2, "-m");
   expect_error(eval({"gone"}), 1, "gone");
   expect_error(eval({"data", "--mask-format", "values:7,8", "--validation", "names:0"}), 1,

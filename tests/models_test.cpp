@@ -156,6 +156,29 @@ TEST(ModelFile, DeeplyNestedMetadataIsRefused) {
   fs::remove(path);
 }
 
+// What a UNet was trained with; a file from before that, or of other programs, has no such key and
+// keeps its text.
+TEST(ModelConfig, MasksTravelWithTheModel) {
+  const nlohmann::json plain = {{"architecture", "unet"}, {"unet", {{"depth", 1}}}};
+  const ModelConfig without = model_config_from_json(plain, "m");
+  EXPECT_FALSE(without.masks.has_value());
+  EXPECT_FALSE(to_json(without).contains("masks"));
+  nlohmann::json with = plain;
+  with["masks"] = {{"format", "values:9,4,ignore=7"}, {"min_area", 15}};
+  const ModelConfig read = model_config_from_json(with, "m");
+  ASSERT_TRUE(read.masks.has_value());
+  EXPECT_EQ(read.masks->min_area, 15);
+  EXPECT_EQ(read.masks->rules, MaskRules::parse("values:9,4,ignore=7", 2));
+  EXPECT_EQ(to_json(read)["masks"], with["masks"]);
+  for (const nlohmann::json& bad : {nlohmann::json{{"format", "pictures"}},
+                                    {{"format", "values:1,2,3"}},
+                                    {{"format", "ids"}, {"min_area", -1}},
+                                    {{"format", "ids"}, {"area", 1}}}) {
+    with["masks"] = bad;
+    EXPECT_THROW(model_config_from_json(with, "m"), Error) << bad;
+  }
+}
+
 TEST(ModelConfig, Contradictions) {
   for (const char* bad :
        {R"({"architecture": "resnet"})", R"({"architecture": "unet"})",

@@ -2,6 +2,7 @@
 // about wrong options.
 #include <csignal>
 
+#include <array>
 #include <chrono>
 #include <thread>
 
@@ -111,6 +112,127 @@ TEST_F(TrainCli, WrongUsage) {
       2, "is not for 'tessera train unet'");
   write_bytes(at("small.json"), R"({"options": {"epochz": 3}})");
   expect_error(run(train({"-o", model})), 2, "has the option 'epochz'");
+}
+
+// Squares on a dark ground, four of 25 pixels and one of 4, whose masks hold ids of objects.
+class TrainUNetCli : public Cli {
+ protected:
+  void SetUp() override {
+    Cli::SetUp();
+    for (const int i : {0, 1, 2, 3}) write_pair(i, 0);
+  }
+
+  void write_pair(int i, int added) {
+    constexpr std::int64_t kSide = 24;
+    std::vector<std::uint8_t> grey(kSide * kSide, static_cast<std::uint8_t>(30 + added)),
+        mask(grey.size());
+    std::uint8_t id = 0;
+    for (const auto& [y0, x0, side] :
+         {std::array{1, 1, 5}, {1, 15, 5}, {15, 2, 5}, {15, 15, 5}, {9, 9, 2}}) {
+      ++id;
+      for (std::int64_t p = 0; p < side * side; ++p) {
+        const auto at = static_cast<std::size_t>((y0 + p / side) * kSide + x0 + p % side);
+        grey[at] = static_cast<std::uint8_t>(180 + i);
+        mask[at] = id;
+      }
+    }
+    fs::create_directories(at("data/images"));
+    fs::create_directories(at("data/masks"));
+    write_png(at("data/images") / (std::to_string(i) + ".png"), {kSide, kSide, 1, grey});
+    write_png(at("data/masks") / (std::to_string(i) + "_mask.png"), {kSide, kSide, 1, mask});
+  }
+
+  std::vector<std::string> train(std::vector<std::string> more) const {
+    std::vector<std::string> arguments{
+        "train",  "unet", "data",    "--depth", "1",        "--base", "4",
+        "--tile", "24",   "--batch", "2",       "--device", "cpu",    "--no-augmentation"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+};
+
+TEST_F(TrainUNetCli, TheModelRemembersItsMasks) {
+  const std::string model = path("m.safetensors");
+  const Result trained = run(train({"-o", model, "--epochs", "60", "--rate", "0.02", "--classes",
+                                    "ground,square", "--min-area", "7"}));
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  EXPECT_THAT(trained.err,
+              HasSubstr("masks are read as objects: the values 0, 1, 2, 3, 4, 5 in 4 masks"));
+  EXPECT_THAT(run({"info", model}).out, HasSubstr("format objects, min_area 7"));
+  const Result evaluated = run({"eval", "data", "-m", model, "--json"});
+  ASSERT_EQ(evaluated.code, 0) << evaluated.err;
+  EXPECT_THAT(evaluated.err, HasSubstr("objects, as in the model's training"));
+  const json figures = json::parse(evaluated.out);
+  EXPECT_EQ(figures["mask_format"], "objects");
+  EXPECT_EQ(figures["objects"]["truth"], 20);
+  EXPECT_EQ(figures["objects"]["predicted"], 16) << evaluated.out;  // without the specks
+  const Result told = run({"eval", "data", "-m", model, "--json", "--min-area", "1"});
+  EXPECT_EQ(json::parse(told.out)["objects"]["predicted"], 20) << told.out;
+  const Result segmented =
+      run({"segment", "data/images", "-m", model, "-o", "out", "--instances", "--json"});
+  ASSERT_EQ(segmented.code, 0) << segmented.err;
+  EXPECT_EQ(json::parse(segmented.out)["images"][0]["instances"].size(), 4U) << segmented.out;
+}
+
+TEST_F(TrainUNetCli, OtherPixelsAreAnotherRun) {
+  const std::vector<std::string> first{"-o", "m.safetensors", "--steps", "2", "--classes", "a,b"};
+  ASSERT_EQ(run(train(first)).code, 0);
+  std::vector<std::string> again{"-o",        "m.safetensors", "--steps", "4",
+                                 "--classes", "a,b",           "--resume"};
+  write_pair(2, 1);
+  const Result refused = run(train(again));
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("pixels_digest"));
+  write_pair(2, 0);
+  EXPECT_EQ(run(train(again)).code, 0);
+}
+
+TEST_F(TrainUNetCli, SaysWhatNeedsAValidation) {
+  const std::vector<std::string> none{"-o", "m.safetensors", "--validation", "none"};
+  for (const auto& [option, value] :
+       {std::pair{"--best", "mean_iou"}, {"--best", "loss"}, {"--early-stop", "3"}}) {
+    std::vector<std::string> more = none;
+    more.insert(more.end(), {option, value, "--classes", "a,b"});
+    const Result refused = run(train(more));
+    EXPECT_EQ(refused.code, 2) << refused.err;
+    EXPECT_THAT(refused.err, testing::AllOf(HasSubstr(std::string(option) + " needs a validation"),
+                                            HasSubstr("--validation")));
+  }
+  EXPECT_FALSE(fs::exists(at("m.safetensors")));
+}
+
+TEST_F(TrainUNetCli, ATileThatNoMachineHolds) {
+  std::vector<std::string> arguments = train({"-o", "m.safetensors", "--classes", "a,b"});
+  *std::ranges::find(arguments, "24") = "60000";
+  const Result refused = run(arguments);
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err,
+              testing::AllOf(HasSubstr("a batch of 2 needs"), HasSubstr("of memory are free"),
+                             HasSubstr("a smaller --tile")));
+  EXPECT_FALSE(fs::exists(at("m.safetensors.run/metrics.jsonl")));
+}
+
+TEST_F(TrainUNetCli, AModelTellsNoFolders) {
+  fs::create_directories(at("private/runs"));
+  write_bytes(at("private/names.txt"), "1\n");
+  write_bytes(at("private/small.json"), R"({"network": "unet", "options": {"steps": 1}})");
+  const std::vector<std::string> rule = {
+      "--validation=list:" + path("private/names.txt"), "--recipe=" + path("private/small.json"),
+      "--metrics=" + path("private/runs/one"), "-q", "--classes=a/b,b"};
+  std::vector<std::string> more = rule;
+  more.push_back("-o" + path("private/m.safetensors"));
+  std::vector<std::string> arguments = train(more);
+  arguments[2] = path("data") + "/";
+  const Result trained = run(arguments);
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  const json config = json::parse(run({"info", path("private/m.safetensors"), "--json"}).out);
+  const json& provenance = config["provenance"];
+  EXPECT_THAT(provenance.dump(), testing::Not(HasSubstr("private")));
+  EXPECT_EQ(provenance["command"],
+            "tessera train unet data --depth 1 --base 4 --tile 24 --batch 2 --device cpu "
+            "--no-augmentation --validation=list:names.txt --recipe=small.json --metrics=one "
+            "--classes=a/b,b -om.safetensors");
+  EXPECT_EQ(provenance["data"], json::array({"data"}));
 }
 
 }  // namespace

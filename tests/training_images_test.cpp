@@ -1,12 +1,6 @@
-// Labelled images for training: files, masks, splits, weights, tiles and their deformations.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <unistd.h>
-
+// Labelled images for training: the check, weights, tiles and their deformations.
 #include <chrono>
 #include <cmath>
-#include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -15,239 +9,17 @@
 #include <set>
 #include <thread>
 
-#include "engine/random.h"
-#include "kernels/error.h"
 #include "models/augmentation.h"
 #include "models/contact_sheet.h"
-#include "models/labelled_images.h"
-#include "models/png.h"
-#include "models/tiff.h"
-#include "models/weight_map.h"
+#include "tests/support/labelled_images.h"
 
 namespace tessera {
 namespace {
 
-namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-using Bytes = std::vector<std::uint8_t>;
-using Ids = std::vector<std::uint32_t>;
-
-template <class Work>
-std::string error_of(Work&& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-// Discs with the ids 1, 2 .. in rows, `gap` pixels apart; the last is cut off by the border.
-Ids discs(std::int64_t height, std::int64_t width, std::int64_t radius, std::int64_t gap) {
-  Ids ids(static_cast<std::size_t>(height * width), 0);
-  std::uint32_t next = 1;
-  const std::int64_t step = 2 * radius + 1 + gap;
-  for (std::int64_t cy = radius; cy < height; cy += step) {
-    for (std::int64_t cx = radius; cx < width; cx += step, ++next) {
-      for (std::int64_t y = cy - radius; y <= std::min(cy + radius, height - 1); ++y) {
-        for (std::int64_t x = cx - radius; x <= std::min(cx + radius, width - 1); ++x) {
-          if ((y - cy) * (y - cy) + (x - cx) * (x - cx) <= radius * radius)
-            ids[static_cast<std::size_t>(y * width + x)] = next;
-        }
-      }
-    }
-  }
-  return ids;
-}
-
-class TrainingImages : public testing::Test {
- protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() /
-              fmt::format("tessera_training_{}_{}", ::getpid(),
-                          testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::remove_all(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  void write(const std::string& name, const Image& image) const {
-    fs::create_directories((folder_ / name).parent_path());
-    write_png(folder_ / name, image);
-  }
-  void write_text(const std::string& name, std::string_view text) const {
-    fs::create_directories((folder_ / name).parent_path());
-    std::ofstream(folder_ / name, std::ios::binary) << text;
-  }
-
-  // A grey gradient with noise, and a mask of two classes.
-  void write_pair(const std::string& name, std::int64_t height, std::int64_t width,
-                  std::uint64_t seed = 0) const {
-    Random random(seed, stream_of(name));
-    Bytes grey, mask;
-    for (std::int64_t i = 0; i < height * width; ++i) {
-      grey.push_back(static_cast<std::uint8_t>(100 + i % width + random.below(50)));
-      mask.push_back(i % width > width / 2 + i / width % 5 ? 255 : 0);
-    }
-    write("images/" + name + ".png", {height, width, 1, grey});
-    write("masks/" + name + ".png", {height, width, 1, mask});
-  }
-
-  ImagePairs pairs(DataReport& report) const {
-    return find_pairs(folder_ / "images", folder_ / "masks", report);
-  }
-  LabelledImages images(const WeightRules& weights = {}) const {
-    DataReport report;
-    ImagePairs found = pairs(report);
-    report.require_none();
-    return {found, MaskRules::parse("binary", 2), Preprocessing{}, weights, std::size_t{1} << 30};
-  }
-
-  fs::path folder_;
-};
-
-std::vector<std::string> names_of(const ImagePairs& pairs) {
-  std::vector<std::string> names;
-  for (const ImagePair& pair : pairs) names.push_back(pair.name);
-  return names;
-}
-
-std::vector<std::string> texts_of(const DataReport& report) {
-  std::vector<std::string> texts;
-  for (const DataProblem& problem : report.problems()) texts.push_back(problem.to_string());
-  return texts;
-}
-
-// ---- files -------------------------------------------------------------------------------------
-
-TEST_F(TrainingImages, PairsAreFoundByName) {
-  for (const char* name : {"b", "a", "day/10", "day/9"}) write_pair(name, 4, 5);
-  fs::rename(folder_ / "masks/a.png", folder_ / "masks/a_mask.png");
-  fs::rename(folder_ / "masks/b.png", folder_ / "masks/b.mask.png");
-  write_text("images/.hidden.png", "x");
-  write_text("images/notes.txt", "x");
-  DataReport report;
-  EXPECT_THAT(names_of(pairs(report)), ElementsAre("a", "b", "day/10", "day/9"));
-  EXPECT_EQ(report.problem_count(), 0U) << testing::PrintToString(texts_of(report));
-}
-
-TEST_F(TrainingImages, EveryFileWithoutItsPartnerIsReported) {
-  for (const char* name : {"a", "b", "c"}) write_pair(name, 4, 5);
-  fs::remove(folder_ / "masks/a.png");
-  fs::remove(folder_ / "images/b.png");
-  write("masks/c_mask.png", {4, 5, 1, Bytes(20)});
-  write("images/d.png", {4, 5, 1, Bytes(20)});
-  DataReport report;
-  EXPECT_THAT(pairs(report), IsEmpty());
-  EXPECT_THAT(texts_of(report),
-              ElementsAre(AllOf(HasSubstr("images/a.png"), HasSubstr("has no mask")),
-                          AllOf(HasSubstr("images/c.png"), HasSubstr("two masks")),
-                          AllOf(HasSubstr("images/d.png"), HasSubstr("has no mask")),
-                          AllOf(HasSubstr("masks/b.png"), HasSubstr("no image belongs"))));
-  DataReport empty;
-  fs::create_directories(folder_ / "none");
-  find_pairs(folder_ / "none", folder_ / "none", empty);
-  EXPECT_THAT(texts_of(empty), ElementsAre(HasSubstr("no images in this folder")));
-  EXPECT_THAT(error_of([&] { find_pairs(folder_ / "gone", folder_ / "none", empty); }),
-              HasSubstr("is no folder"));
-}
-
-TEST_F(TrainingImages, PagesOfAStackArePairs) {
-  for (const char* folder : {"images", "masks"}) {
-    fs::create_directories(folder_ / folder);
-    TiffWriter stack(folder_ / folder / "s.tif");
-    for (int page = 0; page < 3; ++page) stack.append({4, 5, 1, Bytes(20, page == 1 ? 255 : 0)});
-    stack.commit();
-  }
-  DataReport report;
-  const ImagePairs found = pairs(report);
-  EXPECT_THAT(names_of(found), ElementsAre("s#0", "s#1", "s#2"));
-  LabelledImages loaded(found, MaskRules::parse("binary", 2), {}, {}, 0);
-  EXPECT_EQ(loaded.load(0)->classes, Bytes(20, 0));
-  EXPECT_EQ(loaded.load(1)->classes, Bytes(20, 1));
-  EXPECT_THAT(split_pairs(found, "names:s#1", 0).validation, ElementsAre(1));
-  write("masks/t.png", {4, 5, 1, Bytes(20)});
-  TiffWriter stack(folder_ / "images/t.tif");
-  for (int page = 0; page < 2; ++page) stack.append({4, 5, 1, Bytes(20)});
-  stack.commit();
-  DataReport uneven;
-  pairs(uneven);
-  EXPECT_THAT(texts_of(uneven), ElementsAre(HasSubstr("2 pages")));
-}
-
-TEST_F(TrainingImages, AListNamesPairs) {
-  write_pair("a", 4, 5);
-  write_text("list.tsv",
-             "# comment\nimages/a.png\tmasks/a.png\r\n\nimages/a.png\nx.png\tmasks/a.png\n");
-  DataReport report;
-  const ImagePairs found = read_pair_list(folder_ / "list.tsv", report);
-  EXPECT_THAT(names_of(found), ElementsAre("images/a"));
-  EXPECT_THAT(texts_of(report), ElementsAre(AllOf(HasSubstr("line 4"), HasSubstr("no tab")),
-                                            AllOf(HasSubstr("line 5"), HasSubstr("x.png"))));
-  write_text("empty.tsv", "\n");
-  DataReport empty;
-  read_pair_list(folder_ / "empty.tsv", empty);
-  EXPECT_THAT(texts_of(empty), ElementsAre(HasSubstr("names no images")));
-}
-
-// ---- masks -------------------------------------------------------------------------------------
-
-TEST(MaskRulesTest, ReadEveryKindOfMask) {
-  const auto classes = [](const Image& image, const char* rule, std::size_t count) {
-    return decode_mask(image, MaskRules::parse(rule, count)).classes;
-  };
-  const Image ids{1, 4, 1, Bytes{0, 2, 1, 2}};
-  EXPECT_EQ(classes(ids, "ids", 3), (Bytes{0, 2, 1, 2}));
-  EXPECT_EQ(classes(ids, "values:2,1,0", 3), (Bytes{2, 0, 1, 0}));
-  EXPECT_EQ(classes(ids, "values:0,1,ignore=2", 2), (Bytes{0, 255, 1, 255}));
-  const Image binary{1, 3, 3, Bytes{255, 255, 255, 0, 0, 0, 255, 255, 255}};  // grey as RGB
-  EXPECT_EQ(classes(binary, "binary", 2), (Bytes{1, 0, 1}));
-  const Image colours{1, 2, 3, Bytes{255, 128, 0, 0, 0, 0}};
-  EXPECT_EQ(classes(colours, "colours:#000000,#ff8000", 2), (Bytes{1, 0}));
-  const Image wide{1, 3, 1, std::vector<std::uint16_t>{0, 4000, 65535}};
-  EXPECT_EQ(classes(wide, "values:0,4000,65535", 3), (Bytes{0, 1, 2}));
-}
-
-TEST(MaskRulesTest, TouchingObjectsArePartedByBackground) {
-  const Image image{2, 5, 1,
-                    std::vector<std::uint16_t>{300, 300, 70, 70, 0,  //
-                                               300, 300, 70, 70, 0}};
-  MaskRules rules = MaskRules::parse("objects", 2);
-  const Mask parted = decode_mask(image, rules);
-  EXPECT_EQ(parted.classes, (Bytes{1, 0, 1, 1, 0, 1, 0, 1, 1, 0}));
-  EXPECT_EQ(parted.objects[1], 300U);
-  EXPECT_EQ(objects_of(parted, 2, 5, {}), (Ids{300, 0, 70, 70, 0, 300, 0, 70, 70, 0}));
-  rules.separate_touching = false;
-  EXPECT_EQ(decode_mask(image, rules).classes, (Bytes{1, 1, 1, 1, 0, 1, 1, 1, 1, 0}));
-  // Without ids the components are the objects.
-  const Mask plain{{1, 0, 1, 1, 255}, {}};
-  EXPECT_EQ(objects_of(plain, 1, 5, {}), (Ids{1, 0, 2, 2, 0}));
-}
-
-TEST(MaskRulesTest, SayWhatIsWrong) {
-  const auto parse_error = [](const char* rule, std::size_t classes) {
-    return error_of([&] { MaskRules::parse(rule, classes); });
-  };
-  EXPECT_THAT(parse_error("numbers", 2), HasSubstr("expected ids, binary"));
-  EXPECT_THAT(parse_error("binary", 3), HasSubstr("tells 2 classes apart, expected 3"));
-  EXPECT_THAT(parse_error("values:0,x", 2), HasSubstr("grey values"));
-  EXPECT_THAT(parse_error("values:7,7", 2), HasSubstr("same value"));
-  EXPECT_THAT(parse_error("colours:#00000,#ffffff", 2), HasSubstr("#rrggbb"));
-  EXPECT_THAT(parse_error("binary,ignore=", 2), HasSubstr("ignore="));
-  const auto decode_error = [](const Image& image, const char* rule) {
-    return error_of([&] { decode_mask(image, MaskRules::parse(rule, 2)); });
-  };
-  EXPECT_THAT(decode_error({1, 3, 1, Bytes{0, 255, 255}}, "ids"),
-              AllOf(HasSubstr("255 (2 pixels)"), HasSubstr("expected 0, 1"), HasSubstr("binary")));
-  EXPECT_THAT(decode_error({1, 8, 1, Bytes{0, 2, 3, 4, 5, 6, 7, 8}}, "ids"),
-              AllOf(HasSubstr("6 (1 pixels) and 2 more")));
-  EXPECT_THAT(decode_error({1, 1, 3, Bytes{1, 2, 3}}, "ids"), HasSubstr("coloured"));
-  EXPECT_THAT(decode_error({1, 1, 3, Bytes{1, 2, 3}}, "colours:#000000,#ffffff"),
-              HasSubstr("#010203 (1 pixels)"));
-  EXPECT_THAT(decode_error({1, 1, 1, std::vector<float>{0}}, "ids"), HasSubstr("floats"));
-}
 
 // ---- the check ---------------------------------------------------------------------------------
 
@@ -283,111 +55,25 @@ TEST_F(TrainingImages, TheCheckReportsEveryProblemAtOnce) {
                                     HasSubstr("no pixel of any mask is of class 2")));
 }
 
-// ---- splits ------------------------------------------------------------------------------------
-
-TEST(Splits, HoldOutWhatTheirRuleSays) {
-  ImagePairs pairs;
-  for (int i = 0; i < 30; ++i) pairs.push_back({fmt::format("{}", i), {}, {}});
-  const auto held_out = [&](const std::string& rule, std::uint64_t seed = 1) {
-    const Split split = split_pairs(pairs, rule, seed);
-    std::set<std::size_t> all(split.training.begin(), split.training.end());
-    all.insert(split.validation.begin(), split.validation.end());
-    EXPECT_EQ(all.size(), pairs.size());
-    EXPECT_EQ(split.training.size() + split.validation.size(), pairs.size());
-    EXPECT_TRUE(std::ranges::is_sorted(split.training));
-    return split.validation;
+TEST_F(TrainingImages, OtherPixelsHaveAnotherDigest) {
+  for (const char* name : {"a", "b"}) write_pair(name, 8, 9);
+  const auto digest = [&] {
+    DataReport report;
+    return digest_of_pixels(check_images(pairs(report), MaskRules::parse("binary", 2), 1, report));
   };
-  EXPECT_THAT(held_out("none"), IsEmpty());
-  EXPECT_THAT(held_out("every:10"), ElementsAre(0, 10, 20));
-  EXPECT_THAT(held_out("names:3,24..29"), ElementsAre(3, 24, 25, 26, 27, 28, 29));
-  EXPECT_EQ(held_out("0.2").size(), 6U);
-  EXPECT_EQ(held_out("0.001").size(), 1U);
-  EXPECT_EQ(held_out("0.2"), held_out("0.2"));
-  EXPECT_NE(held_out("0.2"), held_out("0.2", 2));
-  std::set<std::size_t> folds;
-  for (int fold = 1; fold <= 4; ++fold) {
-    const auto part = held_out(fmt::format("fold:{}/4", fold));
-    EXPECT_GE(part.size(), 7U);
-    folds.insert(part.begin(), part.end());
-  }
-  EXPECT_EQ(folds.size(), 30U);
-  for (const char* rule :
-       {"", "half", "1.5", "0", "every:1", "every:x", "fold:0/4", "fold:5/4", "fold:1/31",
-        "names:77", "names:9..3", "list:/gone/file", "names:0..29"}) {
-    EXPECT_THAT(error_of([&] { split_pairs(pairs, rule, 0); }), testing::Not("no error")) << rule;
-  }
+  const std::string before = digest();
+  EXPECT_EQ(digest(), before);
+  write_pair("b", 8, 9, 1);
+  EXPECT_NE(digest(), before);
+  write_pair("b", 8, 9);
+  EXPECT_EQ(digest(), before);
+  Bytes mask(72, 0);
+  mask[5] = 255;
+  write("masks/a.png", {8, 9, 1, mask});
+  EXPECT_NE(digest(), before);
 }
 
 // ---- weights -----------------------------------------------------------------------------------
-
-TEST(WeightMap, DistancesEqualBruteForce) {
-  Random random(4);
-  for (int round = 0; round < 30; ++round) {
-    const std::int64_t height = 1 + random.below(24), width = 1 + random.below(24);
-    Ids ids(static_cast<std::size_t>(height * width), 0);
-    for (std::uint32_t& id : ids)
-      id = random.chance(0.08) ? static_cast<std::uint32_t>(1 + random.below(5)) * 1000 : 0;
-    const std::int64_t radius = round % 2 == 0 ? 100 : 5;
-    const NearestObjects nearest = nearest_objects(ids, height, width, radius);
-    for (std::int64_t y = 0; y < height; ++y) {
-      for (std::int64_t x = 0; x < width; ++x) {
-        std::map<std::uint32_t, std::int64_t> least;
-        for (std::int64_t v = 0; v < height; ++v) {
-          for (std::int64_t u = 0; u < width; ++u) {
-            const std::uint32_t id = ids[static_cast<std::size_t>(v * width + u)];
-            const std::int64_t squared = (v - y) * (v - y) + (u - x) * (u - x);
-            if (id == 0 || squared > radius * radius) continue;
-            const auto [known, is_new] = least.emplace(id, squared);
-            if (!is_new) known->second = std::min(known->second, squared);
-          }
-        }
-        std::vector<std::int64_t> sorted;
-        for (const auto& [id, squared] : least) sorted.push_back(squared);
-        sorted.resize(sorted.size() + 2, NearestObjects::kFar);
-        std::ranges::sort(sorted);
-        const auto i = static_cast<std::size_t>(y * width + x);
-        ASSERT_EQ(nearest.first[i], ids[i] != 0 ? 0 : sorted[0]) << y << ' ' << x;
-        ASSERT_EQ(nearest.second[i], ids[i] != 0 ? 0 : sorted[1]) << y << ' ' << x;
-      }
-    }
-  }
-}
-
-TEST(WeightMap, FollowsThePapersFormula) {
-  const Ids ids{1, 0, 0, 2, 0, 0, 0};  // gaps of two pixels, and the far side of one cell
-  const auto weights = border_weights(ids, 1, 7, {});
-  const float expected = static_cast<float>(10 * std::exp(-9.0 / 50));
-  EXPECT_EQ(weights[0], 0);
-  EXPECT_FLOAT_EQ(weights[1], expected);
-  EXPECT_FLOAT_EQ(weights[2], expected);
-  EXPECT_EQ(weights[3], 0);
-  EXPECT_FLOAT_EQ(weights[4], static_cast<float>(10 * std::exp(-25.0 / 50)));   // 1 + 4
-  EXPECT_EQ(border_weights(Ids{1, 0, 0}, 1, 3, {}), std::vector<float>(3, 0));  // one cell only
-  EXPECT_FLOAT_EQ(border_weights(ids, 1, 7, {.w0 = 3, .sigma = 1})[1],
-                  static_cast<float>(3 * std::exp(-4.5)));
-  EXPECT_THROW(border_weights(ids, 1, 7, {.sigma = 0}), Error);
-  EXPECT_THROW(border_weights(ids, 2, 7, {}), Error);
-}
-
-TEST(WeightMap, ClassesBalance) {
-  const std::vector<std::int64_t> pixels{900, 100, 0};
-  const auto weights = balanced_class_weights(pixels);
-  EXPECT_FLOAT_EQ(weights[0] * 900, weights[1] * 100);
-  EXPECT_FLOAT_EQ(weights[0], 1000.0f / 2700);
-  EXPECT_EQ(weights[2], 0);
-}
-
-TEST(WeightMap, IsQuickWithManyCells) {
-  const Ids ids = discs(512, 512, 20, 2);
-  EXPECT_GT(*std::ranges::max_element(ids), 100U);
-  const auto begin = std::chrono::steady_clock::now();
-  const auto weights = border_weights(ids, 512, 512, {});
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  RecordProperty("milliseconds", static_cast<int>(1000 * seconds));
-  EXPECT_GT(*std::ranges::max_element(weights), 7);
-  EXPECT_LT(seconds, 5) << "0.5 s on an idle machine";  // machines of tests are busy
-}
 
 TEST_F(TrainingImages, WeightsJoinClassesAndBorders) {
   write("images/a.png", {1, 6, 1, Bytes{9, 9, 9, 9, 9, 9}});

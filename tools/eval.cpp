@@ -30,6 +30,11 @@ int evaluate(const EvalOptions& options) {
     if (given_images || options.objects || !options.membrane.empty())
       throw UsageError(
           fmt::format("'{}' classifies documents; give a UNet for images and masks", model));
+    if (options.data.validation != "none")
+      throw UsageError(
+          fmt::format("--validation holds out images, and '{}' classifies documents; give the "
+                      "documents to be judged as a file of their own",
+                      model));
     return evaluate_documents(options, model, std::move(opened));
   }
   return evaluate_images(options, model, std::move(opened));
@@ -88,15 +93,16 @@ Verb make_eval_verb(CLI::App& program) {
                      "of a HAN: labelled .tsv, .csv, .json or .jsonl files");
   options->data.add_to(command);
   command.add_flag("--objects", options->objects,
-                   "count objects too (always with --mask-format objects)");
+                   "count objects too (always where masks are read as objects)");
   command.add_option("--connectivity", options->object_options.connectivity, "of objects: 4 or 8")
       ->check(CLI::IsMember({4, 8}));
-  command
-      .add_option("--min-area", options->object_options.min_area,
-                  "of predicted objects, pixels; smaller ones are specks and do not count")
-      ->type_name("N")
-      ->capture_default_str()
-      ->check(at_least(0));
+  const CLI::Option* const min_area =
+      command
+          .add_option("--min-area", options->object_options.min_area,
+                      "of predicted objects, pixels; smaller ones are specks and do not count; "
+                      "else what the model was trained with")
+          ->type_name("N")
+          ->check(at_least(0));
   command
       .add_option("--membrane", options->membrane,
                   "this class (name or number) separates cells: Rand and warping errors")
@@ -112,9 +118,12 @@ Verb make_eval_verb(CLI::App& program) {
       "Examples:\n"
       "  tessera eval data -m unet.safetensors --validation every:5\n"
       "  tessera eval --images raw --masks truth --mask-format binary --membrane membrane --json\n"
-      "  tessera eval pairs.tsv -m cells.safetensors --mask-format objects\n"
+      "  tessera eval pairs.tsv -m cells.safetensors --mask-format objects --min-area 15\n"
       "  tessera eval test.tsv.gz -m han.safetensors");
-  return {&command, [options] { return evaluate(*options); }};
+  return {&command, [options, min_area] {
+            options->min_area_given = min_area->count() > 0;
+            return evaluate(*options);
+          }};
 }
 
 }  // namespace tessera

@@ -24,7 +24,8 @@ struct EvalOptions {
   ImageDataOptions data;  // of a UNet
   bool objects = false;
   InstanceOptions object_options;
-  std::string membrane;  // a class
+  bool min_area_given = false;  // else the model's
+  std::string membrane;         // a class
   bool per_image = false;
 
   DocumentFileOptions files;  // of a HAN

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "models/image_io.h"
+#include "models/labelled_images.h"
 #include "models/segmentation_metrics.h"
 #include "tools/eval.h"
 #include "tools/labels.h"
@@ -23,14 +24,20 @@ class ImageEvaluation {
         model_(model),
         session_(std::move(session)),
         names_(class_names(session_)),
-        rules_(options.data.mask_rules(names_.size())),
+        trained_(trained_masks(session_)),
         membrane_(find_membrane()),
+        all_(find_images()),
+        rules_(find_rules()),
         counts_objects_(options.objects || rules_.kind == MaskRules::Kind::kObjects),
-        pairs_(find_images()),
+        object_options_(options.object_options),
+        pairs_(held_out()),
         confusion_(names_.size()),
-        report_(options.report, "images", pairs_.size()) {}
+        report_(options.report, "images", pairs_.size()) {
+    if (!options.min_area_given && trained_) object_options_.min_area = trained_->min_area;
+  }
 
   int run() {
+    for (const std::string& note : found_.notes()) report_.note(note);
     for (const DataProblem& problem : found_.problems())
       report_.failure(problem.file, problem.to_string());
     for (std::size_t i = 0; i < pairs_.size() && interrupted() == 0; ++i) {
@@ -42,6 +49,7 @@ class ImageEvaluation {
         report_.failure(pairs_[i].image.string(), error.what());
       }
     }
+    if (white_is_zero_ > 0) report_.note(white_is_zero_note(white_is_zero_));
     if (confusion_.total() > 0) {
       if (options_.report.json) {
         report_.result(to_json().dump(2, ' ', false, json::error_handler_t::replace));
@@ -65,27 +73,41 @@ class ImageEvaluation {
   ImagePairs find_images() {
     if (options_.inputs.size() > 1)
       throw UsageError("several folders of images; give one, or a list of image<TAB>mask");
-    ImagePairs pairs =
-        options_.data.find(options_.inputs.empty() ? "" : options_.inputs[0], found_);
-    if (options_.data.validation == "none") return pairs;
-    ImagePairs held_out;
-    for (const std::size_t i : options_.data.split(pairs).validation) held_out.push_back(pairs[i]);
-    return held_out;
+    options_.data.given_rules(names_.size());  // a format that is none is said before the walk
+    return options_.data.find(options_.inputs.empty() ? "" : options_.inputs[0], found_);
+  }
+
+  // From all masks, also those that are not held out.
+  MaskRules find_rules() {
+    MaskHints hints{
+        .classes = names_.size(), .classes_are_known = true, .trained = {}, .class_colours = {}};
+    if (trained_) hints.trained = trained_->rules;
+    for (const ClassInfo& one : session_.classes()) hints.class_colours.push_back(one.colour);
+    return options_.data.mask_rules(all_, hints, session_.threads(), found_);
+  }
+
+  ImagePairs held_out() const {
+    if (options_.data.validation == "none") return all_;
+    ImagePairs pairs;
+    for (const std::size_t i : options_.data.split(all_).validation) pairs.push_back(all_[i]);
+    return pairs;
   }
 
   void evaluate(const ImagePair& pair) {
     const Image image = ImageReader(pair.image).read(pair.page);
-    const Image mask_image = ImageReader(pair.mask).read(pair.page);
+    const MaskPage page = read_mask(pair);
+    const Image& mask_image = page.image;
     const std::int64_t height = image.height, width = image.width;
     require(mask_image.height == height && mask_image.width == width,
             "its mask '{}' is {} x {}, the image is {} x {} (height x width)", pair.mask.string(),
             mask_image.height, mask_image.width, height, width);
     Mask truth;
     try {
-      truth = decode_mask(mask_image, rules_);
+      truth = decode_mask(page, rules_);
     } catch (const Error& error) {
       fail("'{}': {}", pair.mask.string(), error.what());
     }
+    white_is_zero_ += page.stored.white_is_zero ? 1 : 0;
     const Segmentation answer = session_.segment(view_of(image));
     ConfusionMatrix confusion(names_.size());
     confusion.add(truth.classes, answer.mask, kIgnoredClass);
@@ -113,10 +135,10 @@ class ImageEvaluation {
       return objects_of(mask, answer.height, answer.width, options);
     };
     // Objects that have ids in the file count as they are there, touching or not.
-    InstanceOptions whole = options_.object_options;
+    InstanceOptions whole = object_options_;
     whole.min_area = 1;
     std::vector<std::uint32_t> true_ids = truth.objects.empty() ? ids(truth, whole) : truth.objects;
-    std::vector<std::uint32_t> predicted = ids({answer.mask, {}}, options_.object_options);
+    std::vector<std::uint32_t> predicted = ids({answer.mask, {}}, object_options_);
     for (std::size_t i = 0; i < predicted.size(); ++i) {
       if (truth.classes[i] == kIgnoredClass) predicted[i] = true_ids[i] = 0;
     }
@@ -146,8 +168,12 @@ class ImageEvaluation {
     json result = eval_summary(model_, session_, report_);
     result["pixels"] = confusion_.json(names_);
     result["pixel_error"] = 1 - confusion_.accuracy();
+    result["mask_format"] = rules_.to_string();
     result["images"] = images_;
-    if (counts_objects_) result["objects"] = objects_.json();
+    if (counts_objects_) {
+      result["objects"] = objects_.json();
+      result["min_area"] = object_options_.min_area;
+    }
     if (membrane_) {
       const std::vector<MembraneScore> scores = membranes_.scores();
       result["membranes"] = best_scores(scores);
@@ -217,11 +243,15 @@ class ImageEvaluation {
   const std::string& model_;
   Session session_;
   std::vector<std::string> names_;
-  MaskRules rules_;
+  std::optional<TrainedMasks> trained_;
   std::optional<std::size_t> membrane_;
-  bool counts_objects_;
   DataReport found_;
-  ImagePairs pairs_;
+  ImagePairs all_;
+  MaskRules rules_;
+  bool counts_objects_;
+  InstanceOptions object_options_;
+  ImagePairs pairs_;  // of all_, those held out
+  std::size_t white_is_zero_ = 0;
   ConfusionMatrix confusion_;
   ObjectEvaluation objects_;
   MembraneEvaluation membranes_;

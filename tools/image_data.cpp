@@ -1,5 +1,7 @@
 #include "tools/image_data.h"
 
+#include <nlohmann/json.hpp>
+
 #include "tools/program.h"
 
 namespace tessera {
@@ -9,13 +11,17 @@ namespace fs = std::filesystem;
 void ImageDataOptions::add_to(CLI::App& command) {
   command.add_option("--images", images, "folder of images, with --masks instead of DATA")
       ->type_name("FOLDER");
-  command.add_option("--masks", masks, "folder of their masks, of the same names")
+  command
+      .add_option(
+          "--masks", masks,
+          "folder of their masks, of the same names, or with _mask, _label, _seg.. behind them")
       ->type_name("FOLDER");
   command
       .add_option(
           "--mask-format", mask_format,
-          "ids, binary (0, 255), values:V,V.., colours:#rrggbb,.., objects (0 = background, "
-          "else an object's id); ,ignore=V behind it")
+          "auto (decided from all masks, by what the model was trained with where that fits), ids, "
+          "binary (0, 255), values:V,V.., colours:#rrggbb,.., objects (0 = background, else an "
+          "object's id); ,ignore=V behind it")
       ->type_name("FORMAT")
       ->capture_default_str();
   command
@@ -52,12 +58,23 @@ Split ImageDataOptions::split(const ImagePairs& pairs) const {
   }
 }
 
-MaskRules ImageDataOptions::mask_rules(std::size_t classes) const {
+std::optional<MaskRules> ImageDataOptions::given_rules(std::size_t classes) const {
+  if (mask_format == "auto") return std::nullopt;
   try {
     return MaskRules::parse(mask_format, classes);
   } catch (const Error& error) {
-    throw UsageError(fmt::format("--mask-format: {}", error.what()));
+    throw UsageError(fmt::format("--mask-format: {}, or auto", error.what()));
   }
+}
+
+MaskRules ImageDataOptions::mask_rules(const ImagePairs& pairs, const MaskHints& hints, int threads,
+                                       DataReport& report) const {
+  const std::optional<MaskRules> given = given_rules(hints.classes);
+  return given ? *given : recognise_masks(pairs, hints, threads, report);
+}
+
+std::optional<TrainedMasks> trained_masks(const Session& session) {
+  return model_config_from_json(nlohmann::json::parse(session.config_json()), "the model").masks;
 }
 
 }  // namespace tessera

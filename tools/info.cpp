@@ -142,6 +142,7 @@ void print(const json& info, const InfoOptions& options) {
                            format_bytes(info["tensor_bytes"].get<std::size_t>()));
   if (info.contains("preprocessing"))
     std::cout << fmt::format("preprocessing  {}\n", plain(info["preprocessing"]));
+  if (info.contains("masks")) std::cout << fmt::format("masks          {}\n", plain(info["masks"]));
   if (info.contains("text")) std::cout << fmt::format("text           {}\n", plain(info["text"]));
   std::cout << "classes\n";
   std::size_t index = 0;

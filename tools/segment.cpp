@@ -9,6 +9,7 @@
 
 #include "engine/atomic_file.h"
 #include "engine/machine.h"
+#include "tools/image_data.h"
 #include "tools/inputs.h"
 #include "tools/program.h"
 #include "tools/report.h"
@@ -27,6 +28,7 @@ struct SegmentOptions {
   std::vector<std::string> inputs;
   std::string output = "out";
   bool no_overlay = false;
+  bool min_area_given = false;  // else the model's
   SegmentOutputs outputs;
   bool resume = false;
   std::string shard;
@@ -130,6 +132,8 @@ class SegmentRun {
     Session opened = Session::open(model_, session);
     require(opened.task() == Session::Task::kSegment,
             "{}: this model classifies documents; give a UNet, or use 'tessera classify'", model_);
+    if (const auto masks = trained_masks(opened); masks && !options_.min_area_given)
+      options_.outputs.instance_options.min_area = masks->min_area;
     return opened;
   }
 
@@ -265,9 +269,12 @@ Verb make_segment_verb(CLI::App& program) {
   InstanceOptions& instances = options->outputs.instance_options;
   command.add_option("--connectivity", instances.connectivity, "of objects: 4 or 8")
       ->check(CLI::IsMember({4, 8}));
-  command.add_option("--min-area", instances.min_area, "of objects, in pixels")
-      ->type_name("N")
-      ->check(at_least(0));
+  const CLI::Option* const min_area =
+      command
+          .add_option("--min-area", instances.min_area,
+                      "of objects, in pixels; else what the model was trained with")
+          ->type_name("N")
+          ->check(at_least(0));
   command.add_flag("--resume", options->resume, "skip images whose results are there");
   command.add_option("--shard", options->shard, "do part I of N of the images")->type_name("I/N");
   options->model.add_to(command, true);
@@ -281,7 +288,8 @@ Verb make_segment_verb(CLI::App& program) {
       "  tessera segment scans/ -m unet.safetensors -o masks --instances --resume\n"
       "  tessera segment 'scans/*/day1.tif' -o masks --max-memory 2G --shard 1/4\n"
       "  cat cells.png | tessera segment - --json");
-  return {&command, [options] {
+  return {&command, [options, min_area] {
+            options->min_area_given = min_area->count() > 0;
             options->outputs.overlay = !options->no_overlay;
             catch_interrupts();
             return SegmentRun(*options).run();

@@ -3,6 +3,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <fstream>
@@ -11,6 +12,7 @@
 #include <optional>
 
 #include "engine/machine.h"
+#include "models/rule_text.h"
 #include "tools/program.h"
 
 namespace tessera {
@@ -61,23 +63,60 @@ void apply_recipe(CLI::App& command, const std::string& path) {
   }
 }
 
-// The command as it was typed, without what does not decide the result: equal results are equal
-// files, whether they came in one run or several, on one thread or many. A model is given away, so
-// of paths it keeps the names alone.
-std::string command_line() {
+// The last name of a path: a model is given away, and folders are nobody's business.
+std::string last_name(std::string_view path) {
+  while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
+  return fs::path(path).filename().string();
+}
+
+// An option's value, or an argument, without folders: "list:a/b.txt" becomes "list:b.txt", and so
+// does each path of a list. Names of images are no paths.
+std::string without_folders(const std::string& value) {
+  for (const std::string_view rule : {"names:", "fold:"}) {
+    if (value.starts_with(rule)) return value;
+  }
+  constexpr std::string_view kList = "list:";
+  if (value.starts_with(kList)) return std::string(kList) + last_name(value.substr(kList.size()));
   // A file need not be there yet, the folder that it goes to is.
-  const auto is_path = [](const fs::path& path) {
-    std::error_code ignored;
-    return fs::exists(path, ignored) || fs::is_directory(path.parent_path(), ignored);
+  const fs::path path = value;
+  std::error_code ignored;
+  if (fs::exists(path, ignored) || fs::is_directory(path.parent_path(), ignored))
+    return last_name(value);
+  std::vector<std::string> parts;
+  for (const std::string_view part : parts_of(value, ','))
+    parts.push_back(part.find('/') == std::string_view::npos ? std::string(part) : last_name(part));
+  return fmt::format("{}", fmt::join(parts, ","));
+}
+
+// The command as it was typed, without what does not decide the result: equal results are equal
+// files, whether they came in one run or several, on one thread or many, shown or not.
+std::string command_line() {
+  const auto is_one_of = [](std::string_view name, std::initializer_list<std::string_view> names) {
+    return std::ranges::find(names, name) != names.end();
   };
   std::ifstream stream("/proc/self/cmdline", std::ios::binary);
   std::string text = "tessera", word;
+  bool is_class_names = false;       // the word after --classes, which may have a '/'
   std::getline(stream, word, '\0');  // the program's own path
   while (std::getline(stream, word, '\0')) {
-    if (word == "--threads")
-      std::getline(stream, word, '\0');
-    else if (word != "--resume" && !word.starts_with("--threads="))
-      text += " " + (is_path(word) ? fs::path(word).filename().string() : word);
+    const std::size_t equals = word.starts_with("--") ? word.find('=') : std::string::npos;
+    const std::string name = word.substr(0, equals);
+    if (is_one_of(name, {"--threads", "--progress"})) {
+      if (equals == std::string::npos) std::getline(stream, word, '\0');
+      continue;
+    }
+    if (is_one_of(name, {"--resume", "--quiet", "--verbose", "--json", "-q", "-v", "-qv", "-vq"}))
+      continue;
+    if (is_class_names || name == "--classes") {
+      text += " " + word;
+    } else if (equals != std::string::npos) {
+      text += " " + name + "=" + without_folders(word.substr(equals + 1));
+    } else if (word.starts_with("-o") && word.size() > 2) {
+      text += " -o" + without_folders(word.substr(word[2] == '=' ? 3 : 2));
+    } else {
+      text += " " + without_folders(word);
+    }
+    is_class_names = word == "--classes";
   }
   return text;
 }
@@ -161,8 +200,9 @@ void TrainOptions::add_to(CLI::App& command, const char* score) {
   add_number(command, "--validate-every", validate_every, "steps; 0: each epoch");
   add_number(command, "--early-stop", patience,
              "validations without a better one that end it; 0: never");
-  add_choice(command, "--best", best, "by what the best validation, and so the model, is told",
-             {"loss", "accuracy", score});
+  best_option =
+      add_choice(command, "--best", best, "by what the best validation, and so the model, is told",
+                 {"loss", "accuracy", score});
   add_number(command, "--average", average,
              "decay of a moving average of the weights, which the model gets; 0: none", 0,
              0.999999);
@@ -183,6 +223,18 @@ void TrainOptions::add_to(CLI::App& command, const char* score) {
   add_number(command, "--step-factor", step_factor, "of the rate at each of them", 0, 1);
   begin_group(command, "What is shown");
   report.add_to(command);
+}
+
+void TrainOptions::require_validation(bool there_is) const {
+  if (there_is) return;
+  const char* const option = patience > 0                                         ? "--early-stop"
+                             : best_option != nullptr && best_option->count() > 0 ? "--best"
+                                                                                  : nullptr;
+  if (option == nullptr) return;
+  throw UsageError(
+      fmt::format("{} needs a validation, and nothing is held out; give --validation, or leave {} "
+                  "out",
+                  option, option));
 }
 
 int TrainOptions::thread_count() const {
@@ -227,12 +279,12 @@ TrainingOptions TrainOptions::training_options(const TrainingTask& task,
   options.resume = resume;
   options.storage = bf16 ? WeightStorage::kBF16 : WeightStorage::kF32;
   json names = json::array();
-  for (const std::string& name : data) names.push_back(fs::path(name).filename().string());
+  for (const std::string& name : data) names.push_back(last_name(name));
   options.provenance = {{"program", program_version()},
                         {"command", command_line()},
                         {"data", std::move(names)},
                         {"seed", seed}};
-  if (!recipe.empty()) options.provenance["recipe"] = fs::path(recipe).filename().string();
+  if (!recipe.empty()) options.provenance["recipe"] = last_name(recipe);
   return options;
 }
 
@@ -246,6 +298,8 @@ void ImageTrainOptions::add_to(CLI::App& command) {
       ->type_name("A,B,..")
       ->delimiter(',')
       ->default_str("background,foreground");
+  add_number(command, "--min-area", min_area,
+             "pixels of the least object: what eval and segment take, unless they are told");
   begin_group(command, "Network");
   command.add_option("--channels", channels, "1: grey, 3: RGB")
       ->type_name("N")
@@ -303,7 +357,7 @@ void ImageTrainOptions::add_to(CLI::App& command) {
       "Examples:\n"
       "  tessera train unet data -o cells.safetensors --check\n"
       "  tessera train unet data -o cells.safetensors --base 16 --norm before_relu --epochs 50\n"
-      "  tessera train unet data -o cells.safetensors --mask-format objects --border-weight 10\n"
+      "  tessera train unet data -o cells.safetensors --border-weight 10 --min-area 15\n"
       "  tessera train unet data -o cells.safetensors --recipe isbi2012_unet.json --resume");
 }
 

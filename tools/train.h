@@ -32,6 +32,7 @@ struct TrainOptions {
   int accumulate = 1;
   std::int64_t validate_every = 0, patience = 0;
   std::string best = "loss";
+  const CLI::Option* best_option = nullptr;  // whether it was given
   bool recompute = false;
   double average = 0;
 
@@ -47,6 +48,8 @@ struct TrainOptions {
   // `score`: what --best takes besides loss and accuracy.
   void add_to(CLI::App& command, const char* score);
   int thread_count() const;
+  // Throws UsageError for options that need a validation where there is none.
+  void require_validation(bool there_is) const;
   // For a task, whose length the schedule needs. `data` and `seed` go into the provenance.
   TrainingOptions training_options(const TrainingTask& task, const std::vector<std::string>& data,
                                    std::uint64_t seed) const;
@@ -58,6 +61,7 @@ struct ImageTrainOptions {
   ImageDataOptions source;
 
   std::vector<std::string> classes{"background", "foreground"};
+  std::int64_t min_area = 1;
   int channels = 1;
   std::string scale = "unit", range;
   int depth = 4, base = 64;

@@ -71,6 +71,8 @@ int train_on_documents(const DocumentTrainOptions& options) {
   if (description.ends_with('\n')) description.pop_back();
   report.note(description);
 
+  options.run.require_validation(text.validation.size() > 0);
+
   std::optional<WordVectors> vectors;
   if (!options.vectors.empty()) {
     DataReport in_vectors;

@@ -3,6 +3,7 @@
 
 #include "engine/machine.h"
 #include "models/contact_sheet.h"
+#include "models/labelled_images.h"
 #include "models/png.h"
 #include "models/unet_training.h"
 #include "tools/program.h"
@@ -20,7 +21,7 @@ constexpr std::size_t kCacheShare = 4;
 constexpr std::size_t kSheetTiles = 16;
 constexpr int kSheetColumns = 4;
 
-ModelConfig model_config(const ImageTrainOptions& options, const MaskRules& rules) {
+ModelConfig model_config(const ImageTrainOptions& options) {
   ModelConfig config;
   const std::size_t classes = options.classes.size();
   if (options.sigmoid && classes != 2)
@@ -42,12 +43,25 @@ ModelConfig model_config(const ImageTrainOptions& options, const MaskRules& rule
   } catch (const Error& error) {
     throw UsageError(error.what());
   }
-  const std::vector<Rgb> colours = rules.kind == MaskRules::Kind::kColours
-                                       ? rules.colours
-                                       : default_colours(static_cast<std::int64_t>(classes));
+  const std::vector<Rgb> colours = default_colours(static_cast<std::int64_t>(classes));
   for (std::size_t c = 0; c < classes; ++c)
     config.classes.push_back({options.classes[c], colours[c]});
   return config;
+}
+
+MaskHints mask_hints(const ImageTrainOptions& options) {
+  return {.classes = options.classes.size(),
+          .classes_are_known = options.classes != ImageTrainOptions().classes,
+          .trained = {},
+          .class_colours = {}};
+}
+
+// The model tells eval and segment what masks it learnt from.
+void remember(const MaskRules& rules, const ImageTrainOptions& options, ModelConfig& config) {
+  config.masks = TrainedMasks{rules, options.min_area};
+  if (rules.kind != MaskRules::Kind::kColours) return;
+  for (std::size_t c = 0; c < config.classes.size(); ++c)
+    config.classes[c].colour = rules.colours[c];
 }
 
 // As given; nothing for "balanced", which the data decide.
@@ -101,8 +115,8 @@ void write_contact_sheet(const ImageTrainOptions& options, const UNetTraining& t
 }  // namespace
 
 int train_on_images(const ImageTrainOptions& options) {
-  const MaskRules rules = options.source.mask_rules(options.classes.size());
-  const ModelConfig config = model_config(options, rules);
+  options.source.given_rules(options.classes.size());  // a wrong format is said before the walk
+  ModelConfig config = model_config(options);
   const Augmentation augmentation = augmentation_of(options);
   const int threads = options.run.thread_count();
   WeightRules weights{.class_weights = given_class_weights(options)};
@@ -111,12 +125,15 @@ int train_on_images(const ImageTrainOptions& options) {
 
   DataReport found;
   const ImagePairs pairs = options.source.find(options.data, found);
+  const MaskRules rules = options.source.mask_rules(pairs, mask_hints(options), threads, found);
   Report report(options.run.report, "images", pairs.size());
   const std::vector<ImageStatistics> statistics =
       check_images(pairs, rules, threads, found,
                    [&](std::size_t done) { report.advance(static_cast<double>(done)); });
   settle(found, report);
+  remember(rules, options, config);
   const Split split = options.source.split(pairs);
+  options.run.require_validation(!split.validation.empty());
   const std::vector<std::int64_t> pixels = sum_class_pixels(statistics, split.training);
   report.note(fmt::format("{} images to train on, {} held out", split.training.size(),
                           split.validation.size()));
@@ -146,6 +163,7 @@ int train_on_images(const ImageTrainOptions& options) {
                                .dropout = options.dropout,
                                .norm_momentum = options.norm_momentum,
                                .seed = options.source.seed,
+                               .pixels_digest = digest_of_pixels(statistics),
                                .threads = threads};
   training.loss.cross_entropy = options.loss == "dice" ? 0 : 1;
   training.loss.dice = options.loss == "cross_entropy" ? 0 : 1;
