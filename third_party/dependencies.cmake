@@ -44,6 +44,7 @@ endfunction()
 
 tessera_find_plain(highway hwy/highway.h hwy libhwy-dev)
 tessera_find_plain(utf8proc utf8proc.h utf8proc libutf8proc-dev)
+tessera_find_plain(xxhash xxhash.h xxhash libxxhash-dev)
 tessera_find_plain(stb stb/stb_image.h "" libstb-dev)
 
 # The CUDA toolkit. TESSERA_CUDA becomes ON or OFF: whether kernels are compiled for a GPU. Its headers

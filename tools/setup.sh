@@ -8,6 +8,7 @@ packages=(
   libhwy-dev                                                  # SIMD
   libstb-dev libtiff-dev libpng-dev libjpeg62-turbo-dev zlib1g-dev  # images
   libutf8proc-dev                                             # Unicode
+  libxxhash-dev                                               # digests
   libgtest-dev libgmock-dev                                   # tests
   "$@"                                                        # more, for CI
 )
