@@ -441,10 +441,15 @@ void TiffWriter::append(const Image& page) {
   }
 }
 
-void TiffWriter::commit() {
+void TiffWriter::finish() {
+  if (context_->handle == nullptr) return;
   TIFFClose(context_->handle);
   context_->handle = nullptr;
   if (!context_->error.empty()) file_.fail_write(context_->error);
+}
+
+void TiffWriter::commit() {
+  finish();
   file_.commit();
 }
 
