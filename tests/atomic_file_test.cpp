@@ -60,8 +60,7 @@ class AtomicFiles : public testing::Test {
   fs::path folder_;
 };
 
-// ---- faults
-// --------------------------------------------------------------------------------------
+// ---- faults ------------------------------------------------------------------------------------
 
 // Calls of the system, of which number `at` (from 0) fails with `code`, or kills the process.
 struct Fault {
@@ -179,8 +178,7 @@ TEST_F(AtomicFiles, AFullDiskIsAnErrorThatKeepsTheOldFile) {
   EXPECT_THAT(names(), ElementsAre("a.txt"));
 }
 
-// ---- leftovers
-// -----------------------------------------------------------------------------------
+// ---- leftovers ---------------------------------------------------------------------------------
 
 TEST_F(AtomicFiles, TemporariesOfTheLivingAndFilesOfOthersStay) {
   int ready[2];
@@ -211,20 +209,30 @@ TEST_F(AtomicFiles, TemporariesOfTheLivingAndFilesOfOthersStay) {
 }
 
 TEST_F(AtomicFiles, ANewTemporaryIsNeverTakenForALeftover) {
-  // Two threads that write to fresh folders, so that each looks through what the other begins.
-  std::vector<std::thread> writers;
-  for (int w = 0; w < 4; ++w) {
-    writers.emplace_back([&, w] {
-      for (int i = 0; i < 50; ++i) write_text(folder_ / std::to_string(w), std::to_string(i));
-    });
+  // Processes that look through folders in which the others begin to write.
+  constexpr int kProcesses = 4, kFolders = 60;
+  for (int i = 0; i < kFolders; ++i) fs::create_directory(folder_ / std::to_string(i));
+  std::vector<pid_t> children;
+  for (int p = 0; p < kProcesses; ++p) {
+    children.push_back(::fork());
+    if (children.back() != 0) continue;
+    for (int i = 0; i < kFolders; ++i)
+      write_text(folder_ / std::to_string(i) / std::to_string(p), "whole");
+    ::_exit(0);
   }
-  for (std::thread& writer : writers) writer.join();
-  EXPECT_THAT(names(), ElementsAre("0", "1", "2", "3"));
-  for (const std::string& name : names()) EXPECT_EQ(text_of(folder_ / name), "49");
+  for (const pid_t child : children) {
+    int status = -1;
+    ::waitpid(child, &status, 0);
+    EXPECT_EQ(status, 0);
+  }
+  for (int i = 0; i < kFolders; ++i) {
+    const fs::path place = folder_ / std::to_string(i);
+    EXPECT_EQ(std::distance(fs::directory_iterator(place), {}), kProcesses);
+    for (int p = 0; p < kProcesses; ++p) EXPECT_EQ(text_of(place / std::to_string(p)), "whole");
+  }
 }
 
-// ---- names
-// ---------------------------------------------------------------------------------------
+// ---- names -------------------------------------------------------------------------------------
 
 TEST_F(AtomicFiles, TheLongestNamesCanBeWritten) {
   for (const std::size_t length : {234, 235, 236, 254, 255}) {
@@ -254,8 +262,7 @@ TEST_F(AtomicFiles, ALinkThatLeadsNowhereIsKeptAndWhatItNamesIsMade) {
   EXPECT_TRUE(fs::is_symlink(folder_ / "circle"));
 }
 
-// ---- what cannot be replaced
-// ---------------------------------------------------------------------
+// ---- what cannot be replaced -------------------------------------------------------------------
 
 // An own descriptor on a regular file, at a position and with flags of a test's choice.
 class OpenFile {
