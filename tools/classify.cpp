@@ -290,8 +290,7 @@ Verb make_classify_verb(CLI::App& program) {
   command.add_flag("--attention", options->attention,
                    "with --json: weight and byte offsets of each sentence and word");
   command.add_flag("--resume", options->resume,
-                   "keep the answers of an earlier run with this -o to the same texts, by the same "
-                   "model and options");
+                   "keep answers to the same texts by the same model and options; do the rest");
   command.add_option("--shard", options->shard, "do part I of N of the documents")
       ->type_name("I/N");
   options->model.add_to(command, false);

@@ -34,7 +34,8 @@ struct SegmentOptions {
 };
 
 Resume resume_of(const std::string& text) {
-  return text == "strict" ? Resume::kStrict : text == "true" ? Resume::kYes : Resume::kNo;
+  if (text == "strict") return Resume::kStrict;
+  return text == "true" || text == "1" ? Resume::kYes : Resume::kNo;
 }
 
 double seconds_since(std::chrono::steady_clock::time_point begin) {
@@ -257,10 +258,11 @@ Verb make_segment_verb(CLI::App& program) {
       ->type_name("N")
       ->check(at_least(0));
   command
-      .add_flag("--resume", options->resume,
-                "keep results of the same image, model and options; =strict compares every byte "
-                "of the images, not size and time")
-      ->check(CLI::IsMember({"true", "strict", "false"}));
+      .add_flag(
+          "--resume", options->resume,
+          "keep results of the same image, model and options; =strict compares images byte by "
+          "byte")
+      ->check(CLI::IsMember({"true", "strict", "false", "1", "0"}));
   command.add_option("--shard", options->shard, "do part I of N of the images")->type_name("I/N");
   options->model.add_to(command, true);
   options->report.add_to(command);
