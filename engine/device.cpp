@@ -2,6 +2,7 @@
 
 #include <array>
 #include <charconv>
+#include <filesystem>
 
 #include "kernels/error.h"
 
@@ -10,6 +11,18 @@ namespace tessera {
 namespace {
 
 constexpr std::array<std::string_view, 4> kPrecisionNames{"fp32", "tf32", "bf16", "fp16"};
+
+// By the files that NVIDIA's drivers make: of a card, of Windows' subsystem for Linux, of Jetsons.
+bool has_nvidia_device(const std::string& folder) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    for (const char* known : {"nvidia", "dxg", "nvhost-", "nvgpu"})
+      if (name.starts_with(known)) return true;
+  }
+  return false;
+}
 
 // N of "cuda:N", kAnyGpu of "cuda"; none where `name` is neither.
 std::optional<int> gpu_index(std::string_view name) {
@@ -58,7 +71,7 @@ DeviceOptions device_options(bool images, std::string device, std::string_view p
   return options;
 }
 
-OpenedDevice open_device(const DeviceOptions& options) {
+OpenedDevice open_device(const DeviceOptions& options, const std::string& devices) {
   if (options.name == "cpu") return {open_cpu_device(options.threads, options.precision), ""};
   if (const std::optional<int> index = gpu_index(options.name))
     return {open_cuda_device(*index, options.gpu_precision), ""};
@@ -68,7 +81,7 @@ OpenedDevice open_device(const DeviceOptions& options) {
     try {
       return {open_cuda_device(kAnyGpu, options.gpu_precision), ""};
     } catch (const DeviceError& error) {
-      note = fmt::format("running on the CPU: {}", error.what());
+      if (has_nvidia_device(devices)) note = fmt::format("running on the CPU: {}", error.what());
     }
   }
   return {open_cpu_device(options.threads, options.precision), note};

@@ -173,13 +173,14 @@ DeviceOptions device_options(bool images, std::string device, std::string_view p
 
 inline constexpr int kMaxThreads = 4096;
 
-// The device, and, where "auto" found a GPU that cannot be used, one line that says why. Throws
-// Error for an unknown name, DeviceError where the device that was named cannot be had.
+// The device, and, where "auto" found a GPU that cannot be used, one line that says why; a machine
+// whose folder of devices has no NVIDIA GPU needs no such line. Throws Error for an unknown name,
+// DeviceError where the device that was named cannot be had.
 struct OpenedDevice {
   std::shared_ptr<Device> device;
   std::string note;
 };
-OpenedDevice open_device(const DeviceOptions& options);
+OpenedDevice open_device(const DeviceOptions& options, const std::string& devices = "/dev");
 
 std::shared_ptr<Device> open_cpu_device(int threads, Precision precision = Precision::kFp32);
 

@@ -311,7 +311,7 @@ void write_safetensors(const std::filesystem::path& path,
           "{}: its header would have {} bytes; the format allows {}: shorten the metadata",
           path.string(), text.size(), kMaxHeaderBytes);
 
-  AtomicFile file(path);
+  AtomicFile file(path, Durability::kPower);  // models and checkpoints: hours of work
   std::ostream& out = file.stream();
   const std::uint64_t length = text.size();
   out.write(reinterpret_cast<const char*>(&length), kLengthBytes);

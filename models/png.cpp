@@ -182,20 +182,24 @@ std::optional<Image> decode_png_indices(std::span<const uint8_t> bytes, int64_t 
 }
 
 void write_png(const std::filesystem::path& path, const Image& image) {
+  AtomicFile file(path);
+  encode_png(file, image);
+  file.commit();
+}
+
+void encode_png(AtomicFile& file, const Image& image) {
   const auto* bytes = std::get_if<std::vector<uint8_t>>(&image.pixels);
   const auto* words = std::get_if<std::vector<uint16_t>>(&image.pixels);
   require(bytes != nullptr || words != nullptr,
-          "cannot write '{}': PNG holds 8 and 16 bit, the image is {}; write a TIFF", path.string(),
-          pixel_type_name(image));
+          "cannot write '{}': PNG holds 8 and 16 bit, the image is {}; write a TIFF",
+          file.target().string(), pixel_type_name(image));
   const auto* pixels =
       bytes != nullptr ? bytes->data() : reinterpret_cast<const uint8_t*>(words->data());
-  AtomicFile file(path);
   Encoder encoder;
   png_set_write_fn(encoder.png, &file.stream(), Encoder::write, Encoder::flush);
   if (!write_all(encoder.png, encoder.info, image, pixels, bytes != nullptr ? 8 : 16)) {
     file.fail_write(encoder.message);
   }
-  file.commit();
 }
 
 }  // namespace tessera

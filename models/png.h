@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 
+#include "engine/atomic_file.h"
 #include "models/image.h"
 
 namespace tessera {
@@ -19,5 +20,7 @@ std::optional<Image> decode_png_indices(std::span<const uint8_t> bytes, int64_t 
 // Grey or RGB, 8 or 16 bit, atomically. Throws Error for other pixel types (TIFF holds them) and
 // when the file cannot be written.
 void write_png(const std::filesystem::path& path, const Image& image);
+// The same without `commit`.
+void encode_png(AtomicFile& file, const Image& image);
 
 }  // namespace tessera

@@ -313,9 +313,13 @@ void TiffWriter::append(const Image& page) {
   }
 }
 
-void TiffWriter::commit() {
+void TiffWriter::finish() {
   context_->close();
   if (!context_->error.empty()) file_.fail_write(context_->error);
+}
+
+void TiffWriter::commit() {
+  finish();
   file_.commit();
 }
 

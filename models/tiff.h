@@ -69,6 +69,7 @@ class TiffWriter {
   ~TiffWriter();
 
   void append(const Image& page);
+  void finish();  // the last bytes; commit() then only gives the file its name
   void commit();
 
  private:

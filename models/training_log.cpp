@@ -1,8 +1,6 @@
 #include "models/training_log.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -43,6 +41,18 @@ void for_lines(const std::filesystem::path& path,
   }
 }
 
+// Of the lines of at most that step.
+std::uint64_t bytes_up_to(const std::filesystem::path& path, std::int64_t step) {
+  std::uint64_t kept = 0;
+  if (!std::filesystem::exists(path)) return kept;
+  for_lines(path, [&](const json& line, std::size_t, std::size_t end) {
+    if (line["step"].get<double>() > static_cast<double>(step)) return false;
+    kept = end;
+    return true;
+  });
+  return kept;
+}
+
 std::optional<double> number_of(const json& line, const char* key) {
   const auto found = line.find(key);
   if (found == line.end() || !found->is_number()) return std::nullopt;
@@ -52,43 +62,11 @@ std::optional<double> number_of(const json& line, const char* key) {
 }  // namespace
 
 MetricsLog::MetricsLog(std::filesystem::path path, std::optional<std::int64_t> resume_step)
-    : path_(std::move(path)) {
-  std::size_t kept = 0;
-  if (resume_step && std::filesystem::exists(path_)) {
-    for_lines(path_, [&](const json& line, std::size_t, std::size_t end) {
-      if (line["step"].get<double>() > static_cast<double>(*resume_step)) return false;
-      kept = end;
-      return true;
-    });
-  }
-  descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  require(descriptor_ >= 0, "cannot write '{}': {}; choose an existing, writable folder",
-          path_.string(), std::strerror(errno));
-  if (::ftruncate(descriptor_, static_cast<off_t>(kept)) != 0) {
-    const int reason = errno;
-    ::close(descriptor_);
-    fail("cannot write '{}': {}", path_.string(), std::strerror(reason));
-  }
-}
-
-MetricsLog::~MetricsLog() {
-  ::close(descriptor_);
-}
+    : file_(path, resume_step ? bytes_up_to(path, *resume_step) : 0) {}
 
 void MetricsLog::append(const nlohmann::ordered_json& line) {
-  const std::string text =
-      line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-  const off_t before = ::lseek(descriptor_, 0, SEEK_END);
-  // One call for the whole line, so that a kill cannot part it.
-  const ssize_t written = ::write(descriptor_, text.data(), text.size());
-  if (std::cmp_equal(written, text.size())) return;
-  const int reason = written < 0 ? errno : ENOSPC;
-  if (before >= 0 && ::ftruncate(descriptor_, before) != 0) {
-    fail("cannot write '{}': {}, and its last line is torn; free space", path_.string(),
-         std::strerror(reason));
-  }
-  fail("cannot write '{}': {}; free space or choose another folder", path_.string(),
-       std::strerror(reason));
+  file_.append(line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  file_.sync();
 }
 
 std::vector<json> read_metrics(const std::filesystem::path& path) {

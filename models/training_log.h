@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/line_file.h"
+
 namespace tessera {
 
 // metrics.jsonl. Each line has at least "step", the optimiser steps that were done when it was
@@ -22,17 +24,14 @@ class MetricsLog {
   // A file that is missing is then an empty one. Throws Error where it cannot be read or written,
   // or where a line that is kept is no JSON object with a step.
   MetricsLog(std::filesystem::path path, std::optional<std::int64_t> resume_step);
-  ~MetricsLog();
-  MetricsLog(const MetricsLog&) = delete;
-  MetricsLog& operator=(const MetricsLog&) = delete;
 
-  // Appends an object as a line. Numbers that are not finite become null. Throws Error where the
-  // line cannot be written whole (disk full); the file is then as it was before.
+  // Appends an object as a line, which then outlives a loss of power as the checkpoint after it
+  // does. Numbers that are not finite become null. Throws Error where the line cannot be written
+  // whole (disk full); the file is then as it was before.
   void append(const nlohmann::ordered_json& line);
 
  private:
-  std::filesystem::path path_;
-  int descriptor_ = -1;
+  LineFile file_;
 };
 
 // The lines of a metrics.jsonl. Throws Error naming the line that is no JSON object with a step; a

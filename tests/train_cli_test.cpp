@@ -49,9 +49,10 @@ TEST_F(TrainCli, AModelThatClassifies) {
 // Long enough to be caught in the middle; each validation leaves a checkpoint.
 class TrainCliInterrupted : public TrainCli {
  protected:
-  std::vector<std::string> long_run(const std::string& folder, std::vector<std::string> more) {
+  std::vector<std::string> long_run(const std::string& folder, std::vector<std::string> more,
+                                    const char* epochs = "60") {
     fs::create_directories(at(folder));
-    more.insert(more.end(), {"-o", (at(folder) / "m.safetensors").string(), "--epochs", "60"});
+    more.insert(more.end(), {"-o", (at(folder) / "m.safetensors").string(), "--epochs", epochs});
     return train(std::move(more));
   }
 
@@ -81,6 +82,22 @@ TEST_F(TrainCliInterrupted, AKilledRunGoesOnToTheSameBytes) {
   ASSERT_EQ(ended.code, 0) << ended.err;
   for (const char* name : {"m.safetensors", "m.safetensors.run/best.safetensors",
                            "m.safetensors.run/last.safetensors"}) {
+    EXPECT_TRUE(read_text(at("whole") / name) == read_text(at("parts") / name)) << name;
+  }
+}
+
+TEST_F(TrainCliInterrupted, ARunKilledAtAnyMomentGoesOnToTheSameBytes) {
+  const double seconds = time_of(long_run("whole", {}, "20"));
+  kill_until_done(
+      [&] {
+        std::vector<std::string> more;
+        if (fs::exists(at("parts/m.safetensors.run/last.safetensors"))) more = {"--resume"};
+        return long_run("parts", std::move(more), "20");
+      },
+      seconds);
+  EXPECT_EQ(files_in("parts"), files_in("whole"));  // and no temporary is left
+  for (const std::string& name : files_in("whole")) {
+    if (!name.ends_with(".safetensors")) continue;
     EXPECT_TRUE(read_text(at("whole") / name) == read_text(at("parts") / name)) << name;
   }
 }

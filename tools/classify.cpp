@@ -1,14 +1,15 @@
 // `tessera classify`: documents in, labels and what they rest on out.
 #include <algorithm>
-#include <iostream>
+#include <climits>
 #include <memory>
 #include <numeric>
-#include <set>
 
 #include "engine/atomic_file.h"
+#include "engine/digest.h"
 #include "tools/document_options.h"
 #include "tools/html.h"
 #include "tools/inputs.h"
+#include "tools/journal.h"
 #include "tools/labels.h"
 #include "tools/program.h"
 #include "tools/report.h"
@@ -43,6 +44,12 @@ struct NamedDocument {
   std::optional<std::string> truth = std::nullopt;
 };
 
+fs::path journal_of(const fs::path& output) {
+  std::string name = output.filename().string() + ".journal";
+  if (name.size() > NAME_MAX) name = digest_of(name) + ".journal";
+  return output.parent_path() / name;
+}
+
 class ClassifyRun {
  public:
   explicit ClassifyRun(const ClassifyOptions& options)
@@ -56,10 +63,7 @@ class ClassifyRun {
         report_(options.report, "documents", total()) {
     require(session_.task() == Session::Task::kClassify,
             "{}: this model segments images; give a HAN, or use 'tessera segment'", model_);
-    if (!options.output.empty()) {
-      if (options.resume && fs::exists(options.output)) finished_ = format_.read(options.output);
-      file_.emplace(options.output);
-    }
+    if (!options.output.empty()) open_output();
     if (!options.html.empty())
       page_.emplace(options.html, fs::path(model_).filename().string(), session_.classes());
   }
@@ -76,8 +80,9 @@ class ClassifyRun {
       }
     }
     if (interrupted() == 0) flush();
-    for (const auto& [name, line] : finished_) print(line);  // not met again
     note_cuts();
+    if (const std::string line = journal_ ? journal_->stale_line("document") : ""; !line.empty())
+      report_.note(line);
     if (const std::string line = format_.accuracy(); !line.empty()) print(line);
     if (file_) file_->commit();
     if (page_) page_->commit();
@@ -87,6 +92,32 @@ class ClassifyRun {
  private:
   // One collection is split by its documents, several inputs as they are.
   bool shard_by_document() const { return inputs_.size() <= 1; }
+
+  // Beside a file of results lies the journal that lets a later run go on with them.
+  void open_output() {
+    file_.emplace(options_.output);
+    const fs::path journal = journal_of(options_.output);
+    if (file_->is_direct()) {
+      if (options_.resume)
+        throw UsageError(
+            fmt::format("--resume goes on with a file of results; '{}' is none", options_.output));
+      return;
+    }
+    std::error_code ignored;
+    if (options_.resume && fs::exists(options_.output) && !fs::exists(journal)) {
+      report_.note(
+          fmt::format("every document is done again: '{}' is missing, which tells from "
+                      "what text each line of '{}' was made",
+                      journal.string(), options_.output));
+    } else if (!options_.resume) {
+      fs::remove(journal, ignored);
+    }
+    const json deciding = {{"precision", session_.precision()},
+                           {"json", options_.report.json},
+                           {"attention", options_.attention},
+                           {"top_k", options_.top_k}};
+    journal_.emplace(journal, model_, deciding, options_.resume);
+  }
 
   std::size_t total() const {
     const bool single = std::ranges::all_of(inputs_, [&](const Input& input) {
@@ -129,16 +160,26 @@ class ClassifyRun {
 
   void take(NamedDocument document, std::size_t position) {
     if (shard_by_document() && !shard_.owns(position)) return;
-    if (const auto before = finished_.extract(document.name)) {
-      flush();  // results are in the order of the documents
-      if (document.truth) format_.count(before.mapped(), *document.truth);
-      print(before.mapped());
-      report_.success();
-      return;
-    }
+    if (take_from_journal(document)) return;
     batch_bytes_ += document.text.size();
     batch_.push_back(std::move(document));
     if (batch_.size() >= kBatchDocuments || batch_bytes_ >= kBatchBytes) flush();
+  }
+
+  // An answer that an earlier run has given to the same text, wherever that stood.
+  bool take_from_journal(const NamedDocument& document) {
+    if (!options_.resume) return false;
+    const std::optional<json> record = journal_->find(document.text);
+    if (!record) return false;
+    try {
+      const std::string line = format_.line(document.name, record->at("answer"), document.truth);
+      flush();  // results are in the order of the documents
+      print(line);
+    } catch (const json::exception&) {  // no record of this program
+      return false;
+    }
+    report_.success();
+    return true;
   }
 
   void flush() {
@@ -154,7 +195,9 @@ class ClassifyRun {
       if (answers[i].sentences_dropped + answers[i].words_dropped > 0) ++cut_documents_;
       dropped_sentences_ += answers[i].sentences_dropped;
       dropped_words_ += answers[i].words_dropped;
-      print(format_.line(name, answers[i], truth));
+      json answer = format_.answer(answers[i]);
+      if (journal_) journal_->add(text, {{"answer", answer}});
+      print(format_.line(name, std::move(answer), truth));
       if (page_) page_->add(name, text, answers[i], truth);
       report_.success();
     }
@@ -192,8 +235,8 @@ class ClassifyRun {
   Session session_;
   LabelFormat format_;
   Report report_;
-  std::map<std::string, std::string> finished_;  // by an earlier run: name -> line
   std::optional<AtomicFile> file_;
+  std::optional<Journal> journal_;  // of a file of results
   std::optional<HtmlPage> page_;
   std::vector<NamedDocument> batch_;
   std::size_t batch_bytes_ = 0;
@@ -233,7 +276,8 @@ Verb make_classify_verb(CLI::App& program) {
       ->check(at_least(1));
   command.add_flag("--attention", options->attention,
                    "with --json: weight and byte offsets of each sentence and word");
-  command.add_flag("--resume", options->resume, "keep what the -o file has, do the rest");
+  command.add_flag("--resume", options->resume,
+                   "keep answers to the same texts by the same model and options; do the rest");
   command.add_option("--shard", options->shard, "do part I of N of the documents")
       ->type_name("I/N");
   options->model.add_to(command, false);

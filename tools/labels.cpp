@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <fstream>
 #include <numeric>
 
 #include "kernels/error.h"
@@ -71,9 +70,14 @@ std::optional<std::size_t> find_class(const std::vector<ClassInfo>& classes,
   return number && index < classes.size() ? std::optional(index) : std::nullopt;
 }
 
-json LabelFormat::to_json(const std::string& name, const Classification& answer) const {
-  json object = {{"name", name},
-                 {"label", classes_[answer.label].name},
+json LabelFormat::answer(const Classification& answer) const {
+  if (!style_.json) {
+    std::string text;
+    for (const std::size_t i : by_probability(answer, style_.top_k))
+      text += fmt::format("{}\t{:.4f}\t", as_column(classes_[i].name), answer.probabilities[i]);
+    return text;
+  }
+  json object = {{"label", classes_[answer.label].name},
                  {"probability", answer.probabilities[answer.label]}};
   json& probabilities = object["probabilities"] = json::array();
   const std::size_t count = style_.top_k > 1 ? style_.top_k : classes_.size();
@@ -89,36 +93,28 @@ json LabelFormat::to_json(const std::string& name, const Classification& answer)
   return object;
 }
 
-std::string LabelFormat::line(const std::string& name, const Classification& answer,
+std::string LabelFormat::line(const std::string& name, json answer,
                               const std::optional<std::string>& truth) {
-  if (truth) count(answer.label, *truth);
-  if (style_.json) {
-    json object = to_json(name, answer);
-    if (truth) object["truth"] = *truth;
-    return dump(object);
+  if (!style_.json) {
+    const auto text = answer.get<std::string>();
+    if (truth) count(text.substr(0, text.find('\t')), *truth);
+    return text + as_column(name);
   }
-  std::string text;
-  for (const std::size_t i : by_probability(answer, style_.top_k))
-    text += fmt::format("{}\t{:.4f}\t", as_column(classes_[i].name), answer.probabilities[i]);
-  return text + as_column(name);
+  if (truth) {
+    count(answer.at("label").get<std::string>(), *truth);
+    answer["truth"] = *truth;
+  }
+  answer["name"] = name;
+  return dump(answer);
 }
 
-void LabelFormat::count(std::optional<std::size_t> label, const std::string& truth) {
+void LabelFormat::count(const std::string& label, const std::string& truth) {
   const std::optional<std::size_t> expected = find_class(classes_, truth);
   ++(expected ? labelled_ : strange_);
-  right_ += expected && expected == label ? 1 : 0;
-}
-
-void LabelFormat::count(const std::string& line, const std::string& truth) {
-  const std::string label = style_.json ? json::parse(line).at("label").get<std::string>()
-                                        : line.substr(0, line.find('\t'));
-  const auto written = [&](const ClassInfo& one) {
-    return label == (style_.json ? one.name : as_column(one.name));
+  const auto written = [&](const std::string& name) {
+    return style_.json ? name : as_column(name);
   };
-  const auto found = std::ranges::find_if(classes_, written);
-  count(found != classes_.end() ? std::optional(static_cast<std::size_t>(found - classes_.begin()))
-                                : std::nullopt,
-        truth);
+  right_ += expected && written(classes_[*expected].name) == label ? 1 : 0;
 }
 
 std::string LabelFormat::failure(const std::string& name, const std::string& error) const {
@@ -139,26 +135,6 @@ std::string LabelFormat::accuracy() const {
   if (strange_ > 0)
     text += fmt::format("; {} more have a label that the model does not know", strange_);
   return text;
-}
-
-std::map<std::string, std::string> LabelFormat::read(const std::string& path) const {
-  std::ifstream file(path, std::ios::binary);
-  require(file.is_open(), "{}: cannot be read, so --resume cannot go on with it", path);
-  std::map<std::string, std::string> lines;
-  for (std::string line; std::getline(file, line);) {
-    if (line.empty() || line.starts_with('#')) continue;
-    if (!style_.json) {
-      const std::size_t tab = line.rfind('\t');
-      require(tab != std::string::npos, "{}: no file of results in columns; remove it", path);
-      lines.emplace(line.substr(tab + 1), line);
-      continue;
-    }
-    const json object = json::parse(line, nullptr, false);
-    require(object.is_object(), "{}: no file of results in JSON lines; remove it", path);
-    if (object.contains("label") && object["label"].is_string())
-      lines.emplace(object.value("name", ""), line);
-  }
-  return lines;
 }
 
 }  // namespace tessera

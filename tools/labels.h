@@ -1,7 +1,6 @@
-// How `tessera classify` writes an answer as a line, and reads such lines again.
+// How `tessera classify` writes an answer as a line.
 #pragma once
 
-#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -27,23 +26,18 @@ class LabelFormat {
   LabelFormat(std::vector<ClassInfo> classes, LabelStyle style)
       : classes_(std::move(classes)), style_(style) {}
 
-  // The line of an answer; with a `truth` it also counts for the accuracy.
-  std::string line(const std::string& name, const Classification& answer,
+  // An answer without what differs between documents of the same text: what a journal keeps.
+  nlohmann::json answer(const Classification& answer) const;
+  // The line of an answer(); with a `truth` it also counts for the accuracy. Throws
+  // nlohmann::json::exception for what is none.
+  std::string line(const std::string& name, nlohmann::json answer,
                    const std::optional<std::string>& truth);
-  // Counts an answer of an earlier run, a line of read(), for the accuracy.
-  void count(const std::string& line, const std::string& truth);
   std::string failure(const std::string& name, const std::string& error) const;  // JSON
   // The last line: the share of right answers. Empty where no document had a label.
   std::string accuracy() const;
 
-  // The answers of a file that was written in this style: name -> line. Failures are left out, so
-  // that they are tried again. Throws Error for a file of another style.
-  std::map<std::string, std::string> read(const std::string& path) const;
-
  private:
-  nlohmann::json to_json(const std::string& name, const Classification& answer) const;
-  // `label`: the index of the answer, nothing for a class that is not this model's.
-  void count(std::optional<std::size_t> label, const std::string& truth);
+  void count(const std::string& label, const std::string& truth);
 
   std::vector<ClassInfo> classes_;
   LabelStyle style_;

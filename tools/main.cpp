@@ -66,6 +66,16 @@ int complain(int code, std::string_view text) {
   return code;
 }
 
+// Where a file's name was taken for an option.
+std::string hint_at_file(int argc, char** argv) {
+  for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; ++i) {
+    const std::string word = argv[i];
+    if (word.size() > 1 && word[0] == '-' && access(word.c_str(), F_OK) == 0)
+      return fmt::format("; the file '{}' is named './{}', or behind '--'", word, word);
+  }
+  return "";
+}
+
 int run_program(int argc, char** argv) {
   CLI::App program("Segments images with UNet and classifies documents with HAN.", "tessera");
   program.formatter(std::make_shared<ShortHelp>());
@@ -91,7 +101,8 @@ int run_program(int argc, char** argv) {
     if (error.get_exit_code() == 0) return program.exit(error);
     std::string verb;
     for (const CLI::App* parsed : program.get_subcommands()) verb = " " + parsed->get_name();
-    return complain(kExitUsage, fmt::format("{}; see 'tessera{} --help'", error.what(), verb));
+    return complain(kExitUsage, fmt::format("{}{}; see 'tessera{} --help'", error.what(),
+                                            hint_at_file(argc, argv), verb));
   }
   for (const Verb& verb : verbs) {
     if (!verb.command->parsed()) continue;

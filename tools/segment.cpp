@@ -1,8 +1,6 @@
 // `tessera segment`: images in, masks and overlays out.
 #include <algorithm>
 #include <chrono>
-#include <iostream>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <set>
@@ -14,6 +12,7 @@
 #include "tools/program.h"
 #include "tools/report.h"
 #include "tools/segment_files.h"
+#include "tools/segment_results.h"
 
 namespace tessera {
 
@@ -30,19 +29,19 @@ struct SegmentOptions {
   bool no_overlay = false;
   bool min_area_given = false;  // else the model's
   SegmentOutputs outputs;
-  bool resume = false;
+  std::string resume;
   std::string shard;
   ModelOptions model;
   ReportOptions report;
 };
 
-double seconds_since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+Resume resume_of(const std::string& text) {
+  if (text == "strict") return Resume::kStrict;
+  return text == "true" || text == "1" ? Resume::kYes : Resume::kNo;
 }
 
-bool lies_in(const fs::path& file, const fs::path& folder) {
-  const fs::path relative = fs::weakly_canonical(file).lexically_relative(folder);
-  return !relative.empty() && *relative.begin() != "..";
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
 // Makes the folder and proves that it can be written, before hours of work rest on it.
@@ -54,11 +53,13 @@ void require_writable(const fs::path& folder) {
   const AtomicFile probe(folder / "tessera");
 }
 
-ImageReader open_image(const Input& input) {
-  if (!input.is_stdin()) return ImageReader(input.path);
-  const std::vector<std::uint8_t> bytes{std::istreambuf_iterator<char>(std::cin), {}};
-  return ImageReader(bytes, input.name());
-}
+// An image and what became of it, before anything of that has its name.
+struct Segmented {
+  ImageSource source;
+  std::unique_ptr<SegmentFiles> files = nullptr;  // none: an earlier result is kept
+  json entry = {};                                // of the summary
+  std::string line = {};                          // on the standard output
+};
 
 class SegmentRun {
  public:
@@ -69,7 +70,8 @@ class SegmentRun {
         inputs_(find_inputs()),
         model_(options.model.path_or_demo(kDemoModel)),
         report_(options.report, "images", inputs_.size()),
-        session_(open_session()) {
+        session_(open_session()),
+        results_(folder_, model_, deciding_options(), resume_of(options.resume)) {
     options_.outputs.classes = session_.classes();
   }
 
@@ -80,7 +82,7 @@ class SegmentRun {
       done_ = static_cast<double>(i);
       report_.advance(done_);
       try {
-        images.push_back(process(inputs_[i]));
+        images.push_back(commit(inputs_[i], process(inputs_[i])));
         report_.success();
       } catch (const std::bad_alloc&) {
         report_.failure(inputs_[i].name(), "out of memory; use --max-memory or a smaller --tile");
@@ -88,35 +90,23 @@ class SegmentRun {
         report_.failure(inputs_[i].name(), error.what());
       }
     }
+    if (const std::string line = results_.stale_line(); !line.empty()) report_.note(line);
     write_summary(std::move(images), seconds_since(begin));
     return report_.finish();
   }
 
  private:
-  fs::path base_of(const Input& input) const {
-    fs::path relative = input.relative;
-    return folder_ / relative.replace_extension();
-  }
+  fs::path base_of(const Input& input) const { return folder_ / names_.at(input.path); }
 
-  std::vector<Input> find_inputs() const {
-    const fs::path out = fs::weakly_canonical(folder_);
-    const auto wanted = [&](const fs::path& path) {
-      return is_image_name(path) && !(is_output_name(path) && lies_in(path, out));
-    };
-    const std::vector<Input> all = expand_inputs(options_.inputs, wanted, "images");
-    std::map<fs::path, std::string> owner;
+  std::vector<Input> find_inputs() {
+    std::vector<Input> all = expand_inputs(options_.inputs, is_image_name, "images",
+                                           {.path = folder_, .is_result = is_output_name});
+    const std::vector<fs::path> names = result_names(all);
     std::vector<Input> mine;
     for (std::size_t i = 0; i < all.size(); ++i) {
-      if (all[i].error.empty()) {
-        const auto [other, is_new] = owner.emplace(base_of(all[i]), all[i].path);
-        if (!is_new) {
-          throw UsageError(fmt::format(
-              "'{}' and '{}' would both become '{}'; name the folder above them, which keeps "
-              "sub-folders, or give each its own -o",
-              other->second, all[i].path, mask_path(other->first, false).string()));
-        }
-      }
-      if (shard_.owns(i)) mine.push_back(all[i]);
+      if (!shard_.owns(i)) continue;
+      names_.emplace(all[i].path, names[i]);
+      mine.push_back(std::move(all[i]));
     }
     return mine;
   }
@@ -137,25 +127,35 @@ class SegmentRun {
     return opened;
   }
 
-  json process(const Input& input) {
+  // What decides the bytes of a result beside image and model. Tiles, threads and memory do not.
+  json deciding_options() const {
+    json options = {{"precision", session_.precision()}};
+    if (!options_.model.range.empty()) options["range"] = options_.model.range;
+    if (options_.outputs.instances) {
+      const InstanceOptions& instances = options_.outputs.instance_options;
+      options["connectivity"] = instances.connectivity;
+      options["min_area"] = instances.min_area;
+    }
+    return options;
+  }
+
+  // Makes the results of one image, or finds that they are there.
+  Segmented process(const Input& input) {
     require(input.error.empty(), "{}", input.error);
     const fs::path base = base_of(input);
-    if (options_.resume) {
-      if (const auto mask = complete_mask(base, options_.outputs)) {
-        try {
-          return reread(input, *mask);
-        } catch (const Error& error) {
-          report_.note(fmt::format("{}: done again, because of an earlier result: {}", input.name(),
-                                   error.what()));
-        }
-      }
+    Segmented result{ImageSource(input)};
+    if (auto entry = results_.find(result.source, base, options_.outputs)) {
+      result.line = fmt::format("{}: done before -> {}", input.name(),
+                                entry->at("files").back().get<std::string>());
+      result.entry = std::move(*entry);
+      return result;
     }
     const auto begin = std::chrono::steady_clock::now();
-    ImageReader reader = open_image(input);
+    ImageReader reader = result.source.open();
     const std::int64_t pages = reader.page_count();
     std::error_code ignored;  // writing tells, with the name of the file
     fs::create_directories(base.parent_path(), ignored);
-    SegmentFiles files(base, pages, options_.outputs);
+    result.files = std::make_unique<SegmentFiles>(base, pages, options_.outputs);
     std::int64_t tiles = 0;
     for (std::int64_t page = 0; page < pages; ++page) {
       const Image image = reader.read(page);
@@ -166,38 +166,33 @@ class SegmentRun {
         report_.advance(done_ + pages_done / static_cast<double>(pages));
         if (done == all) tiles += all;
       };
-      files.add_page(image, session_.segment(view_of(image), progress));
+      result.files->add_page(image, session_.segment(view_of(image), progress));
     }
-    files.commit();
+    result.files->finish();
+    const MaskStatistics& statistics = result.files->statistics();
     const double seconds = seconds_since(begin);
-    say(fmt::format("{}: {}, {:.3f} s -> {}", input.name(), files.statistics().sentence(), seconds,
-                    files.written().back()));
-    if (options_.report.verbose)
-      report_.detail(fmt::format("  memory: peak {}", format_bytes(peak_resident_bytes())));
-    json entry = files.statistics().json();
-    entry["input"] = input.name();
-    entry["seconds"] = seconds;
-    entry["tiles"] = tiles;
-    entry["files"] = files.written();
-    return entry;
+    result.entry = statistics.json();
+    result.entry["seconds"] = seconds;
+    result.entry["tiles"] = tiles;
+    result.line = fmt::format("{}: {}, {:.3f} s -> {}", input.name(), statistics.sentence(),
+                              seconds, result.files->paths().back().string());
+    return result;
   }
 
-  // An input that an earlier run has finished: its numbers come from the mask that is there.
-  json reread(const Input& input, const fs::path& mask) {
-    MaskStatistics statistics(options_.outputs);
-    ImageReader reader(mask);
-    for (std::int64_t page = 0; page < reader.page_count(); ++page) {
-      const Image image = reader.read(page);
-      const auto* ids = std::get_if<std::vector<std::uint8_t>>(&image.pixels);
-      require(ids != nullptr && image.channels == 1, "'{}' is no mask of this model",
-              mask.string());
-      statistics.add_page({ids->begin(), ids->end()}, image.height, image.width);
+  // Gives results their names, and tells of them: in the order of the inputs. Returns the
+  // summary's entry.
+  json commit(const Input& input, Segmented result) {
+    if (result.files) {
+      if (!results_.commit(*result.files, result.source, base_of(input), result.entry))
+        report_.note(fmt::format("{}: changed while it was read", input.name()));
+      for (const fs::path& file : result.files->paths())
+        result.entry["files"].push_back(file.string());
+      if (options_.report.verbose)
+        report_.detail(fmt::format("  memory: peak {}", format_bytes(peak_resident_bytes())));
     }
-    say(fmt::format("{}: done before -> {}", input.name(), mask.string()));
-    json entry = statistics.json();
-    entry["input"] = input.name();
-    entry["resumed"] = true;
-    return entry;
+    if (!options_.report.quiet && !options_.report.json) report_.result(result.line);
+    result.entry["input"] = input.name();
+    return std::move(result.entry);
   }
 
   // Once for each size of image: the next one of that size runs alike.
@@ -212,10 +207,6 @@ class SegmentRun {
                     plan.tile_height, plan.tile_width, 100 * (1 - 1 / plan.work), session_.device(),
                     format_bytes(plan.weights), format_bytes(plan.arena), format_bytes(plan.images),
                     format_bytes(plan.peak)));
-  }
-
-  void say(const std::string& line) {
-    if (!options_.report.quiet && !options_.report.json) report_.result(line);
   }
 
   void write_summary(json images, double seconds) {
@@ -241,10 +232,12 @@ class SegmentRun {
   SegmentOptions& options_;
   fs::path folder_;
   Shard shard_;
+  std::map<std::string, fs::path> names_;  // of results, by the input's path
   std::vector<Input> inputs_;
   std::string model_;
   Report report_;
   Session session_;
+  SegmentResults results_;
   double done_ = 0;  // images
   std::set<std::pair<std::int64_t, std::int64_t>> explained_;
 };
@@ -275,7 +268,12 @@ Verb make_segment_verb(CLI::App& program) {
                       "of objects, in pixels; else what the model was trained with")
           ->type_name("N")
           ->check(at_least(0));
-  command.add_flag("--resume", options->resume, "skip images whose results are there");
+  command
+      .add_flag(
+          "--resume", options->resume,
+          "keep results of the same image, model and options; =strict compares images byte by "
+          "byte")
+      ->check(CLI::IsMember({"true", "strict", "false", "1", "0"}));
   command.add_option("--shard", options->shard, "do part I of N of the images")->type_name("I/N");
   options->model.add_to(command, true);
   options->report.add_to(command);

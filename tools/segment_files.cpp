@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "kernels/error.h"
 #include "models/png.h"
@@ -64,15 +65,17 @@ bool is_output_name(const fs::path& path) {
       [&](const char* suffix) { return name.ends_with(suffix); });
 }
 
-std::optional<fs::path> complete_mask(const fs::path& base, const SegmentOutputs& wanted) {
-  for (const bool stack : {false, true}) {
-    const bool complete = fs::exists(mask_path(base, stack)) &&
-                          (!wanted.overlay || fs::exists(overlay_path(base, stack))) &&
-                          (!wanted.probabilities || fs::exists(probabilities_path(base))) &&
-                          (!wanted.instances || fs::exists(instances_path(base)));
-    if (complete) return mask_path(base, stack);
-  }
-  return std::nullopt;
+std::vector<fs::path> result_paths(const fs::path& base, bool stack, const SegmentOutputs& wanted) {
+  std::vector<fs::path> paths;
+  if (wanted.overlay) paths.push_back(overlay_path(base, stack));
+  if (wanted.probabilities) paths.push_back(probabilities_path(base));
+  if (wanted.instances) paths.push_back(instances_path(base));
+  paths.push_back(mask_path(base, stack));
+  return paths;
+}
+
+std::string suffix_of(const fs::path& file, const fs::path& base) {
+  return file.string().substr(base.string().size());
 }
 
 std::optional<Image> MaskStatistics::add_page(const std::vector<std::uint8_t>& class_ids,
@@ -135,19 +138,27 @@ class SegmentFiles::Pages {
     stack_->append(page);
   }
 
-  std::string commit() {
+  void finish() {
+    if (stack_) {
+      stack_->finish();
+    } else {
+      encode_png(png_.emplace(path_), std::exchange(single_, {}));
+    }
+  }
+
+  void commit() {
     if (stack_) {
       stack_->commit();
     } else {
-      write_png(path_, single_);
+      png_->commit();
     }
-    return path_.string();
   }
 
  private:
   fs::path path_;
   std::int64_t count_;
   Image single_;
+  std::optional<AtomicFile> png_;
   std::unique_ptr<TiffWriter> stack_;
 };
 
@@ -183,14 +194,16 @@ void SegmentFiles::add_page(const Image& image, const Segmentation& result) {
   masks_->append({height, width, 1, result.mask});
 }
 
+void SegmentFiles::finish() {
+  for (const auto& pages : {overlays_.get(), labels_.get(), masks_.get()})
+    if (pages != nullptr) pages->finish();
+}
+
 void SegmentFiles::commit() {
-  if (overlays_) written_.push_back(overlays_->commit());
-  if (probabilities_) {
-    probabilities_->commit();
-    written_.push_back(probabilities_path(base_).string());
-  }
-  if (labels_) written_.push_back(labels_->commit());
-  written_.push_back(masks_->commit());  // last: its presence says that all are there
+  if (overlays_) overlays_->commit();
+  if (probabilities_) probabilities_->commit();
+  if (labels_) labels_->commit();
+  masks_->commit();  // last: its presence says that all are there
 }
 
 }  // namespace tessera

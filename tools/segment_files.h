@@ -1,5 +1,5 @@
 // The files that one segmented image becomes: mask, overlay, probabilities, instances. Pages come
-// one by one; nothing appears under its final name before `commit`.
+// one by one; `finish` completes the files, and `commit` gives them their names.
 #pragma once
 
 #include <filesystem>
@@ -36,9 +36,11 @@ std::filesystem::path probabilities_path(const std::filesystem::path& base);
 std::filesystem::path instances_path(const std::filesystem::path& base);
 // Whether a file's name is one that this program gives to its outputs.
 bool is_output_name(const std::filesystem::path& path);
-// The mask of `base` if every wanted file is there; each is written atomically, the mask last.
-std::optional<std::filesystem::path> complete_mask(const std::filesystem::path& base,
-                                                   const SegmentOutputs& wanted);
+// All files of one image, in the order in which they get their names: the mask last.
+std::vector<std::filesystem::path> result_paths(const std::filesystem::path& base, bool stack,
+                                                const SegmentOutputs& wanted);
+// What `file` has behind `base`: ".mask.png".
+std::string suffix_of(const std::filesystem::path& file, const std::filesystem::path& base);
 
 // What the summary says of one image's masks.
 class MaskStatistics {
@@ -65,10 +67,13 @@ class SegmentFiles {
 
   // `result` is of `image`. Throws Error where the file system refuses.
   void add_page(const Image& image, const Segmentation& result);
+  void finish();
   void commit();
 
   const MaskStatistics& statistics() const { return statistics_; }
-  const std::vector<std::string>& written() const { return written_; }
+  std::vector<std::filesystem::path> paths() const {
+    return result_paths(base_, pages_ > 1, outputs_);
+  }
 
  private:
   // One picture per page: in a TIFF, or alone in a PNG.
@@ -82,7 +87,6 @@ class SegmentFiles {
   std::optional<NpyWriter> probabilities_;
   std::vector<std::int64_t> probabilities_shape_;
   MaskStatistics statistics_;
-  std::vector<std::string> written_;
 };
 
 }  // namespace tessera

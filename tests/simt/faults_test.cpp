@@ -2,6 +2,10 @@
 // as it is told to.
 #include <cuda_runtime_api.h>
 #include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
 
 #include "engine/device.h"
 #include "kernels/error.h"
@@ -12,6 +16,7 @@
 namespace tessera::test {
 namespace {
 
+namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::StartsWith;
@@ -59,13 +64,26 @@ TEST_F(CudaFaults, ADeviceThatCannotBeHadIsAnErrorByNameAndANoteByAuto) {
       {"no NVIDIA GPU is visible", {.count = 0}},
       {"compute capability 7.5; 8.0 or newer is needed", {.major = 7, .minor = 5}},
   };
+  const fs::path folder = fs::temp_directory_path() / fmt::format("tessera-devices-{}", ::getpid());
+  const std::string there = folder / "some";
+  for (const char* file : {"some/null", "some/nvidia0", "none/null", "none/nvme0n1"}) {
+    fs::create_directories((folder / file).parent_path());
+    std::ofstream(folder / file) << "";
+  }
   for (const Case& one : cases) {
     simt::device() = one.device;
     EXPECT_THAT(error_of("cuda"), AllOf(HasSubstr(one.text), HasSubstr("--device cpu")));
-    const OpenedDevice opened = open_device({.name = "auto"});
+    const OpenedDevice opened = open_device({.name = "auto"}, there);
     EXPECT_EQ(opened.device->name(), "cpu");
     EXPECT_THAT(opened.note, AllOf(StartsWith("running on the CPU: "), HasSubstr(one.text)));
+    // A machine without any such device has nothing to be told.
+    for (const std::string& none : {fs::path(folder / "none").string(), std::string("/gone")}) {
+      const OpenedDevice silent = open_device({.name = "auto"}, none);
+      EXPECT_EQ(silent.device->name(), "cpu");
+      EXPECT_EQ(silent.note, "");
+    }
   }
+  fs::remove_all(folder);
 }
 
 std::vector<std::uint8_t> grey_pixels() {

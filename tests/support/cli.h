@@ -9,14 +9,19 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <csignal>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "engine/graph.h"
@@ -122,6 +127,11 @@ class Cli : public testing::Test {
               const std::map<std::string, std::string>& environment) {
     std::vector<std::string> words{program()};
     words.insert(words.end(), arguments.begin(), arguments.end());
+    return start_words(std::move(words), standard_input, environment);
+  }
+  // Any program, by its path.
+  pid_t start_words(std::vector<std::string> words, const fs::path& standard_input,
+                    const std::map<std::string, std::string>& environment) {
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
@@ -155,6 +165,36 @@ class Cli : public testing::Test {
     return finish(start(arguments, standard_input, environment));
   }
 
+  // Seconds of a run that must succeed.
+  double time_of(const std::vector<std::string>& arguments) {
+    const auto begin = std::chrono::steady_clock::now();
+    const Result result = run(arguments);
+    EXPECT_EQ(result.code, 0) << result.err;
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }
+
+  // Starts what `next` says and kills it at some moment of the `seconds` that it takes: a handful
+  // of times, or as often as TESSERA_KILL_POINTS says (a hundred at night). Then one more is let
+  // run.
+  void kill_until_done(const std::function<std::vector<std::string>()>& next, double seconds) {
+    const char* text = std::getenv("TESSERA_KILL_POINTS");
+    const int points = text != nullptr ? std::atoi(text) : 4;
+    std::mt19937 random(11);
+    int killed = 0;
+    for (int point = 0; point < points; ++point) {
+      const pid_t child = start(next(), "/dev/null", {});
+      std::this_thread::sleep_for(std::chrono::duration<double>(
+          std::uniform_real_distribution<double>(0, seconds)(random)));
+      ::kill(child, SIGKILL);
+      const Result result = finish(child);
+      EXPECT_TRUE(result.code == 128 + SIGKILL || result.code == 0) << result.code << result.err;
+      killed += result.code != 0 ? 1 : 0;
+    }
+    EXPECT_GT(killed, 0);
+    const Result last = run(next());
+    EXPECT_EQ(last.code, 0) << last.err;
+  }
+
   // An 8-bit grey image with a bright disc.
   void make_image(const std::string& name, std::int64_t height = 30, std::int64_t width = 41) {
     fs::create_directories(at(name).parent_path());
@@ -172,12 +212,12 @@ class Cli : public testing::Test {
     return {height, width, 1, pixels};
   }
 
-  // Names below a folder, sorted.
+  // Names below a folder, sorted, without the journals that --resume goes by.
   std::vector<std::string> files_in(const std::string& name) const {
     std::vector<std::string> names;
     if (!fs::exists(at(name))) return names;
     for (const auto& entry : fs::recursive_directory_iterator(at(name))) {
-      if (entry.is_regular_file())
+      if (entry.is_regular_file() && entry.path().extension() != ".journal")
         names.push_back(entry.path().lexically_relative(at(name)).string());
     }
     std::ranges::sort(names);
