@@ -1,6 +1,9 @@
 #include "models/session.h"
 
+#include <array>
+#include <atomic>
 #include <cstring>
+#include <mutex>
 #include <new>
 #include <stdexcept>
 
@@ -57,6 +60,12 @@ auto with_memory(const Work& work) {
   }
 }
 
+// What was said once, by a session or a clone of it.
+struct Noted {
+  std::mutex mutex;  // of on_note
+  std::array<std::atomic<bool>, std::variant_size_v<Image::Pixels>> ranges{};
+};
+
 }  // namespace
 
 struct Session::State {
@@ -68,7 +77,7 @@ struct Session::State {
   std::unique_ptr<Classifier> classifier = nullptr;
   bool keep_times = false;
   std::vector<NodeTiming> timings = {};
-  std::array<bool, std::variant_size_v<Image::Pixels>> range_noted = {};
+  std::shared_ptr<Noted> noted = std::make_shared<Noted>();
 
   std::vector<NodeTiming>* sink() { return keep_times ? &timings : nullptr; }
 
@@ -79,9 +88,11 @@ struct Session::State {
 
   // Once for each type of pixels.
   void note_range(const Image& image) {
-    if (range_noted[image.pixels.index()]) return;
-    const std::string line = range_note(image, file.config.preprocessing);
-    range_noted[image.pixels.index()] = !line.empty();
+    std::atomic<bool>& done = noted->ranges[image.pixels.index()];
+    if (done) return;
+    const std::string line = range_note(image, file->config.preprocessing);
+    if (line.empty() || done.exchange(true)) return;
+    const std::lock_guard lock(noted->mutex);
     note(line);
   }
 
@@ -127,9 +138,9 @@ Session Session::open(const std::string& path, const SessionOptions& options) {
   for (const ModelClass& one : state->file->config.classes)
     state->classes.push_back({one.name, one.colour});
   if (!options.range.empty()) {
-    require(state->file.config.unet.has_value(),
+    require(state->file->config.unet.has_value(),
             "{}: a range (--range) is for models of images; this one classifies documents", path);
-    set_range(state->file.config.preprocessing, options.range);
+    set_range(state->file->config.preprocessing, options.range);
   }
   OpenedDevice opened = open_device(state->wanted());
   state->note(opened.note);
@@ -146,6 +157,7 @@ Session Session::open(const std::string& path, const SessionOptions& options) {
 
 Session Session::clone(int threads) const {
   auto state = std::make_unique<State>(State{state_->file, state_->options, state_->classes});
+  state->noted = state_->noted;
   if (threads > 0) state->options.threads = threads;
   const Device& device = *state_->device;
   if (!device.is_host()) {

@@ -3,10 +3,13 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <set>
 
 #include "engine/atomic_file.h"
 #include "engine/machine.h"
+#include "kernels/cpu/parallel.h"
 #include "tools/image_data.h"
 #include "tools/inputs.h"
 #include "tools/program.h"
@@ -56,10 +59,25 @@ void require_writable(const fs::path& folder) {
 // An image and what became of it, before anything of that has its name.
 struct Segmented {
   ImageSource source;
-  std::unique_ptr<SegmentFiles> files = nullptr;  // none: an earlier result is kept
-  json entry = {};                                // of the summary
-  std::string line = {};                          // on the standard output
+  std::unique_ptr<SegmentFiles> files = nullptr;                  // none: an earlier result is kept
+  std::vector<std::pair<std::int64_t, std::int64_t>> sizes = {};  // of its pages: height, width
+  json entry = {};                                                // of the summary
+  std::string line = {};                                          // on the standard output
 };
+
+// Of an image that was done ahead: its result, or what went wrong.
+struct Outcome {
+  std::unique_ptr<Segmented> result = nullptr;
+  std::exception_ptr error = nullptr;
+};
+
+enum class Size { kSmall, kAny };
+
+// Finished images that wait for their turn, of each lane: enough that no lane waits long for
+// another, few enough that a run that is killed loses little.
+constexpr std::size_t kImagesPerLane = 16;
+// Maps of an image that one thread is given: beyond, all threads on one image are as fast.
+constexpr std::uint64_t kMostLaneBytes = std::uint64_t{512} << 20;
 
 class SegmentRun {
  public:
@@ -78,11 +96,17 @@ class SegmentRun {
   int run() {
     const auto begin = std::chrono::steady_clock::now();
     json images = json::array();
+    open_lanes();
+    std::vector<Outcome> ahead;  // of the inputs before `i` and those that a lane could take
     for (std::size_t i = 0; i < inputs_.size() && interrupted() == 0; ++i) {
       done_ = static_cast<double>(i);
       report_.advance(done_);
+      if (i % ahead_at_once() == 0) ahead = segment_small(i);
       try {
-        images.push_back(commit(inputs_[i], process(inputs_[i])));
+        Outcome& outcome = ahead[i % ahead_at_once()];
+        if (outcome.error) std::rethrow_exception(outcome.error);
+        if (!outcome.result) outcome.result = process(inputs_[i], session_, Size::kAny);
+        images.push_back(commit(inputs_[i], std::move(*outcome.result)));
         report_.success();
       } catch (const std::bad_alloc&) {
         report_.failure(inputs_[i].name(), "out of memory; use --max-memory or a smaller --tile");
@@ -119,6 +143,7 @@ class SegmentRun {
         1 + (options_.no_overlay ? 0 : 3) + (options_.outputs.instances ? 12 : 0);
     session.probabilities = options_.outputs.probabilities;
     session.on_note = [this](std::string_view line) { report_.note(line); };
+    max_memory_ = session.max_memory;
     Session opened = Session::open(model_, session);
     require(opened.task() == Session::Task::kSegment,
             "{}: this model classifies documents; give a UNet, or use 'tessera classify'", model_);
@@ -139,16 +164,59 @@ class SegmentRun {
     return options;
   }
 
-  // Makes the results of one image, or finds that they are there.
-  Segmented process(const Input& input) {
+  // Small images run one a thread, which keeps every thread at work whatever else the machine does,
+  // and reading and writing go on side by side too. Lanes share the packed weights.
+  void open_lanes() {
+    const auto lanes =
+        std::min<std::size_t>(static_cast<std::size_t>(session_.threads()), inputs_.size());
+    if (lanes < 2 || session_.device() != "cpu") return;
+    const std::uint64_t limit =
+        max_memory_ > 0 ? max_memory_ : resident_bytes() + available_bytes() / 2;
+    for (const std::int64_t side : {1024, 512, 256, 128}) {
+      const SegmentationPlan plan = session_.plan(side, side);
+      const std::uint64_t others = (lanes - 1) * (plan.arena + plan.images);
+      if (plan.tiles > 1 || plan.arena > kMostLaneBytes || plan.peak + others > limit) continue;
+      small_pixels_ = side * side;
+      for (std::size_t i = 0; i < lanes; ++i) lanes_.push_back(session_.clone(1));
+      return;
+    }
+  }
+
+  std::size_t ahead_at_once() const {
+    return std::max<std::size_t>(1, kImagesPerLane * lanes_.size());
+  }
+
+  // What the lanes make of the inputs from `first` on; an outcome without result and error is left
+  // to all threads.
+  std::vector<Outcome> segment_small(std::size_t first) {
+    std::vector<Outcome> outcomes(std::min(ahead_at_once(), inputs_.size() - first));
+    if (lanes_.empty()) return outcomes;
+    parallel_for(static_cast<int>(lanes_.size()), static_cast<std::int64_t>(outcomes.size()),
+                 [&](std::int64_t i, int lane) {
+                   const auto at = static_cast<std::size_t>(i);
+                   if (interrupted() != 0) return;
+                   try {
+                     outcomes[at].result = process(
+                         inputs_[first + at], lanes_[static_cast<std::size_t>(lane)], Size::kSmall);
+                   } catch (...) {
+                     outcomes[at].error = std::current_exception();
+                   }
+                 });
+    return outcomes;
+  }
+
+  // Makes the results of one image, or finds that they are there. Nothing where it is larger than
+  // `size`. Several threads may call it, each with a session of its own.
+  std::unique_ptr<Segmented> process(const Input& input, Session& session, Size size) {
     require(input.error.empty(), "{}", input.error);
     const fs::path base = base_of(input);
-    Segmented result{ImageSource(input)};
-    if (auto entry = results_.find(result.source, base, options_.outputs)) {
+    auto made = std::make_unique<Segmented>(ImageSource(input));
+    Segmented& result = *made;
+    if (auto entry = find_earlier(result.source, base)) {
       result.line = fmt::format("{}: done before -> {}", input.name(),
                                 entry->at("files").back().get<std::string>());
       result.entry = std::move(*entry);
-      return result;
+      return made;
     }
     const auto begin = std::chrono::steady_clock::now();
     ImageReader reader = result.source.open();
@@ -159,14 +227,15 @@ class SegmentRun {
     std::int64_t tiles = 0;
     for (std::int64_t page = 0; page < pages; ++page) {
       const Image image = reader.read(page);
-      if (options_.report.verbose) explain_plan(input, image);
+      if (size == Size::kSmall && image.height * image.width > small_pixels_) return nullptr;
+      result.sizes.emplace_back(image.height, image.width);
       const auto progress = [&](std::int64_t done, std::int64_t all) {
         const double pages_done =
             static_cast<double>(page) + static_cast<double>(done) / static_cast<double>(all);
-        report_.advance(done_ + pages_done / static_cast<double>(pages));
+        if (size == Size::kAny) report_.advance(done_ + pages_done / static_cast<double>(pages));
         if (done == all) tiles += all;
       };
-      result.files->add_page(image, session_.segment(view_of(image), progress));
+      result.files->add_page(image, session.segment(view_of(image), progress));
     }
     result.files->finish();
     const MaskStatistics& statistics = result.files->statistics();
@@ -176,12 +245,18 @@ class SegmentRun {
     result.entry["tiles"] = tiles;
     result.line = fmt::format("{}: {}, {:.3f} s -> {}", input.name(), statistics.sentence(),
                               seconds, result.files->paths().back().string());
-    return result;
+    return made;
+  }
+
+  std::optional<json> find_earlier(const ImageSource& source, const fs::path& base) {
+    const std::lock_guard lock(mutex_);
+    return results_.find(source, base, options_.outputs);
   }
 
   // Gives results their names, and tells of them: in the order of the inputs. Returns the
   // summary's entry.
   json commit(const Input& input, Segmented result) {
+    if (options_.report.verbose) explain_plans(input, result);
     if (result.files) {
       if (!results_.commit(*result.files, result.source, base_of(input), result.entry))
         report_.note(fmt::format("{}: changed while it was read", input.name()));
@@ -196,17 +271,18 @@ class SegmentRun {
   }
 
   // Once for each size of image: the next one of that size runs alike.
-  void explain_plan(const Input& input, const Image& image) {
-    if (!explained_.emplace(image.height, image.width).second) return;
-    const SegmentationPlan plan = session_.plan(image.height, image.width);
-    report_.detail(
-        fmt::format("{}: {} x {} in {} tile{} of up to {} x {}, {:.0f} % of the work done twice, "
-                    "on {}; memory: "
-                    "weights {}, maps {}, images {}, predicted peak {}",
-                    input.name(), image.height, image.width, plan.tiles, plan.tiles == 1 ? "" : "s",
-                    plan.tile_height, plan.tile_width, 100 * (1 - 1 / plan.work), session_.device(),
-                    format_bytes(plan.weights), format_bytes(plan.arena), format_bytes(plan.images),
-                    format_bytes(plan.peak)));
+  void explain_plans(const Input& input, const Segmented& result) {
+    for (const auto& [height, width] : result.sizes) {
+      if (!explained_.emplace(height, width).second) continue;
+      const SegmentationPlan plan = session_.plan(height, width);
+      report_.detail(fmt::format(
+          "{}: {} x {} in {} tile{} of up to {} x {}, {:.0f} % of the work done twice, on {}; "
+          "memory: "
+          "weights {}, maps {}, images {}, predicted peak {}",
+          input.name(), height, width, plan.tiles, plan.tiles == 1 ? "" : "s", plan.tile_height,
+          plan.tile_width, 100 * (1 - 1 / plan.work), session_.device(), format_bytes(plan.weights),
+          format_bytes(plan.arena), format_bytes(plan.images), format_bytes(plan.peak)));
+    }
   }
 
   void write_summary(json images, double seconds) {
@@ -235,10 +311,14 @@ class SegmentRun {
   std::map<std::string, fs::path> names_;  // of results, by the input's path
   std::vector<Input> inputs_;
   std::string model_;
+  std::uint64_t max_memory_ = 0;  // bytes; 0: no limit is set
   Report report_;
   Session session_;
   SegmentResults results_;
-  double done_ = 0;  // images
+  std::vector<Session> lanes_;     // of one thread each, for small images
+  std::int64_t small_pixels_ = 0;  // the most of an image for a lane
+  std::mutex mutex_;               // of results_, which lanes share
+  double done_ = 0;                // images
   std::set<std::pair<std::int64_t, std::int64_t>> explained_;
 };
 
