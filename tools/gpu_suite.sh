@@ -8,7 +8,7 @@
 #   tools/gpu_suite.sh run [--out DIR]  on the GPU machine, which needs a driver and Python 3;
 #                                       without a bundle it makes one first
 #
-# `run` ends within 300 seconds and `run --rest` does what is left; `run --dry-run 60` tries both
+# `run` ends within 300 seconds and `run --rest` does what is left; `run --dry-run` tries both
 # without a GPU, `run --help` has all options. The bundle holds both programs, every shared library that they need,
 # and the C library with its loader, for a machine whose own is older; libcuda is the driver's.
 set -euo pipefail

@@ -107,7 +107,7 @@ class Stages:
                 [*tool, "--tool", check, "--error-exitcode", FINDING,
                  *self.machine.program("tessera_cuda_tests", f"--gtest_filter={cases}")],
                 limit=(end - time.monotonic()) / (len(checks) - i),
-                silence=SANITIZER_SILENCE * self.machine.scale,
+                silence=self.machine.hang_scale * SANITIZER_SILENCE,
                 variables={"TESSERA_SOURCE_DIR": str(ROOT)})
             passed = len(re.findall(r"^\[       OK \]", output, re.MULTILINE))
             lines = [line for line in output.splitlines()

@@ -6,11 +6,13 @@ again alone, which tells faults from their victims.
 """
 
 import concurrent.futures
+import functools
+import os
 import re
 
 PROCESSES = 4
 SHARDS = 12
-HANG_SECONDS = 12  # without a word of a test
+HANG_SECONDS = 15  # without a word of a test
 
 
 class Tests:
@@ -19,6 +21,7 @@ class Tests:
         self.results = {}  # by name: {status, ms, note, alone}; status as in `states`
         self.first_of_process = []  # failures that no earlier one of their process can explain
 
+    @functools.cache
     def names(self):
         """All tests, in order."""
         output = self.runner.must(
@@ -34,11 +37,11 @@ class Tests:
 
     def process(self, names, limit=None):
         """Runs the tests in one process; results of those that it reached."""
-        # For a hang: its limit, and more than the slowest test takes.
-        silence = max(2.0, HANG_SECONDS * self.machine.scale)
         code, output = self.runner.run(
             self.machine.program("tessera_cuda_tests", f"--gtest_filter={':'.join(names)}"),
-            limit=limit, silence=silence, variables={"TESSERA_SOURCE_DIR": str(self.root)})
+            limit=limit, silence=self.machine.hang_scale * HANG_SECONDS,
+            variables={"TESSERA_SOURCE_DIR": str(self.root),  # and each its share of processors
+                       "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // PROCESSES))})
         found, current, said = {}, None, []
         for line in output.splitlines():
             if begin := re.match(r"\[ RUN      \] (\S+)", line):
@@ -71,7 +74,7 @@ class Tests:
             left = [name for name in left if name not in self.results]
 
     def alone(self, name):
-        found, code = self.process([name], limit=2 * HANG_SECONDS * max(self.machine.scale, 0.1))
+        found, _ = self.process([name], limit=2 * HANG_SECONDS)
         if name in found:
             self.results[name]["alone"] = found[name]["status"]
             if found[name].get("note"):

@@ -205,6 +205,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing")
     parser.add_argument("--readme", type=pathlib.Path, default=ROOT / "README.md", metavar="FILE")
+    parser.add_argument("--rates", type=pathlib.Path, default=RATES, metavar="FILE")
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS, metavar="DIR")
     options = parser.parse_args()
     old = text = options.readme.read_text()
@@ -212,7 +213,8 @@ def main():
         path, report = newest(kind, options.results)
         text = replaced(text, kind, tables(path, report) if report else [NOTHING])
     rates = conv_rates(*newest("sweep", options.results))
-    for path, made, found in ((options.readme, text, old), (RATES, rates, RATES.read_text())):
+    for path, made, found in ((options.readme, text, old),
+                              (options.rates, rates, options.rates.read_text())):
         if made == found:
             continue
         if options.check:
