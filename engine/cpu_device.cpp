@@ -127,7 +127,9 @@ class CpuDevice : public Device {
   }
   void finish() override {}
 
-  std::unique_ptr<Stopwatch> stopwatch() override { return std::make_unique<CpuStopwatch>(); }
+  std::unique_ptr<Stopwatch> stopwatch(std::size_t) override {
+    return std::make_unique<CpuStopwatch>();
+  }
   std::unique_ptr<Recording> record(const std::function<void()>&) override { return nullptr; }
 
   Graph optimise_for_training(const Graph& graph, Types types) const override {

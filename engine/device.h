@@ -103,7 +103,9 @@ class Device {
   virtual void download(const std::byte* from, const TensorView& to) = 0;
   virtual void finish() = 0;
 
-  virtual std::unique_ptr<Stopwatch> stopwatch() = 0;
+  // For up to `marks` marks. What is enqueued behind the first is timed without the host's own
+  // time where the device can wait for the host to be ahead.
+  virtual std::unique_ptr<Stopwatch> stopwatch(std::size_t marks) = 0;
   // Records what `work` enqueues, without running it. Null where that saves nothing.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& work) = 0;
   // Training (engine/gradients.h). All operands lie in this device's memory.

@@ -133,7 +133,8 @@ void Executor::run(std::span<const TensorView> inputs, std::span<const TensorVie
       device_->upload(inputs[i], values[graph_.inputs[i]].as<std::byte>());
   }
 
-  const std::unique_ptr<Stopwatch> stopwatch = timings != nullptr ? device_->stopwatch() : nullptr;
+  const std::unique_ptr<Stopwatch> stopwatch =
+      timings != nullptr ? device_->stopwatch(graph_.nodes.size() + 1) : nullptr;
   if (stopwatch) {
     enqueue(prepared, values, stopwatch.get());
   } else {
@@ -165,7 +166,7 @@ void Executor::run(std::span<const TensorView> inputs, std::span<const TensorVie
 double Executor::replay_seconds(Types inputs, int count) {
   const Prepared& prepared = prepare(inputs);
   if (!prepared.recording) return 0;
-  const std::unique_ptr<Stopwatch> stopwatch = device_->stopwatch();
+  const std::unique_ptr<Stopwatch> stopwatch = device_->stopwatch(2);
   stopwatch->mark();
   for (int i = 0; i < count; ++i) prepared.recording->replay();
   stopwatch->mark();

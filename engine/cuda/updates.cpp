@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/step.h"
@@ -15,7 +16,8 @@ namespace {
 
 class CudaUpdates : public Updates {
  public:
-  explicit CudaUpdates(CudaStream stream) : stream_(stream) {}
+  CudaUpdates(CudaStream stream, CudaUploads& uploads, std::function<void()> use)
+      : stream_(stream), uploads_(uploads), use_(std::move(use)) {}
 
   std::vector<double> squares(std::span<const OptimiserTensor> tensors) override {
     place(tensors);
@@ -48,15 +50,9 @@ class CudaUpdates : public Updates {
   double* partial_on_device() const { return reinterpret_cast<double*>(partial_.get()); }
   double* sums_on_device() const { return reinterpret_cast<double*>(sums_.get()); }
 
-  // Copies to the device; from pageable memory, so that the caller's may go.
-  void copy(const DeviceBuffer& to, const void* from, std::size_t bytes) const {
-    if (bytes == 0) return;
-    cuda_check(cudaMemcpyAsync(to.get(), from, bytes, cudaMemcpyHostToDevice, stream_),
-               "copy of an optimiser's table");
-  }
-
   // The tables of these tensors, which are the same in each step of a training.
   void place(std::span<const OptimiserTensor> tensors) {
+    use_();
     const std::size_t bytes = tensors.size_bytes();
     if (tensors.size() == known_.size() &&
         (bytes == 0 || std::memcmp(tensors.data(), known_.data(), bytes) == 0))
@@ -77,17 +73,19 @@ class CudaUpdates : public Updates {
     partial_ = DeviceBuffer(pieces.size() * sizeof(double));
     sums_ = DeviceBuffer(tensors.size() * sizeof(double));
     updates_ = DeviceBuffer(tensors.size() * std::max(sizeof(SgdUpdate), sizeof(AdamUpdate)));
-    copy(table_, tensors.data(), bytes);
-    copy(pieces_, pieces.data(), pieces_.size());
+    uploads_.copy(table_.get(), tensors.data(), bytes);
+    uploads_.copy(pieces_.get(), pieces.data(), pieces_.size());
   }
 
   template <class Update>
   const Update* upload(std::span<const Update> updates) {
-    copy(updates_, updates.data(), updates.size_bytes());
+    uploads_.copy(updates_.get(), updates.data(), updates.size_bytes());
     return reinterpret_cast<const Update*>(updates_.get());
   }
 
   CudaStream stream_;
+  CudaUploads& uploads_;
+  std::function<void()> use_;
   std::vector<OptimiserTensor> known_;
   std::int64_t piece_count_ = 0;
   DeviceBuffer table_, pieces_, partial_, sums_, updates_;
@@ -95,8 +93,9 @@ class CudaUpdates : public Updates {
 
 }  // namespace
 
-std::unique_ptr<Updates> make_cuda_updates(CudaStream stream) {
-  return std::make_unique<CudaUpdates>(stream);
+std::unique_ptr<Updates> make_cuda_updates(CudaStream stream, CudaUploads& uploads,
+                                           std::function<void()> use) {
+  return std::make_unique<CudaUpdates>(stream, uploads, std::move(use));
 }
 
 }  // namespace tessera

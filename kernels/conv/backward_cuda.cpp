@@ -58,7 +58,7 @@ RepackedConv data_gradient(const Conv& op, const ConvGeometry& g, const CudaSetu
   const Conv conv = data_gradient_of(op, g, setup.inputs[0].dtype);
   const TensorType gradient{op.dtype, {g.n, g.ho, g.wo, g.c_out}};
   const ConvGeometry data = geometry_of(conv, {&gradient, 1});
-  const ConvTile tile = choose_conv_tile(conv, data, op.dtype, setup);
+  const ConvTile tile = choose_conv(conv, data, op.dtype, setup).tile;
   const int taps = op.kernel * op.kernel;
   const auto rotated = [c_in = g.c_in, taps](std::int64_t o, std::int64_t i, int tap) {
     return (i * c_in + o) * taps + taps - 1 - tap;
@@ -213,7 +213,7 @@ TrainStep cuda_train(const Conv& op, const CudaSetup& setup) {
     return (o * c_in + i) * taps + tap;
   };
   const RepackedConv conv(setup, "trained", conv_args(op, g, x_type),
-                          choose_conv_tile(op, g, x_type, setup), op.bias, in_order);
+                          choose_conv(op, g, x_type, setup).tile, op.bias, in_order);
   return {conv.scratch_bytes(), [=, bias = op.bias, stream = setup.stream](
                                     const TrainOperands& operands, std::byte* scratch) {
             conv.run(operands.inputs[0].pointer, operands.weights[0].as<float>(),

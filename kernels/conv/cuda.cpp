@@ -165,12 +165,8 @@ void conv_cuda(const ConvArgs& args, ConvTile tile, CudaStream stream) {
   }
 }
 
-// Winograd is a way of the CPU alone: 16 bits and tensor cores have no room for its transforms.
-ConvTile choose_conv_tile(const Conv& op, const ConvGeometry& g, DType x_type,
-                          const CudaSetup& setup) {
-  require(op.technique == Conv::Technique::kDirect,
-          "conv on CUDA has no Winograd technique (node {}): leave out the pass that chooses it",
-          setup.name);
+ConvProblem conv_problem(const Conv& op, const ConvGeometry& g, DType x_type,
+                         const CudaSetup& setup) {
   ConvProblem problem{.n = g.n,
                       .ho = g.ho,
                       .wo = g.wo,
@@ -182,7 +178,16 @@ ConvTile choose_conv_tile(const Conv& op, const ConvGeometry& g, DType x_type,
                       .capability = setup.traits.capability,
                       .multiprocessors = setup.traits.multiprocessors};
   for (const ConvSource& source : g.sources) problem.c_in.push_back(source.c);
-  return choose_conv(problem).tile;
+  return problem;
+}
+
+// Winograd is a way of the CPU alone: 16 bits and tensor cores have no room for its transforms.
+ConvChoice choose_conv(const Conv& op, const ConvGeometry& g, DType x_type,
+                       const CudaSetup& setup) {
+  require(op.technique == Conv::Technique::kDirect,
+          "conv on CUDA has no Winograd technique (node {}): leave out the pass that chooses it",
+          setup.name);
+  return choose_conv(conv_problem(op, g, x_type, setup));
 }
 
 Step cuda_with_tile(const Conv& op, const CudaSetup& setup, ConvTile tile) {
@@ -210,7 +215,7 @@ Step cuda_with_tile(const Conv& op, const CudaSetup& setup, ConvTile tile) {
 
 Step cuda(const Conv& op, const CudaSetup& setup) {
   const ConvGeometry g = geometry_of(op, setup.inputs);
-  return cuda_with_tile(op, setup, choose_conv_tile(op, g, setup.inputs[0].dtype, setup));
+  return cuda_with_tile(op, setup, choose_conv(op, g, setup.inputs[0].dtype, setup).tile);
 }
 
 }  // namespace tessera

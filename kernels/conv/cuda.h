@@ -54,10 +54,30 @@ struct ConvChoice {
   std::string to_string() const;  // a line for the tile chosen and one for each rejection
 };
 
+// How fast a tile is on one multiprocessor: `full`, products per clock relative to the best tile of
+// its arithmetic, with as many blocks as it holds; `alone`, the part of the tile's limit that one
+// block by itself reaches. By place in kConvTiles.
+struct ConvRate {
+  double full, alone;
+};
+using ConvRates = std::array<ConvRate, kConvTiles.size()>;
+const ConvRates& conv_model_rates();
+// Measured ones (cuda_rates.inc) where there are any, else the model's.
+const ConvRates& conv_rates();
+
+// A launch that was timed, with `products` for each element of its output.
+struct ConvTiming {
+  ConvProblem problem;
+  ConvTile tile;
+  double products, seconds;
+};
+// What timings say. A tile with fewer than three keeps the model's rate.
+ConvRates fit_conv_rates(const std::vector<ConvTiming>& timings);
+
 // Products are made by tensor cores (mma) or by f32 units (simt); which of them depends on channel
 // counts, types, math and capability alone. The size of the image, the batch and the number of
 // multiprocessors choose among the tiles of one arithmetic, and those give equal bytes.
-ConvChoice choose_conv(const ConvProblem& problem);
+ConvChoice choose_conv(const ConvProblem& problem, const ConvRates& rates = conv_rates());
 
 // The step of `cuda` with a tile chosen by the caller, who must take one whose arithmetic is
 // choose_conv's.

@@ -1,4 +1,7 @@
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
 
 #include "kernels/conv/cuda.h"
 #include "kernels/cuda/step.h"
@@ -7,29 +10,29 @@ namespace tessera {
 
 namespace {
 
+#include "kernels/conv/cuda_rates.inc"
+
 struct TileTraits {
   std::string_view name;
   bool tensor_cores;
   int rows, columns, channels;
-  // Products per clock relative to the best tile of the arithmetic, from the bytes of shared memory
-  // that a product reads and the halo that it copies: a model, not a measurement.
-  double rate;
+  int resident;  // blocks that a multiprocessor holds at once
 };
 
 TileTraits traits_of(ConvTile tile) {
   switch (tile) {
     case ConvTile::kMma128x128:
-      return {"mma 128x128", true, 8, 16, 128, 1.0};
+      return {"mma 128x128", true, 8, 16, 128, 2};
     case ConvTile::kMma256x64:
-      return {"mma 256x64", true, 16, 16, 64, 1.0};
+      return {"mma 256x64", true, 16, 16, 64, 2};
     case ConvTile::kMma256x32:
-      return {"mma 256x32", true, 16, 16, 32, 0.75};
+      return {"mma 256x32", true, 16, 16, 32, 3};
     case ConvTile::kMma64x64:
-      return {"mma 64x64", true, 8, 8, 64, 0.65};
+      return {"mma 64x64", true, 8, 8, 64, 4};
     case ConvTile::kSimt128x64:
-      return {"simt 128x64", false, 8, 16, 64, 1.0};
+      return {"simt 128x64", false, 8, 16, 64, 3};
     case ConvTile::kSimt256x16:
-      return {"simt 256x16", false, 16, 16, 16, 0.7};
+      return {"simt 256x16", false, 16, 16, 16, 3};
   }
   fail("conv has no tile {}: take one of kConvTiles", static_cast<int>(tile));
 }
@@ -69,22 +72,30 @@ std::string objection_to_tensor_cores(const ConvProblem& p) {
 // What the busiest multiprocessor has to do, and what part of its products is asked for.
 struct Estimate {
   std::int64_t blocks = 0;
-  double time = 0;  // in products of the best tile's rate
+  double time = 0;  // in products at a rate of 1
   double used = 0;  // products asked for / products made, all multiprocessors
 };
 
-Estimate estimate(const ConvProblem& p, const TileTraits& tile) {
+// As many blocks at once as a multiprocessor holds, then those that are left, which fill it less:
+// each block more takes the same share of what the others leave idle.
+Estimate estimate(const ConvProblem& p, const TileTraits& tile, const ConvRate& rate) {
   const auto pieces = [](std::int64_t extent, std::int64_t side) {
     return (extent + side - 1) / side;
+  };
+  const auto busy = [&](std::int64_t blocks) {
+    return 1 - std::pow(1 - rate.alone, static_cast<double>(blocks));
   };
   const std::int64_t sms = std::max(p.multiprocessors, 1);
   Estimate e;
   e.blocks =
       p.n * pieces(p.ho, tile.rows) * pieces(p.wo, tile.columns) * pieces(p.c_out, tile.channels);
-  const double products =
-      static_cast<double>(pieces(e.blocks, sms)) * tile.rows * tile.columns * tile.channels;
-  e.time = products / tile.rate;
-  e.used = static_cast<double>(p.n * p.ho * p.wo * p.c_out) / (products * static_cast<double>(sms));
+  const double block = static_cast<double>(tile.rows) * tile.columns * tile.channels;
+  const std::int64_t most = pieces(e.blocks, sms), rest = most % tile.resident;
+  e.time = block * static_cast<double>(most - rest) / rate.full;
+  if (rest > 0)
+    e.time += block * static_cast<double>(rest) / (rate.full * busy(rest) / busy(tile.resident));
+  e.used =
+      static_cast<double>(p.n * p.ho * p.wo * p.c_out) / (block * static_cast<double>(most * sms));
   return e;
 }
 
@@ -94,7 +105,73 @@ std::string_view name_of(ConvTile tile) {
   return traits_of(tile).name;
 }
 
-ConvChoice choose_conv(const ConvProblem& p) {
+// From the bytes of shared memory that a product reads and the halo that a tile copies, and from
+// the warps of a block: a model, not a measurement.
+const ConvRates& conv_model_rates() {
+  static constexpr ConvRates kRates{{
+      {1.0, 0.75},   // mma 128x128
+      {1.0, 0.75},   // mma 256x64
+      {0.75, 0.55},  // mma 256x32
+      {0.65, 0.35},  // mma 64x64
+      {1.0, 0.6},    // simt 128x64
+      {0.7, 0.6},    // simt 256x16
+  }};
+  return kRates;
+}
+
+const ConvRates& conv_rates() {
+  static constexpr bool kMeasured = kMeasuredRates.has_value();
+  static const ConvRates rates = kMeasured ? *kMeasuredRates : conv_model_rates();
+  return rates;
+}
+
+// For each tile the `alone` by which its timings agree best on one `full`.
+ConvRates fit_conv_rates(const std::vector<ConvTiming>& timings) {
+  constexpr std::size_t kLeastTimings = 3;
+  constexpr double kStep = 0.05;
+  const auto median = [](std::vector<double> values) {
+    std::nth_element(values.begin(), values.begin() + std::ptrdiff_t(values.size() / 2),
+                     values.end());
+    return values[values.size() / 2];
+  };
+  ConvRates rates = conv_model_rates();
+  std::array<bool, kConvTiles.size()> fitted{};
+  for (const ConvTile tile : kConvTiles) {
+    const auto index = static_cast<std::size_t>(tile);
+    double least = std::numeric_limits<double>::infinity();
+    for (double alone = kStep; alone < 1 + kStep / 2; alone += kStep) {
+      std::vector<double> full, errors;
+      for (const ConvTiming& t : timings) {
+        if (t.tile != tile || !(t.seconds > 0)) continue;
+        const double time = estimate(t.problem, traits_of(tile), {1, std::min(alone, 1.0)}).time;
+        full.push_back(t.products * time / t.seconds);
+      }
+      if (full.size() < kLeastTimings) break;
+      const double middle = median(full);
+      for (const double one : full) errors.push_back(std::abs(std::log(one / middle)));
+      if (const double error = median(errors); error < least) {
+        least = error;
+        rates[index] = {middle, std::min(alone, 1.0)};
+        fitted[index] = true;
+      }
+    }
+  }
+  for (const bool tensor_cores : {true, false}) {
+    double best = 0;
+    for (const ConvTile tile : kConvTiles) {
+      const auto index = static_cast<std::size_t>(tile);
+      if (fitted[index] && traits_of(tile).tensor_cores == tensor_cores)
+        best = std::max(best, rates[index].full);
+    }
+    for (const ConvTile tile : kConvTiles) {
+      const auto index = static_cast<std::size_t>(tile);
+      if (fitted[index] && traits_of(tile).tensor_cores == tensor_cores) rates[index].full /= best;
+    }
+  }
+  return rates;
+}
+
+ConvChoice choose_conv(const ConvProblem& p, const ConvRates& rates) {
   const std::string objection = objection_to_tensor_cores(p);
   const bool tensor_cores = objection.empty();
 
@@ -102,7 +179,7 @@ ConvChoice choose_conv(const ConvProblem& p) {
   Estimate best;
   for (const ConvTile tile : kConvTiles) {
     if (traits_of(tile).tensor_cores != tensor_cores) continue;
-    const Estimate e = estimate(p, traits_of(tile));
+    const Estimate e = estimate(p, traits_of(tile), rates[static_cast<std::size_t>(tile)]);
     if (best.blocks == 0 || e.time < best.time) choice.tile = tile, best = e;
   }
 
@@ -118,10 +195,12 @@ ConvChoice choose_conv(const ConvProblem& p) {
                                  name_of(p.math))
                    : fmt::format("tensor cores multiply {} exactly, and are faster", name_of(p.x));
     } else {
-      const Estimate e = estimate(p, traits);
+      const Estimate e = estimate(p, traits, rates[static_cast<std::size_t>(tile)]);
       reason = fmt::format(
-          "{:.2f}x the time of {}: {} blocks on {} multiprocessors, {:.0f}% of their products used",
-          e.time / best.time, name_of(choice.tile), e.blocks, p.multiprocessors, 100 * e.used);
+          "{:.2f}x the time of {}: {} blocks on {} multiprocessors of {} blocks each, {:.0f}% of "
+          "their products used",
+          e.time / best.time, name_of(choice.tile), e.blocks, p.multiprocessors, traits.resident,
+          100 * e.used);
     }
     choice.rejected.push_back({tile, std::move(reason)});
   }

@@ -74,8 +74,10 @@ ConvArgs conv_args(const Conv& op, const ConvGeometry& geometry, DType x_type);
 // As `int`, which kernels count in; throws Error where it is too large.
 int conv_extent(std::int64_t value);
 
-ConvTile choose_conv_tile(const Conv& op, const ConvGeometry& geometry, DType x_type,
-                          const CudaSetup& setup);
+ConvProblem conv_problem(const Conv& op, const ConvGeometry& geometry, DType x_type,
+                         const CudaSetup& setup);
+ConvChoice choose_conv(const Conv& op, const ConvGeometry& geometry, DType x_type,
+                       const CudaSetup& setup);
 
 void conv_cuda(const ConvArgs& args, ConvTile tile, CudaStream stream);
 

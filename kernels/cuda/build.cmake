@@ -8,7 +8,7 @@ file(GLOB cuda_host CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cpp
 add_library(tessera_gpu INTERFACE)
 
 if(TESSERA_CUDA_HEADERS)
-  add_library(tessera_cuda_host OBJECT ${cuda_host} engine/cuda/device.cpp engine/cuda/updates.cpp)
+  add_library(tessera_cuda_host OBJECT ${cuda_host} engine/cuda/device.cpp engine/cuda/updates.cpp engine/cuda/uploads.cpp)
   target_link_libraries(tessera_cuda_host PUBLIC tessera_engine ${CMAKE_DL_LIBS})
   target_include_directories(tessera_cuda_host SYSTEM PUBLIC ${TESSERA_CUDA_HEADERS})
 endif()

@@ -64,9 +64,9 @@ double loop_flops(PeakUnit unit, const CudaTraits& traits, CudaStream stream) {
   const int blocks = peak_blocks(unit, traits.multiprocessors);
   const DeviceBuffer sums(static_cast<std::size_t>(peak_sums(unit, blocks)) * sizeof(float));
   const double rounds = Timer(stream).best_rate(1, kMostRounds, [&](std::int64_t count) {
-    peak_loop_cuda(
-        {unit, blocks, static_cast<int>(count), 1.0f, reinterpret_cast<float*>(sums.get())},
-        stream);
+    peak_loop_cuda({unit, blocks, static_cast<int>(count), kRandomOperands,
+                    reinterpret_cast<float*>(sums.get())},
+                   stream);
   });
   return 2 * rounds * peak_products(unit, blocks, 1);
 }

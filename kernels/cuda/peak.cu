@@ -3,7 +3,9 @@
 // A loop's operands never leave registers (wgmma's never leave shared memory), and each warp has
 // enough sums in flight to hide the unit's latency. Sums are written at the end, so that no
 // compiler drops the loop, and so that tests can count the products: with a factor of 1 every
-// product adds 1.
+// product adds 1. What is measured are random operands, and others in each instruction: bits that
+// never change draw little power, and a GPU that is not held back by its power clocks higher than
+// any kernel will see.
 // Roofline: these loops are the roofline. Measured: nothing yet.
 #include "kernels/cuda/peak.h"
 
@@ -17,9 +19,11 @@ namespace {
 
 constexpr int kWarp = 32;
 constexpr int kFmaThreads = 256, kFmaChains = 8;
-// 2048 threads a multiprocessor: 16 warps a scheduler cover the latency several times over.
-constexpr int kFmaBlocks = 8;
+// 1024 threads a multiprocessor: 8 warps a scheduler cover the latency several times over, and all
+// of their operands fit in its registers.
+constexpr int kFmaBlocks = 4;
 constexpr int kMmaThreads = 256, kMmaTiles = 8;  // sums of 16 x 8 a warp
+constexpr int kMmaOperands = 4;                  // of each side, taken in turn
 constexpr int kMmaBlocks = 3;                    // a multiprocessor
 constexpr int kMmaRows = 16, kMmaColumns = 8;
 // 64 x 256 sums a warpgroup: the shape that asks shared memory for least, 62% of its rate.
@@ -33,10 +37,27 @@ constexpr int kTriadThreads = 256, kTriadVectors = 4;  // of 16 bytes, all loads
 
 // ---- Device helpers
 
-// Two bf16 of one value.
-__device__ std::uint32_t pair_of(float value) {
-  const auto half = static_cast<std::uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(value)));
-  return half | half << 16;
+// What operands are made of: `constant`, or, if that is NaN, numbers in [-1, 1) by their place.
+__device__ float operand(float constant, std::uint32_t place) {
+  if (constant == constant) return constant;
+  std::uint32_t bits = place * 0x9e3779b1u + 0x7f4a7c15u;
+  bits = (bits ^ bits >> 16) * 0x85ebca6bu;
+  bits = (bits ^ bits >> 13) * 0xc2b2ae35u;
+  return static_cast<float>(static_cast<int>(bits ^ bits >> 16)) * 0x1p-31f;
+}
+
+__device__ std::uint32_t bf16_bits(float value) {
+  return __bfloat16_as_ushort(__float2bfloat16_rn(value));
+}
+// Two bf16.
+__device__ std::uint32_t pair_of(float constant, std::uint32_t place) {
+  return bf16_bits(operand(constant, 2 * place)) | bf16_bits(operand(constant, 2 * place + 1))
+                                                       << 16;
+}
+
+// The factor of the other side: 1, or random as well.
+__device__ float one_or_random(float factor) {
+  return factor == factor ? 1.0f : factor;
 }
 
 // Descriptor of a K-major tile with 128-byte swizzle: address and the step of 1024 bytes from eight
@@ -51,14 +72,17 @@ __device__ std::uint64_t wgmma_descriptor(const void* tile) {
 // ---- Kernels
 
 __global__ void __launch_bounds__(kFmaThreads)
-    peak_fma_kernel(int rounds, float factor, float one, float* sums) {
-  float r_sum[kFmaChains];
+    peak_fma_kernel(int rounds, float factor, float* sums) {
+  float r_sum[kFmaChains] = {}, r_a[kFmaChains], r_b[kFmaChains];
 #pragma unroll
-  for (float& sum : r_sum) sum = 0;
+  for (int i = 0; i < kFmaChains; ++i) {
+    r_a[i] = operand(factor, threadIdx.x * kFmaChains + i);
+    r_b[i] = operand(one_or_random(factor), (kFmaThreads + threadIdx.x) * kFmaChains + i);
+  }
 #pragma unroll 16
   for (int round = 0; round < rounds; ++round) {
 #pragma unroll
-    for (float& sum : r_sum) sum = __fmaf_rn(factor, one, sum);
+    for (int i = 0; i < kFmaChains; ++i) r_sum[i] = __fmaf_rn(r_a[i], r_b[i], r_sum[i]);
   }
   float total = 0;
 #pragma unroll
@@ -69,18 +93,28 @@ __global__ void __launch_bounds__(kFmaThreads)
 template <bool kTf32>
 __global__ void __launch_bounds__(kMmaThreads)
     peak_mma_kernel(int rounds, float factor, float* sums) {
-  const std::uint32_t x = kTf32 ? ptx::to_tf32(factor) : pair_of(factor);
-  const std::uint32_t y = kTf32 ? ptx::to_tf32(1.0f) : pair_of(1.0f);
-  const std::uint32_t r_a[4] = {x, x, x, x}, r_b[2] = {y, y};
+  const auto word = [&](float constant, std::uint32_t place) {
+    place = place * kMmaThreads + threadIdx.x;
+    return kTf32 ? ptx::to_tf32(operand(constant, place)) : pair_of(constant, place);
+  };
+  std::uint32_t r_a[kMmaOperands][4], r_b[kMmaOperands][2];
+#pragma unroll
+  for (int i = 0; i < kMmaOperands; ++i) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) r_a[i][k] = word(factor, 6 * i + k);
+#pragma unroll
+    for (int k = 0; k < 2; ++k) r_b[i][k] = word(one_or_random(factor), 6 * i + 4 + k);
+  }
   float r_sum[kMmaTiles][4] = {};
 #pragma unroll 4
   for (int round = 0; round < rounds; ++round) {
 #pragma unroll
-    for (float(&sum)[4] : r_sum) {
+    for (int i = 0; i < kMmaTiles; ++i) {
       if constexpr (kTf32) {
-        ptx::mma_m16n8k8_tf32(sum, r_a, r_b, sum);
+        ptx::mma_m16n8k8_tf32(r_sum[i], r_a[i % kMmaOperands], r_b[i % kMmaOperands], r_sum[i]);
       } else {
-        ptx::mma_m16n8k16<__nv_bfloat16>(sum, r_a, r_b, sum);
+        ptx::mma_m16n8k16<__nv_bfloat16>(r_sum[i], r_a[i % kMmaOperands], r_b[i % kMmaOperands],
+                                         r_sum[i]);
       }
     }
   }
@@ -96,9 +130,9 @@ __global__ void __launch_bounds__(kWgmmaThreads)
   constexpr int kWordsOfRow = kRowBytes / 4;
   constexpr int kWordsOfA = kWgmmaRows * kWordsOfRow;
   constexpr int kWords = kWordsOfA + kWgmmaColumns * kWordsOfRow;
-  // Each tile holds one value, so the swizzle moves nothing that could be told apart.
+  // One value, or values of no order: the swizzle moves nothing that matters.
   for (int i = static_cast<int>(threadIdx.x); i < kWords; i += kWgmmaThreads)
-    s_tiles[i] = pair_of(i < kWordsOfA ? factor : 1.0f);
+    s_tiles[i] = pair_of(i < kWordsOfA ? factor : one_or_random(factor), i);
   // The stores above become visible to wgmma before any warp issues one.
   ptx::fence_proxy_async();
   __syncthreads();
@@ -183,7 +217,7 @@ void peak_loop_cuda(const PeakArgs& args, CudaStream stream) {
   constexpr std::size_t kTiles = (kWgmmaRows + kWgmmaColumns) * kRowBytes;
   switch (args.unit) {
     case PeakUnit::kFma:
-      return simt::launch(peak_fma_kernel, grid, block, 0, stream, args.rounds, args.factor, 1.0f,
+      return simt::launch(peak_fma_kernel, grid, block, 0, stream, args.rounds, args.factor,
                           args.sums);
     case PeakUnit::kMmaTf32:
       return simt::launch(peak_mma_kernel<true>, grid, block, 0, stream, args.rounds, args.factor,

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "kernels/cuda/stream.h"
 
@@ -15,14 +16,15 @@ enum class PeakUnit : std::uint8_t {
   kWgmmaBf16  // wgmma, bf16: compute capability 9.0 alone, whose mma.sync is the slower one
 };
 
-// `rounds` of products of `factor` and 1, added up in registers. All operands are equal, which
-// costs the least power, so no kernel clocks higher.
+// `rounds` of products of `factor` and 1, added up in registers; with kRandomOperands, of numbers
+// in [-1, 1) that differ from instruction to instruction and stay the same from round to round.
 struct PeakArgs {
   PeakUnit unit;
   int blocks, rounds;
   float factor;
   float* sums;  // (peak_sums(unit, blocks)): each thread's own; together factor times the products
 };
+inline constexpr float kRandomOperands = std::numeric_limits<float>::quiet_NaN();
 // A multiply and an add each.
 double peak_products(PeakUnit unit, int blocks, int rounds);
 std::int64_t peak_sums(PeakUnit unit, int blocks);

@@ -9,7 +9,7 @@
 //           memory, every access out of bounds or misaligned, and the counts of Profile
 //   asan    overruns of local arrays, undefined behaviour
 //
-// Not emulated: time, caches, registers, weak memory order, clusters. Streams are synchronous.
+// Not emulated: time, caches, registers, weak memory order, clusters.
 #pragma once
 
 #include <cstddef>
@@ -22,9 +22,9 @@ namespace simt {
 extern const bool kChecked;    // is this the check build
 extern const bool kSanitized;  // is this the asan build: an overrun ends the process
 
-// When cp.async, TMA and wgmma do their work.
+// When work that nobody waits for yet is done.
 enum class Async {
-  kEarly,   // as they are issued
+  kEarly,   // as it is issued
   kLate,    // as late as the waits allow
   kRandom,  // somewhere in between
 };
@@ -32,16 +32,20 @@ enum class Async {
 // Initial values come from the environment variables that are named here.
 struct Config {
   unsigned seed = 0;           // SIMT_SEED: 0 runs threads in order, others pick at random
-  Async async = Async::kLate;  // SIMT_ASYNC: early, late or random
-  int workers = 1;             // SIMT_WORKERS: OS threads that share the blocks of a launch
-  bool profile = false;        // SIMT_PROFILE: 1 counts memory requests (check build)
-  bool throws = true;          // a launch with findings throws std::runtime_error
-  double hang_seconds = 20;    // a thread that runs so long without giving way is stopped
+  Async async = Async::kLate;  // SIMT_ASYNC: cp.async, TMA and wgmma; early, late or random
+  // SIMT_STREAMS: launches, fills, and copies, which read and write the host's memory then. Late,
+  // work of a stream is done only for a call that waits for it.
+  Async streams = Async::kLate;
+  unsigned stream_seed = 0;  // of random streams
+  int workers = 1;           // SIMT_WORKERS: OS threads that share the blocks of a launch
+  bool profile = false;      // SIMT_PROFILE: 1 counts memory requests (check build)
+  bool throws = true;        // a launch with findings throws std::runtime_error
+  double hang_seconds = 20;  // a thread that runs so long without giving way is stopped
 };
 Config& config();
 
 // What was found since the last call, one finding per place, each with file:line. Where
-// `Config::throws` is set, a launch throws them instead.
+// `Config::throws` is set, the call that has the work done throws them instead.
 std::vector<std::string> take_findings();
 
 // What a launch cost. Memory is counted per warp-wide request, in check builds: global memory in
@@ -70,10 +74,12 @@ struct FakeDevice {
   std::size_t shared_per_block = 232448;  // with cudaFuncSetAttribute
   int fail_allocation = 0;                // the n-th from now on fails; 0: none
   int launch_error = 0;                   // what the next launch reports
+  int run_error = 0;                      // what the next wait reports, as of work that failed
 };
 FakeDevice& device();
-// Bytes of device memory that are allocated now, and allocations.
+// Bytes of device memory that are allocated now, of all devices or one, and allocations.
 std::size_t allocated_bytes();
+std::size_t allocated_bytes(int device);
 std::size_t allocation_count();
 
 }  // namespace simt

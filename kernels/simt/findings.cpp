@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <stdexcept>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -134,9 +135,11 @@ void report(const std::string& key, const std::string& text) {
   findings.push_back(text + where);
 }
 
-bool any_findings() {
-  std::lock_guard lock(mutex);
-  return !findings.empty();
+void throw_findings() {
+  if (!config().throws) return;
+  std::string text;
+  for (const std::string& finding : take_findings()) text += finding + "\n";
+  if (!text.empty()) throw std::runtime_error(text);
 }
 
 }  // namespace machine

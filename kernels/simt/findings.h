@@ -8,7 +8,8 @@ namespace simt::machine {
 
 // Keeps the finding unless one with the same key was kept since take_findings().
 void report(const std::string& key, const std::string& text);
-bool any_findings();
+// Throws what was found, where Config::throws says so.
+void throw_findings();
 
 // "softmax.cu:42": the call before the return address `pc`, outside of the emulator's headers.
 std::string line_of(const void* pc);

@@ -13,6 +13,7 @@
 #include "kernels/simt/emulator.h"
 #include "kernels/simt/findings.h"
 #include "kernels/simt/sanitizer.h"
+#include "kernels/simt/streams.h"
 
 namespace simt {
 namespace machine {
@@ -108,6 +109,7 @@ void* allocate_device(std::size_t bytes) {
   Allocation* a = &h.allocations.emplace_back();
   a->begin = reinterpret_cast<std::uintptr_t>(pages + span - round_up(bytes, kAlign));
   a->bytes = bytes;
+  a->device = current_device();
   a->live = true;
   for (std::size_t page = 0; page <= span / kPage; ++page) h.page_table[h.used / kPage + page] = a;
   h.used += span + kPage;
@@ -158,6 +160,14 @@ void check_guards() {
 std::size_t allocated_bytes() {
   std::lock_guard lock(machine::heap().mutex);
   return machine::heap().live_bytes;
+}
+
+std::size_t allocated_bytes(int device) {
+  std::lock_guard lock(machine::heap().mutex);
+  std::size_t bytes = 0;
+  for (const auto& [begin, allocation] : machine::heap().live)
+    if (allocation->device == device) bytes += allocation->bytes;
+  return bytes;
 }
 
 std::size_t allocation_count() {

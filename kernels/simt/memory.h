@@ -24,13 +24,14 @@ struct GlobalCell {
 struct Allocation {
   std::uintptr_t begin = 0;
   std::size_t bytes = 0;
+  int device = 0;
   bool live = false;
   Cells<GlobalCell> cells;
 
   std::uintptr_t end() const { return begin + bytes; }
 };
 
-// Null where there is no room.
+// On the calling thread's device; null where there is no room.
 void* allocate_device(std::size_t bytes);
 // False where `p` is no live allocation.
 bool free_device(void* p);

@@ -12,6 +12,7 @@
 #include "kernels/simt/emulator.h"
 #include "kernels/simt/findings.h"
 #include "kernels/simt/state.h"
+#include "kernels/simt/streams.h"
 
 namespace simt {
 namespace machine {
@@ -106,6 +107,7 @@ void finish_profile(const Grid& grid, std::uint64_t barriers, std::uint64_t mma)
 }  // namespace machine
 
 std::vector<Profile> take_profiles() {
+  machine::finish_all();
   std::lock_guard lock(machine::mutex);
   std::vector<Profile> result;
   for (auto& [kernel, profile] : machine::profiles) {
@@ -117,6 +119,7 @@ std::vector<Profile> take_profiles() {
 }
 
 std::vector<std::string> costly_lines(std::size_t count) {
+  machine::finish_all();
   std::map<machine::Place, machine::Cost> costs;
   {
     std::lock_guard lock(machine::mutex);

@@ -1,47 +1,31 @@
 // The part of the CUDA runtime and driver that host code calls, over the emulated machine.
 //
-// Streams are synchronous, unless they capture: then launches, copies and memsets are kept as
-// closures, which cudaGraphLaunch runs. What a real device would refuse is refused here, so that
-// the callers' error paths can be tested (FakeDevice).
+// Work is done when streams.h says. What a real device would refuse is refused here, so that the
+// callers' error paths can be tested (FakeDevice).
 #include "kernels/simt/runtime.h"
 
 #include <cuda.h>
 #include <cuda_runtime_api.h>
+#include <fmt/format.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
+#include <iterator>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "kernels/simt/emulator.h"
+#include "kernels/simt/findings.h"
 #include "kernels/simt/memory.h"
+#include "kernels/simt/streams.h"
 #include "kernels/simt/tensor_map.h"
-
-using Work = std::function<cudaError_t()>;
-
-// The handles that cuda_runtime_api.h leaves opaque.
-struct CUgraph_st {
-  std::vector<Work> nodes;
-};
-struct CUgraphExec_st {
-  std::vector<Work> nodes;
-};
-struct CUstream_st {
-  CUgraph_st* graph = nullptr;  // while it captures
-  bool origin = false;          // of the capture, not joined to it by an event
-};
-struct CUevent_st {
-  std::chrono::steady_clock::time_point when;
-  bool recorded = false;
-  CUgraph_st* graph = nullptr;  // that its stream was captured into
-};
 
 namespace simt {
 
@@ -53,10 +37,10 @@ FakeDevice& device() {
 namespace machine {
 namespace {
 
-std::mutex mutex;
-std::vector<CUstream_st*> streams;
 thread_local cudaError_t last_error = cudaSuccess;
-thread_local int current_device = 0;
+thread_local int device_index = 0;
+std::mutex pinned_mutex;
+std::map<std::uintptr_t, std::size_t> pinned;  // host memory that the device reads by itself
 
 constexpr int kMaxThreadsPerBlock = 1024, kMaxThreadsPerMultiprocessor = 2048;
 constexpr int kRegistersPerMultiprocessor = 65536;
@@ -65,34 +49,16 @@ constexpr std::size_t kSharedReserved = 1024;  // per block
 constexpr std::size_t kSharedWithoutOptIn = 48 * 1024;
 constexpr std::size_t kHostAlign = 4096;
 
-cudaError_t result(cudaError_t error) {
-  if (error != cudaSuccess) last_error = error;
-  return error;
+bool is_device_memory(const void* p) {
+  return find_allocation(reinterpret_cast<std::uintptr_t>(p)) != nullptr;
 }
 
-CUgraph_st* capture_of(cudaStream_t stream) {
-  const bool own = stream != nullptr && stream != cudaStreamLegacy && stream != cudaStreamPerThread;
-  return own ? stream->graph : nullptr;
-}
-
-bool anything_captures() {
-  std::lock_guard lock(mutex);
-  return std::any_of(streams.begin(), streams.end(),
-                     [](const CUstream_st* s) { return s->graph != nullptr; });
-}
-
-// Runs `work`, or keeps it where the stream captures.
-cudaError_t enqueue(cudaStream_t stream, Work work) {
-  if (CUgraph_st* graph = capture_of(stream)) {
-    graph->nodes.push_back(std::move(work));
-    return cudaSuccess;
-  }
-  return result(work());
-}
-
-// What a call that waits for the device, or changes its memory, may not do beside a capture.
-cudaError_t refuse_in_capture() {
-  return result(anything_captures() ? cudaErrorStreamCaptureUnsupported : cudaSuccess);
+bool is_pinned(const void* p) {
+  std::lock_guard lock(pinned_mutex);
+  const auto next = pinned.upper_bound(reinterpret_cast<std::uintptr_t>(p));
+  if (next == pinned.begin()) return false;
+  const auto& [begin, bytes] = *std::prev(next);
+  return reinterpret_cast<std::uintptr_t>(p) < begin + bytes;
 }
 
 // Host memory, or bytes within one live allocation of the device.
@@ -103,18 +69,55 @@ bool is_copyable(const void* p, std::size_t bytes) {
 }
 
 cudaError_t copy(void* to, const void* from, std::size_t bytes) {
-  if (bytes == 0) return cudaSuccess;
   if (!is_copyable(to, bytes) || !is_copyable(from, bytes)) return cudaErrorInvalidValue;
   std::memmove(to, from, bytes);
   return cudaSuccess;
 }
 
+// Bytes of host memory that may be gone; false if they are.
+bool read_host(void* to, const void* from, std::size_t bytes) {
+  const iovec local{to, bytes}, remote{const_cast<void*>(from), bytes};
+  const ssize_t got = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+  if (got < 0 && (errno == EPERM || errno == ENOSYS)) std::memcpy(to, from, bytes);
+  return got == static_cast<ssize_t>(bytes) || (got < 0 && errno != EFAULT);
+}
+
+// A copy out of host memory may read it as late as it is done, so until then the host's bytes stay.
+Work copy_from_host(void* to, const void* from, std::size_t bytes) {
+  std::vector<std::byte> given(bytes);
+  std::memcpy(given.data(), from, bytes);
+  return [=, given = std::move(given)] {
+    std::vector<std::byte> found(bytes);
+    const bool there = read_host(found.data(), from, bytes);
+    if (!there || found != given) {
+      report(fmt::format("copy from host {}", there),
+             fmt::format("HOST MEMORY: {} bytes that are copied to the device were {} before the "
+                         "copy was done",
+                         bytes, there ? "changed" : "freed"));
+      throw_findings();
+    }
+    return copy(to, found.data(), bytes);
+  };
+}
+
 cudaError_t fill(void* to, int value, std::size_t bytes) {
-  if (bytes == 0) return cudaSuccess;
-  if (!is_copyable(to, bytes) || find_allocation(reinterpret_cast<std::uintptr_t>(to)) == nullptr)
-    return cudaErrorInvalidValue;
+  if (!is_copyable(to, bytes) || !is_device_memory(to)) return cudaErrorInvalidValue;
   std::memset(to, value, bytes);
   return cudaSuccess;
+}
+
+cudaError_t enqueue_copy(void* to, const void* from, std::size_t bytes, cudaStream_t stream) {
+  if (bytes == 0) return cudaSuccess;
+  if (!is_copyable(to, bytes) || !is_copyable(from, bytes)) return result(cudaErrorInvalidValue);
+  const bool read_late = !captures(stream) && !is_device_memory(from) && is_device_memory(to);
+  return enqueue(
+      stream, read_late ? copy_from_host(to, from, bytes) : [=] { return copy(to, from, bytes); });
+}
+
+cudaError_t enqueue_fill(void* to, int value, std::size_t bytes, cudaStream_t stream) {
+  if (bytes == 0) return cudaSuccess;
+  if (!is_copyable(to, bytes) || !is_device_memory(to)) return result(cudaErrorInvalidValue);
+  return enqueue(stream, [=] { return fill(to, value, bytes); });
 }
 
 cudaError_t allocate(void** p, std::size_t bytes) {
@@ -129,7 +132,10 @@ cudaError_t allocate(void** p, std::size_t bytes) {
 cudaError_t allocate_host(void** p, std::size_t bytes) {
   *p = std::aligned_alloc(
       kHostAlign, (std::max<std::size_t>(bytes, 1) + kHostAlign - 1) / kHostAlign * kHostAlign);
-  return *p != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
+  if (*p == nullptr) return cudaErrorMemoryAllocation;
+  std::lock_guard lock(pinned_mutex);
+  pinned[reinterpret_cast<std::uintptr_t>(*p)] = bytes;
+  return cudaSuccess;
 }
 
 cudaError_t release(void* p) {
@@ -278,9 +284,20 @@ CUresult encode(CUtensorMap* encoded, TensorMap map, CUtensorMapDataType type, c
 
 }  // namespace
 
+cudaError_t result(cudaError_t error) {
+  if (error != cudaSuccess) last_error = error;
+  return error;
+}
+
+int current_device() {
+  return device_index;
+}
+
 cudaError_t launch(Launch launch) {
   if (const int error = std::exchange(device().launch_error, 0))
     return result(static_cast<cudaError_t>(error));
+  if (const cudaError_t error = check_launch(launch)) return result(error);
+  if (!takes_launches(launch.stream)) return result(cudaErrorInvalidResourceHandle);
   const cudaStream_t stream = launch.stream;
   return enqueue(stream, [launch = std::move(launch)] { return run_launch(launch); });
 }
@@ -315,12 +332,12 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return m::result(m::count_devices(count));
 }
 cudaError_t cudaGetDevice(int* index) {
-  *index = m::current_device;
-  return m::result(m::check_device(m::current_device));
+  *index = m::device_index;
+  return m::result(m::check_device(m::device_index));
 }
 cudaError_t cudaSetDevice(int index) {
   const cudaError_t error = m::check_device(index);
-  if (error == cudaSuccess) m::current_device = index;
+  if (error == cudaSuccess) m::device_index = index;
   return m::result(error);
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int index) {
@@ -357,10 +374,11 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
   return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize() {
-  return m::refuse_in_capture();
+  if (const cudaError_t error = m::refuse_in_capture()) return error;
+  return m::finish_all();
 }
 cudaError_t cudaDeviceReset() {
-  return m::refuse_in_capture();
+  return cudaDeviceSynchronize();
 }
 
 // ---- Memory
@@ -369,7 +387,8 @@ cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   if (const cudaError_t error = m::refuse_in_capture()) return error;
   return m::result(m::allocate(p, bytes));
 }
-cudaError_t cudaFree(void* p) {
+cudaError_t cudaFree(void* p) {  // waits for all work; what that finds, the next call throws
+  if (p != nullptr) m::finish_all_quietly();
   return m::result(m::release(p));
 }
 cudaError_t cudaMallocAsync(void** p, std::size_t bytes, cudaStream_t) {
@@ -385,151 +404,45 @@ cudaError_t cudaMallocHost(void** p, std::size_t bytes) {
   return m::result(m::allocate_host(p, bytes));
 }
 cudaError_t cudaFreeHost(void* p) {
+  m::finish_all_quietly();
+  {
+    std::lock_guard lock(m::pinned_mutex);
+    m::pinned.erase(reinterpret_cast<std::uintptr_t>(p));
+  }
   std::free(p);
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(std::size_t* available, std::size_t* total) {
   *total = simt::device().total_bytes;
   *available = *total - std::min(*total, simt::allocated_bytes());
-  return m::result(m::check_device(m::current_device));
+  return m::result(m::check_device(m::device_index));
 }
+// From pageable memory it returns once the bytes are staged, and within the device at once.
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind) {
   if (const cudaError_t error = m::refuse_in_capture()) return error;
-  return m::result(m::copy(to, from, bytes));
+  const bool from_host = !m::is_device_memory(from), to_host = !m::is_device_memory(to);
+  if (bytes == 0 || !from_host || to_host || m::is_pinned(from)) {
+    const cudaError_t error = m::enqueue_copy(to, from, bytes, nullptr);
+    return error == cudaSuccess && (from_host || to_host) ? m::finish(nullptr) : error;
+  }
+  if (!m::is_copyable(to, bytes)) return m::result(cudaErrorInvalidValue);
+  if (const cudaError_t error = m::enqueue(nullptr, nullptr)) return error;
+  if (const cudaError_t error = m::finish(nullptr)) return error;
+  std::vector<std::byte> staged(bytes);
+  std::memcpy(staged.data(), from, bytes);
+  return m::enqueue(nullptr,
+                    [=, staged = std::move(staged)] { return m::copy(to, staged.data(), bytes); });
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
                             cudaStream_t stream) {
-  return m::enqueue(stream, [=] { return m::copy(to, from, bytes); });
-}
-cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from,
-                              std::size_t from_pitch, std::size_t width, std::size_t height,
-                              cudaMemcpyKind, cudaStream_t stream) {
-  return m::enqueue(stream, [=] {
-    if (width > to_pitch || width > from_pitch) return cudaErrorInvalidPitchValue;
-    cudaError_t error = cudaSuccess;
-    for (std::size_t row = 0; row < height && error == cudaSuccess; ++row)
-      error = m::copy(static_cast<std::byte*>(to) + row * to_pitch,
-                      static_cast<const std::byte*>(from) + row * from_pitch, width);
-    return error;
-  });
+  return m::enqueue_copy(to, from, bytes, stream);
 }
 cudaError_t cudaMemset(void* to, int value, std::size_t bytes) {
   if (const cudaError_t error = m::refuse_in_capture()) return error;
-  return m::result(m::fill(to, value, bytes));
+  return m::enqueue_fill(to, value, bytes, nullptr);
 }
 cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
-  return m::enqueue(stream, [=] { return m::fill(to, value, bytes); });
-}
-
-// ---- Streams and events
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  if (const cudaError_t error = m::check_device(m::current_device)) return m::result(error);
-  *stream = new CUstream_st;
-  std::lock_guard lock(m::mutex);
-  m::streams.push_back(*stream);
-  return cudaSuccess;
-}
-cudaError_t cudaStreamCreate(cudaStream_t* stream) {
-  return cudaStreamCreateWithFlags(stream, cudaStreamDefault);
-}
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  std::lock_guard lock(m::mutex);
-  if (std::erase(m::streams, stream) == 0) return m::result(cudaErrorInvalidResourceHandle);
-  delete stream;
-  return cudaSuccess;
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  return m::result(m::capture_of(stream) != nullptr ? cudaErrorStreamCaptureUnsupported
-                                                    : cudaSuccess);
-}
-cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  return cudaStreamSynchronize(stream);
-}
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  if (event->graph == nullptr) return cudaSuccess;
-  if (stream == nullptr) return m::result(cudaErrorStreamCaptureImplicit);
-  stream->graph = event->graph;  // the stream joins the capture
-  return cudaSuccess;
-}
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  *event = new CUevent_st;
-  return cudaSuccess;
-}
-cudaError_t cudaEventCreate(cudaEvent_t* event) {
-  return cudaEventCreateWithFlags(event, cudaEventDefault);
-}
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  delete event;
-  return cudaSuccess;
-}
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  event->when = std::chrono::steady_clock::now();
-  event->recorded = true;
-  event->graph = m::capture_of(stream);
-  return cudaSuccess;
-}
-cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  return m::result(event->graph != nullptr ? cudaErrorCapturedEvent : cudaSuccess);
-}
-cudaError_t cudaEventQuery(cudaEvent_t event) {
-  return cudaEventSynchronize(event);
-}
-cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
-  if (!start->recorded || !end->recorded) return m::result(cudaErrorInvalidResourceHandle);
-  *milliseconds = std::chrono::duration<float, std::milli>(end->when - start->when).count();
-  return cudaSuccess;
-}
-
-// ---- Capture and replay
-
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
-  if (stream == nullptr || stream == cudaStreamLegacy || stream == cudaStreamPerThread)
-    return m::result(cudaErrorStreamCaptureUnsupported);
-  if (stream->graph != nullptr) return m::result(cudaErrorIllegalState);
-  stream->graph = new CUgraph_st;
-  stream->origin = true;
-  return cudaSuccess;
-}
-cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  *graph = nullptr;
-  if (m::capture_of(stream) == nullptr) return m::result(cudaErrorIllegalState);
-  if (!stream->origin) return m::result(cudaErrorStreamCaptureUnmatched);
-  *graph = stream->graph;
-  stream->origin = false;
-  std::lock_guard lock(m::mutex);
-  for (CUstream_st* joined : m::streams)
-    if (joined->graph == *graph) joined->graph = nullptr;
-  return cudaSuccess;
-}
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
-  *status = m::capture_of(stream) != nullptr ? cudaStreamCaptureStatusActive
-                                             : cudaStreamCaptureStatusNone;
-  return cudaSuccess;
-}
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
-                                 unsigned long long) {
-  *executable = new CUgraphExec_st{graph->nodes};
-  return cudaSuccess;
-}
-cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
-  if (m::capture_of(stream) != nullptr) return m::result(cudaErrorStreamCaptureUnsupported);
-  for (const Work& work : executable->nodes)
-    if (const cudaError_t error = work()) return m::result(error);
-  return cudaSuccess;
-}
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
-  delete executable;
-  return cudaSuccess;
-}
-cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
-  delete graph;
-  return cudaSuccess;
-}
-cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, std::size_t* count) {
-  if (nodes != nullptr) return m::result(cudaErrorNotSupported);  // nodes have no handles
-  *count = graph->nodes.size();
-  return cudaSuccess;
+  return m::enqueue_fill(to, value, bytes, stream);
 }
 
 // ---- Kernels

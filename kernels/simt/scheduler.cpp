@@ -14,10 +14,10 @@
 #include <map>
 #include <mutex>
 #include <new>
-#include <stdexcept>
 #include <string_view>
 #include <thread>
 
+#include "kernels/simt/clock.h"
 #include "kernels/simt/emulator.h"
 #include "kernels/simt/findings.h"
 #include "kernels/simt/machine.h"
@@ -41,8 +41,12 @@ Config& config() {
     };
     Config c;
     c.seed = static_cast<unsigned>(number("SIMT_SEED", 0));
-    const std::string_view async = variable("SIMT_ASYNC");
-    c.async = async == "early" ? Async::kEarly : async == "random" ? Async::kRandom : Async::kLate;
+    const auto time_of = [&](const char* name) {
+      const std::string_view text = variable(name);
+      return text == "early" ? Async::kEarly : text == "random" ? Async::kRandom : Async::kLate;
+    };
+    c.async = time_of("SIMT_ASYNC");
+    c.streams = time_of("SIMT_STREAMS");
     c.workers = number("SIMT_WORKERS", 1);
     c.profile = number("SIMT_PROFILE", 0) != 0;
     return c;
@@ -463,6 +467,12 @@ SIMT_ENTRY void trap(const char* what) {
   stop_launch();
 }
 
+std::uint64_t nanoseconds() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
+}
+
 void require_sm90(const char* what, const void* pc) {
   if (device().major >= 9) return;
   report(fmt::format("sm90{}", pc),
@@ -470,14 +480,17 @@ void require_sm90(const char* what, const void* pc) {
                      what, line_of(pc), device().major, device().minor));
 }
 
-cudaError_t run_launch(const Launch& launch) {
+cudaError_t check_launch(const Launch& launch) {
   const dim3 g = launch.grid, b = launch.block;
   const std::size_t threads = std::size_t{b.x} * b.y * b.z;
   if (threads == 0 || threads > kMaxBlockThreads || b.z > 64 || g.x == 0 || g.y == 0 || g.z == 0 ||
       g.y > kMaxGridYz || g.z > kMaxGridYz)
     return cudaErrorInvalidConfiguration;
-  if (launch.shared_bytes > device().shared_per_block) return cudaErrorInvalidValue;
+  return launch.shared_bytes > device().shared_per_block ? cudaErrorInvalidValue : cudaSuccess;
+}
 
+cudaError_t run_launch(const Launch& launch) {
+  const dim3 g = launch.grid;
   static std::atomic<std::uint32_t> ids{1};
   Grid grid;
   static_cast<Launch&>(grid) = launch;
@@ -496,11 +509,7 @@ cudaError_t run_launch(const Launch& launch) {
   }
   check_guards();
   if (config().profile) finish_profile(grid, barriers, mma);
-  if (config().throws && any_findings()) {
-    std::string text;
-    for (const std::string& finding : take_findings()) text += finding + "\n";
-    throw std::runtime_error(text);
-  }
+  throw_findings();
   return cudaSuccess;
 }
 

@@ -336,8 +336,13 @@ ConvProblem problem(std::int64_t side, int c_in, int c_out, const Arithmetic& a)
           .multiprocessors = 132};
 }
 
+// Of the model, whatever was measured since.
+ConvChoice choose_by_model(const ConvProblem& p) {
+  return choose_conv(p, conv_model_rates());
+}
+
 std::string reason_against(ConvTile tile, const ConvProblem& p) {
-  for (const ConvChoice::Rejection& rejection : choose_conv(p).rejected)
+  for (const ConvChoice::Rejection& rejection : choose_by_model(p).rejected)
     if (rejection.tile == tile) return rejection.reason;
   return "chosen";
 }
@@ -379,14 +384,70 @@ TEST(CudaConvChoice, ArithmeticFollowsChannelsTypesMathAndCapability) {
 }
 
 TEST(CudaConvChoice, TileFollowsSizeWithinOneArithmetic) {
-  EXPECT_EQ(choose_conv(problem(568, 64, 64, kBF16)).tile, ConvTile::kMma256x64);
-  EXPECT_EQ(choose_conv(problem(280, 128, 128, kBF16)).tile, ConvTile::kMma128x128);
-  EXPECT_EQ(choose_conv(problem(568, 32, 32, kBF16)).tile, ConvTile::kMma256x32);
-  EXPECT_EQ(choose_conv(problem(28, 512, 512, kBF16)).tile, ConvTile::kMma64x64);
-  EXPECT_EQ(choose_conv(problem(570, 1, 64, kF32ToBF16)).tile, ConvTile::kSimt128x64);
-  EXPECT_EQ(choose_conv(problem(388, 64, 2, kF32)).tile, ConvTile::kSimt256x16);
+  EXPECT_EQ(choose_by_model(problem(568, 64, 64, kBF16)).tile, ConvTile::kMma256x64);
+  EXPECT_EQ(choose_by_model(problem(280, 128, 128, kBF16)).tile, ConvTile::kMma128x128);
+  EXPECT_EQ(choose_by_model(problem(568, 32, 32, kBF16)).tile, ConvTile::kMma256x32);
+  EXPECT_EQ(choose_by_model(problem(28, 512, 512, kBF16)).tile, ConvTile::kMma64x64);
+  EXPECT_EQ(choose_by_model(problem(570, 1, 64, kF32ToBF16)).tile, ConvTile::kSimt128x64);
+  EXPECT_EQ(choose_by_model(problem(388, 64, 2, kF32)).tile, ConvTile::kSimt256x16);
   EXPECT_THAT(reason_against(ConvTile::kMma128x128, problem(28, 512, 512, kBF16)),
               HasSubstr("32 blocks on 132 multiprocessors"));
+}
+
+TEST(CudaConvChoice, RatesAreFittedFromTimings) {
+  // Timings of a GPU whose rates are known, by the model that the choice has of a multiprocessor:
+  // whole rounds of resident blocks, then the rest.
+  struct Known {
+    ConvTile tile;
+    int resident, block;
+    ConvRate rate;
+  };
+  const Known known[] = {{ConvTile::kMma128x128, 2, 128 * 128, {1.0, 0.6}},
+                         {ConvTile::kMma64x64, 4, 64 * 64, {0.5, 0.3}}};
+  constexpr double kProducts = 576, kRate = 1e12;
+  std::vector<ConvTiming> timings;
+  for (const Known& k : known) {
+    for (const std::int64_t side : {32, 64, 96, 128, 192, 256}) {
+      const ConvProblem p = problem(side, 64, 128, kBF16);
+      const std::int64_t blocks = side * side * 128 / k.block, most = (blocks + 131) / 132;
+      const auto busy = [&](std::int64_t b) {
+        return 1 - std::pow(1 - k.rate.alone, static_cast<double>(b));
+      };
+      double units = static_cast<double>(most / k.resident * k.resident);
+      const std::int64_t rest = most % k.resident;
+      if (rest > 0) units += static_cast<double>(rest) * busy(k.resident) / busy(rest);
+      const double noise = side % 64 == 0 ? 1.01 : 0.99;
+      timings.push_back(
+          {p, k.tile, kProducts, noise * kProducts * k.block * units / (kRate * k.rate.full)});
+    }
+  }
+  const ConvRates rates = fit_conv_rates(timings), model = conv_model_rates();
+  for (const Known& k : known) {
+    const ConvRate& rate = rates[static_cast<std::size_t>(k.tile)];
+    EXPECT_NEAR(rate.full, k.rate.full, 0.03) << name_of(k.tile);
+    EXPECT_NEAR(rate.alone, k.rate.alone, 0.11) << name_of(k.tile);
+  }
+  // What was not timed stays as it was.
+  const auto simt = static_cast<std::size_t>(ConvTile::kSimt128x64);
+  EXPECT_EQ(rates[simt].full, model[simt].full);
+  EXPECT_EQ(rates[simt].alone, model[simt].alone);
+}
+
+TEST(CudaConvChoice, BlocksOnOneMultiprocessorShareIt) {
+  // 66 x 66 x 512 is 648 blocks of 64x64: four at once on a multiprocessor, then the fifth by
+  // itself, which fills a third of it. The 180 of 128x128 are two at once at most.
+  const ConvProblem p = problem(66, 256, 512, kBF16);
+  EXPECT_EQ(choose_by_model(p).tile, ConvTile::kMma128x128);
+  EXPECT_THAT(reason_against(ConvTile::kMma64x64, p),
+              HasSubstr("648 blocks on 132 multiprocessors of 4 blocks each"));
+  // A pair takes as long as two after each other if one block fills a multiprocessor by itself, and
+  // less if it does not; so what measurements say of `alone` decides.
+  ConvRates rates = conv_model_rates();
+  for (ConvRate& rate : rates) rate.alone = 1;
+  EXPECT_EQ(choose_conv(p, rates).tile, ConvTile::kMma64x64);
+  rates = conv_model_rates();
+  rates[static_cast<std::size_t>(ConvTile::kMma256x32)].full = 10;
+  EXPECT_EQ(choose_conv(p, rates).tile, ConvTile::kMma256x32);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/delay.h"
 #include "tests/support/cuda_check.h"
 
 namespace tessera::test {
@@ -52,6 +53,40 @@ TEST_F(CudaPeak, SumsCountTheProducts) {
       }
     }
   }
+}
+
+TEST_F(CudaPeak, RandomOperandsDifferAndStayTheSameFromRoundToRound) {
+  for (const PeakUnit unit :
+       {PeakUnit::kFma, PeakUnit::kMmaTf32, PeakUnit::kMmaBf16, PeakUnit::kWgmmaBf16}) {
+    if (unit == PeakUnit::kWgmmaBf16 && !has_wgmma()) continue;
+    SCOPED_TRACE(static_cast<int>(unit));
+    const std::vector<float> once = run_loop(unit, 1, 1, kRandomOperands),
+                             thrice = run_loop(unit, 1, 3, kRandomOperands);
+    const double products = peak_products(unit, 1, 1) / static_cast<double>(once.size());
+    double squares = 0;
+    for (std::size_t i = 0; i < once.size(); ++i) {
+      squares += static_cast<double>(once[i]) * static_cast<double>(once[i]);
+      EXPECT_NEAR(thrice[i], 3 * once[i], 1e-4 * products) << i;
+    }
+    // A product of two of them has variance 1/9; where sums share a factor, that of a sum is more.
+    const double variance = squares / static_cast<double>(once.size());
+    EXPECT_GT(variance, products / 9 / 3);
+    EXPECT_LT(variance, products / 9 * 3);
+  }
+}
+
+TEST_F(CudaPeak, ADelayHoldsTheStreamBack) {
+  constexpr double kSeconds = 2e-3;
+  cudaEvent_t events[2];
+  for (cudaEvent_t& event : events) cuda_check(cudaEventCreate(&event), "event");
+  cuda_check(cudaEventRecord(events[0], nullptr), "mark");
+  delay_cuda(kSeconds, nullptr);
+  cuda_check(cudaEventRecord(events[1], nullptr), "mark");
+  cuda_check(cudaDeviceSynchronize(), "delay");
+  float milliseconds = 0;
+  cuda_check(cudaEventElapsedTime(&milliseconds, events[0], events[1]), "time");
+  EXPECT_GE(milliseconds, 1e3 * kSeconds * 0.99);
+  for (const cudaEvent_t event : events) cudaEventDestroy(event);
 }
 
 TEST_F(CudaPeak, TriadAddsTheScaledStream) {

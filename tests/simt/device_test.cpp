@@ -404,6 +404,7 @@ TEST_F(CudaLanguage, GraphReplaysItsCapture) {
     for (float& v : input) v += static_cast<float>(round);
     ASSERT_EQ(cudaMemcpy(d_x.get(), input.data(), input.size() * 4, cudaMemcpyHostToDevice),
               cudaSuccess);
+    ASSERT_EQ(cudaStreamSynchronize(nullptr), cudaSuccess);  // `stream` does not wait for it
     ASSERT_EQ(cudaGraphLaunch(executable, stream), cudaSuccess);
     ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
     const auto z = d_z.values();

@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include <thread>
+
 #include "engine/device.h"
 #include "kernels/error.h"
 #include "kernels/simt/emulator.h"
@@ -128,6 +130,53 @@ TEST_F(CudaFaults, FullMemoryHandsOverToTheCpuUnlessTheGpuWasNamed) {
 
 TEST_F(CudaFaults, AFailedLaunchHandsOverToTheCpuUnlessTheGpuWasNamed) {
   check_fault([] { simt::device().launch_error = cudaErrorLaunchFailure; });
+}
+
+TEST_F(CudaFaults, WorkThatFailsAsItRunsHandsOverToTheCpuUnlessTheGpuWasNamed) {
+  check_fault([] { simt::device().run_error = cudaErrorIllegalAddress; });
+}
+
+// The runtime's current device is a thread's own: each call has to select the one that it is for.
+TEST_F(CudaFaults, AnyThreadUsesTheDeviceThatWasNamed) {
+  simt::device().count = 2;
+  const std::vector<std::uint8_t> pixels = grey_pixels();
+  const std::vector<std::uint8_t> expected =
+      Session::open(kUNet, {.device = "cuda:0"}).segment({pixels.data(), 24, 24}).mask;
+  const std::size_t before = simt::allocated_bytes(0);
+  Session session = Session::open(kUNet, {.device = "cuda:1"});
+  const std::shared_ptr<Device> device = open_cuda_device(1, Precision::kFp32);
+  std::thread([&] { EXPECT_EQ(session.segment({pixels.data(), 24, 24}).mask, expected); }).join();
+
+  std::vector<float> values{1, 2, 3, 4};
+  const TensorType type{DType::kF32, {4}};
+  const std::unique_ptr<DeviceMemory> memory = device->allocate(type.bytes());
+  const TensorView on_device{memory->get(), type};
+  const auto in_its_own_thread = [](const std::function<void()>& call) {
+    std::thread([&] { EXPECT_NO_THROW(call()); }).join();
+  };
+  in_its_own_thread([&] { device->upload({values.data(), type}, memory->get()); });
+  in_its_own_thread([&] { device->add(on_device, on_device); });
+  std::unique_ptr<Stopwatch> stopwatch;
+  in_its_own_thread([&] { stopwatch = device->stopwatch(2); });
+  in_its_own_thread([&] { stopwatch->mark(); });
+  std::unique_ptr<Recording> recording;
+  in_its_own_thread(
+      [&] { recording = device->record([&] { device->add(on_device, on_device); }); });
+  in_its_own_thread([&] { recording->replay(); });
+  in_its_own_thread([&] { stopwatch->mark(); });
+  in_its_own_thread([&] { device->download(memory->get(), {values.data(), type}); });
+  in_its_own_thread([&] { device->finish(); });
+  EXPECT_THAT(values, testing::ElementsAre(4, 8, 12, 16));
+  EXPECT_GE(stopwatch->seconds().at(1), 0);
+  auto* weight = reinterpret_cast<float*>(memory->get());
+  const OptimiserTensor tensor{weight, weight, nullptr, nullptr, 4};
+  std::unique_ptr<Updates> updates;
+  in_its_own_thread([&] { updates = device->updates(); });
+  in_its_own_thread([&] {
+    EXPECT_THAT(updates->squares({&tensor, 1}), testing::ElementsAre(16 + 64 + 144 + 256));
+  });
+  EXPECT_EQ(simt::allocated_bytes(0), before);
+  ASSERT_EQ(cudaSetDevice(0), cudaSuccess);
 }
 
 TEST_F(CudaFaults, ASmallDeviceGetsTiles) {

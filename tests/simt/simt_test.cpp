@@ -38,6 +38,7 @@ std::string findings_of(Mistake mistake, float* memory, int size,
                         const CUtensorMap* map = nullptr) {
   try {
     run_mistake(mistake, memory, size, map);
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   } catch (const std::runtime_error& error) {
     return error.what();
   }
@@ -142,6 +143,7 @@ TEST_F(Simt, KeepsFindingsWhereItDoesNotThrow) {
   simt::config().throws = false;
   DeviceArray<float> memory(std::vector<float>(64, 0));
   run_mistake(Mistake::kTrap, memory.get(), 64);
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   const auto found = simt::take_findings();
   ASSERT_EQ(found.size(), 1u);
   EXPECT_THAT(found[0], HasSubstr("TRAP"));
@@ -296,6 +298,7 @@ TEST_F(Simt, HasTheCapabilityThatItIsToldTo) {
   DeviceArray<std::uint16_t> y(256);
   try {
     run_store_matrix(registers.get(), y.get(), false);
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
     FAIL() << "stmatrix ran on compute capability 8.6";
   } catch (const std::runtime_error& error) {
     EXPECT_THAT(error.what(), HasSubstr("ARCHITECTURE: stmatrix at features.cu:"));

@@ -12,6 +12,8 @@
 namespace tessera::test {
 
 // NaN at first; alone, so that the emulator sees any byte beside it touched, or between two bands.
+// Fills and copies are done when a call returns: steps run on streams that do not wait for the
+// legacy one, and neither cudaMemset nor a cudaMemcpy from pageable memory waits for its end.
 class DeviceTensor {
  public:
   static constexpr std::size_t kBand = 256;  // bytes; keeps the alignment of cudaMalloc
@@ -22,11 +24,13 @@ class DeviceTensor {
     if (memory_.size() == 0) return;
     cuda_check(cudaMemset(memory_.get(), kBandByte, memory_.size()), "bands");
     if (bytes > 0) cuda_check(cudaMemset(get(), 0xff, bytes), "NaN");
+    cuda_check(cudaStreamSynchronize(nullptr), "NaN");
   }
   std::byte* get() const { return memory_.get() + band_; }
 
   void upload(const void* from) {
     if (bytes_ > 0) cuda_check(cudaMemcpy(get(), from, bytes_, cudaMemcpyHostToDevice), "upload");
+    cuda_check(cudaStreamSynchronize(nullptr), "upload");
   }
   void download(void* to) const {
     if (bytes_ > 0) cuda_check(cudaMemcpy(to, get(), bytes_, cudaMemcpyDeviceToHost), "download");

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Writes the README's tables of measurements from the newest files in tools/bench/results.
+"""Writes the README's tables of measurements, and the rates by which a convolution's tile is chosen
+(kernels/conv/cuda_rates.inc), from the newest files in tools/bench/results.
 
-    tools/bench/table.py            # rewrites README.md
-    tools/bench/table.py --check    # fails if README.md is not what the results say
+    tools/bench/table.py            # rewrites both
+    tools/bench/table.py --check    # fails if one is not what the results say
 
 README.md says where, between a pair of comments each:
 
@@ -25,6 +26,8 @@ RESULTS = ROOT / "tools" / "bench" / "results"
 NOTHING = "Not measured yet."
 ENGINES = {"eager": "PyTorch", "graph": "PyTorch, CUDA graph", "compile": "PyTorch, torch.compile"}
 LARGEST_NODES = 8
+RATES = ROOT / "kernels" / "conv" / "cuda_rates.inc"
+CONV_TILES = ["mma 128x128", "mma 256x64", "mma 256x32", "mma 64x64", "simt 128x64", "simt 256x16"]
 
 
 def newest(kind, folder):
@@ -186,6 +189,25 @@ def profile_table(profile):
     return [*lines, ""]
 
 
+# ---- rates ---------------------------------------------------------------------------------------
+
+
+def conv_rates(path, sweep):
+    """cuda_rates.inc, whose rows are those of kConvTiles."""
+    if sweep is None:
+        return ("// Written by tools/bench/table.py: nothing was measured yet.\n"
+                "constexpr std::optional<ConvRates> kMeasuredRates = std::nullopt;\n")
+    rows = "".join(f"    {{{rate['full']:.3f}, {rate['alone']:.2f}}},  // {tile}\n"
+                   for tile, rate in in_order(sweep["conv_rates"]))
+    return (f"// Written by tools/bench/table.py from {name_of(path)[1:-1]}.\n"
+            f"constexpr std::optional<ConvRates> kMeasuredRates = ConvRates{{{{\n{rows}}}}};\n")
+
+
+def in_order(rates):
+    """As the tiles are declared: an object of JSON has no order."""
+    return [(tile, rates[tile]) for tile in CONV_TILES]
+
+
 # ---- README ------------------------------------------------------------------------------------
 
 
@@ -201,6 +223,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing")
     parser.add_argument("--readme", type=pathlib.Path, default=ROOT / "README.md", metavar="FILE")
+    parser.add_argument("--rates", type=pathlib.Path, default=RATES, metavar="FILE")
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS, metavar="DIR")
     options = parser.parse_args()
     old = text = options.readme.read_text()
@@ -208,12 +231,15 @@ def main():
                          ("shared", shared_tables), ("gpu", gpu_tables)):
         path, report = newest(kind, options.results)
         text = replaced(text, kind, tables(path, report) if report else [NOTHING])
-    if options.check:
-        if text != old:
-            sys.exit("table: README.md is not what tools/bench/results says: run "
+    rates = conv_rates(*newest("sweep", options.results))
+    for path, made, found in ((options.readme, text, old),
+                              (options.rates, rates, options.rates.read_text())):
+        if made == found:
+            continue
+        if options.check:
+            sys.exit(f"table: {path.name} is not what {options.results} says: run "
                      "tools/bench/table.py")
-    elif text != old:
-        options.readme.write_text(text)
+        path.write_text(made)
     return 0
 
 
