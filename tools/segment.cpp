@@ -65,10 +65,12 @@ struct Segmented {
   std::string line = {};                                          // on the standard output
 };
 
-// Of an image that was done ahead: its result, or what went wrong.
+// Of an image: its result, or what went wrong; neither where it is not done yet.
 struct Outcome {
   std::unique_ptr<Segmented> result = nullptr;
   std::exception_ptr error = nullptr;
+
+  bool is_there() const { return result != nullptr || error != nullptr; }
 };
 
 enum class Size { kSmall, kAny };
@@ -95,27 +97,14 @@ class SegmentRun {
 
   int run() {
     const auto begin = std::chrono::steady_clock::now();
-    json images = json::array();
     open_lanes();
-    std::vector<Outcome> ahead;  // of the inputs before `i` and those that a lane could take
-    for (std::size_t i = 0; i < inputs_.size() && interrupted() == 0; ++i) {
-      done_ = static_cast<double>(i);
-      report_.advance(done_);
-      if (i % ahead_at_once() == 0) ahead = segment_small(i);
-      try {
-        Outcome& outcome = ahead[i % ahead_at_once()];
-        if (outcome.error) std::rethrow_exception(outcome.error);
-        if (!outcome.result) outcome.result = process(inputs_[i], session_, Size::kAny);
-        images.push_back(commit(inputs_[i], std::move(*outcome.result)));
-        report_.success();
-      } catch (const std::bad_alloc&) {
-        report_.failure(inputs_[i].name(), "out of memory; use --max-memory or a smaller --tile");
-      } catch (const std::exception& error) {
-        report_.failure(inputs_[i].name(), error.what());
-      }
+    for (std::size_t first = 0; first < inputs_.size() && interrupted() == 0;) {
+      const std::size_t count = std::min(images_at_once(), inputs_.size() - first);
+      segment(first, count);
+      first += count;
     }
     if (const std::string line = results_.stale_line(); !line.empty()) report_.note(line);
-    write_summary(std::move(images), seconds_since(begin));
+    write_summary(seconds_since(begin));
     return report_.finish();
   }
 
@@ -182,27 +171,56 @@ class SegmentRun {
     }
   }
 
-  std::size_t ahead_at_once() const {
+  std::size_t images_at_once() const {
     return std::max<std::size_t>(1, kImagesPerLane * lanes_.size());
   }
 
-  // What the lanes make of the inputs from `first` on; an outcome without result and error is left
-  // to all threads.
-  std::vector<Outcome> segment_small(std::size_t first) {
-    std::vector<Outcome> outcomes(std::min(ahead_at_once(), inputs_.size() - first));
-    if (lanes_.empty()) return outcomes;
-    parallel_for(static_cast<int>(lanes_.size()), static_cast<std::int64_t>(outcomes.size()),
-                 [&](std::int64_t i, int lane) {
-                   const auto at = static_cast<std::size_t>(i);
-                   if (interrupted() != 0) return;
-                   try {
-                     outcomes[at].result = process(
-                         inputs_[first + at], lanes_[static_cast<std::size_t>(lane)], Size::kSmall);
-                   } catch (...) {
-                     outcomes[at].error = std::current_exception();
-                   }
-                 });
-    return outcomes;
+  // Does `count` inputs from `first` on: the small ones in lanes, the others with all threads.
+  // Results get their names in the order of the inputs, each as soon as those before it have
+  // theirs.
+  void segment(std::size_t first, std::size_t count) {
+    std::vector<Outcome> outcomes(count);
+    std::size_t finished = 0;
+    const auto finish_ready = [&] {
+      for (; finished < count && outcomes[finished].is_there(); ++finished)
+        finish(first + finished, outcomes[finished]);
+    };
+    const auto attempt = [&](std::size_t i, Session& session, Size size) {
+      Outcome outcome;
+      try {
+        outcome.result = process(inputs_[first + i], session, size);
+      } catch (...) {
+        outcome.error = std::current_exception();
+      }
+      const std::lock_guard lock(mutex_);
+      outcomes[i] = std::move(outcome);
+      finish_ready();
+    };
+    if (!lanes_.empty()) {
+      parallel_for(static_cast<int>(lanes_.size()), static_cast<std::int64_t>(count),
+                   [&](std::int64_t i, int lane) {
+                     if (interrupted() != 0) return;
+                     attempt(static_cast<std::size_t>(i), lanes_[static_cast<std::size_t>(lane)],
+                             Size::kSmall);
+                   });
+    }
+    while (finished < count && interrupted() == 0) attempt(finished, session_, Size::kAny);
+  }
+
+  void finish(std::size_t i, Outcome& outcome) {
+    const Input& input = inputs_[i];
+    try {
+      if (outcome.error) std::rethrow_exception(outcome.error);
+      images_.push_back(commit(input, std::move(*outcome.result)));
+      report_.success();
+    } catch (const std::bad_alloc&) {
+      report_.failure(input.name(), "out of memory; use --max-memory or a smaller --tile");
+    } catch (const std::exception& error) {
+      report_.failure(input.name(), error.what());
+    }
+    outcome = {};
+    done_ = static_cast<double>(i + 1);
+    report_.advance(done_);
   }
 
   // Makes the results of one image, or finds that they are there. Nothing where it is larger than
@@ -285,14 +303,14 @@ class SegmentRun {
     }
   }
 
-  void write_summary(json images, double seconds) {
+  void write_summary(double seconds) {
     json failed = json::array();
     for (const Report::Failure& failure : report_.failures())
       failed.push_back({{"input", failure.input}, {"error", failure.line}});
     const json summary = {{"program", program_version()},      {"model", model_},
                           {"device", session_.device()},       {"precision", session_.precision()},
                           {"threads", session_.threads()},     {"seconds", seconds},
-                          {"interrupted", interrupted() != 0}, {"images", std::move(images)},
+                          {"interrupted", interrupted() != 0}, {"images", std::move(images_)},
                           {"failed", std::move(failed)}};
     const std::string text = summary.dump(2, ' ', false, json::error_handler_t::replace);
     if (options_.report.json) {
@@ -317,7 +335,8 @@ class SegmentRun {
   SegmentResults results_;
   std::vector<Session> lanes_;     // of one thread each, for small images
   std::int64_t small_pixels_ = 0;  // the most of an image for a lane
-  std::mutex mutex_;               // of results_, which lanes share
+  std::mutex mutex_;               // of what lanes share: results_, report_, images_
+  json images_ = json::array();    // of the summary
   double done_ = 0;                // images
   std::set<std::pair<std::int64_t, std::int64_t>> explained_;
 };
