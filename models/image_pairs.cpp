@@ -4,7 +4,6 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
-#include <fstream>
 #include <iterator>
 #include <map>
 #include <numeric>
@@ -15,7 +14,7 @@
 #include "kernels/error.h"
 #include "models/image_io.h"
 #include "models/rule_text.h"
-#include "models/unicode.h"
+#include "models/text_stream.h"
 
 namespace tessera {
 
@@ -143,44 +142,14 @@ constexpr const char* kNotRead =
 
 // ---- text files --------------------------------------------------------------------------------
 
-// UTF-8 of a text that begins with a byte order mark, as editors of other systems write it. What
-// has none is taken as it is: file names are bytes.
-std::string without_byte_order_mark(std::string text) {
-  if (text.starts_with("\xEF\xBB\xBF")) return text.substr(3);
-  const bool little = text.starts_with("\xFF\xFE");
-  if (!little && !text.starts_with("\xFE\xFF")) return text;
-  std::u32string codes;
-  for (std::size_t i = 2; i + 1 < text.size(); i += 2) {
-    const auto byte = [&](std::size_t at) {
-      return static_cast<char32_t>(static_cast<unsigned char>(text[at]));
-    };
-    const char32_t unit = byte(little ? i + 1 : i) << 8 | byte(little ? i : i + 1);
-    const bool follows = unit >= 0xDC00 && unit < 0xE000 && !codes.empty() &&
-                         codes.back() >= 0xD800 && codes.back() < 0xDC00;
-    if (follows) {
-      codes.back() = 0x10000 + ((codes.back() - 0xD800) << 10) + (unit - 0xDC00);
-    } else {
-      codes.push_back(unit);
-    }
-  }
-  for (char32_t& code : codes) {
-    if (code >= 0xD800 && code < 0xE000) code = kReplacementCharacter;  // a half of a pair
-  }
-  return to_utf8(codes);
-}
-
 // Lines of a text file, without the carriage return of other systems.
 std::vector<std::string> lines_of(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  require(file.is_open(), "'{}' cannot be read; check the path", path.string());
-  const std::string text = without_byte_order_mark(
-      {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()});
+  constexpr std::size_t kMostBytes = std::size_t{1} << 20;  // far beyond two paths
+  TextStream file(path.string());
   std::vector<std::string> lines;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find('\n', begin), text.size());
-    lines.push_back(text.substr(begin, end - begin));
-    if (lines.back().ends_with('\r')) lines.back().pop_back();
-    begin = end + 1;
+  for (std::string line; file.read_line(line, kMostBytes);) {
+    if (line.ends_with('\r')) line.pop_back();
+    lines.push_back(line);
   }
   return lines;
 }

@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "engine/digest.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/error.h"
-#include "models/for_each.h"
 #include "models/image_io.h"
 
 namespace tessera {
@@ -84,7 +84,8 @@ std::vector<ImageStatistics> check_images(const ImagePairs& pairs, const MaskRul
   std::vector<Checked> checked(pairs.size());
   std::mutex mutex;
   std::size_t done = 0;
-  for_each_index(pairs.size(), threads, [&](std::size_t i) {
+  parallel_for(threads, static_cast<std::int64_t>(pairs.size()), [&](std::int64_t at) {
+    const auto i = static_cast<std::size_t>(at);
     checked[i] = check_pair(pairs[i], rules);
     const std::lock_guard lock(mutex);
     ++done;

@@ -5,8 +5,8 @@
 #include <limits>
 #include <mutex>
 
+#include "kernels/cpu/parallel.h"
 #include "kernels/error.h"
-#include "models/for_each.h"
 
 namespace tessera {
 
@@ -298,10 +298,11 @@ MaskRules recognise_masks(const ImagePairs& pairs, const MaskHints& hints, int t
   const auto census_of = [&](std::optional<MaskRules::Kind> kind) {
     MaskCensus census;  // the sum alone is kept: there may be a million masks
     std::mutex mutex;
-    for_each_index(pairs.size(), threads, [&](std::size_t i) {
+    parallel_for(threads, static_cast<std::int64_t>(pairs.size()), [&](std::int64_t at) {
+      const ImagePair& pair = pairs[static_cast<std::size_t>(at)];
       MaskCensus one;
       try {
-        one.add(read_mask(pairs[i]), pairs[i].mask.string(), kind);
+        one.add(read_mask(pair), pair.mask.string(), kind);
       } catch (const std::exception&) {
         return;  // the check says what is wrong with it
       }

@@ -234,7 +234,7 @@ TEST(Splits, HoldOutWhatTheirRuleSays) {
   for (const char* rule :
        {"", "half", "1.5", "0", "every:1", "every:x", "fold:0/4", "fold:5/4", "fold:1/31",
         "names:77", "names:9..3", "list:/gone/file", "names:0..29"}) {
-    EXPECT_THAT(error_of([&] { split_pairs(pairs, rule, 0); }), testing::Not("no error")) << rule;
+    EXPECT_NE(error_of([&] { split_pairs(pairs, rule, 0); }), "") << rule;
   }
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -12,6 +11,7 @@
 
 #include "kernels/error.h"
 #include "models/image_io.h"
+#include "tests/support/scratch.h"
 
 namespace tessera::test {
 
@@ -30,14 +30,6 @@ std::string error_of(Work&& work) {
 // A folder of its own for each test, removed with it.
 class ImageFiles : public testing::Test {
  protected:
-  void SetUp() override {
-    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::temp_directory_path() /
-              fmt::format("tessera-{}-{}-{}", info->test_suite_name(), info->name(), ::getpid());
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   std::vector<std::string> names() const {
     std::vector<std::string> result;
     for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
@@ -46,7 +38,8 @@ class ImageFiles : public testing::Test {
     return result;
   }
 
-  std::filesystem::path folder_;
+  const Scratch scratch_;
+  const std::filesystem::path folder_ = scratch_.path();
 };
 
 inline Bytes load(const std::filesystem::path& path) {

@@ -3,7 +3,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -11,35 +10,20 @@
 #include <vector>
 
 #include "engine/random.h"
-#include "kernels/error.h"
 #include "models/labelled_images.h"
 #include "models/png.h"
+#include "tests/support/error.h"
+#include "tests/support/scratch.h"
 
 namespace tessera {
 
 namespace fs = std::filesystem;
 using Bytes = std::vector<std::uint8_t>;
 
-template <class Work>
-std::string error_of(Work&& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using test::error_of;
 
 class TrainingImages : public testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() /
-              fmt::format("tessera_training_{}_{}", ::getpid(),
-                          testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::remove_all(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   void write(const std::string& name, const Image& image) const {
     fs::create_directories((folder_ / name).parent_path());
     write_png(folder_ / name, image);
@@ -72,7 +56,8 @@ class TrainingImages : public testing::Test {
     return {found, MaskRules::parse("binary", 2), Preprocessing{}, weights, std::size_t{1} << 30};
   }
 
-  fs::path folder_;
+  const test::Scratch scratch_;
+  const fs::path folder_ = scratch_.path();
 };
 
 inline std::vector<std::string> names_of(const ImagePairs& pairs) {
