@@ -2,6 +2,7 @@
 // it also runs on the emulator's (kernels/simt).
 #include <cuda_runtime_api.h>
 #include <nvtx3/nvToolsExt.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -257,9 +258,18 @@ class CudaDevice : public Device {
     return step;
   }
   // The runtime's current device is the calling thread's; a session may have been moved to another.
-  void use() const { cuda_check(cudaSetDevice(index_), "use of the device"); }
+  void use() const {
+    // CUDA's state does not survive a fork, and its calls in the child may hang.
+    require(
+        ::getpid() == process_,
+        "the model was opened on {} by process {}, of which this one is a fork, and a GPU cannot "
+        "be used across a fork; open the model in the child, or start the child by exec (spawn)",
+        name(), process_);
+    cuda_check(cudaSetDevice(index_), "use of the device");
+  }
 
   int index_;
+  const pid_t process_ = ::getpid();
   std::string title_;
   CudaTraits traits_;
   cudaStream_t stream_ = nullptr;

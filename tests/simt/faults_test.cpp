@@ -2,11 +2,11 @@
 // as it is told to.
 #include <cuda_runtime_api.h>
 #include <gmock/gmock.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
-
 #include <thread>
 
 #include "engine/device.h"
@@ -137,6 +137,26 @@ TEST_F(CudaFaults, WorkThatFailsAsItRunsHandsOverToTheCpuUnlessTheGpuWasNamed) {
 }
 
 // The runtime's current device is a thread's own: each call has to select the one that it is for.
+TEST_F(CudaFaults, AForkedChildIsToldToOpenTheModelItself) {
+  const std::vector<std::uint8_t> pixels = grey_pixels();
+  Session session = Session::open(kUNet, {.device = "auto"});
+  session.segment({pixels.data(), 24, 24});
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    std::string said;
+    try {
+      session.segment({pixels.data(), 24, 24});
+    } catch (const Error& error) {
+      said = error.what();
+    }
+    ::_exit(said.find("open the model in the child") != std::string::npos ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+}
+
 TEST_F(CudaFaults, AnyThreadUsesTheDeviceThatWasNamed) {
   simt::device().count = 2;
   const std::vector<std::uint8_t> pixels = grey_pixels();
