@@ -31,7 +31,7 @@ namespace tessera {
 struct ImageStatistics {
   std::vector<std::int64_t> class_pixels;  // by class; empty where the pair could not be read
   std::int64_t height = 0, width = 0, channels = 0;
-  std::string range_note;  // of its values, for a model of scale "unit"
+  std::string range_note;      // of its values, for a model of scale "unit"
   bool white_is_zero = false;  // the mask's file says so
   std::string digest{};        // of the pixels of both
 };
