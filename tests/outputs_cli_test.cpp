@@ -2,7 +2,12 @@
 // folders with links, loops and results in them, images that share a name.
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <regex>
+#include <sstream>
+
 #include "models/image_io.h"
+#include "models/png.h"
 #include "tests/support/cli.h"
 
 namespace tessera {
@@ -51,6 +56,60 @@ TEST_F(Outputs, AnOpenFileIsAppendedToWhateverItsName) {
   EXPECT_EQ(read_text(at("log")), "first\n" + answer + "last\n");
   const Result piped = shell("$tessera classify a.txt -m $han -o /dev/stdout | cat > log");
   EXPECT_EQ(read_text(at("log")), answer) << piped.err;
+}
+
+TEST_F(Outputs, AModelNeedsAFileOfItsOwn) {
+  write_bytes(at("train.tsv"), "good\tgreat film\nbad\tdull film\n");
+  for (const char* name : {"/dev/stdout", "/dev/null", "/proc/self/fd/1"}) {
+    const Result result =
+        shell(std::string("$tessera train han train.tsv --epochs 1 -o ") + name + " > log");
+    EXPECT_EQ(result.code, 2) << name;
+    EXPECT_THAT(result.err, HasSubstr("name a file"));
+    EXPECT_EQ(read_text(at("log")), "");
+    EXPECT_FALSE(fs::exists(std::string(name) + ".run"));
+  }
+}
+
+// Small images run one a thread, large and damaged ones and pipes between them do not: files, lines
+// and failures are the same for any number of threads, also within little memory.
+TEST_F(Outputs, ManyImagesGiveTheSameForAnyNumberOfThreads) {
+  const auto write = [&](const std::string& name, std::int64_t height, std::int64_t width) {
+    std::vector<std::uint8_t> pixels(static_cast<std::size_t>(height * width));
+    for (std::size_t i = 0; i < pixels.size(); ++i)
+      pixels[i] = static_cast<std::uint8_t>(i * i % 253 + pixels.size() % 3);
+    fs::create_directories(at("in"));
+    write_png(at("in") / name, {height, width, 1, pixels});
+  };
+  for (int i = 0; i < 9; ++i) write(fmt::format("s{}.png", i), 30 + i, 40 - i);
+  write("a_large.png", 1100, 1050);
+  write("s3_thin.png", 1, 3000);
+  write("z_large.png", 1030, 1040);
+  write_bytes(at("in/s5_damaged.png"), "\x89PNG\r\n\x1a\nand no more");
+  const auto answer = [&](const std::string& threads, const std::string& memory) {
+    fs::remove_all(at("out"));
+    std::vector<std::string> words = segment({"in", "--instances", "--threads", threads});
+    if (!memory.empty()) words.insert(words.end(), {"--max-memory", memory});
+    const Result result = run(words);
+    EXPECT_EQ(result.code, 3) << result.err;
+    std::string all = result.err;
+    std::stringstream lines(result.out);
+    for (std::string line; std::getline(lines, line);)
+      all += std::regex_replace(line, std::regex("[0-9.]+ s -> "), "") + "\n";
+    std::vector<std::string> names = files_in("out");
+    std::ranges::sort(names);
+    for (const std::string& name : names)
+      if (name != "summary.json") all += name + read_text(at("out") / name);
+    return all;
+  };
+  const std::string one = answer("1", "");
+  for (const char* threads : {"2", "3", "8"}) EXPECT_EQ(answer(threads, ""), one) << threads;
+  EXPECT_EQ(answer("3", "300M"), one);
+  ASSERT_EQ(::mkfifo(at("pipe.png").c_str(), 0666), 0);
+  const Result piped = shell(
+      "cat in/a_large.png > pipe.png & $tessera segment pipe.png in/s0.png in/s1.png in/s2.png "
+      "-m $unet -o piped --threads 2; code=$?; wait; exit $code");
+  EXPECT_EQ(piped.code, 0) << piped.err;
+  EXPECT_EQ(read_text(at("piped/pipe.mask.png")), read_text(at("out/a_large.mask.png")));
 }
 
 TEST_F(Outputs, APageIsAppendedToAnOpenFileAndWrittenToAPipe) {

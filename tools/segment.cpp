@@ -1,5 +1,6 @@
 // `tessera segment`: images in, masks and overlays out.
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <map>
 #include <memory>
@@ -97,8 +98,8 @@ class SegmentRun {
 
   int run() {
     const auto begin = std::chrono::steady_clock::now();
-    open_lanes();
     for (std::size_t first = 0; first < inputs_.size() && interrupted() == 0;) {
+      open_lanes(inputs_.size() - first);
       const std::size_t count = std::min(images_at_once(), inputs_.size() - first);
       segment(first, count);
       first += count;
@@ -154,21 +155,34 @@ class SegmentRun {
   }
 
   // Small images run one a thread, which keeps every thread at work whatever else the machine does,
-  // and reading and writing go on side by side too. Lanes share the packed weights.
-  void open_lanes() {
-    const auto lanes =
-        std::min<std::size_t>(static_cast<std::size_t>(session_.threads()), inputs_.size());
-    if (lanes < 2 || session_.device() != "cpu") return;
+  // and reading and writing go on side by side too. Lanes share the packed weights. `left` inputs
+  // are still to be done.
+  void open_lanes(std::size_t left) {
+    const auto lanes = std::min(static_cast<std::size_t>(session_.threads()), left);
+    if (lanes < 2 || session_.device() != "cpu" || !lanes_.empty() || !images_are_small_) return;
     const std::uint64_t limit =
         max_memory_ > 0 ? max_memory_ : resident_bytes() + available_bytes() / 2;
     for (const std::int64_t side : {1024, 512, 256, 128}) {
       const SegmentationPlan plan = session_.plan(side, side);
-      const std::uint64_t others = (lanes - 1) * (plan.arena + plan.images);
+      lane_bytes_ = plan.arena + plan.images;
+      const std::uint64_t others = (lanes - 1) * lane_bytes_;
       if (plan.tiles > 1 || plan.arena > kMostLaneBytes || plan.peak + others > limit) continue;
-      small_pixels_ = side * side;
       for (std::size_t i = 0; i < lanes; ++i) lanes_.push_back(session_.clone(1));
       return;
     }
+  }
+
+  // Whether a lane has the memory for `image`: what a network pads counts too.
+  bool fits_lane(Session& lane, const Image& image) {
+    const std::pair size(image.height, image.width);
+    {
+      const std::lock_guard lock(mutex_);
+      if (const auto known = fits_lane_.find(size); known != fits_lane_.end()) return known->second;
+    }
+    const SegmentationPlan plan = lane.plan(image.height, image.width);
+    const bool fits = plan.tiles == 1 && plan.arena + plan.images <= lane_bytes_;
+    const std::lock_guard lock(mutex_);
+    return fits_lane_[size] = fits;
   }
 
   std::size_t images_at_once() const {
@@ -185,26 +199,38 @@ class SegmentRun {
       for (; finished < count && outcomes[finished].is_there(); ++finished)
         finish(first + finished, outcomes[finished]);
     };
-    const auto attempt = [&](std::size_t i, Session& session, Size size) {
-      Outcome outcome;
-      try {
-        outcome.result = process(inputs_[first + i], session, size);
-      } catch (...) {
-        outcome.error = std::current_exception();
-      }
+    const auto settle = [&](std::size_t i, Outcome outcome) {
       const std::lock_guard lock(mutex_);
       outcomes[i] = std::move(outcome);
       finish_ready();
     };
     if (!lanes_.empty()) {
+      std::atomic<std::size_t> small = 0, large = 0;
       parallel_for(static_cast<int>(lanes_.size()), static_cast<std::int64_t>(count),
-                   [&](std::int64_t i, int lane) {
+                   [&](std::int64_t at, int lane) {
+                     const auto i = static_cast<std::size_t>(at);
                      if (interrupted() != 0) return;
-                     attempt(static_cast<std::size_t>(i), lanes_[static_cast<std::size_t>(lane)],
-                             Size::kSmall);
+                     try {
+                       auto result = process(inputs_[first + i],
+                                             lanes_[static_cast<std::size_t>(lane)], Size::kSmall);
+                       ++(result ? small : large);
+                       if (result) settle(i, {std::move(result)});
+                     } catch (const std::exception&) {
+                       // It is tried again below, with all memory, and reported there.
+                     }
                    });
+      images_are_small_ = small > 0 || large == 0;
+      if (finished < count) lanes_.clear();  // their memory is for the others
     }
-    while (finished < count && interrupted() == 0) attempt(finished, session_, Size::kAny);
+    while (finished < count && interrupted() == 0) {
+      Outcome outcome;
+      try {
+        outcome.result = process(inputs_[first + finished], session_, Size::kAny);
+      } catch (...) {
+        outcome.error = std::current_exception();
+      }
+      settle(finished, std::move(outcome));
+    }
   }
 
   void finish(std::size_t i, Outcome& outcome) {
@@ -228,8 +254,10 @@ class SegmentRun {
   std::unique_ptr<Segmented> process(const Input& input, Session& session, Size size) {
     require(input.error.empty(), "{}", input.error);
     const fs::path base = base_of(input);
-    auto made = std::make_unique<Segmented>(ImageSource(input));
+    std::unique_ptr<Segmented> made(new Segmented{ImageSource(input)});
     Segmented& result = *made;
+    // A pipe can be read once alone.
+    if (size == Size::kSmall && result.source.stamp().is_null()) return nullptr;
     if (auto entry = find_earlier(result.source, base)) {
       result.line = fmt::format("{}: done before -> {}", input.name(),
                                 entry->at("files").back().get<std::string>());
@@ -245,7 +273,7 @@ class SegmentRun {
     std::int64_t tiles = 0;
     for (std::int64_t page = 0; page < pages; ++page) {
       const Image image = reader.read(page);
-      if (size == Size::kSmall && image.height * image.width > small_pixels_) return nullptr;
+      if (size == Size::kSmall && !fits_lane(session, image)) return nullptr;
       result.sizes.emplace_back(image.height, image.width);
       const auto progress = [&](std::int64_t done, std::int64_t all) {
         const double pages_done =
@@ -266,8 +294,10 @@ class SegmentRun {
     return made;
   }
 
+  // Nothing for an image that was asked for before: what is stale is counted once.
   std::optional<json> find_earlier(const ImageSource& source, const fs::path& base) {
     const std::lock_guard lock(mutex_);
+    if (!looked_up_.insert(base).second) return std::nullopt;
     return results_.find(source, base, options_.outputs);
   }
 
@@ -333,11 +363,14 @@ class SegmentRun {
   Report report_;
   Session session_;
   SegmentResults results_;
-  std::vector<Session> lanes_;     // of one thread each, for small images
-  std::int64_t small_pixels_ = 0;  // the most of an image for a lane
-  std::mutex mutex_;               // of what lanes share: results_, report_, images_
-  json images_ = json::array();    // of the summary
-  double done_ = 0;                // images
+  std::vector<Session> lanes_;    // of one thread each, for small images
+  std::uint64_t lane_bytes_ = 0;  // of maps and images of the largest image for one
+  bool images_are_small_ = true;  // as far as was seen
+  std::map<std::pair<std::int64_t, std::int64_t>, bool> fits_lane_;  // height, width
+  std::set<fs::path> looked_up_;                                     // results of earlier runs
+  std::mutex mutex_;             // of what lanes share: results_, report_, images_
+  json images_ = json::array();  // of the summary
+  double done_ = 0;              // images
   std::set<std::pair<std::int64_t, std::int64_t>> explained_;
 };
 

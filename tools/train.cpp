@@ -1,5 +1,6 @@
 // `tessera train`: a UNet from images and masks, a HAN from labelled documents.
 #include "tools/train.h"
+#include "engine/atomic_file.h"
 
 #include <fmt/ranges.h>
 
@@ -274,6 +275,11 @@ TrainingOptions TrainOptions::training_options(const TrainingTask& task,
     options.schedule.step_size = step_every;
     options.schedule.gamma = step_factor;
   }
+  if (std::error_code ignored; fs::exists(output, ignored) && AtomicFile(output).is_direct())
+    throw UsageError(
+        fmt::format("-o {}: a model is written more than once, and its checkpoints lie beside it; "
+                    "name a file",
+                    output));
   options.model = output;
   options.folder = folder.empty() ? output + ".run" : folder;
   options.resume = resume;
