@@ -39,7 +39,7 @@ using testing::IsEmpty;
 using Bytes = std::vector<uint8_t>;
 
 void append(Bytes& bytes, uint32_t value, int size) {
-  for (int i = 0; i < size; ++i) bytes.push_back(static_cast<uint8_t>(value >> 8 * i));
+  for (int i = 0; i < size; ++i, value >>= 8) bytes.push_back(static_cast<uint8_t>(value));
 }
 
 Bytes text_bytes(std::string_view text, std::initializer_list<uint8_t> rest = {}) {
