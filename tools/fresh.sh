@@ -17,6 +17,8 @@ command -v debootstrap >/dev/null || die "no debootstrap; apt-get install deboot
 keep=${1:-}
 machine=${keep:-$(mktemp -d)}
 machine=$(realpath -m "$machine")
+mkdir -p "$machine"
+chmod 755 "$machine"  # It is the plain user's root folder, and mktemp closes what it makes to others.
 mounted=()
 leave() {
   local at
