@@ -1,7 +1,7 @@
 // What every operator has in common.
 //
-// An operator is a struct of attributes in kernels/<op>/<op>.h, listed once in kernels/ops.h, with
-// these functions found by overload on the struct:
+// An operator is a struct of attributes in kernels/<op>/<op>.h, listed once in kernels/ops/ops.h,
+// with these functions found by overload on the struct:
 //
 //   std::vector<TensorType> infer(const Op&, Types inputs);       output types; throws on bad input
 //   std::vector<Parameter> parameters(const Op&, Types inputs);   weights, in operand order

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/executor.h"
+#include "engine/run/executor.h"
 #include "models/model_file.h"
 #include "models/session.h"
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
-#include "engine/safetensors.h"
+#include "engine/files/json_fields.h"
+#include "engine/files/safetensors.h"
 #include "kernels/cpu/convert.h"
-#include "models/json_fields.h"
 
 namespace tessera {
 

@@ -13,14 +13,14 @@
 #include <string>
 #include <vector>
 
-#include "engine/float_tensor.h"
-#include "engine/weights.h"
-#include "models/han.h"
-#include "models/image.h"
-#include "models/mask.h"
-#include "models/mask_rules.h"
-#include "models/text.h"
-#include "models/unet.h"
+#include "engine/files/weights.h"
+#include "engine/train/float_tensor.h"
+#include "models/image/image.h"
+#include "models/image/mask.h"
+#include "models/image/mask_rules.h"
+#include "models/networks/han.h"
+#include "models/networks/unet.h"
+#include "models/text/text.h"
 
 namespace tessera {
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "engine/machine.h"
+#include "engine/device/machine.h"
 
 namespace tessera {
 

@@ -8,10 +8,10 @@
 #include <optional>
 #include <vector>
 
-#include "engine/executor.h"
-#include "engine/tiling.h"
-#include "engine/weights.h"
-#include "models/image.h"
+#include "engine/files/weights.h"
+#include "engine/graph/tiling.h"
+#include "engine/run/executor.h"
+#include "models/image/image.h"
 #include "models/model_file.h"
 #include "models/session.h"
 

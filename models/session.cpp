@@ -7,8 +7,8 @@
 #include <new>
 #include <stdexcept>
 
-#include "engine/device.h"
-#include "engine/machine.h"
+#include "engine/device/device.h"
+#include "engine/device/machine.h"
 #include "models/classifier.h"
 #include "models/model_file.h"
 #include "models/segmenter.h"

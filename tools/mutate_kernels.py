@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Asks whether the tests would notice: deletes or weakens one synchronisation or bound of a CUDA kernel at a time,
-and runs the kernel's tests under the emulator (kernels/simt). A mutant that no test notices survives.
+and runs the kernel's tests under the emulator (tests/simt/emulator). A mutant that no test notices survives.
 
     tools/mutate_kernels.py [--build build] [--jobs 2] [--json FILE] [OPERATOR ...]
 
@@ -76,6 +76,20 @@ def mutants_of(path):
             }
 
 
+def operator_of(path):
+    """The operator that a kernel is of; "cuda" for what several share."""
+    parts = path.relative_to(ROOT / "kernels").parts
+    return parts[1] if parts[0] in ("ops", "train") else parts[0]
+
+
+def test_of(path):
+    """A shared kernel's test has the file's own name."""
+    operator = operator_of(path)
+    if operator == "cuda":
+        return path.stem
+    return f"{operator}_backward" if path.parent.name == "train" else operator
+
+
 class Build:
     """The commands that made the emulator's test program, to make it again from changed sources."""
 
@@ -101,7 +115,7 @@ class Build:
         while frontier:
             header = frontier.pop()
             name = str(header.relative_to(ROOT))
-            for other in ROOT.glob("kernels/*/*.cu*"):
+            for other in ROOT.glob("kernels/**/*.cu*"):
                 if f'#include "{name}"' in other.read_text() and other not in users:
                     users.add(other)
                     frontier.add(other)
@@ -122,7 +136,7 @@ class Build:
             if source not in compiles:
                 continue
             command, old = compiles[source]
-            new = scratch / f"{variant}-{source.parent.name}-{source.name}.o"
+            new = scratch / f"{variant}-{test_of(source)}-{source.name}.o"
             # The changed file is found first: as the source itself, or through the include path.
             compiled = changed if source == path else source
             command = command.replace(f"-o {old} -c {source}", f"-o {new} -c {compiled}")
@@ -132,8 +146,7 @@ class Build:
             if done.returncode:
                 return "does not compile"
             link = link.replace(old, str(new))
-            shared = source.parent.name == "cuda"  # no operator's: its test has the file's own name
-            test = ROOT / "tests" / "cuda" / f"{source.stem if shared else source.parent.name}_test.cpp"
+            test = ROOT / "tests" / "cuda" / f"{test_of(source)}_test.cpp"
             if test.exists():
                 filters |= {f"{name}.*" for name in re.findall(r"using (Cuda\w+) = CudaTest", test.read_text())}
         if not filters:
@@ -172,7 +185,7 @@ def judge(build, mutant):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("operators", nargs="*", help="folders of kernels/; all by default")
+    parser.add_argument("operators", nargs="*", help="names of operators, or cuda; all by default")
     parser.add_argument("--build", default=str(ROOT / "build"), help="build folder with the emulator's tests")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--json", help="also write every mutant's fate to this file")
@@ -180,8 +193,9 @@ def main():
     parser.add_argument("--list", action="store_true", help="only list the mutants")
     arguments = parser.parse_args()
 
-    folders = arguments.operators or sorted(p.name for p in (ROOT / "kernels").iterdir() if p.is_dir() and p.name != "simt")
-    files = [f for name in folders for f in sorted((ROOT / "kernels" / name).glob("*.cu*"))]
+    sources = sorted((ROOT / "kernels").glob("**/*.cu*"))
+    folders = arguments.operators or {operator_of(f) for f in sources}
+    files = [f for f in sources if operator_of(f) in folders]
     mutants = [m for file in files for m in mutants_of(file) if re.search(arguments.what, m["what"])]
     if arguments.list:
         for m in mutants:

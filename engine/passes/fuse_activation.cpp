@@ -1,4 +1,4 @@
-#include "engine/passes.h"
+#include "engine/passes/passes.h"
 #include "engine/passes/rewrite.h"
 
 namespace tessera {

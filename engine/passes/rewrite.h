@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <set>
 
-#include "engine/graph.h"
+#include "engine/graph/graph.h"
 
 namespace tessera::passes {
 

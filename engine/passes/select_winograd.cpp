@@ -1,4 +1,4 @@
-#include "engine/passes.h"
+#include "engine/passes/passes.h"
 
 namespace tessera {
 

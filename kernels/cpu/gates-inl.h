@@ -5,9 +5,9 @@
 // Both rest on e^x = 2^n (1 + p), n = round(x / ln 2), p = e^r - 1, |r| <= ln(2) / 2, where p is
 // r + r^2 q(r) with q of degree 4 through Chebyshev's nodes: 2.7e-8 (0.44 x 2^-24) relative to
 // e^r - 1. Keeping e^x - 1 as 2^n p + (2^n - 1) keeps tanh's relative accuracy near 0.
-// Bounds (tests/gates_test.cpp): 4 ULP for tanh everywhere and for sigmoid above -87; below,
-// sigmoid is 1.6e-38, within that of the truth. NaN stays NaN. Highway's Tanh and Exp were tried
-// first: twice the instructions, and its Exp turns NaN into 0.
+// Bounds (tests/kernels/gates_test.cpp): 4 ULP for tanh everywhere and for sigmoid above -87;
+// below, sigmoid is 1.6e-38, within that of the truth. NaN stays NaN. Highway's Tanh and Exp were
+// tried first: twice the instructions, and its Exp turns NaN into 0.
 #if defined(TESSERA_KERNELS_CPU_GATES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TESSERA_KERNELS_CPU_GATES_INL_H_
 #undef TESSERA_KERNELS_CPU_GATES_INL_H_

@@ -35,8 +35,8 @@ void sum_rows(const float* x, std::size_t rows, std::size_t channels, float* sum
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-#include "kernels/backward.h"
 #include "kernels/cpu/pieces.h"
+#include "kernels/train/backward.h"
 
 namespace tessera {
 

@@ -2,13 +2,13 @@
 #   tessera_gpu         an interface: what every program links, nvcc's kernels or none.cpp
 #   tessera_cuda_host   its host code, which links with nvcc's kernels or the emulator's
 # The emulator's form is in tests/cuda/CMakeLists.txt.
-file(GLOB TESSERA_CUDA_KERNELS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*/*.cu)
-file(GLOB cuda_host CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cpp
-     ${PROJECT_SOURCE_DIR}/kernels/*/cuda*.cpp ${PROJECT_SOURCE_DIR}/kernels/*/backward_cuda*.cpp)
+file(GLOB_RECURSE TESSERA_CUDA_KERNELS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.cu)
+file(GLOB_RECURSE cuda_host CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.cpp)
+list(FILTER cuda_host INCLUDE REGEX "/cuda/|/cuda[^/]*[.]cpp$")
 add_library(tessera_gpu INTERFACE)
 
 if(TESSERA_CUDA_HEADERS)
-  add_library(tessera_cuda_host OBJECT ${cuda_host} engine/cuda/device.cpp engine/cuda/updates.cpp engine/cuda/uploads.cpp)
+  add_library(tessera_cuda_host OBJECT ${cuda_host} engine/device/cuda/device.cpp engine/device/cuda/updates.cpp engine/device/cuda/uploads.cpp)
   target_link_libraries(tessera_cuda_host PUBLIC tessera_engine ${CMAKE_DL_LIBS})
   target_include_directories(tessera_cuda_host SYSTEM PUBLIC ${TESSERA_CUDA_HEADERS})
 endif()
@@ -31,7 +31,7 @@ if(TESSERA_CUDA)
   target_sources(tessera_gpu INTERFACE $<TARGET_OBJECTS:tessera_cuda_host>
                                        $<TARGET_OBJECTS:tessera_cuda_kernels>)
 else()
-  add_library(tessera_no_cuda OBJECT engine/cuda/none.cpp)
+  add_library(tessera_no_cuda OBJECT engine/device/cuda/none.cpp)
   target_link_libraries(tessera_no_cuda PUBLIC tessera_engine)
   target_sources(tessera_gpu INTERFACE $<TARGET_OBJECTS:tessera_no_cuda>)
 endif()

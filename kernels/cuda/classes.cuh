@@ -4,7 +4,7 @@
 #include <cfloat>
 #include <cmath>
 
-#include "kernels/simt/simt.h"
+#include "kernels/cuda/kernel.h"
 
 namespace tessera {
 

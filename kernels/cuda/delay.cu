@@ -3,7 +3,7 @@
 // (tests/cuda/peak_test.cpp).
 #include "kernels/cuda/delay.h"
 
-#include "kernels/simt/clock.h"
+#include "kernels/cuda/clock.h"
 
 namespace tessera {
 

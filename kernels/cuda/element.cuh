@@ -1,7 +1,7 @@
 // Elements of activations: f32, bf16 and f16 in memory, f32 in registers.
 #pragma once
 
-#include "kernels/simt/simt.h"
+#include "kernels/cuda/kernel.h"
 #include "kernels/tensor.h"
 
 namespace tessera {

@@ -9,7 +9,7 @@
 // Roofline: these loops are the roofline. Measured: nothing yet.
 #include "kernels/cuda/peak.h"
 
-#include "kernels/simt/simt.h"
+#include "kernels/cuda/kernel.h"
 
 namespace tessera {
 

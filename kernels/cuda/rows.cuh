@@ -1,7 +1,7 @@
 // Kernels that make one row of an image after the other, a vector of channels per thread.
 #pragma once
 
-#include "kernels/simt/simt.h"
+#include "kernels/cuda/kernel.h"
 
 namespace tessera {
 

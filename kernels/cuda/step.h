@@ -2,7 +2,7 @@
 //
 // An operator's CUDA path is three files of its folder: cuda.h, plain structs of pointers and
 // extents with the launchers that take them; cuda.cu, the kernels and those launchers, which nvcc
-// or, for the emulator, the host compiler takes (simt/simt.h); cuda.cpp, host code that turns
+// or, for the emulator, the host compiler takes (cuda/kernel.h); cuda.cpp, host code that turns
 // attributes and shapes into such a struct, packs weights and chooses the technique.
 // No CUDA header is needed to include this one.
 #pragma once

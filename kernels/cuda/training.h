@@ -3,7 +3,7 @@
 //   TrainStep cuda_train(const Op&, const CudaSetup&);         the forward run
 //   BackwardStep cuda_backward(const Op&, const CudaSetup&);   the backward run
 //
-// kernels/<op>/backward.h declares them; backward_cuda.{h,cu,cpp} beside it hold them, divided as
+// kernels/<op>/backward.h declares them; train/cuda.{h,cu,cpp} beside it hold them, divided as
 // step.h says. Both enqueue their work on the setup's stream; all operands and the scratch are
 // device memory, the scratch aligned to 64 bytes. `CudaSetup::weights` is empty: weights are f32
 // operands of each run, because the optimiser changes them in between.
@@ -19,9 +19,9 @@
 #include <string>
 #include <vector>
 
-#include "kernels/backward.h"
 #include "kernels/cuda/rounding.h"
 #include "kernels/cuda/step.h"
+#include "kernels/train/backward.h"
 
 namespace tessera {
 

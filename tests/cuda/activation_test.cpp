@@ -1,5 +1,5 @@
 // Element-wise activations on the GPU.
-#include "kernels/activation/activation.h"
+#include "kernels/ops/activation/activation.h"
 
 #include <gmock/gmock.h>
 

@@ -1,5 +1,5 @@
 // Class ids on the GPU: a lane or a warp per row.
-#include "kernels/argmax/argmax.h"
+#include "kernels/ops/argmax/argmax.h"
 
 #include <gmock/gmock.h>
 

@@ -1,7 +1,7 @@
 // Batch normalisation in training on the GPU against its reference.
 #include <cmath>
 
-#include "kernels/batch_norm/backward_cuda.h"
+#include "kernels/ops/batch_norm/train/cuda.h"
 #include "tests/support/cuda_backward_check.h"
 
 namespace tessera::test {

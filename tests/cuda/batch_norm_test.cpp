@@ -1,5 +1,5 @@
 // Batch normalisation on the GPU against its reference.
-#include "kernels/batch_norm/batch_norm.h"
+#include "kernels/ops/batch_norm/batch_norm.h"
 
 #include <cmath>
 

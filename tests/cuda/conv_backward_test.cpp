@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "kernels/conv/backward.h"
-#include "kernels/conv/backward_cuda.h"
+#include "kernels/ops/conv/train/backward.h"
+#include "kernels/ops/conv/train/cuda.h"
 #include "tests/support/conv_arithmetic.h"
 #include "tests/support/cuda_backward_check.h"
 #include "tests/support/error.h"

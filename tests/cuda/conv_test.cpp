@@ -4,8 +4,8 @@
 
 #include <cmath>
 
-#include "kernels/conv/conv.h"
-#include "kernels/conv/cuda.h"
+#include "kernels/ops/conv/conv.h"
+#include "kernels/ops/conv/cuda.h"
 #include "tests/support/conv_arithmetic.h"
 #include "tests/support/conv_operands.h"
 #include "tests/support/cuda_check.h"
@@ -252,7 +252,7 @@ TEST_F(CudaConv, RowOfABatchIsThatRowAlone) {
 
 std::vector<ConvTile> tiles_of(const Arithmetic& a) {
   if (a.x == DType::kF32 && a.math == CudaMath::kF32)
-    return {ConvTile::kSimt128x64, ConvTile::kSimt256x16};
+    return {ConvTile::kFma128x64, ConvTile::kFma256x16};
   return {ConvTile::kMma128x128, ConvTile::kMma256x64, ConvTile::kMma256x32, ConvTile::kMma64x64};
 }
 
@@ -366,8 +366,8 @@ TEST(CudaConvChoice, ArithmeticFollowsChannelsTypesMathAndCapability) {
   const auto against_mma = [](const ConvProblem& p) {
     return reason_against(ConvTile::kMma128x128, p);
   };
-  const auto against_simt = [](const ConvProblem& p) {
-    return reason_against(ConvTile::kSimt128x64, p);
+  const auto against_fma = [](const ConvProblem& p) {
+    return reason_against(ConvTile::kFma128x64, p);
   };
   EXPECT_THAT(against_mma(problem(100, 64, 64, kF32)), HasSubstr("math is f32"));
   EXPECT_THAT(against_mma(problem(100, 64, 64, kF32ToBF16)), HasSubstr("x is f32 and y is bf16"));
@@ -375,12 +375,12 @@ TEST(CudaConvChoice, ArithmeticFollowsChannelsTypesMathAndCapability) {
               HasSubstr("multiple of 8 in bf16, but is 12"));
   EXPECT_THAT(against_mma(problem(100, 6, 64, kTF32)), HasSubstr("multiple of 4 in f32, but is 6"));
   ConvProblem p = problem(100, 64, 64, kBF16);
-  EXPECT_THAT(against_simt(p), HasSubstr("multiply bf16 exactly"));
+  EXPECT_THAT(against_fma(p), HasSubstr("multiply bf16 exactly"));
   p.c_in = {64, 20};
   EXPECT_THAT(against_mma(p), HasSubstr("but is 20"));
   p.c_in = {64, 64}, p.capability = 75;
   EXPECT_THAT(against_mma(p), HasSubstr("the GPU has 7.5"));
-  EXPECT_THAT(against_simt(problem(100, 64, 64, kTF32)), HasSubstr("math is tf32"));
+  EXPECT_THAT(against_fma(problem(100, 64, 64, kTF32)), HasSubstr("math is tf32"));
 }
 
 TEST(CudaConvChoice, TileFollowsSizeWithinOneArithmetic) {
@@ -388,8 +388,8 @@ TEST(CudaConvChoice, TileFollowsSizeWithinOneArithmetic) {
   EXPECT_EQ(choose_by_model(problem(280, 128, 128, kBF16)).tile, ConvTile::kMma128x128);
   EXPECT_EQ(choose_by_model(problem(568, 32, 32, kBF16)).tile, ConvTile::kMma256x32);
   EXPECT_EQ(choose_by_model(problem(28, 512, 512, kBF16)).tile, ConvTile::kMma64x64);
-  EXPECT_EQ(choose_by_model(problem(570, 1, 64, kF32ToBF16)).tile, ConvTile::kSimt128x64);
-  EXPECT_EQ(choose_by_model(problem(388, 64, 2, kF32)).tile, ConvTile::kSimt256x16);
+  EXPECT_EQ(choose_by_model(problem(570, 1, 64, kF32ToBF16)).tile, ConvTile::kFma128x64);
+  EXPECT_EQ(choose_by_model(problem(388, 64, 2, kF32)).tile, ConvTile::kFma256x16);
   EXPECT_THAT(reason_against(ConvTile::kMma128x128, problem(28, 512, 512, kBF16)),
               HasSubstr("32 blocks on 132 multiprocessors"));
 }
@@ -428,9 +428,9 @@ TEST(CudaConvChoice, RatesAreFittedFromTimings) {
     EXPECT_NEAR(rate.alone, k.rate.alone, 0.11) << name_of(k.tile);
   }
   // What was not timed stays as it was.
-  const auto simt = static_cast<std::size_t>(ConvTile::kSimt128x64);
-  EXPECT_EQ(rates[simt].full, model[simt].full);
-  EXPECT_EQ(rates[simt].alone, model[simt].alone);
+  const auto fma = static_cast<std::size_t>(ConvTile::kFma128x64);
+  EXPECT_EQ(rates[fma].full, model[fma].full);
+  EXPECT_EQ(rates[fma].alone, model[fma].alone);
 }
 
 TEST(CudaConvChoice, BlocksOnOneMultiprocessorShareIt) {

@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "kernels/conv_transpose/backward.h"
+#include "kernels/ops/conv_transpose/train/backward.h"
 #include "tests/support/conv_arithmetic.h"
 #include "tests/support/cuda_backward_check.h"
 

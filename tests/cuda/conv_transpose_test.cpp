@@ -4,8 +4,8 @@
 
 #include <cmath>
 
-#include "kernels/conv_transpose/conv_transpose.h"
-#include "kernels/conv_transpose/cuda.h"
+#include "kernels/ops/conv_transpose/conv_transpose.h"
+#include "kernels/ops/conv_transpose/cuda.h"
 #include "tests/support/conv_operands.h"
 #include "tests/support/cuda_check.h"
 
@@ -227,7 +227,7 @@ TEST(ConvTransposeChoice, FewPixelsTakeMoreBlocks) {
 TEST(ConvTransposeChoice, SaysWhyTensorCoresDoNotFit) {
   const auto reason = [](const ConvTransposeProblem& problem) {
     const ConvTransposeChoice choice = choose_conv_transpose(problem);
-    EXPECT_EQ(choice.tile, Tile::kSimt128x64);
+    EXPECT_EQ(choice.tile, Tile::kFma128x64);
     EXPECT_EQ(choice.rejected.size(), 2u);
     return choice.rejected.back().reason;
   };

@@ -1,5 +1,5 @@
 // Crop-and-concat on the GPU: a copy, so equal to the reference to the byte.
-#include "kernels/crop_concat/crop_concat.h"
+#include "kernels/ops/crop_concat/crop_concat.h"
 
 #include <gmock/gmock.h>
 

@@ -1,5 +1,5 @@
 // Dropout on the GPU: a copy.
-#include "kernels/dropout/dropout.h"
+#include "kernels/ops/dropout/dropout.h"
 
 #include "tests/support/cuda_check.h"
 

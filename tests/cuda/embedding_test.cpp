@@ -1,5 +1,5 @@
 // Embedding on the GPU: a copy, so equal to the reference to the byte.
-#include "kernels/embedding/embedding.h"
+#include "kernels/ops/embedding/embedding.h"
 
 #include <cmath>
 

@@ -1,13 +1,13 @@
 // The end of a UNet on the GPU: every lane has a pixel with all classes, or with a quarter of them.
-#include "kernels/head/head.h"
+#include "kernels/ops/head/head.h"
 
 #include <gmock/gmock.h>
 
 #include <cmath>
 
-#include "kernels/activation/activation.h"
-#include "kernels/argmax/argmax.h"
-#include "kernels/softmax/softmax.h"
+#include "kernels/ops/activation/activation.h"
+#include "kernels/ops/argmax/argmax.h"
+#include "kernels/ops/softmax/softmax.h"
 #include "tests/support/cuda_check.h"
 
 namespace tessera::test {

@@ -2,8 +2,8 @@
 
 #include <cmath>
 
-#include "kernels/linear/backward.h"
-#include "kernels/linear/cuda_weights.h"
+#include "kernels/ops/linear/cuda_weights.h"
+#include "kernels/ops/linear/train/backward.h"
 #include "tests/support/cuda_backward_check.h"
 #include "tests/support/device_tensor.h"
 

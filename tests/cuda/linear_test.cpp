@@ -1,8 +1,8 @@
-#include "kernels/linear/linear.h"
+#include "kernels/ops/linear/linear.h"
 
 #include <cmath>
 
-#include "kernels/linear/cuda_weights.h"
+#include "kernels/ops/linear/cuda_weights.h"
 #include "tests/support/cuda_check.h"
 #include "tests/support/precision.h"
 

@@ -1,6 +1,6 @@
 // Losses on the GPU: rows of few classes through shared memory, of many without; sums of a warp,
 // of several, of several blocks.
-#include "kernels/loss/loss.h"
+#include "kernels/train/loss/loss.h"
 
 #include <gmock/gmock.h>
 

@@ -1,7 +1,7 @@
 // Max-pooling on the GPU: a choice of elements, so equal to the reference to the byte.
 #include <cmath>
 
-#include "kernels/max_pool/max_pool.h"
+#include "kernels/ops/max_pool/max_pool.h"
 #include "tests/support/cuda_check.h"
 
 namespace tessera::test {

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "engine/device.h"
+#include "engine/device/device.h"
 #include "models/session.h"
 #include "tests/support/cuda_check.h"
 #include "tests/support/network.h"

@@ -1,5 +1,5 @@
 // Steps of optimisers on the GPU: the bytes of the CPU's arithmetic.
-#include "kernels/optimiser/cuda.h"
+#include "kernels/train/optimiser/cuda.h"
 
 #include <cmath>
 

@@ -2,8 +2,8 @@
 
 #include <cmath>
 
-#include "kernels/rnn/backward.h"
-#include "kernels/rnn/backward_cuda.h"
+#include "kernels/ops/rnn/train/backward.h"
+#include "kernels/ops/rnn/train/cuda.h"
 #include "tests/support/cuda_backward_check.h"
 #include "tests/support/precision.h"
 #include "tests/support/rnn_cells.h"

@@ -1,12 +1,12 @@
-#include "kernels/rnn/rnn.h"
+#include "kernels/ops/rnn/rnn.h"
 
 #include <gmock/gmock.h>
 
 #include <cmath>
 
-#include "kernels/linear/cuda_weights.h"
-#include "kernels/rnn/cuda.h"
-#include "kernels/rnn/recurrence.h"
+#include "kernels/ops/linear/cuda_weights.h"
+#include "kernels/ops/rnn/cuda.h"
+#include "kernels/ops/rnn/recurrence.h"
 #include "tests/support/cuda_check.h"
 #include "tests/support/rnn_cells.h"
 
@@ -328,7 +328,7 @@ TEST(ChooseRnn, MoreSequencesPerBlockOnceTheyFillTheDevice) {
   EXPECT_EQ(sequences(Rounding::kBF16, 528), 8);
   EXPECT_EQ(sequences(Rounding::kF16, 529), 16);
   EXPECT_THAT(choose_rnn(kH100, Rounding::kNone, RnnCell::kLstm, 150, 100).rejected,
-              ElementsAre(HasSubstr("f32"), AllOf(HasSubstr("simt x 1"), HasSubstr("200 blocks"),
+              ElementsAre(HasSubstr("f32"), AllOf(HasSubstr("fma x 1"), HasSubstr("200 blocks"),
                                                   HasSubstr("132 multiprocessors"))));
 }
 

@@ -1,5 +1,5 @@
 // Softmax on the GPU: a lane, a warp or a block per row.
-#include "kernels/softmax/softmax.h"
+#include "kernels/ops/softmax/softmax.h"
 
 #include <gmock/gmock.h>
 

@@ -13,10 +13,10 @@
 #include <map>
 #include <set>
 
-#include "engine/atomic_file.h"
-#include "kernels/conv/cuda.h"
-#include "models/han.h"
-#include "models/unet.h"
+#include "engine/files/atomic_file.h"
+#include "kernels/ops/conv/cuda.h"
+#include "models/networks/han.h"
+#include "models/networks/unet.h"
 #include "tests/support/cuda_check.h"
 #include "tests/support/cuda_sweep.h"
 

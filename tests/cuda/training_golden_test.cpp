@@ -10,7 +10,7 @@ class CudaTrainingGolden : public CudaTest, public testing::WithParamInterface<c
 INSTANTIATE_TEST_SUITE_P(Networks, CudaTrainingGolden, testing::ValuesIn(kTrainingGoldens),
                          [](const auto& network) { return std::string(network.param); });
 
-// As on the CPU, whose sums are taken in another order: see tests/training_golden_test.cpp.
+// As on the CPU, whose sums are taken in another order: see tests/engine/training_golden_test.cpp.
 constexpr TrainingDistance kBound{1e-5, 2e-5};
 
 TEST_P(CudaTrainingGolden, TenStepsAreThoseOfPyTorch) {

@@ -1,5 +1,5 @@
 // Gradients and training of whole networks on the GPU against the CPU's.
-#include "models/training.h"
+#include "models/training/training.h"
 
 #include <gmock/gmock.h>
 #include <unistd.h>
@@ -9,10 +9,10 @@
 #include <filesystem>
 #include <limits>
 
-#include "engine/gradients.h"
-#include "engine/passes.h"
+#include "engine/passes/passes.h"
+#include "engine/train/gradients.h"
 #include "kernels/cpu/convert.h"
-#include "models/han_training.h"
+#include "models/training/han_training.h"
 #include "tests/support/cuda_check.h"
 #include "tests/support/error.h"
 #include "tests/support/network.h"

@@ -1,5 +1,5 @@
 // Bilinear up-sampling on the GPU.
-#include "kernels/upsample/upsample.h"
+#include "kernels/ops/upsample/upsample.h"
 
 #include <gmock/gmock.h>
 

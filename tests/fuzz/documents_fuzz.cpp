@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "kernels/error.h"
-#include "models/documents.h"
-#include "models/labels.h"
+#include "models/text/documents.h"
+#include "models/text/labels.h"
 
 namespace {
 

@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "kernels/error.h"
-#include "models/image_io.h"
+#include "models/image/image_io.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   constexpr int64_t kMaxFuzzSamples = 1 << 20;

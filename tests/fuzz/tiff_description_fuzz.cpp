@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "kernels/error.h"
-#include "models/image_io.h"
+#include "models/image/image_io.h"
 
 namespace {
 

@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "kernels/error.h"
-#include "models/text.h"
+#include "models/text/text.h"
 
 namespace {
 

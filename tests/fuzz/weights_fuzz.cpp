@@ -5,7 +5,7 @@
 #include <span>
 #include <string>
 
-#include "engine/weights.h"
+#include "engine/files/weights.h"
 #include "kernels/error.h"
 
 namespace {

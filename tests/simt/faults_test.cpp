@@ -9,9 +9,9 @@
 #include <fstream>
 #include <thread>
 
-#include "engine/device.h"
+#include "emulator/emulator.h"
+#include "engine/device/device.h"
 #include "kernels/error.h"
-#include "kernels/simt/emulator.h"
 #include "models/session.h"
 #include "tests/support/paths.h"
 

@@ -1,5 +1,5 @@
 // Kernels that are wrong, each in one way, for simt_test.cpp to see how the emulator says so.
-#include "kernels/simt/simt.h"
+#include "kernels/cuda/kernel.h"
 #include "tests/simt/kernels.h"
 
 namespace tessera::test {

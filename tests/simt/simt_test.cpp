@@ -8,9 +8,9 @@
 #include <string>
 #include <thread>
 
+#include "emulator/emulator.h"
+#include "emulator/sanitizer.h"
 #include "kernels/error.h"
-#include "kernels/simt/emulator.h"
-#include "kernels/simt/sanitizer.h"
 #include "tests/simt/device_array.h"
 #include "tests/simt/kernels.h"
 

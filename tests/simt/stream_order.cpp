@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "kernels/simt/emulator.h"
+#include "emulator/emulator.h"
 
 namespace tessera::test {
 namespace {

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "emulator/emulator.h"
 #include "kernels/error.h"
-#include "kernels/simt/emulator.h"
 #include "tests/simt/device_array.h"
 #include "tests/simt/kernels.h"
 #include "tests/support/device_tensor.h"

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/attention/attention.h"
+#include "kernels/ops/attention/attention.h"
 #include "tests/support/backward_check.h"
 
 namespace tessera::test {

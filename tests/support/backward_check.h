@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/training.h"
+#include "kernels/train/ops.h"
 #include "tests/support/operator_check.h"
 
 namespace tessera::test {

@@ -24,12 +24,12 @@
 #include <thread>
 #include <vector>
 
-#include "engine/graph.h"
-#include "engine/safetensors.h"
-#include "models/han.h"
-#include "models/image.h"
-#include "models/png.h"
-#include "models/unet.h"
+#include "engine/files/safetensors.h"
+#include "engine/graph/graph.h"
+#include "models/image/image.h"
+#include "models/image/png.h"
+#include "models/networks/han.h"
+#include "models/networks/unet.h"
 #include "tests/support/paths.h"
 
 namespace tessera::test {

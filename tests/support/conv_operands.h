@@ -5,8 +5,8 @@
 #include <cstring>
 #include <vector>
 
-#include "kernels/conv/conv.h"
-#include "kernels/conv_transpose/conv_transpose.h"
+#include "kernels/ops/conv/conv.h"
+#include "kernels/ops/conv_transpose/conv_transpose.h"
 #include "tests/support/operator_check.h"
 
 namespace tessera::test {

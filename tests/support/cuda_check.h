@@ -1,5 +1,5 @@
 // Holds an operator's CUDA path against its reference, on a GPU or, where the program is linked
-// with it, under the emulator (kernels/simt).
+// with it, under the emulator (tests/simt/emulator).
 #pragma once
 
 #include "kernels/cuda/step.h"

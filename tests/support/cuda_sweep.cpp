@@ -8,15 +8,15 @@
 #include <random>
 #include <set>
 
-#include "engine/passes.h"
-#include "kernels/conv/cuda.h"
-#include "kernels/conv/cuda_host.h"
-#include "kernels/conv_transpose/cuda.h"
-#include "kernels/conv_transpose/cuda_host.h"
+#include "engine/passes/passes.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/delay.h"
 #include "kernels/cuda/step.h"
+#include "kernels/ops/conv/cuda.h"
+#include "kernels/ops/conv/cuda_host.h"
+#include "kernels/ops/conv_transpose/cuda.h"
+#include "kernels/ops/conv_transpose/cuda_host.h"
 #include "tests/support/cuda_check.h"
 #include "tests/support/device_tensor.h"
 
@@ -63,9 +63,7 @@ std::vector<Technique> techniques_of(const Conv& op, const CudaSetup& setup) {
 
 std::vector<Technique> techniques_of(const ConvTranspose& op, const CudaSetup& setup) {
   const ConvTransposeTile chosen = choose_conv_transpose_tile(op, setup);
-  const auto is_simt = [](ConvTransposeTile tile) {
-    return tile == ConvTransposeTile::kSimt128x64;
-  };
+  const auto is_simt = [](ConvTransposeTile tile) { return tile == ConvTransposeTile::kFma128x64; };
   std::vector<Technique> list;
   for (const ConvTransposeTile tile : kConvTransposeTiles) {
     if (is_simt(tile) == is_simt(chosen))

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "engine/device.h"
-#include "engine/graph.h"
-#include "kernels/conv/cuda.h"
+#include "engine/device/device.h"
+#include "engine/graph/graph.h"
+#include "kernels/ops/conv/cuda.h"
 
 namespace tessera::test {
 

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "models/documents.h"
+#include "models/text/documents.h"
 #include "tests/support/error.h"
 
 namespace tessera::test {

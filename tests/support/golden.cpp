@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "engine/weights.h"
+#include "engine/files/weights.h"
 #include "tests/support/paths.h"
 
 namespace tessera::test {

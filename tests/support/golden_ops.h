@@ -6,7 +6,7 @@
 #include <string>
 #include <utility>
 
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 
 namespace tessera::test {
 

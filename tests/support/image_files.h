@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "kernels/error.h"
-#include "models/image_io.h"
+#include "models/image/image_io.h"
 #include "tests/support/scratch.h"
 
 namespace tessera::test {

@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "engine/random.h"
-#include "models/labelled_images.h"
-#include "models/png.h"
+#include "engine/train/random.h"
+#include "models/image/png.h"
+#include "models/training/labelled_images.h"
 #include "tests/support/error.h"
 #include "tests/support/scratch.h"
 

@@ -8,7 +8,7 @@
 #include <optional>
 #include <vector>
 
-#include "kernels/loss/loss.h"
+#include "kernels/train/loss/loss.h"
 #include "tests/support/backward_check.h"
 
 namespace tessera::test {

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "engine/executor.h"
-#include "engine/graph.h"
-#include "models/han.h"
-#include "models/unet.h"
+#include "engine/graph/graph.h"
+#include "engine/run/executor.h"
+#include "models/networks/han.h"
+#include "models/networks/unet.h"
 #include "tests/support/operator_check.h"
 
 namespace tessera::test {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/rnn/rnn.h"
+#include "kernels/ops/rnn/rnn.h"
 #include "tests/support/backward_check.h"
 
 namespace tessera::test {

@@ -6,9 +6,9 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
-#include "engine/gradients.h"
-#include "engine/passes.h"
-#include "engine/weights.h"
+#include "engine/files/weights.h"
+#include "engine/passes/passes.h"
+#include "engine/train/gradients.h"
 #include "models/model_file.h"
 
 namespace tessera::test {

@@ -8,10 +8,10 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/device.h"
-#include "engine/float_tensor.h"
-#include "engine/graph.h"
-#include "engine/optimiser.h"
+#include "engine/device/device.h"
+#include "engine/graph/graph.h"
+#include "engine/train/float_tensor.h"
+#include "engine/train/optimiser.h"
 #include "tests/support/operator_check.h"
 
 namespace tessera::test {

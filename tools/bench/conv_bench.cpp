@@ -17,9 +17,9 @@
 #include <limits>
 #include <vector>
 
-#include "engine/cpu_peaks.h"
-#include "kernels/conv/conv.h"
-#include "kernels/conv_transpose/conv_transpose.h"
+#include "engine/device/cpu/peaks.h"
+#include "kernels/ops/conv/conv.h"
+#include "kernels/ops/conv_transpose/conv_transpose.h"
 
 namespace tessera {
 

@@ -28,7 +28,7 @@ LAST_LINES = 24  # of the tables beside PyTorch
 SECONDS_TO_REPORT = 5
 # Of ncu: kernels that take most of the time, how many launches, and which of its tables.
 NCU_KERNELS = {"unet-paper": ("conv_mma_kernel|conv_transpose_mma_kernel", 21),
-               "han": ("rnn_mma_kernel|gemm_mma_kernel|rnn_simt_kernel", 4)}
+               "han": ("rnn_mma_kernel|gemm_mma_kernel|rnn_fma_kernel", 4)}
 NCU_SECTIONS = ["SpeedOfLight", "Occupancy", "LaunchStats", "WarpStateStats"]
 
 

@@ -15,11 +15,11 @@
 #include <numeric>
 #include <random>
 
-#include "engine/cpu_peaks.h"
-#include "engine/machine.h"
-#include "kernels/attention/attention.h"
-#include "kernels/linear/linear.h"
-#include "kernels/rnn/rnn.h"
+#include "engine/device/cpu/peaks.h"
+#include "engine/device/machine.h"
+#include "kernels/ops/attention/attention.h"
+#include "kernels/ops/linear/linear.h"
+#include "kernels/ops/rnn/rnn.h"
 
 namespace tessera {
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes the README's tables of measurements, and the rates by which a convolution's tile is chosen
-(kernels/conv/cuda_rates.inc), from the newest files in tools/bench/results.
+(kernels/ops/conv/cuda_rates.inc), from the newest files in tools/bench/results.
 
     tools/bench/table.py            # rewrites both
     tools/bench/table.py --check    # fails if one is not what the results say
@@ -26,8 +26,8 @@ RESULTS = ROOT / "tools" / "bench" / "results"
 NOTHING = "Not measured yet."
 ENGINES = {"eager": "PyTorch", "graph": "PyTorch, CUDA graph", "compile": "PyTorch, torch.compile"}
 LARGEST_NODES = 8
-RATES = ROOT / "kernels" / "conv" / "cuda_rates.inc"
-CONV_TILES = ["mma 128x128", "mma 256x64", "mma 256x32", "mma 64x64", "simt 128x64", "simt 256x16"]
+RATES = ROOT / "kernels" / "ops" / "conv" / "cuda_rates.inc"
+CONV_TILES = ["mma 128x128", "mma 256x64", "mma 256x32", "mma 64x64", "fma 128x64", "fma 256x16"]
 
 
 def newest(kind, folder):

@@ -1,0 +1,18 @@
+// A build without CUDA: configured where no toolkit was found, or with TESSERA_CUDA=OFF.
+#include "engine/device/device.h"
+#include "kernels/error.h"
+
+namespace tessera {
+
+bool cuda_is_built() {
+  return false;
+}
+
+std::shared_ptr<Device> open_cuda_device(int, Precision) {
+  throw DeviceError(
+      "device cuda: this build has no CUDA back-end; configure it with -DTESSERA_CUDA=ON on a "
+      "machine with the "
+      "CUDA toolkit, or run with --device cpu");
+}
+
+}  // namespace tessera

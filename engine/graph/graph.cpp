@@ -1,0 +1,111 @@
+#include "engine/graph/graph.h"
+
+#include <algorithm>
+
+namespace tessera {
+
+std::string weight_name(const Node& node, const std::string& parameter) {
+  const auto renamed = node.weight_names.find(parameter);
+  return renamed != node.weight_names.end() ? renamed->second : node.name + "/" + parameter;
+}
+
+ValueId Graph::add_input(std::string name) {
+  values.push_back(std::move(name));
+  inputs.push_back(values.size() - 1);
+  return inputs.back();
+}
+
+ValueId Graph::add(std::string name, Op op, std::vector<ValueId> from, std::size_t output_count) {
+  for (const ValueId value : from)
+    require(value < values.size(), "node '{}' reads value {} of {}", name, value, values.size());
+  Node node{std::move(name), std::move(op), std::move(from), {}};
+  for (std::size_t i = 0; i < output_count; ++i) {
+    values.push_back(i == 0 ? node.name : fmt::format("{}:{}", node.name, i));
+    node.outputs.push_back(values.size() - 1);
+  }
+  nodes.push_back(std::move(node));
+  return nodes.back().outputs.front();
+}
+
+std::vector<std::size_t> Graph::readers(ValueId value) const {
+  std::vector<std::size_t> found;
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (std::ranges::count(nodes[i].inputs, value) > 0) found.push_back(i);
+  }
+  return found;
+}
+
+const Node* Graph::sole_reader(ValueId value) const {
+  const std::vector<std::size_t> found = readers(value);
+  return found.size() == 1 && !is_output(value) ? &nodes[found.front()] : nullptr;
+}
+
+bool Graph::is_output(ValueId value) const {
+  return std::ranges::count(outputs, value) > 0;
+}
+
+std::vector<TensorType> infer_types(const Graph& graph, Types inputs) {
+  require(inputs.size() == graph.inputs.size(), "the graph has {} inputs, {} were given",
+          graph.inputs.size(), inputs.size());
+  std::vector<TensorType> types(graph.values.size());
+  for (std::size_t i = 0; i < inputs.size(); ++i) types[graph.inputs[i]] = inputs[i];
+  for (const Node& node : graph.nodes) {
+    const std::vector<TensorType> read = input_types(node, types);
+    std::vector<TensorType> made;
+    try {
+      made = std::visit([&](const auto& op) { return infer(op, read); }, node.op);
+    } catch (const Error& error) {
+      fail("{} '{}': {}", kind_of(node.op), node.name, error.what());
+    }
+    require(made.size() == node.outputs.size(), "node '{}' declares {} outputs and has {}",
+            node.name, node.outputs.size(), made.size());
+    for (std::size_t i = 0; i < made.size(); ++i) types[node.outputs[i]] = made[i];
+  }
+  return types;
+}
+
+std::vector<TensorType> input_types(const Node& node, Types types) {
+  std::vector<TensorType> read;
+  for (const ValueId value : node.inputs) read.push_back(types[value]);
+  return read;
+}
+
+std::vector<Parameter> parameters_of(const Node& node, Types inputs) {
+  return std::visit([&](const auto& op) { return parameters(op, inputs); }, node.op);
+}
+
+Cost cost_of(const Node& node, Types inputs) {
+  return std::visit([&](const auto& op) { return cost(op, inputs); }, node.op);
+}
+
+namespace {
+
+struct KindName {
+  std::string_view operator()(const Activation&) const { return "Activation"; }
+  std::string_view operator()(const Argmax&) const { return "Argmax"; }
+  std::string_view operator()(const Attention&) const { return "Attention"; }
+  std::string_view operator()(const BatchNorm&) const { return "BatchNorm"; }
+  std::string_view operator()(const BiRnn& op) const {
+    return op.cell == BiRnn::Cell::kLstm ? "BiLSTM" : "BiGRU";
+  }
+  std::string_view operator()(const Conv& op) const {
+    return op.technique == Conv::Technique::kWinograd ? "Conv (Winograd)" : "Conv";
+  }
+  std::string_view operator()(const ConvTranspose&) const { return "ConvTranspose"; }
+  std::string_view operator()(const CropConcat&) const { return "CropConcat"; }
+  std::string_view operator()(const Dropout&) const { return "Dropout"; }
+  std::string_view operator()(const Embedding&) const { return "Embedding"; }
+  std::string_view operator()(const Head&) const { return "Head"; }
+  std::string_view operator()(const Linear&) const { return "Linear"; }
+  std::string_view operator()(const MaxPool&) const { return "MaxPool"; }
+  std::string_view operator()(const Softmax&) const { return "Softmax"; }
+  std::string_view operator()(const Upsample&) const { return "Upsample"; }
+};
+
+}  // namespace
+
+std::string_view kind_of(const Op& op) {
+  return std::visit(KindName{}, op);
+}
+
+}  // namespace tessera

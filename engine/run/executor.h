@@ -1,0 +1,90 @@
+// Runs a graph on a device: plans once per shape, then one visible loop.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/device/device.h"
+#include "engine/graph/graph.h"
+#include "engine/run/plan.h"
+#include "engine/run/recent_shapes.h"
+
+namespace tessera {
+
+// Gives the weight tensor of a name; throws where there is none of that shape.
+using WeightSource = std::function<TensorView(const std::string& name, const Shape& shape)>;
+
+// What one node did in one run.
+struct NodeTiming {
+  std::string name;
+  std::string kind;
+  Cost cost;
+  double start = 0;  // seconds since the run began
+  double seconds = 0;
+};
+
+class Executor {
+ public:
+  // Takes every weight of the graph at once, so that a bad model file fails here. `example` are
+  // input types of any size that runs; they settle the channel counts.
+  Executor(Graph graph, const WeightSource& weights, Types example, std::shared_ptr<Device> device);
+
+  // Types of the graph's outputs for these inputs. Throws an Error that names the node that cannot
+  // take them.
+  std::vector<TensorType> output_types(Types inputs) const;
+
+  // The memory plan for these inputs: arena and peak, before anything runs. On a GPU the arena
+  // holds inputs and outputs too.
+  const Plan& plan(Types inputs);
+
+  // Bytes of weights in the kernels' own order; final once a plan was made.
+  std::size_t packed_bytes() const { return device_->weight_bytes(); }
+
+  // Bytes of the arena that is allocated now; a run grows it to its plan's peak.
+  std::size_t arena_bytes() const { return arena_.size(); }
+
+  // Computes `outputs` from `inputs`, both in the graph's order, dense, in host memory. With
+  // `timings`, appends one entry per node. Not for use by two threads at once. On a GPU the first
+  // run of a shape enqueues node by node, the later ones replay it as one recording.
+  void run(std::span<const TensorView> inputs, std::span<const TensorView> outputs,
+           std::vector<NodeTiming>* timings = nullptr);
+
+  // Seconds of one replay by the device's own clock, the mean of `count` in a row: the kernels
+  // alone. 0 where no run of these inputs was recorded.
+  double replay_seconds(Types inputs, int count);
+
+  const Graph& graph() const { return graph_; }
+  Device& device() const { return *device_; }
+
+ private:
+  // All that depends on the input shapes.
+  struct Prepared {
+    std::vector<TensorType> inputs;
+    std::vector<TensorType> types;        // of all values
+    std::vector<Step> steps;              // by node
+    std::vector<std::size_t> buffer_of;   // value -> index in plan.buffers, or kExternal
+    std::vector<std::size_t> scratch_of;  // node -> index in plan.buffers
+    Plan plan;
+    int runs = 0;                          // node by node, into the arena that is there now
+    std::unique_ptr<Recording> recording;  // of those runs
+  };
+  static constexpr std::size_t kExternal = static_cast<std::size_t>(-1);
+
+  Prepared& prepare(Types inputs);
+  Prepared make(Types inputs) const;
+  void grow_arena(std::size_t bytes);
+  std::vector<TensorView> place(const Prepared& prepared, std::span<const TensorView> inputs,
+                                std::span<const TensorView> outputs) const;
+  void enqueue(const Prepared& prepared, const std::vector<TensorView>& values,
+               Stopwatch* stopwatch) const;
+
+  std::shared_ptr<Device> device_;  // outlives all that was made by it
+  Graph graph_;
+  std::vector<std::vector<TensorView>> weights_;  // by node
+  GrowingMemory arena_;
+  RecentShapes<Prepared> prepared_;
+};
+
+}  // namespace tessera

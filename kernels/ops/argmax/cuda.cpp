@@ -1,0 +1,19 @@
+#include "kernels/ops/argmax/cuda.h"
+
+#include "kernels/ops/argmax/argmax.h"
+
+namespace tessera {
+
+Step cuda(const Argmax& op, const CudaSetup& setup) {
+  infer(op, setup.inputs);
+  const TensorType x = setup.inputs[0];
+  const std::int64_t c = x.shape[-1], rows = x.shape.elements() / c;
+  return {
+      0, [rows, c, dtype = x.dtype, stream = setup.stream](const Operands& operands, std::byte*) {
+        argmax_cuda(
+            {operands.inputs[0].pointer, operands.outputs[0].as<std::uint8_t>(), rows, c, dtype},
+            stream);
+      }};
+}
+
+}  // namespace tessera

@@ -1,0 +1,221 @@
+#include "kernels/ops/conv/cuda.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "kernels/cpu/convert.h"
+#include "kernels/ops/conv/cuda_host.h"
+#include "kernels/ops/conv/fold.h"
+
+namespace tessera {
+
+namespace {
+
+using Buffer = std::shared_ptr<const DeviceBuffer>;
+
+// To the 11 bits that tensor cores read of an f32, ties away from zero as cvt.rna does.
+float round_to_tf32(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  return std::bit_cast<float>((bits + 0x1000u) & ~0x1fffu);
+}
+
+// Returns where the next element lies.
+std::byte* write_element(float value, Rounding rounding, std::byte* to) {
+  if (rounding == Rounding::kBF16 || rounding == Rounding::kF16) {
+    const std::uint16_t bits = rounding == Rounding::kBF16 ? f32_to_bf16(value) : f32_to_f16(value);
+    std::memcpy(to, &bits, sizeof bits);
+    return to + sizeof bits;
+  }
+  const float rounded = rounding == Rounding::kTF32 ? round_to_tf32(value) : value;
+  std::memcpy(to, &rounded, sizeof rounded);
+  return to + sizeof rounded;
+}
+
+std::string name_of(Rounding rounding) {
+  switch (rounding) {
+    case Rounding::kTF32:
+      return "mma f32";
+    case Rounding::kBF16:
+      return "mma bf16";
+    case Rounding::kF16:
+      return "mma f16";
+    default:
+      return "fma";
+  }
+}
+
+Buffer pack_weights(const Conv& op, const ConvGeometry& g, const ConvWeightLayout& layout,
+                    const CudaSetup& setup) {
+  const std::string key = fmt::format("{}/{}", setup.name, name_of(layout.rounding));
+  return setup.packed->get(key, layout.bytes(), [&](std::byte* to) {
+    const FoldedWeights weights(op, g, setup.weights);
+    for_each_packed(layout, [&](std::int64_t o, std::int64_t i, int tap) {
+      const double value =
+          i == kPackZero ? 0.0 : weights.at(o, i, tap / op.kernel, tap % op.kernel);
+      to = write_element(static_cast<float>(value), layout.rounding, to);
+    });
+  });
+}
+
+std::int64_t in_quads(std::int64_t channels) {
+  return (channels + kConvQuad - 1) / kConvQuad * kConvQuad;
+}
+
+// (3, c_out in whole quads): bias, then scale and shift of a norm after ReLU; else zeros.
+Buffer pack_epilogue(const Conv& op, const ConvGeometry& g, const CudaSetup& setup) {
+  const std::int64_t pitch = in_quads(g.c_out);
+  const auto bytes = static_cast<std::size_t>(3 * pitch) * sizeof(float);
+  return setup.packed->get(setup.name + "/epilogue", bytes, [&](std::byte* memory) {
+    const ConvEpilogue e = epilogue_of(op, g, setup.weights);
+    auto* to = reinterpret_cast<float*>(memory);
+    for (const std::vector<float>* values : {&e.bias, &e.scale, &e.shift}) {
+      std::fill(to, to + pitch, 0.0f);
+      if (!values->empty()) std::copy_n(values->begin(), g.c_out, to);
+      to += pitch;
+    }
+  });
+}
+
+// Where the pixels of a source lie; its pointer is a run's.
+ConvArgs::Source source_args(const ConvGeometry& g, const ConvSource& s) {
+  ConvArgs::Source source{};
+  source.image = s.h * s.w;
+  source.pitch = s.w;
+  source.origin = s.dy * s.w + s.dx;
+  source.row_begin = conv_extent(std::max<std::int64_t>(0, -s.dy));
+  source.row_end = conv_extent(std::min(g.h, s.h - s.dy));
+  source.column_begin = conv_extent(std::max<std::int64_t>(0, -s.dx));
+  source.column_end = conv_extent(std::min(g.w, s.w - s.dx));
+  source.c = conv_extent(s.c);
+  return source;
+}
+
+}  // namespace
+
+bool uses_tensor_cores(ConvTile tile) {
+  return tile != ConvTile::kFma128x64 && tile != ConvTile::kFma256x16;
+}
+
+Rounding tensor_core_rounding(DType dtype) {
+  switch (dtype) {
+    case DType::kBF16:
+      return Rounding::kBF16;
+    case DType::kF16:
+      return Rounding::kF16;
+    default:
+      return Rounding::kTF32;
+  }
+}
+
+std::size_t ConvWeightLayout::element_bytes() const {
+  return rounding == Rounding::kBF16 || rounding == Rounding::kF16 ? sizeof(std::uint16_t)
+                                                                   : sizeof(float);
+}
+
+std::int64_t ConvWeightLayout::line() const {
+  return static_cast<std::int64_t>(kConvLineBytes / element_bytes());
+}
+
+std::int64_t ConvWeightLayout::row() const {
+  return in_quads(c_out);
+}
+
+std::int64_t ConvWeightLayout::elements() const {
+  std::int64_t channels = 0;
+  for (const std::int64_t c : c_in)
+    channels += rounding == Rounding::kNone ? c : (c + line() - 1) / line() * line();
+  return channels * kernel * kernel * (rounding == Rounding::kNone ? row() : c_out);
+}
+
+ConvWeightLayout weight_layout(const Conv& op, const ConvGeometry& g, ConvTile tile, DType x_type) {
+  ConvWeightLayout layout{
+      .c_in = {},
+      .c_out = g.c_out,
+      .kernel = op.kernel,
+      .rounding = uses_tensor_cores(tile) ? tensor_core_rounding(x_type) : Rounding::kNone};
+  for (const ConvSource& source : g.sources) layout.c_in.push_back(source.c);
+  return layout;
+}
+
+int conv_extent(std::int64_t value) {
+  constexpr std::int64_t kMost = 1 << 30;  // so that a sum of two fits 32 bits
+  require(value <= kMost, "conv on CUDA takes extents up to {}, but got {}: cut the image in tiles",
+          kMost, value);
+  return static_cast<int>(value);
+}
+
+ConvArgs conv_args(const Conv& op, const ConvGeometry& g, DType x_type) {
+  ConvArgs args{};
+  for (const ConvSource& source : g.sources)
+    args.sources[args.source_count++] = source_args(g, source);
+  args.n = conv_extent(g.n), args.ho = conv_extent(g.ho), args.wo = conv_extent(g.wo);
+  args.c_out = conv_extent(g.c_out);
+  args.kernel = op.kernel, args.pad = conv_extent(g.pad);
+  args.relu = op.relu;
+  args.x_type = x_type, args.y_type = op.dtype;
+  return args;
+}
+
+void conv_cuda(const ConvArgs& args, ConvTile tile, CudaStream stream) {
+  if (uses_tensor_cores(tile)) {
+    conv_mma_cuda(args, tile, stream);
+  } else {
+    conv_fma_cuda(args, tile, stream);
+  }
+}
+
+ConvProblem conv_problem(const Conv& op, const ConvGeometry& g, DType x_type,
+                         const CudaSetup& setup) {
+  ConvProblem problem{.n = g.n,
+                      .ho = g.ho,
+                      .wo = g.wo,
+                      .c_out = op.c_out,
+                      .c_in = {},
+                      .x = x_type,
+                      .y = op.dtype,
+                      .math = setup.math,
+                      .capability = setup.traits.capability,
+                      .multiprocessors = setup.traits.multiprocessors};
+  for (const ConvSource& source : g.sources) problem.c_in.push_back(source.c);
+  return problem;
+}
+
+// Winograd is a way of the CPU alone: 16 bits and tensor cores have no room for its transforms.
+ConvChoice choose_conv(const Conv& op, const ConvGeometry& g, DType x_type,
+                       const CudaSetup& setup) {
+  require(op.technique == Conv::Technique::kDirect,
+          "conv on CUDA has no Winograd technique (node {}): leave out the pass that chooses it",
+          setup.name);
+  return choose_conv(conv_problem(op, g, x_type, setup));
+}
+
+Step cuda_with_tile(const Conv& op, const CudaSetup& setup, ConvTile tile) {
+  const ConvGeometry g = geometry_of(op, setup.inputs);
+  const DType x_type = setup.inputs[0].dtype;
+  const ConvArgs args = conv_args(op, g, x_type);
+  const Buffer weight = pack_weights(op, g, weight_layout(op, g, tile, x_type), setup);
+  const Buffer epilogue = pack_epilogue(op, g, setup);
+  const bool affine = op.norm == Conv::Norm::kAfterRelu;
+  std::array<std::size_t, 2> inputs{};
+  for (std::size_t i = 0; i < g.sources.size(); ++i) inputs[i] = g.sources[i].input;
+  return {0, [=, stream = setup.stream, pool = op.pool](const Operands& operands, std::byte*) {
+            ConvArgs run = args;
+            for (std::size_t i = 0; i < static_cast<std::size_t>(run.source_count); ++i)
+              run.sources[i].x = operands.inputs[inputs[i]].pointer;
+            run.weight = weight->get();
+            run.bias = reinterpret_cast<const float*>(epilogue->get());
+            run.scale = affine ? run.bias + in_quads(run.c_out) : nullptr;
+            run.shift = affine ? run.scale + in_quads(run.c_out) : nullptr;
+            run.y = operands.outputs[0].pointer;
+            run.pooled = pool ? operands.outputs[1].pointer : nullptr;
+            conv_cuda(run, tile, stream);
+          }};
+}
+
+Step cuda(const Conv& op, const CudaSetup& setup) {
+  const ConvGeometry g = geometry_of(op, setup.inputs);
+  return cuda_with_tile(op, setup, choose_conv(op, g, setup.inputs[0].dtype, setup).tile);
+}
+
+}  // namespace tessera

@@ -1,0 +1,47 @@
+#include "kernels/ops/conv_transpose/conv_transpose.h"
+
+#include "kernels/check.h"
+
+namespace tessera {
+
+namespace {
+
+void check(const ConvTranspose& op, Types inputs) {
+  require(op.kernel == 2 || op.kernel == 3, "conv_transpose: kernel must be 2 or 3, not {}",
+          op.kernel);
+  require(op.c_out > 0, "conv_transpose: c_out must be positive, not {}", op.c_out);
+  require(is_float(op.dtype), "conv_transpose: the output is f32, bf16 or f16, not {}",
+          name_of(op.dtype));
+  require(inputs.size() == 1, "conv_transpose: one input expected, {} given", inputs.size());
+  const TensorType& x = inputs[0];
+  require(x.shape.rank() == 4 && is_float(x.dtype),
+          "conv_transpose: the input must be f32, bf16 or f16 (n, h, w, c), not {}", x.to_string());
+  for (std::int64_t extent : x.shape.dims())
+    require(extent > 0, "conv_transpose: the input must not be empty, but is {}", x.to_string());
+}
+
+}  // namespace
+
+std::vector<TensorType> infer(const ConvTranspose& op, Types inputs) {
+  check(op, inputs);
+  const Shape& x = inputs[0].shape;
+  return {{op.dtype, {x[0], 2 * x[1], 2 * x[2], op.c_out}}};
+}
+
+std::vector<Parameter> parameters(const ConvTranspose& op, Types inputs) {
+  check(op, inputs);
+  std::vector<Parameter> list{{"weight", {inputs[0].shape[3], op.c_out, op.kernel, op.kernel}}};
+  if (op.bias) list.push_back({"bias", {op.c_out}});
+  return list;
+}
+
+Cost cost(const ConvTranspose& op, Types inputs) {
+  check(op, inputs);
+  // Every input pixel meets every filter tap once; those that fall off the border hardly count.
+  const double pixels = static_cast<double>(inputs[0].shape.elements(0, 3));
+  const double taps = op.kernel * op.kernel;
+  const double channels = static_cast<double>(inputs[0].shape[3]) * op.c_out;
+  return {2 * pixels * taps * channels, bytes_moved(op, inputs)};
+}
+
+}  // namespace tessera

@@ -1,0 +1,27 @@
+#include "kernels/ops/linear/linear.h"
+
+namespace tessera {
+
+std::vector<TensorType> infer(const Linear& op, Types inputs) {
+  require(op.units > 0, "linear: units must be positive, not {}", op.units);
+  require(inputs.size() == 1, "linear: expected 1 input (x), found {}", inputs.size());
+  const TensorType& x = inputs[0];
+  require(x.dtype == DType::kF32 && x.shape.rank() >= 1 && x.shape[-1] > 0,
+          "linear: x must be f32 (..., features) with features > 0, not {}", x.to_string());
+  Shape y = x.shape;
+  y[-1] = op.units;
+  return {{DType::kF32, y}};
+}
+
+std::vector<Parameter> parameters(const Linear& op, Types inputs) {
+  std::vector<Parameter> list{{"weight", {op.units, inputs[0].shape[-1]}}};
+  if (op.bias) list.push_back({"bias", {op.units}});
+  return list;
+}
+
+Cost cost(const Linear& op, Types inputs) {
+  const auto multiplications = static_cast<double>(inputs[0].shape.elements()) * op.units;
+  return {2 * multiplications, bytes_moved(op, inputs)};
+}
+
+}  // namespace tessera

@@ -1,0 +1,61 @@
+#include "kernels/ops/rnn/rnn.h"
+
+#include <algorithm>
+
+#include "kernels/lengths.h"
+#include "kernels/ops/rnn/recurrence.h"
+
+namespace tessera {
+
+std::vector<TensorType> infer(const BiRnn& op, Types inputs) {
+  require(op.units > 0, "rnn: units must be positive, not {}", op.units);
+  const std::size_t expected = op.masked ? 2 : 1;
+  require(inputs.size() == expected, "rnn: expected {} inputs ({}{}), found {}", expected,
+          op.embedding ? "ids" : "x", op.masked ? ", lengths" : "", inputs.size());
+  const TensorType& x = inputs[0];
+  if (op.embedding) {
+    infer(*op.embedding, inputs.first(1));
+    require(x.shape.rank() >= 1 && x.shape[-1] > 0,
+            "rnn: ids must be i32 (..., t) with t > 0, not {}", x.to_string());
+  } else {
+    require(x.dtype == DType::kF32 && x.shape.rank() >= 2 && x.shape[-1] > 0 && x.shape[-2] > 0,
+            "rnn: x must be f32 (..., t, features) with t > 0 and features > 0, not {}",
+            x.to_string());
+  }
+  if (op.masked) require_lengths_type("rnn", inputs, op.embedding ? -1 : -2);
+  const auto leading = x.shape.dims().first(x.shape.dims().size() - (op.embedding ? 0 : 1));
+  std::vector<std::int64_t> dims(leading.begin(), leading.end());
+  dims.push_back(2 * std::int64_t{op.units});
+  return {{DType::kF32, Shape(dims)}};
+}
+
+std::vector<Parameter> parameters(const BiRnn& op, Types inputs) {
+  const std::int64_t rows = static_cast<std::int64_t>(gate_count(op)) * op.units;
+  const std::int64_t features = op.embedding ? op.embedding->features : inputs[0].shape[-1];
+  std::vector<Parameter> list;
+  if (op.embedding) list.push_back({"embedding", {op.embedding->words, features}});
+  for (const char* suffix : {"", "_reverse"}) {
+    list.push_back({std::string("weight_ih") + suffix, {rows, features}});
+    list.push_back({std::string("weight_hh") + suffix, {rows, op.units}});
+    list.push_back({std::string("bias_ih") + suffix, {rows}});
+    list.push_back({std::string("bias_hh") + suffix, {rows}});
+  }
+  return list;
+}
+
+Cost cost(const BiRnn& op, Types inputs) {
+  // Every step as if all were valid and every word distinct: what the contents save is not known.
+  const double gate_units = static_cast<double>(gate_count(op)) * op.units;
+  const Shape& shape = inputs[0].shape;
+  const std::int64_t features = op.embedding ? op.embedding->features : shape[-1];
+  const std::int64_t steps = op.embedding ? shape.elements() : shape.elements() / features;
+  const double multiplications = gate_units * static_cast<double>(features + op.units);
+  double bytes = bytes_moved(op, inputs);
+  if (op.embedding) {  // of the table, only the rows that are looked up move
+    const auto unused = static_cast<double>(op.embedding->words) - static_cast<double>(steps);
+    bytes -= 4.0 * static_cast<double>(features) * std::max(0.0, unused);
+  }
+  return {2 * 2 * multiplications * static_cast<double>(steps), bytes};
+}
+
+}  // namespace tessera

@@ -1,0 +1,50 @@
+// Bidirectional recurrent layer over the second-last axis: LSTM (Hochreiter & Schmidhuber 1997) or
+// GRU (Cho et al. 2014), both directions concatenated (forward, backward).
+//
+//   LSTM: i, f, o = s(W x + U h + b), g = tanh(W x + U h + b);  c = f c + i g;  h = o tanh(c)
+//   GRU:  r, z = s(W x + b_ih + U h + b_hh)
+//         n = tanh(W x + b_ih + r (U h + b_hh))          reset_after (PyTorch, Keras >= 3)
+//         n = tanh(W x + b_ih + U (r h) + b_hh)          else (Keras <= 2, the paper)
+//         h = (1 - z) n + z h
+//   s = sigmoid, or hard_sigmoid(x) = clip(0.2 x + 0.5, 0, 1) as Keras <= 2.2 has it.
+//
+// inputs:  x (..., t, features), f32; with `embedding`: ids (..., t), i32, looked up first;
+//          lengths (...), i32, if masked: steps t >= length are not computed, their outputs are
+//          zero, and the backward direction starts at step length - 1
+// weights: weight_ih (g units, features), weight_hh (g units, units), bias_ih, bias_hh (g units),
+//          then the same four with suffix "_reverse"; PyTorch's gate order: LSTM i, f, g, o
+//          (g = 4), GRU r, z, n (g = 3); with `embedding`: "embedding" (words, features) first
+// outputs: y (..., t, 2 units), f32
+#pragma once
+
+#include <optional>
+
+#include "kernels/cpu/step.h"
+#include "kernels/cuda/step.h"
+#include "kernels/operator.h"
+#include "kernels/ops/embedding/embedding.h"
+
+namespace tessera {
+
+struct BiRnn {
+  enum class Cell : std::uint8_t { kLstm, kGru };
+  enum class Gate : std::uint8_t { kSigmoid, kHardSigmoid };
+  Cell cell = Cell::kLstm;
+  int units = 0;
+  Gate gate = Gate::kSigmoid;
+  bool reset_after = true;  // GRU alone
+  bool masked = true;
+  // Folds the look-up in: each distinct word of a run is multiplied with weight_ih once. Where all
+  // words together are small enough, the CPU keeps the products for the runs to come: steps of one
+  // PackedWeights share them and must not run at the same time, as those of one Session never do.
+  std::optional<Embedding> embedding = std::nullopt;
+};
+
+std::vector<TensorType> infer(const BiRnn& op, Types inputs);
+std::vector<Parameter> parameters(const BiRnn& op, Types inputs);
+Cost cost(const BiRnn& op, Types inputs);
+void reference(const BiRnn& op, const Operands& operands);
+Step cpu(const BiRnn& op, const CpuSetup& setup);
+Step cuda(const BiRnn& op, const CudaSetup& setup);
+
+}  // namespace tessera

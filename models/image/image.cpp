@@ -1,0 +1,329 @@
+#include "models/image/image.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "kernels/error.h"
+
+namespace tessera {
+namespace {
+
+constexpr std::array<std::pair<Scale, const char*>, 4> kScaleNames = {{
+    {Scale::kNone, "none"},
+    {Scale::kUnit, "unit"},
+    {Scale::kStandardize, "standardize"},
+    {Scale::kMinMax, "min_max"},
+}};
+
+constexpr double kStandardizeEpsilon = 1e-6;
+
+// ITU-R BT.601 luma.
+constexpr float kRed = 0.299f;
+constexpr float kGreen = 0.587f;
+constexpr float kBlue = 0.114f;
+
+template <class T>
+void convert_channels(const std::vector<T>& pixels, int64_t from, int64_t to,
+                      std::span<float> out) {
+  const auto count = static_cast<int64_t>(pixels.size()) / from;
+  const T* in = pixels.data();
+  if (from == to) {
+    std::transform(pixels.begin(), pixels.end(), out.begin(),
+                   [](T value) { return static_cast<float>(value); });
+  } else if (to == 1) {
+    for (int64_t i = 0; i < count; ++i) {
+      out.data()[i] = kRed * static_cast<float>(in[3 * i]) +
+                      kGreen * static_cast<float>(in[3 * i + 1]) +
+                      kBlue * static_cast<float>(in[3 * i + 2]);
+    }
+  } else {
+    for (int64_t i = 0; i < count; ++i) {
+      std::fill_n(out.data() + 3 * i, 3, static_cast<float>(in[i]));
+    }
+  }
+}
+
+// What white is in a file of this type: integers fill their range, floats are free to choose.
+template <class T>
+float full_scale(const std::vector<T>&) {
+  return std::is_floating_point_v<T> ? 1.0f : static_cast<float>(std::numeric_limits<T>::max());
+}
+
+// (x - offset) / divisor: a division, because PyTorch and numpy divide and x * (1 / d) rounds
+// differently.
+void shift_and_divide(std::span<float> values, float offset, float divisor) {
+  for (float& value : values) value = (value - offset) / divisor;
+}
+
+void standardize(std::span<float> values) {
+  double sum = 0;
+  for (const float value : values) sum += value;
+  const double mean = sum / static_cast<double>(values.size());
+  double squares = 0;
+  for (const float value : values) squares += (value - mean) * (value - mean);
+  const double deviation = std::sqrt(squares / static_cast<double>(values.size()));
+  shift_and_divide(values, static_cast<float>(mean),
+                   static_cast<float>(deviation + kStandardizeEpsilon));
+}
+
+void stretch_min_max(std::span<float> values) {
+  const auto [low, high] = std::minmax_element(values.begin(), values.end());
+  const float offset = *low;
+  const float range = *high > offset ? *high - offset : 1.0f;
+  shift_and_divide(values, offset, range);
+}
+
+void map_range(std::span<float> values, const ValueRange& range) {
+  if (range.automatic) {
+    stretch_min_max(values);
+    return;
+  }
+  for (float& value : values) value = std::clamp(value, range.low, range.high);
+  shift_and_divide(values, range.low, range.high - range.low);
+}
+
+ValueRange checked_range(float low, float high, std::string_view found) {
+  require(std::isfinite(low) && std::isfinite(high) && low < high && std::isfinite(high - low),
+          "the range is '{}', expected 'auto' or two numbers LO,HI, the first one smaller", found);
+  return {.low = low, .high = high};
+}
+
+ValueRange range_from_json(const nlohmann::json& json) {
+  if (json == "auto") return {.automatic = true};
+  const bool pair =
+      json.is_array() && json.size() == 2 && json[0].is_number() && json[1].is_number();
+  require(pair, "preprocessing: \"range\" is {}, expected \"auto\" or two numbers", json.dump());
+  return checked_range(json[0].get<float>(), json[1].get<float>(), json.dump());
+}
+
+void require_finite(std::span<const float> values, const char* when) {
+  const auto bad = std::find_if_not(values.begin(), values.end(),
+                                    [](float value) { return std::isfinite(value); });
+  require(bad == values.end(),
+          "the image has the value {} {} normalisation, expected finite numbers; replace NaN and "
+          "infinite pixels in the file",
+          bad == values.end() ? 0.0f : *bad, when);
+}
+
+std::vector<float> channel_values(const nlohmann::json& json, const char* key, int64_t channels) {
+  const nlohmann::json& values = json.at(key);
+  const bool numbers = values.is_array() && std::all_of(values.begin(), values.end(), [](auto& v) {
+                         return v.is_number() && std::isfinite(v.template get<float>());
+                       });
+  require(numbers && (values.empty() || static_cast<int64_t>(values.size()) == channels),
+          "preprocessing: \"{}\" is {}, expected {} finite numbers, one per channel", key,
+          values.dump(), channels);
+  return values.get<std::vector<float>>();
+}
+
+}  // namespace
+
+void require_readable_size(int64_t height, int64_t width, int64_t channels, int64_t max_samples) {
+  require(height > 0 && width > 0 && channels > 0,
+          "the header says {} x {} pixels (width x height), expected sizes above 0", width, height);
+  // Divided, because the product of what a hostile header claims overflows 64 bits.
+  require(width <= max_samples / channels && height <= max_samples / (width * channels),
+          "the header says {} x {} pixels (width x height) of {} samples, above the limit of {} "
+          "samples for one image; split the image into parts",
+          width, height, channels, max_samples);
+}
+
+std::string_view pixel_type_name(const Image& image) {
+  constexpr std::array<std::string_view, 4> kNames = {"8-bit", "16-bit", "32-bit", "float"};
+  return kNames[image.pixels.index()];
+}
+
+ValueRange parse_range(std::string_view text) {
+  if (text == "auto") return {.automatic = true};
+  const std::size_t comma = text.find(',');
+  float ends[2] = {};
+  const auto number = [&](std::string_view part, float& value) {
+    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
+    return error == std::errc() && end == part.data() + part.size();
+  };
+  const bool two = comma != std::string_view::npos && number(text.substr(0, comma), ends[0]) &&
+                   number(text.substr(comma + 1), ends[1]);
+  return two ? checked_range(ends[0], ends[1], text) : checked_range(0, 0, text);
+}
+
+void set_range(Preprocessing& preprocessing, std::string_view text) {
+  preprocessing.range = parse_range(text);
+  require(preprocessing.scale == Scale::kUnit,
+          "a range (--range) is for the scale \"unit\", which it replaces; the scale is {}",
+          to_json(preprocessing)["scale"].dump());
+}
+
+std::string range_note(const Image& image, const Preprocessing& preprocessing) {
+  if (preprocessing.scale != Scale::kUnit || preprocessing.range) return "";
+  return std::visit(
+      [&]<class T>(const std::vector<T>& pixels) -> std::string {
+        if (sizeof(T) == 1 || pixels.empty()) return "";
+        const auto [least, greatest] = std::ranges::minmax_element(pixels);
+        const double low = static_cast<double>(*least), high = static_cast<double>(*greatest);
+        const double white = static_cast<double>(full_scale(pixels));
+        // Of integers two unused bits are odd; an image of one value, perhaps empty, says nothing.
+        const bool is_float = std::is_floating_point_v<T>;
+        const bool odd = is_float ? low < 0 || high > 1 : 4 * high <= white + 3;
+        if (!odd || low == high) return "";
+        double end = high;  // what white may be: that of the least usual number of bits
+        constexpr double kLeastGuessed = 100;  // floats below are in units of their own
+        for (const int bits : {16, 14, 12, 10, 8}) {
+          const bool fits = high <= std::exp2(bits) - 1;
+          if (fits && !(is_float && high < kLeastGuessed)) end = std::exp2(bits) - 1;
+        }
+        return fmt::format(
+            "{} images with values from {:.6g} to {:.6g}, which this model {}. If white is another "
+            "value, set it: --range {:.6g},{:.9g} (or --range auto)",
+            pixel_type_name(image), low, high,
+            is_float ? std::string("expects in 0 to 1")
+                     : fmt::format("divides by {:.0f}",
+                                   static_cast<double>(std::numeric_limits<T>::max())),
+            std::min(low, 0.0), end);
+      },
+      image.pixels);
+}
+
+Preprocessing preprocessing_from_json(const nlohmann::json& json) {
+  require(json.is_object(), "preprocessing is {}, expected an object", json.type_name());
+  for (const auto& [key, value] : json.items()) {
+    require(key == "channels" || key == "scale" || key == "mean" || key == "std" || key == "range",
+            "preprocessing has the unknown key \"{}\", expected channels, scale, mean, std or "
+            "range",
+            key);
+  }
+
+  Preprocessing result;
+  if (json.contains("channels")) {
+    const nlohmann::json& channels = json["channels"];
+    require(channels == 1 || channels == 3,
+            "preprocessing: \"channels\" is {}, expected 1 (grey) or 3 (RGB)", channels.dump());
+    result.channels = channels.get<int64_t>();
+  }
+  if (json.contains("scale")) {
+    const nlohmann::json& scale = json["scale"];
+    const auto* found = std::find_if(kScaleNames.begin(), kScaleNames.end(),
+                                     [&](const auto& entry) { return scale == entry.second; });
+    require(found != kScaleNames.end(),
+            "preprocessing: \"scale\" is {}, expected \"none\", \"unit\", \"standardize\" or "
+            "\"min_max\"",
+            scale.dump());
+    result.scale = found->first;
+  }
+  if (json.contains("mean")) result.mean = channel_values(json, "mean", result.channels);
+  if (json.contains("std")) result.std = channel_values(json, "std", result.channels);
+  if (json.contains("range")) {
+    result.range = range_from_json(json["range"]);
+    require(result.scale == Scale::kUnit,
+            "preprocessing: a range is for the scale \"unit\", which it replaces; the scale is {}",
+            json["scale"].dump());
+  }
+  for (const float value : result.std) {
+    require(value > 0, "preprocessing: \"std\" has the value {}, expected values above 0", value);
+  }
+  return result;
+}
+
+nlohmann::json to_json(const Preprocessing& preprocessing) {
+  const auto* name = std::find_if(kScaleNames.begin(), kScaleNames.end(), [&](const auto& entry) {
+    return entry.first == preprocessing.scale;
+  });
+  nlohmann::json json = {{"channels", preprocessing.channels}, {"scale", name->second}};
+  if (!preprocessing.mean.empty()) json["mean"] = preprocessing.mean;
+  if (!preprocessing.std.empty()) json["std"] = preprocessing.std;
+  if (preprocessing.range) {
+    const ValueRange& range = *preprocessing.range;
+    json["range"] =
+        range.automatic ? nlohmann::json("auto") : nlohmann::json{range.low, range.high};
+  }
+  return json;
+}
+
+void normalise(const Image& image, const Preprocessing& preprocessing, std::span<float> out) {
+  const int64_t channels = preprocessing.channels;
+  const int64_t expected = image.height * image.width * channels;
+  require(static_cast<int64_t>(out.size()) == expected && expected > 0,
+          "normalise: room for {} floats, expected {} x {} x {}", out.size(), image.height,
+          image.width, channels);
+
+  const float white = std::visit(
+      [&](const auto& pixels) {
+        convert_channels(pixels, image.channels, channels, out);
+        return full_scale(pixels);
+      },
+      image.pixels);
+  const bool is_float = std::holds_alternative<std::vector<float>>(image.pixels);
+  if (is_float) require_finite(out, "before");
+
+  switch (preprocessing.scale) {
+    case Scale::kNone:
+      break;
+    case Scale::kUnit:
+      if (preprocessing.range) {
+        map_range(out, *preprocessing.range);
+      } else {
+        shift_and_divide(out, 0.0f, white);
+      }
+      break;
+    case Scale::kStandardize:
+      standardize(out);
+      break;
+    case Scale::kMinMax:
+      stretch_min_max(out);
+      break;
+  }
+
+  if (!preprocessing.mean.empty() || !preprocessing.std.empty()) {
+    for (size_t i = 0; i < out.size(); ++i) {
+      const size_t c = i % static_cast<size_t>(channels);
+      const float mean = preprocessing.mean.empty() ? 0.0f : preprocessing.mean[c];
+      const float std = preprocessing.std.empty() ? 1.0f : preprocessing.std[c];
+      out[i] = (out[i] - mean) / std;
+    }
+  }
+  // Only floats near the ends of their range can overflow above.
+  if (is_float) require_finite(out, "after");
+}
+
+int64_t mirror_index(int64_t i, int64_t n) {
+  if (n == 1) return 0;
+  const int64_t period = 2 * (n - 1);
+  const int64_t phase = ((i % period) + period) % period;
+  return phase < n ? phase : period - phase;
+}
+
+void mirror_pad(std::span<const float> image, int64_t height, int64_t width, int64_t channels,
+                const Window& window, std::span<float> out) {
+  require(height > 0 && width > 0 && channels > 0 &&
+              static_cast<int64_t>(image.size()) == height * width * channels,
+          "mirror_pad: the image has {} floats, expected {} x {} x {}", image.size(), height, width,
+          channels);
+  const int64_t rows = window.y1 - window.y0;
+  const int64_t columns = window.x1 - window.x0;
+  require(
+      rows >= 0 && columns >= 0 && static_cast<int64_t>(out.size()) == rows * columns * channels,
+      "mirror_pad: room for {} floats, expected {} x {} x {}", out.size(), rows, columns, channels);
+
+  // The columns inside the image are one copy; only those outside need an index each.
+  const int64_t inside_begin = std::clamp<int64_t>(0, window.x0, window.x1);
+  const int64_t inside_end = std::clamp(width, inside_begin, window.x1);
+  float* to = out.data();
+  for (int64_t y = window.y0; y < window.y1; ++y) {
+    const float* row = image.data() + mirror_index(y, height) * width * channels;
+    const auto mirror_columns = [&](int64_t begin, int64_t end) {
+      for (int64_t x = begin; x < end; ++x) {
+        to = std::copy_n(row + mirror_index(x, width) * channels, channels, to);
+      }
+    };
+    mirror_columns(window.x0, inside_begin);
+    if (inside_begin < inside_end) {
+      to = std::copy_n(row + inside_begin * channels, (inside_end - inside_begin) * channels, to);
+    }
+    mirror_columns(inside_end, window.x1);
+  }
+}
+
+}  // namespace tessera

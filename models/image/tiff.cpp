@@ -1,0 +1,326 @@
+#include "models/image/tiff.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+
+#include "kernels/error.h"
+#include "models/image/tiff_page.h"
+#include "models/image/tiff_stack.h"
+
+namespace tessera {
+
+// ---- directories -------------------------------------------------------------------------------
+
+namespace {
+
+std::string_view description_of(TIFF* handle) {
+  const char* text = nullptr;
+  return TIFFGetField(handle, TIFFTAG_IMAGEDESCRIPTION, &text) == 1 ? text : std::string_view{};
+}
+
+// MetaMorph's stacks count their planes by the entries of a tag of its own.
+std::optional<StackDescription> metamorph_stack(TIFF* handle) {
+  constexpr uint32_t kUic2 = 33629;
+  uint32_t planes = 0;
+  const void* entries = nullptr;
+  if (TIFFFindField(handle, kUic2, TIFF_ANY) == nullptr ||
+      TIFFGetField(handle, kUic2, &planes, &entries) != 1 || planes < 2)
+    return std::nullopt;
+  StackDescription stack;
+  stack.writer = "MetaMorph";
+  stack.numbers = fmt::format("{} entries of tag {}", planes, kUic2);
+  stack.planes = planes;
+  stack.one_directory = true;
+  return stack;
+}
+
+// A directory that describes a full picture.
+struct Found {
+  uint64_t offset = 0;  // in the file
+  int64_t slices = 1;   // of a volume
+  std::optional<StackDescription> text;
+};
+
+// What the current directory says.
+Found found_here(TIFF* handle, bool is_first) {
+  Found found{TIFFCurrentDirOffset(handle), 1, std::nullopt};
+  found.slices = std::max<int64_t>(1, tiff_field<uint32_t>(handle, TIFFTAG_IMAGEDEPTH, 1));
+  require(
+      found.slices == 1 || TIFFIsTiled(handle) != 0,
+      "TIFF volume of {} slices behind one directory (ImageDepth) in strips, which libtiff does "
+      "not find; save it as a page for each slice",
+      found.slices);
+  const PlaneSize size{tiff_field<uint32_t>(handle, TIFFTAG_IMAGEWIDTH, 0),
+                       tiff_field<uint32_t>(handle, TIFFTAG_IMAGELENGTH, 0),
+                       tiff_field<uint16_t>(handle, TIFFTAG_SAMPLESPERPIXEL, 1)};
+  if (is_first) found.text = metamorph_stack(handle);
+  if (!found.text) found.text = describe_stack(description_of(handle), size);
+  // Of the whole file the first directory speaks; programs copy its text to the others.
+  if (found.text && found.text->whole_file && !is_first) found.text.reset();
+  return found;
+}
+
+// Of a directory, what tells whether more must be read of it. Found without libtiff, which takes
+// ten times as long to read all tags of a stack's thousand directories.
+struct Glance {
+  bool is_page = true;   // no overview of a pyramid, and no mask that goes with a picture
+  bool is_plain = true;  // a single plane, and no description of a series of pages
+  uint64_t next = 0;     // offset; 0: none
+};
+
+class DirectoryWalk {
+ public:
+  explicit DirectoryWalk(const TiffContext& context)
+      : context_(context),
+        little_endian_(TIFFIsBigEndian(context.handle) == 0),
+        big_(TIFFIsBigTIFF(context.handle) != 0) {}
+
+  Glance look(uint64_t offset) const {
+    const uint64_t count_size = big_ ? 8 : 2, entry_size = big_ ? 20 : 12, word = big_ ? 8 : 4;
+    const uint64_t entries = number(bytes(offset, count_size), 0, count_size);
+    require(entries <= UINT16_MAX, "damaged TIFF: a directory of {} entries", entries);
+    const std::vector<uint8_t> all = bytes(offset + count_size, entries * entry_size + word);
+    Glance glance;
+    for (uint64_t at = 0; at < entries * entry_size; at += entry_size) {
+      const uint64_t tag = number(all, at, 2), type = number(all, at + 2, 2);
+      const uint64_t value = number(all, at + entry_size - word, type == TIFF_SHORT ? 2 : 4);
+      if (tag == TIFFTAG_SUBFILETYPE)
+        glance.is_page &= (value & (FILETYPE_REDUCEDIMAGE | FILETYPE_MASK)) == 0;
+      if (tag == TIFFTAG_OSUBFILETYPE) glance.is_page &= value != OFILETYPE_REDUCEDIMAGE;
+      if (tag == TIFFTAG_IMAGEDEPTH) glance.is_plain &= value <= 1;
+      if (tag == TIFFTAG_IMAGEDESCRIPTION && number(all, at + 4, word) > word)
+        glance.is_plain &= !is_series(number(all, at + 4 + word, word));
+    }
+    glance.next = number(all, entries * entry_size, word);
+    return glance;
+  }
+
+ private:
+  std::vector<uint8_t> bytes(uint64_t offset, uint64_t size) const {
+    std::vector<uint8_t> read(static_cast<size_t>(size));
+    require(context_.read_raw(offset, read), "truncated TIFF: a directory at byte {} of {}", offset,
+            context_.file_size());
+    return read;
+  }
+
+  uint64_t number(std::span<const uint8_t> from, uint64_t at, uint64_t size) const {
+    uint64_t value = 0;
+    for (uint64_t i = 0; i < size; ++i)
+      value = value << 8 | from[static_cast<size_t>(at + (little_endian_ ? size - 1 - i : i))];
+    return value;
+  }
+
+  bool is_series(uint64_t offset) const {
+    uint8_t text[kSeriesText.size()];
+    return context_.read_raw(offset, text) &&
+           std::memcmp(text, kSeriesText.data(), kSeriesText.size()) == 0;
+  }
+
+  const TiffContext& context_;
+  bool little_endian_, big_;
+};
+
+std::vector<Found> find_pages(TiffContext& context) {
+  TIFF* handle = context.handle;
+  uint64_t offset = TIFFCurrentDirOffset(handle);
+  // libtiff notices chains that run in a circle, and those that break off, which would else look
+  // like a shorter stack.
+  const int64_t count = TIFFNumberOfDirectories(handle);
+  require(context.error.empty(), "damaged or truncated TIFF after page {}: {}", count,
+          context.error);
+  const uint64_t first = offset;
+  const DirectoryWalk walk(context);
+  std::vector<Found> pages;
+  for (int64_t directory = 0; directory < count; ++directory) {
+    const Glance glance = walk.look(offset);
+    if (glance.is_page && glance.is_plain && !pages.empty()) {
+      pages.push_back({offset, 1, std::nullopt});
+    } else if (glance.is_page) {
+      require(TIFFSetSubDirectory(handle, offset) == 1, "damaged or truncated TIFF at page {}: {}",
+              directory, context.error);
+      pages.push_back(found_here(handle, pages.empty()));
+    }
+    offset = glance.next;
+  }
+  if (pages.empty()) {
+    require(count == 1,
+            "TIFF of {} directories, each marked as the overview or mask of another picture "
+            "(NewSubfileType); expected the picture itself",
+            count);
+    pages.push_back({first, 1, std::nullopt});
+  }
+  return pages;
+}
+
+}  // namespace
+
+TiffReader::TiffReader(const std::filesystem::path& path, int64_t max_samples)
+    : context_(std::make_unique<TiffContext>()), max_samples_(max_samples) {
+  // "m": not memory-mapped, because a mapped file that shrinks kills the process.
+  context_->open(path, "rm");
+  find_directories();
+}
+
+TiffReader::TiffReader(std::span<const uint8_t> bytes, int64_t max_samples)
+    : context_(std::make_unique<TiffContext>()), max_samples_(max_samples) {
+  context_->open(bytes);
+  find_directories();
+}
+
+TiffReader::~TiffReader() = default;
+
+void TiffReader::find_directories() {
+  require(context_->handle != nullptr, "damaged or truncated TIFF: {}", context_->error);
+  context_->error.clear();
+  const std::vector<Found> found = find_pages(*context_);
+  int64_t all = 0;
+  for (const Found& one : found) all += one.slices;
+  // A program that cuts or converts a stack may have copied the first directory's text to the
+  // others.
+  const bool copied = std::ranges::all_of(found, [&](const Found& one) {
+    return one.text && one.text->planes == all && !one.text->one_directory;
+  });
+
+  for (size_t i = 0; i < found.size();) {
+    // The directories that one text is about: up to the next text.
+    const StackDescription* const text = found[i].text ? &*found[i].text : nullptr;
+    size_t end = i + 1;
+    int64_t planes = found[i].slices;
+    for (; end < found.size() && ((text != nullptr && text->whole_file) || !found[end].text); ++end)
+      planes += found[end].slices;
+    if (text != nullptr && text->channels > 1) {
+      fail(
+          "{} says that this TIFF has {}: {} channels in planes of their own. A page is one grey "
+          "or "
+          "RGB picture; save the channel that is meant as a file of its own",
+          text->writer, text->numbers, text->channels);
+    }
+    const bool complete =
+        text == nullptr || text->other_files || text->planes <= planes || (copied && planes == 1);
+    if (complete) {
+      for (; i < end; ++i) {
+        directories_.push_back({found[i].offset, page_count_, std::nullopt, 0});
+        page_count_ += found[i].slices;
+      }
+      continue;
+    }
+    const auto refuse = [&](const std::string& why) {
+      fail(
+          "{} says that this TIFF has {} planes ({}), but it has {} director{} with {}: {}. Save "
+          "it with a directory for each plane, or remove a description that is of another file",
+          text->writer, text->planes, text->numbers, end - i, end - i == 1 ? "y" : "ies", planes,
+          why);
+    };
+    if (planes != 1) refuse("some are missing");
+    if (!text->one_directory) refuse("the others are missing");
+    require(TIFFSetSubDirectory(context_->handle, found[i].offset) == 1,
+            "damaged or truncated TIFF: {}", context_->error);
+    const char* why_not = "";
+    const auto run =
+        tiff_run(context_->handle, read_tiff_page(context_->handle, max_samples_), &why_not);
+    if (!run) refuse(fmt::format("the others are not found behind the first, because {}", why_not));
+    const uint64_t size = context_->file_size();
+    const uint64_t room = size > run->begin ? (size - run->begin) / run->size : 0;
+    if (room < static_cast<uint64_t>(text->planes)) {
+      refuse(fmt::format("its {} bytes have room for {} planes of {} bytes from byte {} on", size,
+                         room, run->size, run->begin));
+    }
+    directories_.push_back({found[i].offset, page_count_, run->begin, run->size});
+    page_count_ += text->planes;
+    i = end;
+  }
+}
+
+Image TiffReader::read(int64_t page_index, StoredValues* stored) {
+  const auto behind =
+      std::ranges::upper_bound(directories_, page_index, {}, &Directory::first_page);
+  const Directory& directory = *(behind - 1);
+  TIFF* handle = context_->handle;
+  context_->error.clear();
+  context_->warnings_are_errors = false;
+  const bool found = TIFFCurrentDirOffset(handle) == directory.offset ||
+                     TIFFSetSubDirectory(handle, directory.offset) == 1;
+  require(found, "damaged or truncated TIFF at page {}: {}", page_index, context_->error);
+  const TiffPage page = read_tiff_page(handle, max_samples_);
+  const int64_t slice = page_index - directory.first_page;
+  TiffPlace place{slice, std::nullopt};
+  if (directory.raw)
+    place = {0, *directory.raw + static_cast<uint64_t>(slice) * directory.raw_size};
+  return read_tiff_image(*context_, page, place, stored);
+}
+
+bool TiffReader::recognises(std::span<const uint8_t> bytes) {
+  constexpr std::string_view kMagics[] = {
+      {"II\x2a\0", 4}, {"MM\0\x2a", 4}, {"II\x2b\0", 4}, {"MM\0\x2b", 4}};
+  return std::any_of(std::begin(kMagics), std::end(kMagics), [&](std::string_view magic) {
+    return bytes.size() >= 4 && std::memcmp(bytes.data(), magic.data(), 4) == 0;
+  });
+}
+
+// ---- writing -----------------------------------------------------------------------------------
+
+TiffWriter::TiffWriter(const std::filesystem::path& path, int64_t expected_bytes)
+    : file_(path), context_(std::make_unique<TiffContext>()) {
+  // Below 4 GiB by what tags, strip tables and incompressible pixels may add.
+  constexpr int64_t kClassicLimit = int64_t{7} << 29;
+  context_->open(file_.path(), expected_bytes > kClassicLimit ? "w8" : "w");
+  if (context_->handle == nullptr) file_.fail_write(context_->error);
+}
+
+TiffWriter::~TiffWriter() = default;
+
+void TiffWriter::append(const Image& page) {
+  TIFF* handle = context_->handle;
+  const bool is_float = std::holds_alternative<std::vector<float>>(page.pixels);
+  const auto [bytes, sample_bytes] = std::visit(
+      [](const auto& pixels) {
+        // libtiff takes a pointer to non-const, but changes pixels only to swap bytes or to
+        // predict.
+        return std::pair(
+            reinterpret_cast<uint8_t*>(const_cast<void*>(static_cast<const void*>(pixels.data()))),
+            static_cast<int64_t>(sizeof(pixels[0])));
+      },
+      page.pixels);
+
+  TIFFSetField(handle, TIFFTAG_SUBFILETYPE, FILETYPE_PAGE);
+  TIFFSetField(handle, TIFFTAG_IMAGEWIDTH, static_cast<uint32_t>(page.width));
+  TIFFSetField(handle, TIFFTAG_IMAGELENGTH, static_cast<uint32_t>(page.height));
+  TIFFSetField(handle, TIFFTAG_SAMPLESPERPIXEL, static_cast<int>(page.channels));
+  TIFFSetField(handle, TIFFTAG_BITSPERSAMPLE, static_cast<int>(8 * sample_bytes));
+  TIFFSetField(handle, TIFFTAG_SAMPLEFORMAT, is_float ? SAMPLEFORMAT_IEEEFP : SAMPLEFORMAT_UINT);
+  TIFFSetField(handle, TIFFTAG_PHOTOMETRIC,
+               page.channels == 3 ? PHOTOMETRIC_RGB : PHOTOMETRIC_MINISBLACK);
+  TIFFSetField(handle, TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG);
+  TIFFSetField(handle, TIFFTAG_ORIENTATION, ORIENTATION_TOPLEFT);
+  TIFFSetField(handle, TIFFTAG_COMPRESSION, COMPRESSION_ADOBE_DEFLATE);
+
+  const int64_t row_bytes = page.width * page.channels * sample_bytes;
+  constexpr int64_t kStripBytes = 1 << 18;  // small enough to read a part, large enough to compress
+  const int64_t strip_rows = std::clamp<int64_t>(kStripBytes / row_bytes, 1, page.height);
+  TIFFSetField(handle, TIFFTAG_ROWSPERSTRIP, static_cast<uint32_t>(strip_rows));
+
+  context_->error.clear();
+  uint32_t strip = 0;
+  for (int64_t y = 0; y < page.height; y += strip_rows, ++strip) {
+    const tmsize_t size = row_bytes * std::min(strip_rows, page.height - y);
+    if (TIFFWriteEncodedStrip(handle, strip, bytes + y * row_bytes, size) != size) {
+      file_.fail_write(context_->error);
+    }
+  }
+  if (TIFFWriteDirectory(handle) != 1 || !context_->error.empty()) {
+    file_.fail_write(context_->error);
+  }
+}
+
+void TiffWriter::finish() {
+  context_->close();
+  if (!context_->error.empty()) file_.fail_write(context_->error);
+}
+
+void TiffWriter::commit() {
+  finish();
+  file_.commit();
+}
+
+}  // namespace tessera

@@ -1,0 +1,55 @@
+// One directory of a TIFF: what its tags say of the picture, and the picture's pixels.
+// Included by the tiff*.cpp alone.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "models/image/image.h"
+#include "models/image/tiff_context.h"
+
+namespace tessera {
+
+// What a directory's tags say, checked.
+struct TiffPage {
+  int64_t height = 0;
+  int64_t width = 0;
+  int64_t colours = 0;        // 1 (grey or palette index) or 3
+  int64_t samples = 0;        // per pixel and plane, with alpha
+  int64_t planes = 1;         // 1, or one per colour
+  int64_t stored_planes = 1;  // the same with alpha's
+  int64_t bits = 0;           // per sample
+  bool is_float = false;
+  bool white_is_zero = false;
+  bool has_palette = false;
+  bool tiled = false;
+  int64_t chunk_height = 0;  // of a tile or strip
+  int64_t chunk_width = 0;
+  int64_t chunk_depth = 1;  // slices of a volume in one tile
+
+  int64_t row_bytes() const { return (chunk_width * samples * bits + 7) / 8; }
+};
+
+// Where the pixels of one page lie.
+struct TiffPlace {
+  int64_t slice = 0;            // of a volume (ImageDepth)
+  std::optional<uint64_t> raw;  // byte of the file where they begin, uncompressed: no directory of
+                                // their own
+};
+
+// Of the current directory. Throws Error on what is not read.
+TiffPage read_tiff_page(TIFF* handle, int64_t max_samples);
+
+// Bytes of the current directory's picture where they lie uncompressed and without gaps, so that
+// more pictures may follow; else nothing, and `why_not` says what is in the way.
+struct TiffRun {
+  uint64_t begin = 0;
+  uint64_t size = 0;
+};
+std::optional<TiffRun> tiff_run(TIFF* handle, const TiffPage& page, const char** why_not);
+
+// The picture of the current directory, or one that lies as its does; `stored`: null for light.
+Image read_tiff_image(TiffContext& context, const TiffPage& page, const TiffPlace& place,
+                      StoredValues* stored);
+
+}  // namespace tessera

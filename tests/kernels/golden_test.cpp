@@ -1,0 +1,179 @@
+// Every operator, reference and CPU, against what PyTorch computed in double: without it, a mistake
+// shared by our reference and our fast path would pass.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "kernels/ops/ops.h"
+#include "tests/support/golden.h"
+#include "tests/support/golden_ops.h"
+
+namespace tessera::test {
+namespace {
+
+using nlohmann::json;
+
+// Both sides round a double to f32 once: two halves of a unit in the last place, 2^-24 each,
+// relative. The absolute part is what cancellation leaves of double's own rounding.
+constexpr Bound kRoundingOfStoredValues{1e-12, 0x1p-23};
+
+// Checks all cases of `op_name`. `build` makes the operator of the attributes; `terms` tells how
+// many f32 roundings can add up in one output of its CPU path.
+template <class Build, class Terms>
+void check_goldens(const char* op_name, const Build& build, const Terms& terms) {
+  const std::vector<GoldenCase> cases = load_goldens(op_name);
+  EXPECT_FALSE(cases.empty());
+  for (const GoldenCase& golden : cases) {
+    SCOPED_TRACE(golden.name);
+    const auto op = build(golden.attributes);
+    std::vector<Tensor> weights;
+    for (const Parameter& parameter : parameters(op, types(golden.inputs))) {
+      ASSERT_TRUE(golden.weights.contains(parameter.name)) << parameter.name;
+      weights.push_back(golden.weights.at(parameter.name));
+    }
+    ASSERT_EQ(weights.size(), golden.weights.size());
+
+    expect_close(run_reference(op, golden.inputs, weights), golden.outputs, kRoundingOfStoredValues,
+                 "output of the reference");
+    expect_close(run_cpu(op, golden.inputs, weights, 2), golden.outputs, sum_bound(terms(golden)),
+                 "output of the CPU");
+  }
+}
+
+std::int64_t last_extent(const GoldenCase& golden) {
+  return golden.inputs[0].type().shape[-1];
+}
+
+// All values of one filter, of one gate or of one unit.
+std::int64_t filter_size(const Tensor& weight) {
+  const Shape& shape = weight.type().shape;
+  return shape.elements(1, shape.rank());
+}
+
+TEST(Golden, Activation) {
+  check_goldens("activation", activation_of, [](const GoldenCase&) { return 1; });
+}
+
+TEST(Golden, Argmax) {
+  check_goldens(
+      "argmax", [](const json&) { return Argmax{}; }, [](const GoldenCase&) { return 0; });
+}
+
+TEST(Golden, Attention) {
+  check_goldens("attention", attention_of,
+                // exp turns an absolute error of a score into a relative one; each of the score's
+                // terms may be wrong by its context weight times the rounding of one projection.
+                [](const GoldenCase& golden) {
+                  double context = 0;
+                  for (const float value : golden.weights.at("context").values())
+                    context += std::abs(value);
+                  return static_cast<std::int64_t>(std::ceil(context)) * (last_extent(golden) + 1) +
+                         golden.inputs[0].type().shape[-2];
+                });
+}
+
+TEST(Golden, BatchNorm) {
+  check_goldens(
+      "batch_norm", [](const json& attributes) { return BatchNorm{attributes.at("eps")}; },
+      [](const GoldenCase&) { return 2; });
+}
+
+TEST(Golden, Conv) {
+  check_goldens(
+      "conv",
+      [](const json& attributes) {
+        Conv op = conv_of(attributes);
+        op.norm = choice<Conv::Norm>(attributes, "norm",
+                                     {{"none", Conv::Norm::kNone},
+                                      {"before_relu", Conv::Norm::kBeforeRelu},
+                                      {"after_relu", Conv::Norm::kAfterRelu}});
+        op.batch_norm.eps = attributes.at("norm_eps");
+        if (const json& concat = attributes.at("concat"); !concat.is_null())
+          op.concat = crop_concat_of(concat);
+        op.pool = attributes.at("pool");
+        return op;
+      },
+      // The products, bias and the two roundings of the norm.
+      [](const GoldenCase& golden) { return filter_size(golden.weights.at("weight")) + 3; });
+}
+
+TEST(Golden, ConvTranspose) {
+  check_goldens(
+      "conv_transpose", conv_transpose_of,
+      // At most four taps of a 3x3 kernel reach one output pixel, and one of a 2x2 kernel.
+      [](const GoldenCase& golden) { return 4 * last_extent(golden) + 1; });
+}
+
+TEST(Golden, CropConcat) {
+  check_goldens("crop_concat", crop_concat_of, [](const GoldenCase&) { return 0; });
+}
+
+TEST(Golden, Dropout) {
+  check_goldens(
+      "dropout", [](const json& attributes) { return Dropout{attributes.at("rate")}; },
+      [](const GoldenCase&) { return 0; });
+}
+
+TEST(Golden, Embedding) {
+  check_goldens("embedding", embedding_of, [](const GoldenCase&) { return 0; });
+}
+
+TEST(Golden, Head) {
+  check_goldens(
+      "head",
+      [](const json& attributes) {
+        return Head{attributes.at("classes"), attributes.at("bias"), attributes.at("relu"),
+                    choice<Head::Output>(
+                        attributes, "output",
+                        {{"softmax", Head::Output::kSoftmax}, {"sigmoid", Head::Output::kSigmoid}}),
+                    attributes.at("probabilities")};
+      },
+      // The products, then the sum over the classes.
+      [](const GoldenCase& golden) {
+        return last_extent(golden) + golden.weights.at("weight").type().shape[0] + 1;
+      });
+}
+
+TEST(Golden, Linear) {
+  check_goldens("linear", linear_of,
+                [](const GoldenCase& golden) { return last_extent(golden) + 1; });
+}
+
+TEST(Golden, MaxPool) {
+  check_goldens(
+      "max_pool", [](const json&) { return MaxPool{}; }, [](const GoldenCase&) { return 0; });
+}
+
+TEST(Golden, Rnn) {
+  check_goldens(
+      "rnn",
+      [](const json& attributes) {
+        BiRnn op = rnn_of(attributes);
+        if (const json& table = attributes.at("embedding"); !table.is_null())
+          op.embedding = Embedding{table.at("words"), table.at("features")};
+        return op;
+      },
+      // Both products of a gate, at every step, since each step's error is carried into the next.
+      [](const GoldenCase& golden) {
+        const Shape& output = golden.outputs[0].type().shape;
+        return output[-2] * (filter_size(golden.weights.at("weight_ih")) +
+                             filter_size(golden.weights.at("weight_hh")) + 2);
+      });
+}
+
+TEST(Golden, Softmax) {
+  check_goldens(
+      "softmax", [](const json&) { return Softmax{}; },
+      [](const GoldenCase& golden) { return last_extent(golden); });
+}
+
+TEST(Golden, Upsample) {
+  check_goldens("upsample", upsample_of, [](const GoldenCase&) { return 4; });
+}
+
+}  // namespace
+}  // namespace tessera::test

@@ -1,0 +1,24 @@
+// How a command line says what its files of documents look like.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/text/documents.h"
+
+namespace tessera {
+
+struct DocumentFileOptions {
+  std::string format = "auto";
+  std::optional<std::size_t> text_column, label_column;
+  bool skip_header = false;
+  std::string text_field = "text", label_field = "label";
+
+  // `formats`: what --format takes besides "auto".
+  void add_to(CLI::App& command, std::vector<std::string> formats);
+  DocumentOptions reader_options() const;
+};
+
+}  // namespace tessera

@@ -1,0 +1,429 @@
+// `tessera segment`: images in, masks and overlays out.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+
+#include "engine/device/machine.h"
+#include "engine/files/atomic_file.h"
+#include "kernels/cpu/parallel.h"
+#include "tools/program/image_data.h"
+#include "tools/program/inputs.h"
+#include "tools/program/program.h"
+#include "tools/program/report.h"
+#include "tools/program/segment_files.h"
+#include "tools/program/segment_results.h"
+
+namespace tessera {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+constexpr const char* kDemoModel = "unet_isbi.safetensors";
+
+struct SegmentOptions {
+  std::vector<std::string> inputs;
+  std::string output = "out";
+  bool no_overlay = false;
+  bool min_area_given = false;  // else the model's
+  SegmentOutputs outputs;
+  std::string resume;
+  std::string shard;
+  ModelOptions model;
+  ReportOptions report;
+};
+
+Resume resume_of(const std::string& text) {
+  if (text == "strict") return Resume::kStrict;
+  return text == "true" || text == "1" ? Resume::kYes : Resume::kNo;
+}
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+// Makes the folder and proves that it can be written, before hours of work rest on it.
+void require_writable(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  require(!error, "cannot make the output folder '{}': {}; choose another with -o", folder.string(),
+          error.message());
+  const AtomicFile probe(folder / "tessera");
+}
+
+// An image and what became of it, before anything of that has its name.
+struct Segmented {
+  ImageSource source;
+  std::unique_ptr<SegmentFiles> files = nullptr;                  // none: an earlier result is kept
+  std::vector<std::pair<std::int64_t, std::int64_t>> sizes = {};  // of its pages: height, width
+  json entry = {};                                                // of the summary
+  std::string line = {};                                          // on the standard output
+};
+
+// Of an image: its result, or what went wrong; neither where it is not done yet.
+struct Outcome {
+  std::unique_ptr<Segmented> result = nullptr;
+  std::exception_ptr error = nullptr;
+
+  bool is_there() const { return result != nullptr || error != nullptr; }
+};
+
+enum class Size { kSmall, kAny };
+
+// Finished images that wait for their turn, of each lane: enough that no lane waits long for
+// another, few enough that a run that is killed loses little.
+constexpr std::size_t kImagesPerLane = 16;
+// Maps of an image that one thread is given: beyond, all threads on one image are as fast.
+constexpr std::uint64_t kMostLaneBytes = std::uint64_t{512} << 20;
+
+class SegmentRun {
+ public:
+  explicit SegmentRun(SegmentOptions& options)
+      : options_(options),
+        folder_(options.output),
+        shard_(parse_shard(options.shard)),
+        inputs_(find_inputs()),
+        model_(options.model.path_or_demo(kDemoModel)),
+        report_(options.report, "images", inputs_.size()),
+        session_(open_session()),
+        results_(folder_, model_, deciding_options(), resume_of(options.resume)) {
+    options_.outputs.classes = session_.classes();
+  }
+
+  int run() {
+    const auto begin = std::chrono::steady_clock::now();
+    for (std::size_t first = 0; first < inputs_.size() && interrupted() == 0;) {
+      open_lanes(inputs_.size() - first);
+      const std::size_t count = std::min(images_at_once(), inputs_.size() - first);
+      segment(first, count);
+      first += count;
+    }
+    if (const std::string line = results_.stale_line(); !line.empty()) report_.note(line);
+    write_summary(seconds_since(begin));
+    return report_.finish();
+  }
+
+ private:
+  fs::path base_of(const Input& input) const { return folder_ / names_.at(input.path); }
+
+  std::vector<Input> find_inputs() {
+    std::vector<Input> all = expand_inputs(options_.inputs, is_image_name, "images",
+                                           {.path = folder_, .is_result = is_output_name});
+    const std::vector<fs::path> names = result_names(all);
+    std::vector<Input> mine;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (!shard_.owns(i)) continue;
+      names_.emplace(all[i].path, names[i]);
+      mine.push_back(std::move(all[i]));
+    }
+    return mine;
+  }
+
+  Session open_session() {
+    require_writable(folder_);
+    SessionOptions session = options_.model.session_options(options_.report.quiet);
+    // Of each pixel: mask, overlay, and an object's label before and after counting.
+    session.caller_bytes_per_pixel =
+        1 + (options_.no_overlay ? 0 : 3) + (options_.outputs.instances ? 12 : 0);
+    session.probabilities = options_.outputs.probabilities;
+    session.on_note = [this](std::string_view line) { report_.note(line); };
+    max_memory_ = session.max_memory;
+    Session opened = Session::open(model_, session);
+    require(opened.task() == Session::Task::kSegment,
+            "{}: this model classifies documents; give a UNet, or use 'tessera classify'", model_);
+    if (const auto masks = trained_masks(opened); masks && !options_.min_area_given)
+      options_.outputs.instance_options.min_area = masks->min_area;
+    return opened;
+  }
+
+  // What decides the bytes of a result beside image and model. Tiles, threads and memory do not.
+  json deciding_options() const {
+    json options = {{"precision", session_.precision()}};
+    if (!options_.model.range.empty()) options["range"] = options_.model.range;
+    if (options_.outputs.instances) {
+      const InstanceOptions& instances = options_.outputs.instance_options;
+      options["connectivity"] = instances.connectivity;
+      options["min_area"] = instances.min_area;
+    }
+    return options;
+  }
+
+  // Small images run one a thread, which keeps every thread at work whatever else the machine does,
+  // and reading and writing go on side by side too. Lanes share the packed weights. `left` inputs
+  // are still to be done.
+  void open_lanes(std::size_t left) {
+    const auto lanes = std::min(static_cast<std::size_t>(session_.threads()), left);
+    if (lanes < 2 || session_.device() != "cpu" || !lanes_.empty() || !images_are_small_) return;
+    const std::uint64_t limit =
+        max_memory_ > 0 ? max_memory_ : resident_bytes() + available_bytes() / 2;
+    for (const std::int64_t side : {1024, 512, 256, 128}) {
+      const SegmentationPlan plan = session_.plan(side, side);
+      lane_bytes_ = plan.arena + plan.images;
+      const std::uint64_t others = (lanes - 1) * lane_bytes_;
+      if (plan.tiles > 1 || plan.arena > kMostLaneBytes || plan.peak + others > limit) continue;
+      for (std::size_t i = 0; i < lanes; ++i) lanes_.push_back(session_.clone(1));
+      return;
+    }
+  }
+
+  // Whether a lane has the memory for `image`: what a network pads counts too.
+  bool fits_lane(Session& lane, const Image& image) {
+    const std::pair size(image.height, image.width);
+    {
+      const std::lock_guard lock(mutex_);
+      if (const auto known = fits_lane_.find(size); known != fits_lane_.end()) return known->second;
+    }
+    const SegmentationPlan plan = lane.plan(image.height, image.width);
+    const bool fits = plan.tiles == 1 && plan.arena + plan.images <= lane_bytes_;
+    const std::lock_guard lock(mutex_);
+    return fits_lane_[size] = fits;
+  }
+
+  std::size_t images_at_once() const {
+    return std::max<std::size_t>(1, kImagesPerLane * lanes_.size());
+  }
+
+  // Does `count` inputs from `first` on: the small ones in lanes, the others with all threads.
+  // Results get their names in the order of the inputs, each as soon as those before it have
+  // theirs.
+  void segment(std::size_t first, std::size_t count) {
+    std::vector<Outcome> outcomes(count);
+    std::size_t finished = 0;
+    const auto finish_ready = [&] {
+      for (; finished < count && outcomes[finished].is_there(); ++finished)
+        finish(first + finished, outcomes[finished]);
+    };
+    const auto settle = [&](std::size_t i, Outcome outcome) {
+      const std::lock_guard lock(mutex_);
+      outcomes[i] = std::move(outcome);
+      finish_ready();
+    };
+    if (!lanes_.empty()) {
+      std::atomic<std::size_t> small = 0, large = 0;
+      parallel_for(static_cast<int>(lanes_.size()), static_cast<std::int64_t>(count),
+                   [&](std::int64_t at, int lane) {
+                     const auto i = static_cast<std::size_t>(at);
+                     if (interrupted() != 0) return;
+                     try {
+                       auto result = process(inputs_[first + i],
+                                             lanes_[static_cast<std::size_t>(lane)], Size::kSmall);
+                       ++(result ? small : large);
+                       if (result) settle(i, {std::move(result)});
+                     } catch (const std::exception&) {
+                       // It is tried again below, with all memory, and reported there.
+                     }
+                   });
+      images_are_small_ = small > 0 || large == 0;
+      if (finished < count) lanes_.clear();  // their memory is for the others
+    }
+    while (finished < count && interrupted() == 0) {
+      Outcome outcome;
+      try {
+        outcome.result = process(inputs_[first + finished], session_, Size::kAny);
+      } catch (...) {
+        outcome.error = std::current_exception();
+      }
+      settle(finished, std::move(outcome));
+    }
+  }
+
+  void finish(std::size_t i, Outcome& outcome) {
+    const Input& input = inputs_[i];
+    try {
+      if (outcome.error) std::rethrow_exception(outcome.error);
+      images_.push_back(commit(input, std::move(*outcome.result)));
+      report_.success();
+    } catch (const std::bad_alloc&) {
+      report_.failure(input.name(), "out of memory; use --max-memory or a smaller --tile");
+    } catch (const std::exception& error) {
+      report_.failure(input.name(), error.what());
+    }
+    outcome = {};
+    done_ = static_cast<double>(i + 1);
+    report_.advance(done_);
+  }
+
+  // Makes the results of one image, or finds that they are there. Nothing where it is larger than
+  // `size`. Several threads may call it, each with a session of its own.
+  std::unique_ptr<Segmented> process(const Input& input, Session& session, Size size) {
+    require(input.error.empty(), "{}", input.error);
+    const fs::path base = base_of(input);
+    std::unique_ptr<Segmented> made(new Segmented{ImageSource(input)});
+    Segmented& result = *made;
+    // A pipe can be read once alone.
+    if (size == Size::kSmall && result.source.stamp().is_null()) return nullptr;
+    if (auto entry = find_earlier(result.source, base)) {
+      result.line = fmt::format("{}: done before -> {}", input.name(),
+                                entry->at("files").back().get<std::string>());
+      result.entry = std::move(*entry);
+      return made;
+    }
+    const auto begin = std::chrono::steady_clock::now();
+    ImageReader reader = result.source.open();
+    const std::int64_t pages = reader.page_count();
+    std::error_code ignored;  // writing tells, with the name of the file
+    fs::create_directories(base.parent_path(), ignored);
+    result.files = std::make_unique<SegmentFiles>(base, pages, options_.outputs);
+    std::int64_t tiles = 0;
+    for (std::int64_t page = 0; page < pages; ++page) {
+      const Image image = reader.read(page);
+      if (size == Size::kSmall && !fits_lane(session, image)) return nullptr;
+      result.sizes.emplace_back(image.height, image.width);
+      const auto progress = [&](std::int64_t done, std::int64_t all) {
+        const double pages_done =
+            static_cast<double>(page) + static_cast<double>(done) / static_cast<double>(all);
+        if (size == Size::kAny) report_.advance(done_ + pages_done / static_cast<double>(pages));
+        if (done == all) tiles += all;
+      };
+      result.files->add_page(image, session.segment(view_of(image), progress));
+    }
+    result.files->finish();
+    const MaskStatistics& statistics = result.files->statistics();
+    const double seconds = seconds_since(begin);
+    result.entry = statistics.json();
+    result.entry["seconds"] = seconds;
+    result.entry["tiles"] = tiles;
+    result.line = fmt::format("{}: {}, {:.3f} s -> {}", input.name(), statistics.sentence(),
+                              seconds, result.files->paths().back().string());
+    return made;
+  }
+
+  // Nothing for an image that was asked for before: what is stale is counted once.
+  std::optional<json> find_earlier(const ImageSource& source, const fs::path& base) {
+    const std::lock_guard lock(mutex_);
+    if (!looked_up_.insert(base).second) return std::nullopt;
+    return results_.find(source, base, options_.outputs);
+  }
+
+  // Gives results their names, and tells of them: in the order of the inputs. Returns the
+  // summary's entry.
+  json commit(const Input& input, Segmented result) {
+    if (options_.report.verbose) explain_plans(input, result);
+    if (result.files) {
+      if (!results_.commit(*result.files, result.source, base_of(input), result.entry))
+        report_.note(fmt::format("{}: changed while it was read", input.name()));
+      for (const fs::path& file : result.files->paths())
+        result.entry["files"].push_back(file.string());
+      if (options_.report.verbose)
+        report_.detail(fmt::format("  memory: peak {}", format_bytes(peak_resident_bytes())));
+    }
+    if (!options_.report.quiet && !options_.report.json) report_.result(result.line);
+    result.entry["input"] = input.name();
+    return std::move(result.entry);
+  }
+
+  // Once for each size of image: the next one of that size runs alike.
+  void explain_plans(const Input& input, const Segmented& result) {
+    for (const auto& [height, width] : result.sizes) {
+      if (!explained_.emplace(height, width).second) continue;
+      const SegmentationPlan plan = session_.plan(height, width);
+      report_.detail(fmt::format(
+          "{}: {} x {} in {} tile{} of up to {} x {}, {:.0f} % of the work done twice, on {}; "
+          "memory: "
+          "weights {}, maps {}, images {}, predicted peak {}",
+          input.name(), height, width, plan.tiles, plan.tiles == 1 ? "" : "s", plan.tile_height,
+          plan.tile_width, 100 * (1 - 1 / plan.work), session_.device(), format_bytes(plan.weights),
+          format_bytes(plan.arena), format_bytes(plan.images), format_bytes(plan.peak)));
+    }
+  }
+
+  void write_summary(double seconds) {
+    json failed = json::array();
+    for (const Report::Failure& failure : report_.failures())
+      failed.push_back({{"input", failure.input}, {"error", failure.line}});
+    const json summary = {{"program", program_version()},      {"model", model_},
+                          {"device", session_.device()},       {"precision", session_.precision()},
+                          {"threads", session_.threads()},     {"seconds", seconds},
+                          {"interrupted", interrupted() != 0}, {"images", std::move(images_)},
+                          {"failed", std::move(failed)}};
+    const std::string text = summary.dump(2, ' ', false, json::error_handler_t::replace);
+    if (options_.report.json) {
+      report_.result(text);
+    } else {
+      const std::string name =
+          shard_.count == 1 ? "summary.json"
+                            : fmt::format("summary.{}-of-{}.json", shard_.index, shard_.count);
+      write_text(folder_ / name, text + "\n");
+    }
+  }
+
+  SegmentOptions& options_;
+  fs::path folder_;
+  Shard shard_;
+  std::map<std::string, fs::path> names_;  // of results, by the input's path
+  std::vector<Input> inputs_;
+  std::string model_;
+  std::uint64_t max_memory_ = 0;  // bytes; 0: no limit is set
+  Report report_;
+  Session session_;
+  SegmentResults results_;
+  std::vector<Session> lanes_;    // of one thread each, for small images
+  std::uint64_t lane_bytes_ = 0;  // of maps and images of the largest image for one
+  bool images_are_small_ = true;  // as far as was seen
+  std::map<std::pair<std::int64_t, std::int64_t>, bool> fits_lane_;  // height, width
+  std::set<fs::path> looked_up_;                                     // results of earlier runs
+  std::mutex mutex_;             // of what lanes share: results_, report_, images_
+  json images_ = json::array();  // of the summary
+  double done_ = 0;              // images
+  std::set<std::pair<std::int64_t, std::int64_t>> explained_;
+};
+
+}  // namespace
+
+Verb make_segment_verb(CLI::App& program) {
+  const auto options = std::make_shared<SegmentOptions>();
+  CLI::App& command = *program.add_subcommand("segment", "masks and overlays of images");
+  command
+      .add_option("inputs", options->inputs,
+                  "images (PNG, JPEG, BMP, PNM, TIFF stacks), folders, globs, or - for stdin")
+      ->required();
+  command.add_option("-o,--output", options->output, "folder for the results")
+      ->type_name("FOLDER")
+      ->capture_default_str();
+  command.add_flag("--no-overlay", options->no_overlay, "no picture of the mask over the image");
+  command.add_flag("--probabilities", options->outputs.probabilities,
+                   "also NAME.probabilities.npy: (pages, height, width, outputs)");
+  command.add_flag("--instances", options->outputs.instances,
+                   "also NAME.instances.tif, and each object in the summary");
+  InstanceOptions& instances = options->outputs.instance_options;
+  command.add_option("--connectivity", instances.connectivity, "of objects: 4 or 8")
+      ->check(CLI::IsMember({4, 8}));
+  const CLI::Option* const min_area =
+      command
+          .add_option("--min-area", instances.min_area,
+                      "of objects, in pixels; else what the model was trained with")
+          ->type_name("N")
+          ->check(at_least(0));
+  command
+      .add_flag(
+          "--resume", options->resume,
+          "keep results of the same image, model and options; =strict compares images byte by "
+          "byte")
+      ->check(CLI::IsMember({"true", "strict", "false", "1", "0"}));
+  command.add_option("--shard", options->shard, "do part I of N of the images")->type_name("I/N");
+  options->model.add_to(command, true);
+  options->report.add_to(command);
+  command.footer(
+      "Each image becomes NAME.mask.png (class ids) and NAME.overlay.png; a stack becomes TIFFs "
+      "of\n"
+      "as many pages. summary.json counts pixels (with --json it goes to stdout instead).\n"
+      "Examples:\n"
+      "  tessera segment cells.png\n"
+      "  tessera segment scans/ -m unet.safetensors -o masks --instances --resume\n"
+      "  tessera segment 'scans/*/day1.tif' -o masks --max-memory 2G --shard 1/4\n"
+      "  cat cells.png | tessera segment - --json");
+  return {&command, [options, min_area] {
+            options->min_area_given = min_area->count() > 0;
+            options->outputs.overlay = !options->no_overlay;
+            catch_interrupts();
+            return SegmentRun(*options).run();
+          }};
+}
+
+}  // namespace tessera

@@ -1,0 +1,92 @@
+// The files that one segmented image becomes: mask, overlay, probabilities, instances. Pages come
+// one by one; `finish` completes the files, and `commit` gives them their names.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/image/image_io.h"
+#include "models/image/instances.h"
+#include "models/image/mask.h"
+#include "models/image/tiff.h"
+#include "models/session.h"
+
+namespace tessera {
+
+// The pixels of `image`, which must outlive it, as a Session takes them.
+ImageView view_of(const Image& image);
+
+struct SegmentOutputs {
+  bool overlay = true;
+  bool probabilities = false;
+  bool instances = false;
+  InstanceOptions instance_options;
+  std::vector<ClassInfo> classes;
+};
+
+// Names below `base`, the output folder and the input's name without its extension. Stacks are
+// TIFFs, single images PNGs.
+std::filesystem::path mask_path(const std::filesystem::path& base, bool stack);
+std::filesystem::path overlay_path(const std::filesystem::path& base, bool stack);
+std::filesystem::path probabilities_path(const std::filesystem::path& base);
+std::filesystem::path instances_path(const std::filesystem::path& base);
+// Whether a file's name is one that this program gives to its outputs.
+bool is_output_name(const std::filesystem::path& path);
+// All files of one image, in the order in which they get their names: the mask last.
+std::vector<std::filesystem::path> result_paths(const std::filesystem::path& base, bool stack,
+                                                const SegmentOutputs& wanted);
+// What `file` has behind `base`: ".mask.png".
+std::string suffix_of(const std::filesystem::path& file, const std::filesystem::path& base);
+
+// What the summary says of one image's masks.
+class MaskStatistics {
+ public:
+  explicit MaskStatistics(const SegmentOutputs& outputs) : outputs_(outputs) {}
+
+  // Returns the objects' label image where instances are wanted.
+  std::optional<Image> add_page(const std::vector<std::uint8_t>& class_ids, std::int64_t height,
+                                std::int64_t width);
+  nlohmann::json json() const;   // pages, height, width, classes, instances
+  std::string sentence() const;  // "512 x 512, cell 78.1 %, membrane 21.9 %"
+
+ private:
+  const SegmentOutputs& outputs_;
+  std::int64_t pages_ = 0, height_ = 0, width_ = 0;
+  std::vector<std::int64_t> pixels_ = std::vector<std::int64_t>(outputs_.classes.size());
+  nlohmann::json objects_ = nlohmann::json::array();
+};
+
+class SegmentFiles {
+ public:
+  SegmentFiles(std::filesystem::path base, std::int64_t pages, const SegmentOutputs& outputs);
+  ~SegmentFiles();
+
+  // `result` is of `image`. Throws Error where the file system refuses.
+  void add_page(const Image& image, const Segmentation& result);
+  void finish();
+  void commit();
+
+  const MaskStatistics& statistics() const { return statistics_; }
+  std::vector<std::filesystem::path> paths() const {
+    return result_paths(base_, pages_ > 1, outputs_);
+  }
+
+ private:
+  // One picture per page: in a TIFF, or alone in a PNG.
+  class Pages;
+
+  std::filesystem::path base_;
+  std::int64_t pages_;
+  const SegmentOutputs& outputs_;
+  OverlayStyle style_;
+  std::unique_ptr<Pages> masks_, overlays_, labels_;
+  std::optional<NpyWriter> probabilities_;
+  std::vector<std::int64_t> probabilities_shape_;
+  MaskStatistics statistics_;
+};
+
+}  // namespace tessera
