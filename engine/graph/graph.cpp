@@ -81,25 +81,16 @@ Cost cost_of(const Node& node, Types inputs) {
 namespace {
 
 struct KindName {
-  std::string_view operator()(const Activation&) const { return "Activation"; }
-  std::string_view operator()(const Argmax&) const { return "Argmax"; }
-  std::string_view operator()(const Attention&) const { return "Attention"; }
-  std::string_view operator()(const BatchNorm&) const { return "BatchNorm"; }
   std::string_view operator()(const BiRnn& op) const {
-    return op.cell == BiRnn::Cell::kLstm ? "BiLSTM" : "BiGRU";
+    return op.cell == BiRnn::Cell::kLstm ? "bi_lstm" : "bi_gru";
   }
   std::string_view operator()(const Conv& op) const {
-    return op.technique == Conv::Technique::kWinograd ? "Conv (Winograd)" : "Conv";
+    return op.technique == Conv::Technique::kWinograd ? "conv (Winograd)" : "conv";
   }
-  std::string_view operator()(const ConvTranspose&) const { return "ConvTranspose"; }
-  std::string_view operator()(const CropConcat&) const { return "CropConcat"; }
-  std::string_view operator()(const Dropout&) const { return "Dropout"; }
-  std::string_view operator()(const Embedding&) const { return "Embedding"; }
-  std::string_view operator()(const Head&) const { return "Head"; }
-  std::string_view operator()(const Linear&) const { return "Linear"; }
-  std::string_view operator()(const MaxPool&) const { return "MaxPool"; }
-  std::string_view operator()(const Softmax&) const { return "Softmax"; }
-  std::string_view operator()(const Upsample&) const { return "Upsample"; }
+  template <class Op>
+  std::string_view operator()(const Op&) const {
+    return Op::kName;
+  }
 };
 
 }  // namespace

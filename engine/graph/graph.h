@@ -55,6 +55,6 @@ std::vector<TensorType> input_types(const Node& node, Types types);
 // Operator dispatch, for callers that hold an Op rather than one of its alternatives.
 std::vector<Parameter> parameters_of(const Node& node, Types inputs);
 Cost cost_of(const Node& node, Types inputs);
-std::string_view kind_of(const Op& op);  // "Conv (Winograd)", "BiGRU", ...
+std::string_view kind_of(const Op& op);  // "conv (Winograd)", "bi_gru", ...
 
 }  // namespace tessera

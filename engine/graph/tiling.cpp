@@ -78,9 +78,12 @@ struct Follow {
 
   TileExtent operator()(const Conv& op) const {
     const TileExtent in = op.concat ? (*this)(*op.concat) : x();
-    const std::int64_t halo = op.kernel - 1;
-    const std::int64_t pad = op.padding == Conv::Padding::kSame ? halo / 2 : 0;
-    const std::int64_t lost = op.padding == Conv::Padding::kSame ? 0 : halo;
+    require(op.window.is_dense() && op.window.has_even_pads() &&
+                op.window.is_square(op.window.kernel[0]),
+            "a convolution with stride or dilation cannot be tiled yet");
+    const std::int64_t halo = op.window.kernel[0] - 1;
+    const std::int64_t pad = op.window.pads[0];
+    const std::int64_t lost = halo - 2 * pad;
     TileExtent y{in.whole - lost, in.begin, in.size - lost};
     const bool winograd = op.technique == Conv::Technique::kWinograd;
     const std::int64_t group = winograd ? kWinogradTile : 1;

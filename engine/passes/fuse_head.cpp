@@ -21,7 +21,7 @@ Graph fuse_head(const Graph& graph) {
   std::set<std::size_t> dead;
   for (Node& node : result.nodes) {
     const auto* conv = std::get_if<Conv>(&node.op);
-    if (conv == nullptr || conv->kernel != 1 || conv->norm != Conv::Norm::kNone ||
+    if (conv == nullptr || !is_pointwise(*conv) || conv->norm != Conv::Norm::kNone ||
         conv->concat.has_value() || conv->pool)
       continue;
     const Node* activation = result.sole_reader(node.outputs[0]);

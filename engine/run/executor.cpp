@@ -65,6 +65,7 @@ Executor::Prepared Executor::make(Types inputs) const {
     }
     const std::vector<TensorType> read = input_types(node, made.types);
     made.steps.push_back(named(node, [&] { return device_->prepare(node, read, weights_[step]); }));
+    made.recordable = made.recordable && !made.steps.back().on_host;
     made.scratch_of.push_back(buffers.size());
     buffers.push_back({node.name + " (scratch)", made.steps.back().scratch_bytes, step, step});
   }
@@ -138,7 +139,8 @@ void Executor::run(std::span<const TensorView> inputs, std::span<const TensorVie
   if (stopwatch) {
     enqueue(prepared, values, stopwatch.get());
   } else {
-    if (prepared.runs == 1)  // what a first run sets up (kernels loaded, limits raised) is done
+    if (prepared.runs == 1 &&
+        prepared.recordable)  // what a first run sets up (kernels loaded, limits raised) is done
       prepared.recording = device_->record([&] { enqueue(prepared, values, nullptr); });
     prepared.runs = std::min(prepared.runs + 1, 2);
     if (prepared.recording) {

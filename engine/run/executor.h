@@ -67,6 +67,7 @@ class Executor {
     std::vector<std::size_t> buffer_of;   // value -> index in plan.buffers, or kExternal
     std::vector<std::size_t> scratch_of;  // node -> index in plan.buffers
     Plan plan;
+    bool recordable = true;                // no step waits for the host
     int runs = 0;                          // node by node, into the arena that is there now
     std::unique_ptr<Recording> recording;  // of those runs
   };

@@ -12,11 +12,6 @@ namespace tessera {
 
 namespace {
 
-// Running statistics are no parameters: the forward run updates them.
-bool is_statistic(const std::string& name) {
-  return name.ends_with("running_mean") || name.ends_with("running_var");
-}
-
 // Parts of memory begin at multiples of this.
 std::size_t in_parts(std::size_t bytes) {
   constexpr std::size_t kPart = 256;
@@ -44,9 +39,9 @@ Gradients::Gradients(const Graph& graph, const WeightSource& initial, Types exam
       indices.push_back(entry->second);
       if (!is_new) continue;
       const TensorType type{DType::kF32, parameter.shape};
-      const bool statistic = is_statistic(name);
+      const bool statistic = parameter.role == Role::kStatistic;
       const bool trained = !statistic && std::ranges::count(frozen, name) == 0;
-      weights_.push_back({name, {nullptr, type}, {nullptr, type}, trained});
+      weights_.push_back({name, {nullptr, type}, {nullptr, type}, trained, statistic});
       value_bytes += in_parts(type.bytes());
       if (trained) gradient_bytes_ += in_parts(type.bytes());
       if (statistic) statistic_bytes = std::max(statistic_bytes, type.bytes());
@@ -296,8 +291,7 @@ void Gradients::forward(const Prepared& prepared, const Action& action,
   std::vector<TensorView> weights = weights_of(action.node, false), saved;
   for (std::size_t i = 0; action.again && i < weights.size(); ++i) {
     // Running statistics count a batch once.
-    if (is_statistic(weights_[weight_indices_[action.node][i]].name))
-      weights[i].pointer = discarded_->get();
+    if (weights_[weight_indices_[action.node][i]].statistic) weights[i].pointer = discarded_->get();
   }
   for (std::size_t i = 0; i < action.saved.size(); ++i)
     saved.emplace_back(memory(prepared, action.saved[i]), prepared.saved[action.node].extra[i]);
@@ -406,7 +400,7 @@ bool Gradients::is_finite(const TensorView& view) const {
 void Gradients::report_not_finite(const Prepared& prepared, std::span<const TensorView> inputs,
                                   RandomStream random) const {
   for (const Weight& weight : weights_) {
-    if (is_statistic(weight.name)) continue;  // the run that failed has updated it
+    if (weight.statistic) continue;  // the run that failed has updated it
     require(is_finite(weight.value),
             "weight '{}' is not finite; lower the learning rate or clip the gradients",
             weight.name);

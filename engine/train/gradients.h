@@ -37,8 +37,9 @@ class Gradients {
   struct Weight {
     std::string name;
     TensorView value;
-    TensorView gradient;  // its pointer is null where `trained` is false
-    bool trained = true;  // false: running statistics, and what is frozen
+    TensorView gradient;     // its pointer is null where `trained` is false
+    bool trained = true;     // false: running statistics, and what is frozen
+    bool statistic = false;  // the forward run updates it
   };
 
   // Copies every weight of `graph` from `initial`; those in `frozen` get no gradient. `example` are

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string_view>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -13,7 +11,6 @@
 namespace tessera {
 namespace {
 
-constexpr double kEmbeddingLimit = 0.05;
 constexpr std::int64_t kPiece = 1 << 14;  // numbers that one thread draws in one go
 
 // values[2 i], values[2 i + 1] = draw(i), the two parts of a pair.
@@ -30,133 +27,33 @@ void fill_pairs(std::span<float> values, int threads, const Draw& draw) {
   });
 }
 
-// What draws one tensor.
-class Drawer {
- public:
-  Drawer(std::uint64_t seed, const std::string& name, FloatTensor& tensor, int threads)
-      : seed_(seed), stream_(stream_of("weight/" + name)), tensor_(tensor), threads_(threads) {}
-
-  void normal(double deviation) const {
-    const Random random(seed_, stream_);
-    fill_pairs(tensor_.values, threads_, [&](std::size_t i) {
-      const auto [a, b] = random.normals_at(i);
-      return std::pair(deviation * a, deviation * b);
-    });
+// The values of one tensor, from its start.
+void draw(const Start& start, std::uint64_t seed, const std::string& name, FloatTensor& tensor,
+          int threads) {
+  const std::uint64_t stream = stream_of("weight/" + name);
+  const Random random(seed, stream);
+  switch (start.kind) {
+    case Start::Kind::kConstant:
+      std::ranges::fill(tensor.values, static_cast<float>(start.size));
+      std::fill(tensor.values.begin() + start.ones_begin, tensor.values.begin() + start.ones_end,
+                1.0f);
+      break;
+    case Start::Kind::kNormal:
+      fill_pairs(tensor.values, threads, [&](std::size_t i) {
+        const auto [a, b] = random.normals_at(i);
+        return std::pair(start.size * a, start.size * b);
+      });
+      break;
+    case Start::Kind::kUniform:
+      fill_pairs(tensor.values, threads, [&](std::size_t i) {
+        const auto [a, b] = random.uniforms_at(i);
+        return std::pair(start.size * (2 * a - 1), start.size * (2 * b - 1));
+      });
+      break;
+    case Start::Kind::kOrthogonal:
+      draw_orthogonal(tensor.shape[0], tensor.shape[1], seed, stream, tensor.values);
+      break;
   }
-
-  void uniform(double limit) const {
-    const Random random(seed_, stream_);
-    fill_pairs(tensor_.values, threads_, [&](std::size_t i) {
-      const auto [a, b] = random.uniforms_at(i);
-      return std::pair(limit * (2 * a - 1), limit * (2 * b - 1));
-    });
-  }
-
-  void glorot(std::int64_t fan_in, std::int64_t fan_out) const {
-    uniform(std::sqrt(6.0 / static_cast<double>(fan_in + fan_out)));
-  }
-
-  void he(double fan_in) const { normal(std::sqrt(2 / fan_in)); }
-
-  void constant(float value) const { std::ranges::fill(tensor_.values, value); }
-
-  void orthogonal() const {
-    draw_orthogonal(tensor_.shape[0], tensor_.shape[1], seed_, stream_, tensor_.values);
-  }
-
- private:
-  std::uint64_t seed_;
-  std::uint64_t stream_;
-  FloatTensor& tensor_;
-  int threads_;
-};
-
-void draw_glorot_matrix(const Drawer& draw, const Shape& shape) {
-  draw.glorot(shape[1], shape[0]);  // (fan_out, fan_in), PyTorch's layout
-}
-
-// initialise(op, parameter, shape, tensor, draw) for each kind of operator; `parameter` is the name
-// below the node's.
-void initialise_norm(std::string_view parameter, const Drawer& draw) {
-  draw.constant(parameter == "weight" || parameter == "running_var" ? 1.0f : 0.0f);
-}
-
-void initialise(const BatchNorm&, std::string_view parameter, FloatTensor&, const Drawer& draw) {
-  initialise_norm(parameter, draw);
-}
-
-void initialise(const Conv&, std::string_view parameter, FloatTensor& tensor, const Drawer& draw) {
-  constexpr std::string_view kNorm = "norm/";
-  if (parameter.starts_with(kNorm))
-    initialise_norm(parameter.substr(kNorm.size()), draw);
-  else if (parameter == "weight")
-    draw.he(static_cast<double>(tensor.shape.elements(1, tensor.shape.rank())));
-  else
-    draw.constant(0);
-}
-
-// The head of a fused graph is a 1x1 convolution.
-void initialise(const Head&, std::string_view parameter, FloatTensor& tensor, const Drawer& draw) {
-  initialise(Conv{}, parameter, tensor, draw);
-}
-
-void initialise(const ConvTranspose&, std::string_view parameter, FloatTensor& tensor,
-                const Drawer& draw) {
-  constexpr double kStrideArea = 4;   // output pixels that the taps of one input pixel share
-  const Shape& shape = tensor.shape;  // (c_in, c_out, k, k)
-  if (parameter == "weight")
-    draw.he(static_cast<double>(shape[0] * shape[2] * shape[3]) / kStrideArea);
-  else
-    draw.constant(0);
-}
-
-void initialise(const Linear&, std::string_view parameter, FloatTensor& tensor,
-                const Drawer& draw) {
-  if (parameter == "weight")
-    draw_glorot_matrix(draw, tensor.shape);
-  else
-    draw.constant(0);
-}
-
-void initialise(const Attention&, std::string_view parameter, FloatTensor& tensor,
-                const Drawer& draw) {
-  if (parameter.ends_with("weight"))  // the dense layer's too
-    draw_glorot_matrix(draw, tensor.shape);
-  else if (parameter == "context")
-    draw.glorot(tensor.shape[0], tensor.shape[0]);
-  else
-    draw.constant(0);
-}
-
-void initialise(const Embedding&, std::string_view, FloatTensor&, const Drawer& draw) {
-  draw.uniform(kEmbeddingLimit);
-}
-
-void initialise(const BiRnn& op, std::string_view parameter, FloatTensor& tensor,
-                const Drawer& draw) {
-  if (parameter == "embedding") {
-    draw.uniform(kEmbeddingLimit);
-  } else if (parameter.starts_with("weight_ih")) {
-    draw_glorot_matrix(draw, tensor.shape);
-  } else if (parameter.starts_with("weight_hh")) {
-    draw.orthogonal();
-  } else {
-    draw.constant(0);
-    if (op.cell == BiRnn::Cell::kLstm && parameter.starts_with("bias_ih")) {
-      const auto forget = tensor.values.begin() + op.units;  // the second of i, f, g, o
-      std::fill(forget, forget + op.units, 1.0f);
-    }
-  }
-}
-
-// An operator that has parameters and no rule above does not compile.
-template <class Op>
-void initialise(const Op&, std::string_view, FloatTensor&, const Drawer&) {
-  static_assert(std::is_same_v<Op, Activation> || std::is_same_v<Op, Argmax> ||
-                    std::is_same_v<Op, CropConcat> || std::is_same_v<Op, Dropout> ||
-                    std::is_same_v<Op, MaxPool> || std::is_same_v<Op, Softmax> ||
-                    std::is_same_v<Op, Upsample>,
-                "say how the operator's weights start");
 }
 
 // sum of a[i] b[i], in eight parts so that the loop is not one chain of additions.
@@ -219,8 +116,7 @@ FloatTensors initial_weights(const Graph& graph, Types inputs, std::uint64_t see
       }
       FloatTensor& tensor = entry->second;
       tensor = FloatTensor(parameter.shape);
-      const Drawer draw(seed, name, tensor, threads);
-      std::visit([&](const auto& op) { initialise(op, parameter.name, tensor, draw); }, node.op);
+      draw(parameter.start, seed, name, tensor, threads);
     }
   }
   return tensors;

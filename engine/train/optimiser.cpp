@@ -12,15 +12,6 @@
 namespace tessera {
 namespace {
 
-bool decays(const Node& node, std::string_view parameter) {
-  if (std::holds_alternative<BatchNorm>(node.op) || parameter.starts_with("norm/")) return false;
-  return parameter != "context" && parameter.find("bias") == std::string_view::npos;
-}
-
-bool is_statistic(std::string_view parameter) {
-  return parameter.ends_with("running_mean") || parameter.ends_with("running_var");
-}
-
 // Elements that a tensor takes of the state's memory.
 std::size_t in_lines(std::int64_t elements) {
   constexpr std::size_t kLine = 64;
@@ -47,8 +38,8 @@ std::vector<TrainedParameter> trained_parameters(const Graph& graph, Types input
           frozen, [&](const std::string& prefix) { return name.starts_with(prefix); });
       list.push_back({.name = name,
                       .shape = parameter.shape,
-                      .decays = decays(node, parameter.name),
-                      .frozen = asked || is_statistic(parameter.name)});
+                      .decays = parameter.role == Role::kWeight || parameter.role == Role::kTable,
+                      .frozen = asked || parameter.role == Role::kStatistic});
     }
   }
   return list;

@@ -19,8 +19,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/paths.h"
 #include "kernels/cuda/rounding.h"
-#include "kernels/cuda/step.h"
 #include "kernels/train/backward.h"
 
 namespace tessera {

@@ -1,5 +1,5 @@
 // The only list of operators there is. Adding one: its folder, then one word here; the compiler
-// lists what is missing.
+// says what the operator lacks.
 #pragma once
 
 #include <string_view>
@@ -23,7 +23,30 @@
 
 namespace tessera {
 
-using Op = std::variant<Activation, Argmax, Attention, BatchNorm, BiRnn, Conv, ConvTranspose,
-                        CropConcat, Dropout, Embedding, Head, Linear, MaxPool, Softmax, Upsample>;
+// What kernels/operator.h asks of an operator.
+template <class Op>
+concept Operator = requires(Op op, const Op& same, Types inputs, const Operands& operands) {
+  { Op::kName } -> std::convertible_to<std::string_view>;
+  fields(IgnoreFields(), op);
+  fields(IgnoreFields(), same);
+  { infer(same, inputs) } -> std::same_as<std::vector<TensorType>>;
+  { parameters(same, inputs) } -> std::same_as<std::vector<Parameter>>;
+  { cost(same, inputs) } -> std::same_as<Cost>;
+  reference(same, operands);
+};
+
+template <class... Ops>
+struct OpList {
+  template <class One>
+  static constexpr bool check() {
+    static_assert(Operator<One>);  // by itself, so that the compiler names it and what it lacks
+    return true;
+  }
+  static_assert((check<Ops>() && ...));
+  using Any = std::variant<Ops...>;
+};
+
+using Op = OpList<Activation, Argmax, Attention, BatchNorm, BiRnn, Conv, ConvTranspose, CropConcat,
+                  Dropout, Embedding, Head, Linear, MaxPool, Softmax, Upsample>::Any;
 
 }  // namespace tessera

@@ -23,7 +23,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/cpu/step.h"
+#include "kernels/cpu/paths.h"
 #include "kernels/operator.h"
 
 namespace tessera {
@@ -98,13 +98,13 @@ TrainStep cpu_train(const Op& op, const CpuSetup& setup) {
   PackedWeights first;
   CpuSetup probe = setup;
   probe.packed = &first;
-  const std::size_t step_bytes = (cpu(op, probe).scratch_bytes + 63) / 64 * 64;
+  const std::size_t step_bytes = (host_step(op, probe).scratch_bytes + 63) / 64 * 64;
   const std::vector<TensorType> inputs(setup.inputs.begin(), setup.inputs.end());
   return {step_bytes + first.packed_scratch(),
           [op, inputs, step_bytes, name = setup.name, threads = setup.threads](
               const TrainOperands& operands, std::byte* scratch) {
             PackedWeights packed(scratch + step_bytes);
-            const Step step = cpu(op, {name, inputs, operands.weights, threads, &packed});
+            const Step step = host_step(op, {name, inputs, operands.weights, threads, &packed});
             step.run({operands.inputs, operands.weights, operands.outputs}, scratch);
           }};
 }

@@ -296,7 +296,7 @@ int64_t mirror_index(int64_t i, int64_t n) {
 }
 
 void mirror_pad(std::span<const float> image, int64_t height, int64_t width, int64_t channels,
-                const Window& window, std::span<float> out) {
+                const ImageWindow& window, std::span<float> out) {
   require(height > 0 && width > 0 && channels > 0 &&
               static_cast<int64_t>(image.size()) == height * width * channels,
           "mirror_pad: the image has {} floats, expected {} x {} x {}", image.size(), height, width,

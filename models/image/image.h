@@ -106,7 +106,7 @@ std::string range_note(const Image& image, const Preprocessing& preprocessing);
 int64_t mirror_index(int64_t i, int64_t n);
 
 // Rows [y0, y1) and columns [x0, x1) in an image's coordinates; may reach outside of it.
-struct Window {
+struct ImageWindow {
   int64_t y0 = 0;
   int64_t x0 = 0;
   int64_t y1 = 0;
@@ -117,6 +117,6 @@ struct Window {
 // `image` is (height, width, channels), `out` is (y1 - y0, x1 - x0, channels).
 // Throws Error if a size does not agree.
 void mirror_pad(std::span<const float> image, int64_t height, int64_t width, int64_t channels,
-                const Window& window, std::span<float> out);
+                const ImageWindow& window, std::span<float> out);
 
 }  // namespace tessera

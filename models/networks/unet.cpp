@@ -6,8 +6,8 @@ namespace tessera {
 
 namespace {
 
-constexpr JsonNames<Conv::Padding, 2> kPaddingNames{
-    {{Conv::Padding::kValid, "valid"}, {Conv::Padding::kSame, "same"}}};
+constexpr JsonNames<UNetConfig::Padding, 2> kPaddingNames{
+    {{UNetConfig::Padding::kValid, "valid"}, {UNetConfig::Padding::kSame, "same"}}};
 constexpr JsonNames<Conv::Norm, 3> kNormNames{{{Conv::Norm::kNone, "none"},
                                                {Conv::Norm::kBeforeRelu, "before_relu"},
                                                {Conv::Norm::kAfterRelu, "after_relu"}}};
@@ -61,8 +61,11 @@ class Builder {
 
   ValueId convolution(const std::string& name, ValueId x, int c_out) {
     const BatchNorm norm{config_.norm_eps};
-    x = graph_.add(
-        name, Conv{.c_out = c_out, .padding = config_.padding, .bias = config_.conv_bias}, {x});
+    x = graph_.add(name,
+                   Conv{.c_out = c_out,
+                        .window = square(3, config_.padding == UNetConfig::Padding::kSame ? 1 : 0),
+                        .bias = config_.conv_bias},
+                   {x});
     if (config_.norm == Conv::Norm::kBeforeRelu) x = graph_.add(name + "/norm", norm, {x});
     x = relu(name + "/relu", x);
     if (config_.norm == Conv::Norm::kAfterRelu) x = graph_.add(name + "/norm", norm, {x});
@@ -78,19 +81,18 @@ class Builder {
   }
 
   CropConcat concat() const {
-    const auto align = config_.padding == Conv::Padding::kValid ? CropConcat::Align::kCropSkip
-                                                                : CropConcat::Align::kPadUp;
+    const auto align = config_.padding == UNetConfig::Padding::kValid ? CropConcat::Align::kCropSkip
+                                                                      : CropConcat::Align::kPadUp;
     return {align, config_.skip_first};
   }
 
   void head(ValueId x, bool probabilities) {
     if (config_.head == UNetConfig::HeadKind::kConv3) {
-      x = graph_.add("head/conv", Conv{.c_out = config_.classes, .padding = Conv::Padding::kSame},
-                     {x});
+      x = graph_.add("head/conv", Conv{.c_out = config_.classes, .window = same(3)}, {x});
       x = relu("head/conv/relu", x);
       x = graph_.add("head/conv/norm", BatchNorm{config_.norm_eps}, {x});
     } else {
-      x = graph_.add("head/conv", Conv{.c_out = config_.classes, .kernel = 1}, {x});
+      x = graph_.add("head/conv", Conv{.c_out = config_.classes, .window = square(1)}, {x});
       if (config_.head_relu) x = relu("head/conv/relu", x);
     }
     x = config_.output == Head::Output::kSoftmax
@@ -161,7 +163,7 @@ Graph build_unet(const UNetConfig& config, bool probabilities) {
 }
 
 std::optional<std::int64_t> unet_output_size(const UNetConfig& config, std::int64_t input) {
-  if (config.padding == Conv::Padding::kSame)
+  if (config.padding == UNetConfig::Padding::kSame)
     return input >> config.depth >= 1 ? std::optional(input) : std::nullopt;
   constexpr std::int64_t kLost = 4;  // by two valid 3x3 convolutions
   std::int64_t size = input;

@@ -21,7 +21,7 @@ struct UNetConfig {
     kConv1,  // 1x1 convolution (optional ReLU: tf_unet)
     kConv3,  // 3x3 convolution with padding 1 -> ReLU -> BatchNorm (the DeepResearch tutorial)
   };
-  using Padding = Conv::Padding;
+  enum class Padding : std::uint8_t { kValid, kSame };  // of the 3x3 convolutions
   using Norm = Conv::Norm;
 
   int depth = 4;     // poolings

@@ -13,12 +13,13 @@ namespace tessera::test {
 namespace {
 
 using CudaConvBackward = CudaTest;
-using Padding = Conv::Padding;
+using test::Padding;
+using test::window;
 
 // Weights have a variance of 1 / (c_in k^2), all else of 1. What the weights' gradients held before
 // adds a rounding of the result.
 BackwardBounds bounds_for(const Conv& op, const Shape& x, const Shape& y, const Arithmetic& a) {
-  const auto taps = static_cast<double>(op.kernel * op.kernel);
+  const auto taps = static_cast<double>(op.window.kernel[0] * op.window.kernel[0]);
   const auto c_in = static_cast<double>(x[3]);
   const auto pixels = static_cast<double>(y.elements(0, 3));
   return {.forward = {sum_error(c_in * taps, 1, a), unit_of(a.y)},
@@ -28,11 +29,13 @@ BackwardBounds bounds_for(const Conv& op, const Shape& x, const Shape& y, const 
 
 void check(const Conv& op, const Shape& x, const Arithmetic& a) {
   SCOPED_TRACE(fmt::format("{} -> {}, kernel {}, padding {}, {}", x.to_string(), op.c_out,
-                           op.kernel, static_cast<int>(op.padding), to_string(a)));
+                           op.window.kernel[0], op.window.pads[0], to_string(a)));
   TrainCase<Conv> c{op, {narrow(random(x, 1), a)}, {}};
   const Shape y = infer(op, types(c.inputs))[0].shape;
-  const float scale = 1 / std::sqrt(static_cast<float>(x[3] * op.kernel * op.kernel));
-  c.weights.push_back(narrow(random({op.c_out, x[3], op.kernel, op.kernel}, 2, scale), a));
+  const float scale =
+      1 / std::sqrt(static_cast<float>(x[3] * op.window.kernel[0] * op.window.kernel[0]));
+  c.weights.push_back(
+      narrow(random({op.c_out, x[3], op.window.kernel[0], op.window.kernel[0]}, 2, scale), a));
   if (op.bias) c.weights.push_back(random({op.c_out}, 3));
   c.output_gradients.push_back(narrow(random(y, 4), a));
   check_cuda_backward(c, bounds_for(op, x, y, a), {.math = a.math}, {a.x, a.y});
@@ -48,15 +51,16 @@ TEST_F(CudaConvBackward, ChannelCountsAndTypes) {
 
 TEST_F(CudaConvBackward, OneByOne) {
   for (const Arithmetic& a : kAll) {
-    for (const int c_in : {1, 16}) check({.c_out = 3, .kernel = 1}, {2, 3, 5, c_in}, a);
+    for (const int c_in : {1, 16}) check({.c_out = 3, .window = window(1)}, {2, 3, 5, c_in}, a);
   }
-  check({.c_out = 8, .kernel = 1, .relu = true}, {2, 3, 35, 16}, kBF16);
+  check({.c_out = 8, .window = window(1), .relu = true}, {2, 3, 35, 16}, kBF16);
 }
 
 TEST_F(CudaConvBackward, SamePaddingDownToOnePixel) {
   for (const Arithmetic& a : {kF32, kBF16}) {
     for (const auto& [h, w] : std::vector<std::pair<int, int>>{{1, 1}, {1, 2}, {2, 1}, {5, 9}})
-      check({.c_out = 8, .padding = Padding::kSame, .bias = false, .relu = true}, {2, h, w, 8}, a);
+      check({.c_out = 8, .window = window(3, Padding::kSame), .bias = false, .relu = true},
+            {2, h, w, 8}, a);
   }
 }
 
@@ -72,11 +76,11 @@ TEST_F(CudaConvBackward, ChannelsAroundTheTile) {
 // A run of pixels is 32 of 16 bits, 16 of f32; a ring has four stages.
 TEST_F(CudaConvBackward, PixelsAroundTheRun) {
   for (const int w : {31, 32, 33, 65})
-    check({.c_out = 8, .padding = Padding::kSame}, {1, 2, w, 8}, kF16);
+    check({.c_out = 8, .window = window(3, Padding::kSame)}, {1, 2, w, 8}, kF16);
   for (const int w : {15, 16, 17})
-    check({.c_out = 2, .padding = Padding::kSame}, {1, 2, w, 2}, kF32);
+    check({.c_out = 2, .window = window(3, Padding::kSame)}, {1, 2, w, 2}, kF32);
   for (const int w : {15, 17, 33})
-    check({.c_out = 8, .padding = Padding::kSame}, {1, 2, w, 4}, kTF32);
+    check({.c_out = 8, .window = window(3, Padding::kSame)}, {1, 2, w, 4}, kTF32);
 }
 
 // More rows than the emulator, of 4 multiprocessors, takes slices; images end inside a slice.
@@ -117,7 +121,7 @@ TEST_F(CudaConvBackward, WhatPassesFuseIsRefused) {
   setup.inputs = x;
   for (const Conv& op :
        {Conv{.c_out = 4, .norm = Conv::Norm::kBeforeRelu},
-        Conv{.c_out = 4, .padding = Padding::kFull}, Conv{.c_out = 4, .pool = true}}) {
+        Conv{.c_out = 4, .window = window(3, Padding::kFull)}, Conv{.c_out = 4, .pool = true}}) {
     EXPECT_THAT([&] { cuda_train(op, setup); },
                 ::testing::ThrowsMessage<Error>(::testing::HasSubstr("without the passes")));
     EXPECT_THAT([&] { cuda_backward(op, setup); },

@@ -14,7 +14,8 @@ namespace tessera::test {
 namespace {
 
 using CudaConv = CudaTest;
-using Padding = Conv::Padding;
+using test::Padding;
+using test::window;
 using Norm = Conv::Norm;
 using ::testing::HasSubstr;
 
@@ -48,7 +49,7 @@ std::vector<Tensor> weights_for(const Conv& op, const std::vector<Tensor>& input
 // of spread 1, times 6 for the largest of many.
 Bound bound_for(const Conv& op, std::int64_t c_in, const Arithmetic& a) {
   const double gain = op.norm == Norm::kNone ? 1 : 5;
-  const double terms = static_cast<double>(c_in * op.kernel * op.kernel);
+  const double terms = static_cast<double>(c_in * op.window.kernel[0] * op.window.kernel[0]);
   double absolute = sum_error(terms, 1, a);
   if (op.norm == Norm::kBeforeRelu && on_tensor_cores(a))
     absolute += a.x == DType::kBF16 ? 0x1p-6 : 0x1p-9;
@@ -60,7 +61,7 @@ void check(Conv op, std::vector<Tensor> inputs, const Arithmetic& a) {
   for (Tensor& input : inputs) input = exact(input, a);
   const std::vector<Tensor> weights = weights_for(op, inputs, a);
   SCOPED_TRACE(fmt::format("{} -> {}, kernel {}, {}", inputs[0].type().to_string(), op.c_out,
-                           op.kernel, to_string(a)));
+                           op.window.kernel[0], to_string(a)));
   check_cuda(op, inputs, weights, bound_for(op, weights[0].type().shape[1], a), run_of(a));
 }
 
@@ -90,7 +91,7 @@ TEST_F(CudaConv, LongReduction) {
 TEST_F(CudaConv, OneByOne) {
   for (const Arithmetic& a : kForward) {
     for (const int c_in : {1, 3, 16, 72, 200})  // one to more blocks than the ring has stages
-      check({.c_out = 3, .kernel = 1}, {random({2, 3, 11, c_in}, 4)}, a);
+      check({.c_out = 3, .window = window(1)}, {random({2, 3, 11, c_in}, 4)}, a);
   }
 }
 
@@ -99,9 +100,9 @@ TEST_F(CudaConv, PaddingDownToOnePixel) {
     for (const Padding padding : {Padding::kSame, Padding::kFull}) {
       for (const auto& [h, w] :
            std::vector<std::pair<int, int>>{{1, 1}, {1, 2}, {2, 1}, {4, 4}, {9, 17}}) {
-        check({.c_out = 18, .padding = padding}, {random({2, h, w, 8}, 3)}, a);
+        check({.c_out = 18, .window = window(3, padding)}, {random({2, h, w, 8}, 3)}, a);
       }
-      check({.c_out = 5, .padding = padding}, {random({1, 1, 3, 3}, 3)}, a);
+      check({.c_out = 5, .window = window(3, padding)}, {random({1, 1, 3, 3}, 3)}, a);
     }
   }
 }
@@ -112,7 +113,7 @@ TEST_F(CudaConv, NormsBiasAndPooling) {
       for (const bool bias : {false, true}) {
         Conv op{.c_out = 24, .bias = bias, .relu = true, .norm = norm, .pool = true};
         check(op, {random({2, 7, 10, 8}, 6)}, a);
-        op.padding = Padding::kSame;
+        op.window = window(3, Padding::kSame);
         check(op, {random({1, 5, 7, 8}, 7)}, a);
       }
     }
@@ -140,7 +141,7 @@ TEST_F(CudaConv, TwoSources) {
     for (const Joined& joined : kJoined) {
       for (const Padding padding : {Padding::kValid, Padding::kSame}) {
         SCOPED_TRACE(fmt::format("align {}", static_cast<int>(joined.concat.align)));
-        check({.c_out = 21, .padding = padding, .concat = joined.concat},
+        check({.c_out = 21, .window = window(3, padding), .concat = joined.concat},
               {random(joined.skip, 8), random(joined.up, 9)}, a);
       }
     }
@@ -154,7 +155,7 @@ TEST_F(CudaConv, PixelsOutsideTheCropAreNotRead) {
     std::vector<float> skip(1 * 8 * 9 * 8, NAN);
     for (std::size_t i = 0; i < 4 * 5 * 8; ++i)
       skip[((2 + i / 40) * 9 + 2 + i / 8 % 5) * 8 + i % 8] = 0.5f;
-    check({.c_out = 8, .padding = Padding::kSame, .concat = concat},
+    check({.c_out = 8, .window = window(3, Padding::kSame), .concat = concat},
           {Tensor::of({1, 8, 9, 8}, skip), random({1, 4, 5, 8}, 9)}, a);
   }
 }
@@ -176,7 +177,7 @@ TEST_F(CudaConv, TF32RoundsF32Operands) {
 // Values between two tf32 numbers go to the nearer one, ties away from zero, as weights do on the
 // host; truncation would bias every sum.
 TEST_F(CudaConv, TF32RoundsToNearest) {
-  const Conv op{.c_out = 1, .kernel = 1, .bias = false};
+  const Conv op{.c_out = 1, .window = window(1), .bias = false};
   const std::vector<float> x{1 + 0x1.8p-11f,  0, 0, 0, 1 + 0x1p-11f, 0, 0, 0,
                              -1 - 0x0.8p-11f, 0, 0, 0};
   const Tensor weight = Tensor::of({1, 4, 1, 1}, {1 + 0x1.8p-11f, 0, 0, 0});
@@ -224,7 +225,7 @@ TEST_F(CudaConv, NanReachesExactlyThePixelsThatSeeIt) {
 TEST_F(CudaConv, BytesDoNotDependOnSizeOrPlace) {
   for (const Arithmetic& a : {kF32, kTF32, kBF16, kF16}) {
     for (const int kernel : {1, 3}) {
-      const Conv op = with({.c_out = 24, .kernel = kernel, .relu = true}, a);
+      const Conv op = with({.c_out = 24, .window = window(kernel), .relu = true}, a);
       const Tensor x = exact(random({1, 18, 19, 8}, 13), a);
       const std::vector<Tensor> weights = weights_for(op, {x}, a);
       const Tensor whole = run_cuda(op, {x}, weights, run_of(a))[0];
@@ -242,8 +243,9 @@ TEST_F(CudaConv, BytesDoNotDependOnSizeOrPlace) {
 
 TEST_F(CudaConv, RowOfABatchIsThatRowAlone) {
   for (const Arithmetic& a : {kF32, kBF16}) {
-    const Conv op =
-        with({.c_out = 40, .padding = Padding::kSame, .concat = CropConcat{}, .pool = true}, a);
+    const Conv op = with(
+        {.c_out = 40, .window = window(3, Padding::kSame), .concat = CropConcat{}, .pool = true},
+        a);
     const std::vector<Tensor> inputs{exact(random({3, 9, 11, 8}, 14), a),
                                      exact(random({3, 7, 10, 16}, 15), a)};
     check_cuda_batch(op, inputs, weights_for(op, inputs, a), run_of(a));
@@ -273,33 +275,35 @@ void expect_same_bytes_of_every_tile(Conv op, const Shape& x, const Arithmetic& 
     for (std::size_t i = 0; i < y.size(); ++i)
       EXPECT_TRUE(y[i].same_bytes(expected[i]))
           << name_of(tile) << ", " << to_string(a) << ", " << x.to_string() << " -> " << op.c_out
-          << ", kernel " << op.kernel << ", output " << i;
+          << ", kernel " << op.window.kernel[0] << ", output " << i;
   }
 }
 
 // Extents of y around those of the tiles, 8 and 16, and channels around theirs.
 TEST_F(CudaConv, EveryTileGivesTheBytesOfTheChosenOne) {
-  Conv op{.padding = Padding::kSame, .relu = true, .norm = Norm::kAfterRelu, .pool = true};
+  Conv op{
+      .window = window(3, Padding::kSame), .relu = true, .norm = Norm::kAfterRelu, .pool = true};
   for (const Arithmetic& a : {kF32, kBF16}) {
     for (const auto& [h, w, c_in, c_out] : std::vector<std::array<int, 4>>{
              {7, 15, 8, 16}, {8, 16, 8, 15}, {9, 17, 8, 17}, {16, 7, 8, 65}}) {
-      op.c_out = c_out, op.kernel = 3;
+      op.c_out = c_out, op.window = window(3);
       expect_same_bytes_of_every_tile(op, {1, h, w, c_in}, a);
     }
   }
   for (const Arithmetic& a : {kF32, kTF32, kBF16, kF16}) {
-    op.c_out = 136, op.kernel = 1;
+    op.c_out = 136, op.window = window(1);
     expect_same_bytes_of_every_tile(op, {1, 17, 9, 8}, a);
-    op.c_out = 24, op.kernel = 3;
+    op.c_out = 24, op.window = window(3);
     expect_same_bytes_of_every_tile(op, {1, 6, 8, 40}, a);
   }
 }
 
 TEST_F(CudaConv, EveryTileReadsTwoSources) {
   for (const Arithmetic& a : {kF32, kTF32, kBF16}) {
-    const Conv op = with(
-        {.c_out = 24, .padding = Padding::kSame, .concat = CropConcat{CropConcat::Align::kPadUp}},
-        a);
+    const Conv op = with({.c_out = 24,
+                          .window = window(3, Padding::kSame),
+                          .concat = CropConcat{CropConcat::Align::kPadUp}},
+                         a);
     const std::vector<Tensor> inputs{exact(random({1, 6, 10, 8}, 17), a),
                                      exact(random({1, 5, 7, 40}, 18), a)};
     const std::vector<Tensor> weights = weights_for(op, inputs, a);

@@ -68,7 +68,7 @@ std::vector<Network> networks() {
   HanConfig paper;
   paper.words = 20000;
   UNetConfig same;
-  same.padding = Conv::Padding::kSame;
+  same.window = tessera::same(3);
   return {unet({}, 572), han("HAN of the tutorial", tutorial), han("HAN of the paper", paper),
           resnet(512), unet(same, 512)};
 }
@@ -97,7 +97,7 @@ TEST_F(CudaSweep, TriesEveryTileOfAnArithmeticAndComparesTheirBytes) {
       std::vector<ConvTiming> timings;
       const json rows = sweep(layers, precision, options, timings);
       const auto convolutions = std::count_if(
-          rows.begin(), rows.end(), [](const json& row) { return row["kind"] == "Conv"; });
+          rows.begin(), rows.end(), [](const json& row) { return row["kind"] == "conv"; });
       EXPECT_EQ(timings.size(), static_cast<std::size_t>(convolutions));
       for (const ConvTiming& timing : timings) {
         EXPECT_GT(timing.products, 0);
@@ -111,7 +111,7 @@ TEST_F(CudaSweep, TriesEveryTileOfAnArithmeticAndComparesTheirBytes) {
         const std::string layer = row["layer"], technique = row["technique"];
         EXPECT_TRUE(techniques[layer].insert(technique).second) << row;
         chosen[layer] += row["chosen"].get<bool>();
-        EXPECT_EQ(row.contains("reason"), !row["chosen"].get<bool>() && row["kind"] == "Conv")
+        EXPECT_EQ(row.contains("reason"), !row["chosen"].get<bool>() && row["kind"] == "conv")
             << row;
       }
       EXPECT_EQ(techniques.size(), layers.size());

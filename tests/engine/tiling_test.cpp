@@ -31,7 +31,7 @@ class Tiling : public testing::TestWithParam<TilingCase> {};
 UNetConfig same(UNetConfig::Up up, bool align_corners) {
   return {.depth = 2,
           .base = 32,
-          .padding = Conv::Padding::kSame,
+          .padding = UNetConfig::Padding::kSame,
           .up = up,
           .align_corners = align_corners};
 }

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include "tests/support/backward_check.h"
+#include "tests/support/conv_operands.h"
 #include "tests/support/targets.h"
 
 namespace tessera {
@@ -24,9 +25,10 @@ std::vector<Tensor> weights_of(const auto& op, const Tensor& x, std::int64_t ter
 }
 
 TrainCase<Conv> conv_case(Conv op, Shape shape) {
-  if (op.kernel == 3 && shape[3] >= 16 && op.c_out >= 16) op.technique = Conv::Technique::kWinograd;
+  if (op.window.is_square(3) && shape[3] >= 16 && op.c_out >= 16)
+    op.technique = Conv::Technique::kWinograd;
   const Tensor x = test::random(shape, 30);
-  return {op, {x}, weights_of(op, x, shape[3] * op.kernel * op.kernel)};
+  return {op, {x}, weights_of(op, x, shape[3] * op.window.kernel[0] * op.window.kernel[0])};
 }
 
 // Forward and dx are sums of k^2 c products each of order 1 / sqrt(k^2 c) and 1; dW of one per
@@ -42,8 +44,9 @@ test::BackwardBounds bounds_of(const TrainCase<Conv>& c) {
     return test::Bound{8 * 0x1p-24 * amplification * size * std::sqrt(terms + 16), 8 * 0x1p-24};
   };
   const double pixels = static_cast<double>(g.n * g.ho * g.wo);
-  const double products = static_cast<double>(c.op.kernel * c.op.kernel * g.c_in);
-  const double back = static_cast<double>(c.op.kernel * c.op.kernel * g.c_out);
+  const double products =
+      static_cast<double>(c.op.window.kernel[0] * c.op.window.kernel[0] * g.c_in);
+  const double back = static_cast<double>(c.op.window.kernel[0] * c.op.window.kernel[0] * g.c_out);
   const double spread = winograd ? 31 : 1;  // sqrt(94^2 / 3^2) of a pixel's own products
   return {.forward = bound(products, spread, 1),
           .input = bound(back, spread, std::sqrt(back / products) + 1),
@@ -56,10 +59,10 @@ void check(const TrainCase<Conv>& c) {
 
 TEST(ConvBackward, AgreesWithFiniteDifferences) {
   for (const int kernel : {1, 3}) {
-    for (const auto padding : {Conv::Padding::kValid, Conv::Padding::kSame}) {
+    for (const auto padding : {test::Padding::kValid, test::Padding::kSame}) {
       SCOPED_TRACE(fmt::format("kernel {}, padding {}", kernel, static_cast<int>(padding)));
       test::check_finite_differences(
-          conv_case({.c_out = 3, .kernel = kernel, .padding = padding}, {2, 5, 6, 2}));
+          conv_case({.c_out = 3, .window = test::window(kernel, padding)}, {2, 5, 6, 2}));
     }
   }
   // Far from zero, so that no difference steps over the kink.
@@ -74,41 +77,46 @@ TEST(ConvBackward, MatchesTheReferenceAtEveryChannelCount) {
   for (const std::int64_t c_in : {1, 3, 15, 16, 17, 40}) {
     for (const int c_out : {1, 2, 15, 16, 17, 33}) {
       SCOPED_TRACE(fmt::format("{} -> {}", c_in, c_out));
-      check(conv_case({.c_out = c_out, .padding = Conv::Padding::kSame, .relu = true},
-                      {1, 7, 6, c_in}));
-      check(conv_case({.c_out = c_out, .kernel = 1}, {2, 3, 5, c_in}));
+      check(
+          conv_case({.c_out = c_out, .window = test::window(3, test::Padding::kSame), .relu = true},
+                    {1, 7, 6, c_in}));
+      check(conv_case({.c_out = c_out, .window = test::window(1)}, {2, 3, 5, c_in}));
     }
   }
 }
 
 TEST(ConvBackward, MatchesTheReferenceAtEveryTileBorder) {
   for (const std::int64_t size : {3, 4, 5, 6, 7, 9, 10, 13}) {
-    for (const auto padding : {Conv::Padding::kValid, Conv::Padding::kSame}) {
+    for (const auto padding : {test::Padding::kValid, test::Padding::kSame}) {
       SCOPED_TRACE(fmt::format("size {}, padding {}", size, static_cast<int>(padding)));
-      check(conv_case({.c_out = 16, .padding = padding, .bias = false}, {2, size, size + 1, 20}));
-      check(conv_case({.c_out = 5, .padding = padding}, {2, size, size + 1, 4}));
+      check(conv_case({.c_out = 16, .window = test::window(3, padding), .bias = false},
+                      {2, size, size + 1, 20}));
+      check(conv_case({.c_out = 5, .window = test::window(3, padding)}, {2, size, size + 1, 4}));
     }
   }
-  check(conv_case({.c_out = 16, .padding = Conv::Padding::kSame, .relu = true}, {1, 1, 1, 16}));
+  check(conv_case({.c_out = 16, .window = test::window(3, test::Padding::kSame), .relu = true},
+                  {1, 1, 1, 16}));
 }
 
 TEST(ConvBackward, MatchesTheReferenceAcrossBandsAndChunks) {
   check(conv_case({.c_out = 4, .relu = true}, {2, 70, 90, 3}));  // many bands, all slots
-  check(conv_case({.c_out = 6, .kernel = 1}, {3, 40, 50, 7}));
-  check(conv_case({.c_out = 18, .padding = Conv::Padding::kSame}, {2, 85, 83, 17}));
-  check(conv_case({.c_out = 130, .padding = Conv::Padding::kSame}, {1, 9, 9, 70}));
+  check(conv_case({.c_out = 6, .window = test::window(1)}, {3, 40, 50, 7}));
+  check(conv_case({.c_out = 18, .window = test::window(3, test::Padding::kSame)}, {2, 85, 83, 17}));
+  check(conv_case({.c_out = 130, .window = test::window(3, test::Padding::kSame)}, {1, 9, 9, 70}));
 }
 
 TEST(ConvBackward, MatchesOnEveryInstructionSet) {
   test::for_each_target([] {
-    check(conv_case({.c_out = 19, .padding = Conv::Padding::kSame, .relu = true}, {1, 9, 6, 21}));
+    check(conv_case({.c_out = 19, .window = test::window(3, test::Padding::kSame), .relu = true},
+                    {1, 9, 6, 21}));
     check(conv_case({.c_out = 5, .relu = true}, {1, 9, 6, 3}));
-    check(conv_case({.c_out = 5, .kernel = 1}, {1, 9, 6, 19}));
+    check(conv_case({.c_out = 5, .window = test::window(1)}, {1, 9, 6, 19}));
   });
 }
 
 TEST(ConvBackward, MasksWhereTheReluIsFlat) {
-  TrainCase<Conv> c = conv_case({.c_out = 1, .kernel = 1, .relu = true}, {1, 1, 3, 1});
+  TrainCase<Conv> c =
+      conv_case({.c_out = 1, .window = test::window(1), .relu = true}, {1, 1, 3, 1});
   c.inputs[0] = Tensor::of({1, 1, 3, 1}, {-1, 0, 1});
   c.weights = {Tensor::of({1, 1, 1, 1}, {2}), Tensor::of({1}, {0})};
   c.output_gradients = {Tensor::of({1, 1, 3, 1}, {10, 10, 10})};
@@ -141,7 +149,7 @@ TEST(ConvBackward, NamesWhatItCannotTake) {
   using testing::ThrowsMessage;
   const std::vector<TensorType> types{{DType::kF32, {1, 8, 8, 4}}};
   EXPECT_THAT([&] { saved_for_backward(Conv{.c_out = 3, .pool = true}, types); },
-              ThrowsMessage<Error>(HasSubstr("without norm, concat and pool")));
+              ThrowsMessage<Error>(HasSubstr("without groups, norm, concat and pool")));
 }
 
 TrainCase<ConvTranspose> transpose_case(const ConvTranspose& op, Shape shape) {

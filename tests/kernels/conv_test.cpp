@@ -13,7 +13,8 @@ namespace tessera::test {
 namespace {
 
 using Technique = Conv::Technique;
-using Padding = Conv::Padding;
+using test::Padding;
+using test::window;
 using Norm = Conv::Norm;
 
 std::int64_t channels_in(const Conv& op, const std::vector<Tensor>& inputs) {
@@ -31,7 +32,7 @@ Bound bound_for(const Conv& op, std::int64_t c_in) {
   const double gain = op.norm == Norm::kNone ? 1 : 5;
   if (op.dtype == DType::kBF16) return {gain * 0x1p-5, 0x1p-7};
   const double epsilon = 0x1p-24;
-  const double terms = static_cast<double>(c_in * op.kernel * op.kernel);
+  const double terms = static_cast<double>(c_in * op.window.kernel[0] * op.window.kernel[1]);
   if (op.technique == Technique::kWinograd) {
     const double rounded = 2 * std::sqrt(static_cast<double>(c_in)) + 16;
     return {gain * epsilon * 94 / 3 * rounded, 8 * epsilon};
@@ -50,9 +51,8 @@ std::vector<Conv> variants(Conv op) {
   std::vector<Conv> list;
   for (Technique technique : {Technique::kDirect, Technique::kWinograd}) {
     for (DType dtype : {DType::kF32, DType::kBF16}) {
-      if (technique == Technique::kWinograd && (dtype != DType::kF32 || op.kernel != 3)) continue;
       op.technique = technique, op.dtype = dtype;
-      list.push_back(op);
+      if (technique == Technique::kDirect || is_winograd(op)) list.push_back(op);
     }
   }
   return list;
@@ -77,16 +77,38 @@ TEST(Conv, SizesAroundTilesAndBlocks) {
 TEST(Conv, SamePaddingDownToOnePixel) {
   for (const auto& [h, w] :
        std::vector<std::pair<int, int>>{{1, 1}, {1, 2}, {2, 1}, {4, 4}, {5, 8}, {9, 66}, {6, 67}}) {
-    for (const Conv& op : variants({.c_out = 18, .padding = Padding::kSame}))
+    for (const Conv& op : variants({.c_out = 18, .window = window(3, Padding::kSame)}))
       check(op, {random({2, h, w, 3}, 3)});
   }
 }
 
 TEST(Conv, OneByOne) {
   for (int c_in : {1, 3, 16, 100}) {
-    for (const Conv& op : variants({.c_out = 3, .kernel = 1}))
+    for (const Conv& op : variants({.c_out = 3, .window = window(1)}))
       check(op, {random({2, 5, 71, c_in}, 4)});
   }
+}
+
+// Any kernel, stride, dilation and pads, with a pad below zero too; and groups, by the reference.
+TEST(Conv, AnyWindow) {
+  const std::vector<Window> windows{
+      square(7, 3, 2),
+      square(2, 0, 2),
+      {.kernel = {3, 3}, .stride = {2, 1}, .dilation = {1, 1}, .pads = {0, 1, 1, 1}},
+      {.kernel = {1, 5}, .stride = {1, 3}, .dilation = {1, 2}, .pads = {0, 0, 4, 3}},
+      {.kernel = {3, 1}, .stride = {1, 1}, .dilation = {3, 1}, .pads = {2, 5, 0, 0}},
+      {.kernel = {3, 3}, .stride = {1, 1}, .dilation = {2, 4}, .pads = {2, 2, 4, 4}},
+      {.kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}, .pads = {-1, 1, 1, -2}}};
+  for (const Window& w : windows) {
+    SCOPED_TRACE(fmt::format("kernel {}x{}, pads {} {} {} {}", w.kernel[0], w.kernel[1], w.pads[0],
+                             w.pads[1], w.pads[2], w.pads[3]));
+    for (const int c_in : {1, 3, 16}) {
+      for (const Conv& op : variants({.c_out = 18, .window = w, .relu = true}))
+        check(op, {random({2, 9, 73, c_in}, 40).rounded_to(op.dtype)});
+    }
+  }
+  for (const Conv& op : variants({.c_out = 6, .window = square(3, 1, 2), .groups = 3}))
+    check(op, {random({2, 9, 13, 9}, 41).rounded_to(op.dtype)});
 }
 
 TEST(Conv, LongReduction) {
@@ -98,7 +120,7 @@ TEST(Conv, NormsBiasAndPooling) {
     for (bool bias : {false, true}) {
       for (Padding padding : {Padding::kValid, Padding::kSame}) {
         const Conv base{.c_out = 19,
-                        .padding = padding,
+                        .window = window(3, padding),
                         .bias = bias,
                         .relu = true,
                         .norm = norm,
@@ -125,7 +147,8 @@ TEST(Conv, TwoSources) {
                          {{Align::kPadUp, true}, {2, 11, 13, 4}, {2, 10, 10, 17}},
                          {{Align::kPadUp, false}, {1, 17, 12, 16}, {1, 12, 12, 16}}}) {
     for (Padding padding : {Padding::kValid, Padding::kSame}) {
-      for (const Conv& op : variants({.c_out = 21, .padding = padding, .concat = c.concat})) {
+      for (const Conv& op :
+           variants({.c_out = 21, .window = window(3, padding), .concat = c.concat})) {
         SCOPED_TRACE(static_cast<int>(c.concat.align));
         check(op, {random(c.skip, 8).rounded_to(op.dtype), random(c.up, 9).rounded_to(op.dtype)});
       }
@@ -181,7 +204,7 @@ void expect_same_bytes_anywhere(const Conv& op, const Tensor& x,
       if (at.x + w != y[2]) w -= w % kWinogradTile;
     }
     EXPECT_TRUE(window(tile, 0, 0, h, w).same_bytes(window(whole, at.y, at.x, h, w)))
-        << x.type().to_string() << " -> " << op.c_out << ", kernel " << op.kernel << ", "
+        << x.type().to_string() << " -> " << op.c_out << ", kernel " << op.window.kernel[0] << ", "
         << name_of(op.dtype) << ", technique " << static_cast<int>(op.technique) << ": window "
         << at.h << "x" << at.w << " at " << at.y << ", " << at.x;
   }
@@ -191,7 +214,7 @@ TEST(Conv, BytesDoNotDependOnSizeOrPlace) {
   for (const auto& [c_in, c_out] : std::vector<std::pair<int, int>>{
            {1, 64}, {3, 16}, {16, 16}, {64, 64}, {100, 70}, {520, 20}}) {
     for (int kernel : {1, 3}) {
-      for (const Conv& op : variants({.c_out = c_out, .kernel = kernel, .relu = true})) {
+      for (const Conv& op : variants({.c_out = c_out, .window = window(kernel), .relu = true})) {
         const Tensor x = random({1, 46, 83, c_in}, 13).rounded_to(op.dtype);
         std::vector<Window> windows{{0, 0, 46, 83},  {4, 8, 6, 6},   {12, 0, 11, 83},
                                     {0, 40, 46, 30}, {8, 4, 38, 79}, {24, 60, 22, 23},
@@ -207,7 +230,8 @@ TEST(Conv, BytesDoNotDependOnSizeOrPlace) {
 }
 
 TEST(Conv, BytesDoNotDependOnTheBatch) {
-  for (const Conv& op : variants({.c_out = 70, .padding = Padding::kSame, .pool = true})) {
+  for (const Conv& op :
+       variants({.c_out = 70, .window = window(3, Padding::kSame), .pool = true})) {
     const Tensor x = random({3, 13, 70, 20}, 14).rounded_to(op.dtype);
     const std::vector<Tensor> weights = weights_for(op, {x});
     const std::vector<Tensor> together = run_cpu(op, {x}, weights, 2);
@@ -230,7 +254,7 @@ TEST(Conv, BytesDoNotDependOnTheBatch) {
 TEST(Conv, EveryInstructionSet) {
   const CropConcat concat{CropConcat::Align::kPadUp, false};
   for (const Conv& op : variants({.c_out = 37,
-                        .padding = Padding::kSame,
+                        .window = window(3, Padding::kSame),
                         .relu = true,
                         .norm = Norm::kAfterRelu,
                         .concat = concat,
@@ -284,7 +308,7 @@ TEST(Conv, ErrorsNameWhatWasFound) {
   using ::testing::HasSubstr;
   const TensorType x{DType::kF32, {1, 2, 9, 3}};
   EXPECT_THAT(error_of({.c_out = 4}, {x}), HasSubstr("2x9"));
-  EXPECT_THAT(error_of({.c_out = 4, .kernel = 5}, {x}), HasSubstr("not 5"));
+  EXPECT_THAT(error_of({.c_out = 4, .window = window(5)}, {x}), HasSubstr("at least 5x5"));
   EXPECT_THAT(error_of({.c_out = 0}, {x}), HasSubstr("not 0"));
   EXPECT_THAT(error_of({.c_out = 4}, {x, x}), HasSubstr("2 given"));
   EXPECT_THAT(error_of({.c_out = 4, .concat = CropConcat{}}, {x}), HasSubstr("1 given"));
@@ -294,7 +318,7 @@ TEST(Conv, ErrorsNameWhatWasFound) {
   EXPECT_THAT(error_of({.c_out = 4, .dtype = DType::kI64}, {x}), HasSubstr("i64"));
   EXPECT_THAT(error_of({.c_out = 4, .technique = Technique::kWinograd, .dtype = DType::kBF16}, {x}),
               HasSubstr("bf16"));
-  EXPECT_THAT(error_of({.c_out = 4, .kernel = 1, .technique = Technique::kWinograd}, {x}),
+  EXPECT_THAT(error_of({.c_out = 4, .window = window(1), .technique = Technique::kWinograd}, {x}),
               HasSubstr("1x1"));
   EXPECT_THAT(error_of({.c_out = 4, .pool = true}, {{DType::kF32, {1, 3, 9, 3}}}),
               HasSubstr("1x7"));

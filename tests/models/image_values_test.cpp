@@ -184,9 +184,9 @@ TEST(Mirror, CutsAnyWindow) {
        {std::array<int64_t, 3>{5, 7, 2}, {1, 1, 3}, {2, 1, 1}, {1, 6, 1}}) {
     std::vector<float> image(static_cast<size_t>(height * width * channels));
     std::iota(image.begin(), image.end(), 1.0f);
-    for (const Window& window :
-         {Window{0, 0, height, width}, Window{-3, -20, 30, 4}, Window{1, 2, 1, 9},
-          Window{-9, -9, -4, -2}, Window{20, 30, 22, 41}, Window{0, 1, 1, 3}}) {
+    for (const ImageWindow& window :
+         {ImageWindow{0, 0, height, width}, ImageWindow{-3, -20, 30, 4}, ImageWindow{1, 2, 1, 9},
+          ImageWindow{-9, -9, -4, -2}, ImageWindow{20, 30, 22, 41}, ImageWindow{0, 1, 1, 3}}) {
       const int64_t rows = window.y1 - window.y0;
       const int64_t columns = window.x1 - window.x0;
       std::vector<float> out(static_cast<size_t>(rows * columns * channels), -1);

@@ -117,7 +117,7 @@ TEST(UNetConfig, SizesThatRun) {
   EXPECT_EQ(unet_output_size(tutorial, 284), 196);
   EXPECT_EQ(unet_output_size(tutorial, 92), 4);
   EXPECT_EQ(unet_output_size(tutorial, 84), std::nullopt);
-  const UNetConfig same{.depth = 4, .padding = Conv::Padding::kSame};
+  const UNetConfig same{.depth = 4, .padding = UNetConfig::Padding::kSame};
   EXPECT_EQ(unet_output_size(same, 101), 101);
   EXPECT_EQ(unet_output_size(same, 15), std::nullopt);
   EXPECT_EQ(unet_margin(same), 0);

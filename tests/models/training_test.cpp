@@ -82,7 +82,8 @@ UNetData unet_data(const fs::path& folder, Conv::Norm norm = Conv::Norm::kBefore
   ImagePairs pairs = find_pairs(folder / "images", folder / "masks", report);
   report.require_none();
   ModelConfig config;
-  config.unet = UNetConfig{.depth = 1, .base = 4, .padding = Conv::Padding::kSame, .norm = norm};
+  config.unet =
+      UNetConfig{.depth = 1, .base = 4, .padding = UNetConfig::Padding::kSame, .norm = norm};
   config.classes = {{"outside", {0, 0, 0}}, {"disc", {255, 0, 0}}};
   Split split = split_pairs(pairs, "every:5", 0);
   return {config, LabelledImages(pairs, MaskRules{}, config.preprocessing, WeightRules{}, 1 << 20),

@@ -11,6 +11,12 @@
 
 namespace tessera::test {
 
+enum class Padding { kValid, kSame, kFull };  // of a k x k kernel of stride 1
+
+inline Window window(int k, Padding padding = Padding::kValid) {
+  return square(k, padding == Padding::kValid ? 0 : padding == Padding::kSame ? k / 2 : k - 1);
+}
+
 // Random weights that keep y of order one: sum over c_in k^2 products of variance 1 / (c_in k^2).
 inline std::vector<Tensor> weights_for(const Conv& op, const std::vector<Tensor>& inputs) {
   std::vector<Tensor> weights;

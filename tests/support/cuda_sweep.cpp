@@ -280,7 +280,7 @@ std::vector<SweepLayer> resnet_unet_layers(std::int64_t batch, std::int64_t side
     if (!known.insert({row.divided, row.c_in, row.c_out}).second) continue;
     Conv conv;
     conv.c_out = row.c_out;
-    conv.padding = Conv::Padding::kSame;
+    conv.window = same(3);
     conv.relu = true;
     conv.dtype = storage_of(precision);
     const std::int64_t pixels = std::max<std::int64_t>(side / row.divided, 1);

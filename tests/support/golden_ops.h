@@ -33,9 +33,8 @@ inline Attention attention_of(const nlohmann::json& attributes) {
 inline Conv conv_of(const nlohmann::json& attributes) {
   Conv op;
   op.c_out = attributes.at("c_out");
-  op.kernel = attributes.at("kernel");
-  op.padding = choice<Conv::Padding>(
-      attributes, "padding", {{"valid", Conv::Padding::kValid}, {"same", Conv::Padding::kSame}});
+  const int kernel = attributes.at("kernel");
+  op.window = attributes.at("padding") == "same" ? same(kernel) : square(kernel);
   op.bias = attributes.at("bias");
   op.relu = attributes.at("relu");
   return op;

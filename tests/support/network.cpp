@@ -30,7 +30,7 @@ UNetConfig same_config(int base) {
           .base = base,
           .channels = 3,
           .classes = 3,
-          .padding = Conv::Padding::kSame,
+          .padding = UNetConfig::Padding::kSame,
           .norm = Conv::Norm::kBeforeRelu,
           .conv_bias = false};
 }
@@ -49,7 +49,7 @@ std::vector<UNetVariant> unet_variants() {
   const UNetConfig bilinear{.depth = 3,
                             .base = 16,
                             .classes = 1,
-                            .padding = Conv::Padding::kSame,
+                            .padding = UNetConfig::Padding::kSame,
                             .norm = Conv::Norm::kBeforeRelu,
                             .up = UNetConfig::Up::kBilinear,
                             .output = Head::Output::kSigmoid};

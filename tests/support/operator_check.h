@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/cpu/convert.h"
+#include "kernels/cpu/paths.h"
 #include "kernels/cpu/step.h"
 #include "kernels/operator.h"
 
@@ -90,7 +91,7 @@ std::vector<Tensor> run_cpu(const Op& op, const std::vector<Tensor>& inputs,
   const auto in = views(inputs), w = views(weights);
   const std::vector<Tensor> inputs_before = copies(inputs), weights_before = copies(weights);
   PackedWeights packed;
-  const Step step = cpu(op, {"node", input_types, w, threads, &packed});
+  const Step step = host_step(op, {"node", input_types, w, threads, &packed});
   std::vector<Tensor> first, second;
   for (std::vector<Tensor>* outputs : {&first, &second}) {
     for (const TensorType& type : infer(op, input_types)) outputs->emplace_back(type);

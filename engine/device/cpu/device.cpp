@@ -8,6 +8,7 @@
 #include "engine/device/machine.h"
 #include "engine/passes/passes.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/paths.h"
 #include "kernels/train/ops.h"
 
 namespace tessera {
@@ -111,7 +112,7 @@ class CpuDevice : public Device {
     for (const TensorType& type : inputs)
       require(type.dtype != DType::kF16, "f16 maps are for CUDA; use bf16 or f32 on a CPU");
     const CpuSetup setup{node.name, inputs, weights, threads_, packed_.get()};
-    return std::visit([&](const auto& op) { return cpu(op, setup); }, node.op);
+    return std::visit([&](const auto& op) { return host_step(op, setup); }, node.op);
   }
   std::size_t weight_bytes() const override { return packed_->bytes(); }
 

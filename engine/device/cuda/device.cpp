@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "engine/device/cuda/host_step.h"
 #include "engine/device/cuda/updates.h"
 #include "engine/device/cuda/uploads.h"
 #include "engine/device/device.h"
@@ -147,8 +148,14 @@ class CudaDevice : public Device {
   Step prepare(const Node& node, Types inputs, std::span<const TensorView> weights) override {
     use();
     const CudaSetup setup = setup_of(node.name, inputs, weights);
-    return in_range(node.name,
-                    std::visit([&](const auto& op) { return cuda(op, setup); }, node.op));
+    return in_range(node.name, std::visit(
+                                   [&](const auto& op) -> Step {
+                                     if constexpr (OnCuda<std::decay_t<decltype(op)>>) {
+                                       if (Step step = cuda(op, setup); step.run) return step;
+                                     }
+                                     return step_on_host(op, setup);
+                                   },
+                                   node.op));
   }
   std::size_t weight_bytes() const override { return packed_.bytes(); }
 

@@ -3,22 +3,27 @@
 // inputs:  x (...)     outputs: y (...), same type
 #pragma once
 
-#include "kernels/cpu/step.h"
-#include "kernels/cuda/step.h"
+#include <array>
+
 #include "kernels/operator.h"
 
 namespace tessera {
 
 struct Activation {
+  static constexpr std::string_view kName = "activation";
   enum class Kind : std::uint8_t { kRelu, kSigmoid };
   Kind kind = Kind::kRelu;
 };
 
+constexpr std::array<std::string_view, 2> names_of(Activation::Kind) {
+  return {"relu", "sigmoid"};
+}
+void fields(auto&& visit, Of<Activation> auto& op) {
+  visit("kind", op.kind);
+}
 std::vector<TensorType> infer(const Activation& op, Types inputs);
 std::vector<Parameter> parameters(const Activation& op, Types inputs);
 Cost cost(const Activation& op, Types inputs);
 void reference(const Activation& op, const Operands& operands);
-Step cpu(const Activation& op, const CpuSetup& setup);
-Step cuda(const Activation& op, const CudaSetup& setup);
 
 }  // namespace tessera

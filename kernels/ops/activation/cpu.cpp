@@ -9,6 +9,7 @@
 // foreach_target must come first
 #include <hwy/highway.h>
 
+#include "kernels/cpu/paths.h"
 #include "kernels/cpu/vector-inl.h"
 #include "kernels/ops/activation/activation.h"
 

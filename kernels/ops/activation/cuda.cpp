@@ -1,4 +1,5 @@
 #include "kernels/ops/activation/cuda.h"
+#include "kernels/cuda/paths.h"
 
 #include "kernels/ops/activation/activation.h"
 

@@ -4,19 +4,18 @@
 // inputs:  x (..., c), f32, bf16 or f16, c <= 256     outputs: y (...), u8
 #pragma once
 
-#include "kernels/cpu/step.h"
-#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
 
-struct Argmax {};
+struct Argmax {
+  static constexpr std::string_view kName = "argmax";
+};
 
+void fields(auto&&, Of<Argmax> auto&) {}
 std::vector<TensorType> infer(const Argmax& op, Types inputs);
 std::vector<Parameter> parameters(const Argmax& op, Types inputs);
 Cost cost(const Argmax& op, Types inputs);
 void reference(const Argmax& op, const Operands& operands);
-Step cpu(const Argmax& op, const CpuSetup& setup);
-Step cuda(const Argmax& op, const CudaSetup& setup);
 
 }  // namespace tessera

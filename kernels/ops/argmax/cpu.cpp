@@ -12,6 +12,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/classes-inl.h"
+#include "kernels/cpu/paths.h"
 #include "kernels/tensor.h"
 
 HWY_BEFORE_NAMESPACE();

@@ -1,4 +1,5 @@
 #include "kernels/ops/argmax/cuda.h"
+#include "kernels/cuda/paths.h"
 
 #include "kernels/ops/argmax/argmax.h"
 

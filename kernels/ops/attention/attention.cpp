@@ -23,10 +23,14 @@ std::vector<TensorType> infer(const Attention& op, Types inputs) {
 std::vector<Parameter> parameters(const Attention& op, Types inputs) {
   const std::int64_t width = op.dense ? op.dense->units : inputs[0].shape[-1];
   std::vector<Parameter> list{
-      {"weight", {op.units, width}}, {"bias", {op.units}}, {"context", {op.units}}};
+      {"weight", {op.units, width}, Role::kWeight, glorot(width, op.units)},
+      bias(op.units),
+      {"context", {op.units}, Role::kBias, glorot(op.units, op.units)}};  // no decay
   if (op.dense) {
-    for (const Parameter& p : parameters(*op.dense, inputs.first(1)))
-      list.push_back({"dense/" + p.name, p.shape});
+    for (Parameter& p : parameters(*op.dense, inputs.first(1))) {
+      p.name = "dense/" + p.name;
+      list.push_back(std::move(p));
+    }
   }
   return list;
 }

@@ -17,25 +17,27 @@
 
 #include <optional>
 
-#include "kernels/cpu/step.h"
-#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 #include "kernels/ops/linear/linear.h"
 
 namespace tessera {
 
 struct Attention {
+  static constexpr std::string_view kName = "attention";
   int units = 0;  // a
   bool masked = true;
   double eps = 1e-7;  // Keras' epsilon, as the tutorial adds it
   std::optional<Linear> dense = std::nullopt;
 };
 
+void fields(auto&& visit, Of<Attention> auto& op) {
+  visit("units", op.units, Range{1, 1 << 16});
+  visit("masked", op.masked);
+  visit("eps", op.eps, Range{0, 1});
+}
 std::vector<TensorType> infer(const Attention& op, Types inputs);
 std::vector<Parameter> parameters(const Attention& op, Types inputs);
 Cost cost(const Attention& op, Types inputs);
 void reference(const Attention& op, const Operands& operands);
-Step cpu(const Attention& op, const CpuSetup& setup);
-Step cuda(const Attention& op, const CudaSetup& setup);
 
 }  // namespace tessera

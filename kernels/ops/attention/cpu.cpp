@@ -19,6 +19,7 @@
 #include "kernels/cpu/gates-inl.h"
 #include "kernels/cpu/gemm-inl.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/paths.h"
 #include "kernels/cpu/vector-inl.h"
 #include "kernels/lengths.h"
 #include "kernels/ops/attention/fold.h"

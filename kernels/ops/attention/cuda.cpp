@@ -1,4 +1,5 @@
 #include "kernels/ops/attention/cuda.h"
+#include "kernels/cuda/paths.h"
 
 #include <cmath>
 #include <cstring>

@@ -39,7 +39,10 @@ std::vector<Parameter> parameters(const BatchNorm&, Types inputs) {
   require_inputs("batch_norm", inputs, 1);
   require_channels("batch_norm", inputs[0]);
   const std::int64_t c = inputs[0].shape[-1];
-  return {{"weight", {c}}, {"bias", {c}}, {"running_mean", {c}}, {"running_var", {c}}};
+  return {{"weight", {c}, Role::kScale, constant(1)},
+          {"bias", {c}, Role::kShift, constant(0)},
+          {"running_mean", {c}, Role::kStatistic, constant(0)},
+          {"running_var", {c}, Role::kStatistic, constant(1)}};
 }
 
 Cost cost(const BatchNorm& op, Types inputs) {

@@ -5,13 +5,12 @@
 // outputs: y (..., c)                  running_var (c)
 #pragma once
 
-#include "kernels/cpu/step.h"
-#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
 
 struct BatchNorm {
+  static constexpr std::string_view kName = "batch_norm";
   double eps = 1e-5;
   double momentum = 0.1;  // of the running statistics, in training
 };
@@ -24,11 +23,13 @@ struct Affine {
 // `weights` are the four of BatchNorm, in order.
 Affine affine_of(const BatchNorm& op, std::span<const TensorView> weights);
 
+void fields(auto&& visit, Of<BatchNorm> auto& op) {
+  visit("eps", op.eps, Range{kAboveZero, 1});
+  visit("momentum", op.momentum, Range{0, 1});
+}
 std::vector<TensorType> infer(const BatchNorm& op, Types inputs);
 std::vector<Parameter> parameters(const BatchNorm& op, Types inputs);
 Cost cost(const BatchNorm& op, Types inputs);
 void reference(const BatchNorm& op, const Operands& operands);
-Step cpu(const BatchNorm& op, const CpuSetup& setup);
-Step cuda(const BatchNorm& op, const CudaSetup& setup);
 
 }  // namespace tessera

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/paths.h"
 #include "kernels/cpu/vector-inl.h"
 #include "kernels/tensor.h"
 

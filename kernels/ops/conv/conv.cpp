@@ -9,13 +9,19 @@ namespace tessera {
 namespace {
 
 void check_attributes(const Conv& op) {
-  require(op.kernel == 1 || op.kernel == 3, "conv: kernel must be 1 or 3, not {}", op.kernel);
-  require(op.c_out > 0, "conv: c_out must be positive, not {}", op.c_out);
+  const Window& w = op.window;
+  for (const int value : {w.kernel[0], w.kernel[1], w.stride[0], w.stride[1], w.dilation[0],
+                          w.dilation[1], op.groups, op.c_out})
+    require(value > 0, "conv: kernel, stride, dilation, groups and c_out must be positive, not {}",
+            value);
+  require(op.c_out % op.groups == 0, "conv: {} output channels do not divide into {} groups",
+          op.c_out, op.groups);
   require(is_float(op.dtype), "conv: outputs are f32, bf16 or f16, not {}", name_of(op.dtype));
   if (op.technique == Conv::Technique::kWinograd) {
-    require(op.kernel == 3 && op.dtype == DType::kF32,
-            "conv: Winograd needs a 3x3 kernel and f32, not {}x{} and {}; use the direct technique",
-            op.kernel, op.kernel, name_of(op.dtype));
+    require(is_winograd(op),
+            "conv: Winograd needs a dense 3x3 kernel and f32, not {}x{} and {}; use the direct "
+            "technique",
+            w.kernel[0], w.kernel[1], name_of(op.dtype));
   }
 }
 
@@ -29,6 +35,15 @@ void check_input(const Conv& op, const TensorType& type) {
 }
 
 }  // namespace
+
+bool is_pointwise(const Conv& op) {
+  return op.window == square(1) && op.groups == 1;
+}
+
+bool is_winograd(const Conv& op) {
+  return op.window.is_square(3) && op.window.is_dense() && op.groups == 1 &&
+         op.dtype == DType::kF32;
+}
 
 ConvGeometry geometry_of(const Conv& op, Types inputs) {
   check_attributes(op);
@@ -50,24 +65,16 @@ ConvGeometry geometry_of(const Conv& op, Types inputs) {
     g.n = x[0], g.h = x[1], g.w = x[2], g.c_in = x[3];
     g.sources.push_back({0, g.h, g.w, g.c_in, 0, 0});
   }
-  switch (op.padding) {
-    case Conv::Padding::kValid:
-      g.pad = 0;
-      break;
-    case Conv::Padding::kSame:
-      g.pad = op.kernel / 2;
-      break;
-    case Conv::Padding::kFull:
-      g.pad = op.kernel - 1;
-      break;
-  }
-  g.ho = g.h + 2 * g.pad - op.kernel + 1;
-  g.wo = g.w + 2 * g.pad - op.kernel + 1;
+  require(g.c_in % op.groups == 0, "conv: {} input channels do not divide into {} groups", g.c_in,
+          op.groups);
+  g.window = op.window;
+  g.top = op.window.before(0), g.left = op.window.before(1);
+  g.ho = op.window.outputs(0, g.h), g.wo = op.window.outputs(1, g.w);
   g.c_out = op.c_out;
   require(g.ho > 0 && g.wo > 0,
-          "conv: a {}x{} kernel without padding needs at least {}x{} pixels, not {}x{}; give a "
-          "larger image or tile",
-          op.kernel, op.kernel, op.kernel, op.kernel, g.h, g.w);
+          "conv: its window needs at least {}x{} pixels, not {}x{}; give a larger image or tile",
+          op.window.reach(0) - op.window.before(0) - op.window.behind(0),
+          op.window.reach(1) - op.window.before(1) - op.window.behind(1), g.h, g.w);
   require(!op.pool || (g.ho >= 2 && g.wo >= 2),
           "conv: 2x2 pooling needs at least 2x2 pixels, not {}x{}; give a larger image or tile",
           g.ho, g.wo);
@@ -83,12 +90,17 @@ std::vector<TensorType> infer(const Conv& op, Types inputs) {
 
 std::vector<Parameter> parameters(const Conv& op, Types inputs) {
   const ConvGeometry g = geometry_of(op, inputs);
-  std::vector<Parameter> list{{"weight", {g.c_out, g.c_in, op.kernel, op.kernel}}};
-  if (op.bias) list.push_back({"bias", {g.c_out}});
+  const std::int64_t c_in = g.c_in / op.groups;
+  const Shape shape{g.c_out, c_in, op.window.kernel[0], op.window.kernel[1]};
+  std::vector<Parameter> list{
+      {"weight", shape, Role::kWeight, he(static_cast<double>(shape.elements(1, 4)))}};
+  if (op.bias) list.push_back(bias(g.c_out));
   if (op.norm != Conv::Norm::kNone) {
     const TensorType y{op.dtype, {g.n, g.ho, g.wo, g.c_out}};
-    for (const Parameter& p : parameters(op.batch_norm, {&y, 1}))
-      list.push_back({"norm/" + p.name, p.shape});
+    for (Parameter& p : parameters(op.batch_norm, {&y, 1})) {
+      p.name = "norm/" + p.name;
+      list.push_back(std::move(p));
+    }
   }
   return list;
 }
@@ -96,7 +108,8 @@ std::vector<Parameter> parameters(const Conv& op, Types inputs) {
 Cost cost(const Conv& op, Types inputs) {
   const ConvGeometry g = geometry_of(op, inputs);
   const double outputs = static_cast<double>(g.n * g.ho * g.wo * g.c_out);
-  const double products = static_cast<double>(g.c_in * op.kernel * op.kernel);
+  const double products =
+      static_cast<double>(g.c_in / op.groups * op.window.kernel[0] * op.window.kernel[1]);
   return {2 * outputs * products, bytes_moved(op, inputs)};
 }
 

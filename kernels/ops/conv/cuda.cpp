@@ -1,4 +1,5 @@
 #include "kernels/ops/conv/cuda.h"
+#include "kernels/cuda/paths.h"
 
 #include <algorithm>
 #include <bit>
@@ -52,7 +53,7 @@ Buffer pack_weights(const Conv& op, const ConvGeometry& g, const ConvWeightLayou
     const FoldedWeights weights(op, g, setup.weights);
     for_each_packed(layout, [&](std::int64_t o, std::int64_t i, int tap) {
       const double value =
-          i == kPackZero ? 0.0 : weights.at(o, i, tap / op.kernel, tap % op.kernel);
+          i == kPackZero ? 0.0 : weights.at(o, i, tap / layout.kernel, tap % layout.kernel);
       to = write_element(static_cast<float>(value), layout.rounding, to);
     });
   });
@@ -132,7 +133,7 @@ ConvWeightLayout weight_layout(const Conv& op, const ConvGeometry& g, ConvTile t
   ConvWeightLayout layout{
       .c_in = {},
       .c_out = g.c_out,
-      .kernel = op.kernel,
+      .kernel = op.window.kernel[0],
       .rounding = uses_tensor_cores(tile) ? tensor_core_rounding(x_type) : Rounding::kNone};
   for (const ConvSource& source : g.sources) layout.c_in.push_back(source.c);
   return layout;
@@ -151,7 +152,8 @@ ConvArgs conv_args(const Conv& op, const ConvGeometry& g, DType x_type) {
     args.sources[args.source_count++] = source_args(g, source);
   args.n = conv_extent(g.n), args.ho = conv_extent(g.ho), args.wo = conv_extent(g.wo);
   args.c_out = conv_extent(g.c_out);
-  args.kernel = op.kernel, args.pad = conv_extent(g.pad);
+  args.kernel = op.window.kernel[0];
+  args.top = conv_extent(g.top), args.left = conv_extent(g.left);
   args.relu = op.relu;
   args.x_type = x_type, args.y_type = op.dtype;
   return args;
@@ -214,6 +216,8 @@ Step cuda_with_tile(const Conv& op, const CudaSetup& setup, ConvTile tile) {
 }
 
 Step cuda(const Conv& op, const CudaSetup& setup) {
+  const Window& w = op.window;
+  if (!(w.is_square(1) || w.is_square(3)) || !w.is_dense() || op.groups != 1) return {};
   const ConvGeometry g = geometry_of(op, setup.inputs);
   return cuda_with_tile(op, setup, choose_conv(op, g, setup.inputs[0].dtype, setup).tile);
 }

@@ -103,7 +103,8 @@ struct ConvArgs {
   void* y;       // (n, ho, wo, c_out)
   void* pooled;  // (n, ho / 2, wo / 2, c_out) or null
   int n, ho, wo, c_out;
-  int kernel, pad;  // kernel: 1, 3, or 2, which the gradient of a transposed convolution takes
+  int kernel;     // 1, 3, or 2, which the gradient of a transposed convolution takes
+  int top, left;  // pads
   bool relu;
   DType x_type, y_type;
 };

@@ -1,11 +1,11 @@
-// Direct convolution:  y = affine(max(W * x + bias, 0)), 3x3 or 1x1, f32 or bf16.
+// Direct convolution:  y = affine(max(W * x + bias, 0)), any window, f32 or bf16.
 //
 // Layout: x, y (n, h, w, c). A block of y's pixels is one task: its input window is gathered into a
 // dense patch, in which the k pixels under a filter row are one run of k c_in numbers and the runs
 // of neighbouring pixels overlap. So W * x is k matrix products per row of pixels, with A's row
-// stride c_in and no im2col; the sums stay in L2 until bias, ReLU, affine and 2x2 pooling are done.
-// Roofline: arithmetic binds from about 16 channels on, 18 c_in operations per output; memory
-// below.
+// stride c_in (times the stride) and no im2col; columns that are dilated are a product each; the
+// sums stay in L2 until bias, ReLU, affine and 2x2 pooling are done. Roofline: arithmetic binds
+// from about 16 channels on, 18 c_in operations per output; memory below.
 //
 // oneDNN's brgconv is as fast, but it orders the sum over c_in >= 512 by the size of the image
 // (version 2.6): a tile would not have the bytes of the whole. Here the order is filter row, filter
@@ -18,6 +18,7 @@
 
 #include "kernels/cpu/gemm-inl.h"
 #include "kernels/cpu/gemm_bf16.h"
+#include "kernels/cpu/step.h"
 #include "kernels/ops/conv/blocks.h"
 #include "kernels/ops/conv/fold.h"
 #include "kernels/ops/conv/output-inl.h"
@@ -31,17 +32,24 @@ namespace {
 struct DirectPlan {
   ConvGeometry geometry;
   ConvEpilogue epilogue;
-  std::int64_t kernel = 0;
+  std::int64_t taps = 0;  // products of a row of pixels for one filter row: 1, or one a column
   bool pool = false;
   DType compute = DType::kF32;                   // of patch and packed weights
   std::int64_t rows = 0, columns = 0;            // pixels of a block of y; even where pooled
   std::size_t channels = 0;                      // of a patch pixel
   std::size_t sums = 0;                          // of a pixel: c_out padded to vectors
-  std::shared_ptr<const AlignedBuffer> weights;  // k matrices (k c_in, c_out), one per filter row
+  std::shared_ptr<const AlignedBuffer> weights;  // a matrix (run, c_out) for each product
 
-  std::size_t run() const { return static_cast<std::size_t>(kernel) * channels; }
+  // Numbers of the patch side by side that one product reads for a pixel.
+  std::size_t run() const {
+    return static_cast<std::size_t>(geometry.window.kernel[1] / taps) * channels;
+  }
+  // Pixels of a patch that `count` outputs along an axis read.
+  std::int64_t patch_extent(std::size_t axis, std::int64_t count) const {
+    return (count - 1) * geometry.window.stride[axis] + geometry.window.reach(axis);
+  }
   std::size_t patch_bytes() const {
-    const std::int64_t pixels = (rows + kernel - 1) * (columns + kernel - 1);
+    const std::int64_t pixels = patch_extent(0, rows) * patch_extent(1, columns);
     const std::size_t bytes = static_cast<std::size_t>(pixels) * channels * size_of(compute);
     return (bytes + 63) / 64 * 64;
   }
@@ -80,24 +88,31 @@ void multiply(const DirectTask& task) {
   const DirectPlan& plan = task.plan;
   const auto n = static_cast<std::size_t>(plan.geometry.c_out);
   const auto pixels = static_cast<std::size_t>(task.columns);
+  const Window& w = plan.geometry.window;
   const std::size_t patch_row =
-      (pixels + static_cast<std::size_t>(plan.kernel) - 1) * plan.channels;
+      static_cast<std::size_t>(plan.patch_extent(1, task.columns)) * plan.channels;
+  const std::size_t step =
+      static_cast<std::size_t>(w.stride[1]) * plan.channels;  // to a next pixel
   const float* bias = plan.epilogue.bias.data();
-  for (std::size_t row = 0; row < static_cast<std::size_t>(task.rows); ++row) {
-    float* c = task.sums + row * pixels * plan.sums;
-    for (std::size_t ky = 0; ky < static_cast<std::size_t>(plan.kernel); ++ky) {
-      const std::size_t a = (row + ky) * patch_row;
-      const float* start = ky == 0 ? bias : nullptr;
+  for (std::int64_t row = 0; row < task.rows; ++row) {
+    float* c = task.sums + static_cast<std::size_t>(row) * pixels * plan.sums;
+    for (std::int64_t product = 0; product < w.kernel[0] * plan.taps; ++product) {
+      const std::int64_t ky = product / plan.taps, kx = product % plan.taps;
+      const std::size_t a =
+          static_cast<std::size_t>(row * w.stride[0] + ky * w.dilation[0]) * patch_row +
+          static_cast<std::size_t>(kx * w.dilation[1]) * plan.channels;
+      const float* start = product == 0 ? bias : nullptr;
+      const auto matrix = static_cast<std::size_t>(product);
       if (plan.compute == DType::kBF16) {
-        gemm_bf16(reinterpret_cast<const std::uint16_t*>(task.patch) + a, plan.channels,
+        gemm_bf16(reinterpret_cast<const std::uint16_t*>(task.patch) + a, step,
                   reinterpret_cast<const std::uint16_t*>(plan.weights->get()) +
-                      ky * gemm_bf16_packed_size(plan.run(), n),
+                      matrix * gemm_bf16_packed_size(plan.run(), n),
                   pixels, plan.run(), n, c, plan.sums, start);
       } else {
-        gemm(reinterpret_cast<const float*>(task.patch) + a, plan.channels,
+        gemm(reinterpret_cast<const float*>(task.patch) + a, step,
              reinterpret_cast<const float*>(plan.weights->get()) +
-                 ky * gemm_packed_size(plan.run(), n),
-             pixels, plan.run(), gemm_columns(n), c, plan.sums, {start, ky != 0});
+                 matrix * gemm_packed_size(plan.run(), n),
+             pixels, plan.run(), gemm_columns(n), c, plan.sums, {start, product != 0});
       }
     }
   }
@@ -185,18 +200,21 @@ void pack(const Conv& op, const CpuSetup& setup, DirectPlan& plan) {
   const auto n = static_cast<std::size_t>(plan.geometry.c_out), run = plan.run();
   const std::size_t size =
       bf16 ? gemm_bf16_packed_size(run, n) : HWY_DYNAMIC_DISPATCH(direct_packed_size)(run, n);
-  const std::size_t bytes = size * static_cast<std::size_t>(plan.kernel) * size_of(plan.compute);
+  const Window& w = plan.geometry.window;
+  const std::int64_t products = w.kernel[0] * plan.taps;
+  const std::size_t bytes = size * static_cast<std::size_t>(products) * size_of(plan.compute);
   const std::string key = setup.name + (bf16 ? "/direct bf16" : "/direct f32");
   plan.weights = setup.packed->get(key, bytes, [&](std::byte* to) {
     const FoldedWeights weights(op, plan.geometry, setup.weights);
-    for (std::int64_t ky = 0; ky < plan.kernel; ++ky) {
+    for (std::int64_t product = 0; product < products; ++product) {
       const auto at = [&](std::size_t row, std::size_t column) {
-        const auto kx = static_cast<std::int64_t>(row / plan.channels);
+        const std::int64_t ky = product / plan.taps;
+        const auto kx = product % plan.taps + static_cast<std::int64_t>(row / plan.channels);
         const auto i = static_cast<std::int64_t>(row % plan.channels);
         if (i >= plan.geometry.c_in) return 0.0f;
         return static_cast<float>(weights.at(static_cast<std::int64_t>(column), i, ky, kx));
       };
-      const std::size_t offset = static_cast<std::size_t>(ky) * size;
+      const std::size_t offset = static_cast<std::size_t>(product) * size;
       if (bf16) {
         gemm_bf16_pack(run, n, at, reinterpret_cast<std::uint16_t*>(to) + offset);
       } else {
@@ -212,7 +230,7 @@ Step conv_direct(const Conv& op, const CpuSetup& setup) {
   auto plan = std::make_shared<DirectPlan>();
   plan->geometry = geometry_of(op, setup.inputs);
   plan->epilogue = epilogue_of(op, plan->geometry, setup.weights);
-  plan->kernel = op.kernel;
+  plan->taps = op.window.dilation[1] > 1 ? op.window.kernel[1] : 1;
   plan->pool = op.pool;
   const bool bf16 = op.dtype == DType::kBF16 && gemm_bf16_supported();
   plan->compute = bf16 ? DType::kBF16 : DType::kF32;
@@ -225,17 +243,18 @@ Step conv_direct(const Conv& op, const CpuSetup& setup) {
   const int threads = setup.threads;
   const auto run = [plan, threads](const Operands& operands, std::byte* scratch) {
     const ConvGeometry& g = plan->geometry;
-    for_each_block(*plan, g.n, g.ho, g.wo, threads, scratch,
-                   [&](const Block& block, std::byte* patch, float* sums) {
-                     const std::int64_t halo = plan->kernel - 1;
-                     gather(g, operands.inputs,
-                            {block.n, block.y - g.pad, block.x - g.pad, block.rows + halo,
-                             block.columns + halo, static_cast<std::int64_t>(plan->channels)},
-                            plan->compute, patch);
-                     const DirectTask task{*plan,      block.n,       block.y, block.x,
-                                           block.rows, block.columns, patch,   sums};
-                     HWY_DYNAMIC_DISPATCH(direct_block)(task, operands.outputs);
-                   });
+    for_each_block(
+        *plan, g.n, g.ho, g.wo, threads, scratch,
+        [&](const Block& block, std::byte* patch, float* sums) {
+          gather(g, operands.inputs,
+                 {block.n, block.y * g.window.stride[0] - g.top,
+                  block.x * g.window.stride[1] - g.left, plan->patch_extent(0, block.rows),
+                  plan->patch_extent(1, block.columns), static_cast<std::int64_t>(plan->channels)},
+                 plan->compute, patch);
+          const DirectTask task{*plan,      block.n,       block.y, block.x,
+                                block.rows, block.columns, patch,   sums};
+          HWY_DYNAMIC_DISPATCH(direct_block)(task, operands.outputs);
+        });
   };
   return {(plan->patch_bytes() + plan->sum_bytes()) * static_cast<std::size_t>(threads), run};
 }

@@ -132,8 +132,8 @@ __device__ void load_pixels(const ConvArgs& args, const SimtStage& stage, const 
 #pragma unroll
   for (int i = 0; i < Shared::kItems; ++i) {
     const int pixel = i * kThreads + static_cast<int>(threadIdx.x);
-    const int row = place.row + pixel / Shared::kColumns - args.pad;
-    const int column = place.column + pixel % Shared::kColumns - args.pad;
+    const int row = place.row + pixel / Shared::kColumns - args.top;
+    const int column = place.column + pixel % Shared::kColumns - args.left;
 #pragma unroll
     for (float& value : items[i]) value = 0.0f;
     const bool needed = pixel < Shared::kPixels && pixel % Shared::kColumns < Shared::kInputColumns;

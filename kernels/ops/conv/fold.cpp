@@ -22,8 +22,9 @@ Affine norm_of(const Conv& op, std::span<const TensorView> weights) {
 
 FoldedWeights::FoldedWeights(const Conv& op, const ConvGeometry& geometry,
                              std::span<const TensorView> weights)
-    : c_in_(geometry.c_in),
-      kernel_(op.kernel),
+    : c_in_(geometry.c_in / op.groups),
+      rows_(op.window.kernel[0]),
+      columns_(op.window.kernel[1]),
       widened_(weights[0].type.dtype == DType::kF32 ? std::vector<float>() : to_f32(weights[0])),
       weight_(weights[0].type.dtype == DType::kF32 ? weights[0].as<float>() : widened_.data()),
       factor_(static_cast<std::size_t>(geometry.c_out), 1.0) {

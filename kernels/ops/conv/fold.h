@@ -22,14 +22,14 @@ class FoldedWeights {
   FoldedWeights(const Conv& op, const ConvGeometry& geometry, std::span<const TensorView> weights);
   FoldedWeights(const FoldedWeights&) = delete;
 
-  // Weight of output channel `o`, input channel `i`, filter row `ky`, column `kx`.
+  // Weight of output channel `o`, input channel `i` of its group, filter row `ky`, column `kx`.
   double at(std::int64_t o, std::int64_t i, std::int64_t ky, std::int64_t kx) const {
-    const std::int64_t index = ((o * c_in_ + i) * kernel_ + ky) * kernel_ + kx;
+    const std::int64_t index = ((o * c_in_ + i) * rows_ + ky) * columns_ + kx;
     return weight_[index] * factor_[static_cast<std::size_t>(o)];
   }
 
  private:
-  std::int64_t c_in_, kernel_;
+  std::int64_t c_in_, rows_, columns_;
   std::vector<float> widened_;  // of weights that are not f32
   const float* weight_;         // (c_out, c_in, k, k)
   std::vector<double> factor_;  // (c_out): scale of a norm before ReLU, else 1

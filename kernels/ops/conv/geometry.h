@@ -19,7 +19,8 @@ struct ConvSource {
 struct ConvGeometry {
   std::int64_t n = 0, h = 0, w = 0, c_in = 0;  // of the joined input
   std::int64_t ho = 0, wo = 0, c_out = 0;
-  std::int64_t pad = 0;             // zeros on each side
+  Window window;
+  std::int64_t top = 0, left = 0;   // pads
   std::vector<ConvSource> sources;  // in channel order
 };
 

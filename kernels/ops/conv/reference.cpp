@@ -36,23 +36,27 @@ void reference(const Conv& op, const Operands& operands) {
   for (const TensorView& input : operands.inputs) types.push_back(input.type);
   const ConvGeometry g = geometry_of(op, types);
   const JoinedInput input(g, operands);
-  const std::vector<float> weight = to_f32(operands.weights[0]);  // (c_out, c_in, k, k)
+  const std::vector<float> weight = to_f32(operands.weights[0]);  // (c_out, c_in / groups, kh, kw)
   Affine affine;
   if (op.norm != Conv::Norm::kNone)
     affine = affine_of(op.batch_norm, operands.weights.subspan(op.bias ? 2 : 1, 4));
 
   float* y = operands.outputs[0].as<float>();
-  const std::int64_t k = op.kernel;
+  const auto [kh, kw] = op.window.kernel;
+  const auto [stride_y, stride_x] = op.window.stride;
+  const auto [dilation_y, dilation_x] = op.window.dilation;
+  const std::int64_t c_in = g.c_in / op.groups, group = g.c_out / op.groups;
   for (std::int64_t n = 0; n < g.n; ++n) {
     for (std::int64_t oy = 0; oy < g.ho; ++oy) {
       for (std::int64_t ox = 0; ox < g.wo; ++ox) {
         for (std::int64_t o = 0; o < g.c_out; ++o) {
           double sum = op.bias ? element_f32(operands.weights[1], o) : 0.0;
-          for (std::int64_t i = 0; i < g.c_in; ++i)
-            for (std::int64_t ky = 0; ky < k; ++ky)
-              for (std::int64_t kx = 0; kx < k; ++kx)
-                sum += input.at(n, oy + ky - g.pad, ox + kx - g.pad, i) *
-                       weight[static_cast<std::size_t>(((o * g.c_in + i) * k + ky) * k + kx)];
+          for (std::int64_t i = 0; i < c_in; ++i)
+            for (std::int64_t ky = 0; ky < kh; ++ky)
+              for (std::int64_t kx = 0; kx < kw; ++kx)
+                sum += input.at(n, oy * stride_y + ky * dilation_y - g.top,
+                                ox * stride_x + kx * dilation_x - g.left, o / group * c_in + i) *
+                       weight[static_cast<std::size_t>(((o * c_in + i) * kh + ky) * kw + kx)];
           const auto channel = static_cast<std::size_t>(o);
           if (op.norm == Conv::Norm::kBeforeRelu)
             sum = sum * affine.scale[channel] + affine.shift[channel];

@@ -85,8 +85,8 @@ __device__ void copy_pixels(const ConvArgs& args, const ConvArgs::Source& source
   for (int i = static_cast<int>(threadIdx.x); i < Shared::kPixels * kLineChunks;
        i += Tile::kThreads) {
     const int line = i / kLineChunks, chunk = i % kLineChunks;
-    const int row = place.row + line / Shared::kPitch - args.pad;
-    const int column = place.column + line % Shared::kPitch - args.pad;
+    const int row = place.row + line / Shared::kPitch - args.top;
+    const int column = place.column + line % Shared::kPitch - args.left;
     const int channel = first_channel + chunk * kPerChunk;
     const bool exists = inside(source, row, column) && channel < source.c;
     const T* from = exists ? x + index_of(source, place.image, row, column) + channel : x;

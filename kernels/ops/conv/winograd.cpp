@@ -25,6 +25,7 @@
 #include <hwy/highway.h>
 
 #include "kernels/cpu/gemm-inl.h"
+#include "kernels/cpu/step.h"
 #include "kernels/ops/conv/fold.h"
 #include "kernels/ops/conv/output-inl.h"
 #include "kernels/ops/conv/winograd-inl.h"
@@ -100,8 +101,8 @@ void winograd_input(const WinogradPlan& plan, std::span<const TensorView> inputs
     float* v = to.first + static_cast<std::size_t>(i) * to.tile;
     for (const ConvSource& s : g.sources) {
       const float* image = inputs[s.input].as<float>() + n * s.h * s.w * s.c;
-      const std::int64_t y = tile / plan.across % plan.down * kTile - g.pad + s.dy;
-      const std::int64_t x = tile % plan.across * kTile - g.pad + s.dx;
+      const std::int64_t y = tile / plan.across % plan.down * kTile - g.top + s.dy;
+      const std::int64_t x = tile % plan.across * kTile - g.left + s.dx;
       const Visible visible{std::max<std::int64_t>(0, s.dy), std::min(s.h, g.h + s.dy),
                             std::max<std::int64_t>(0, s.dx), std::min(s.w, g.w + s.dx)};
       const bool inside = visible.contains(y, x, kWindow);

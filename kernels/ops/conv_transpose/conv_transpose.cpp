@@ -30,8 +30,12 @@ std::vector<TensorType> infer(const ConvTranspose& op, Types inputs) {
 
 std::vector<Parameter> parameters(const ConvTranspose& op, Types inputs) {
   check(op, inputs);
-  std::vector<Parameter> list{{"weight", {inputs[0].shape[3], op.c_out, op.kernel, op.kernel}}};
-  if (op.bias) list.push_back({"bias", {op.c_out}});
+  constexpr double kStrideArea = 4;  // output pixels that share the taps of one input pixel
+  const std::int64_t c_in = inputs[0].shape[3];
+  const auto taps = static_cast<double>(c_in * op.kernel * op.kernel);
+  std::vector<Parameter> list{
+      {"weight", {c_in, op.c_out, op.kernel, op.kernel}, Role::kWeight, he(taps / kStrideArea)}};
+  if (op.bias) list.push_back(bias(op.c_out));
   return list;
 }
 

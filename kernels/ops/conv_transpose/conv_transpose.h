@@ -5,13 +5,12 @@
 // outputs: y (n, 2h, 2w, c_out) of `dtype`
 #pragma once
 
-#include "kernels/cpu/step.h"
-#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
 
 struct ConvTranspose {
+  static constexpr std::string_view kName = "conv_transpose";
   int c_out = 0;
   int kernel = 2;  // 2, or 3 (padding 1, output padding 1)
   bool bias = true;
@@ -19,11 +18,14 @@ struct ConvTranspose {
   DType dtype = DType::kF32;  // of the output: f32, bf16 or f16
 };
 
+void fields(auto&& visit, Of<ConvTranspose> auto& op) {
+  visit("c_out", op.c_out, Range{1, 1 << 20});
+  visit("kernel", op.kernel, Range{2, 3});
+  visit("bias", op.bias);
+}
 std::vector<TensorType> infer(const ConvTranspose& op, Types inputs);
 std::vector<Parameter> parameters(const ConvTranspose& op, Types inputs);
 Cost cost(const ConvTranspose& op, Types inputs);
 void reference(const ConvTranspose& op, const Operands& operands);
-Step cpu(const ConvTranspose& op, const CpuSetup& setup);
-Step cuda(const ConvTranspose& op, const CudaSetup& setup);
 
 }  // namespace tessera

@@ -18,6 +18,7 @@
 
 #include "kernels/cpu/gemm-inl.h"
 #include "kernels/cpu/gemm_bf16.h"
+#include "kernels/cpu/paths.h"
 #include "kernels/ops/conv/blocks.h"
 #include "kernels/ops/conv/output-inl.h"
 #include "kernels/ops/conv/patch.h"

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "kernels/cpu/convert.h"
+#include "kernels/cuda/paths.h"
 #include "kernels/ops/conv_transpose/cuda_host.h"
 
 namespace tessera {

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/paths.h"
 #include "kernels/ops/crop_concat/crop_concat.h"
 
 namespace tessera {

@@ -11,13 +11,12 @@
 
 #include <array>
 
-#include "kernels/cpu/step.h"
-#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
 
 struct CropConcat {
+  static constexpr std::string_view kName = "crop_concat";
   enum class Align : std::uint8_t { kCropSkip, kPadUp };
   Align align = Align::kCropSkip;
   bool skip_first = true;  // channel order (skip, up); false: (up, skip)
@@ -32,11 +31,16 @@ struct ConcatSource {
 // The two sources in channel order. Throws where sizes do not fit `align`.
 std::array<ConcatSource, 2> concat_sources(const CropConcat& op, Types inputs);
 
+constexpr std::array<std::string_view, 2> names_of(CropConcat::Align) {
+  return {"crop_skip", "pad_up"};
+}
+void fields(auto&& visit, Of<CropConcat> auto& op) {
+  visit("align", op.align);
+  visit("skip_first", op.skip_first);
+}
 std::vector<TensorType> infer(const CropConcat& op, Types inputs);
 std::vector<Parameter> parameters(const CropConcat& op, Types inputs);
 Cost cost(const CropConcat& op, Types inputs);
 void reference(const CropConcat& op, const Operands& operands);
-Step cpu(const CropConcat& op, const CpuSetup& setup);
-Step cuda(const CropConcat& op, const CudaSetup& setup);
 
 }  // namespace tessera

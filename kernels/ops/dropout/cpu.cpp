@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/paths.h"
 #include "kernels/ops/dropout/dropout.h"
 
 namespace tessera {

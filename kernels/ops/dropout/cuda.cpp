@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/paths.h"
 #include "kernels/ops/dropout/dropout.h"
 
 namespace tessera {

@@ -3,21 +3,21 @@
 // inputs:  x (...)     outputs: y (...), same type
 #pragma once
 
-#include "kernels/cpu/step.h"
-#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
 
 struct Dropout {
+  static constexpr std::string_view kName = "dropout";
   double rate = 0.5;  // of training; not used at inference
 };
 
+void fields(auto&& visit, Of<Dropout> auto& op) {
+  visit("rate", op.rate, Range{0, 1});
+}
 std::vector<TensorType> infer(const Dropout& op, Types inputs);
 std::vector<Parameter> parameters(const Dropout& op, Types inputs);
 Cost cost(const Dropout& op, Types inputs);
 void reference(const Dropout& op, const Operands& operands);
-Step cpu(const Dropout& op, const CpuSetup& setup);
-Step cuda(const Dropout& op, const CudaSetup& setup);
 
 }  // namespace tessera

@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/paths.h"
 #include "kernels/ops/embedding/embedding.h"
 
 namespace tessera {

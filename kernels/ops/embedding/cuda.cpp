@@ -1,4 +1,5 @@
 #include "kernels/ops/embedding/cuda.h"
+#include "kernels/cuda/paths.h"
 
 #include <cstring>
 

@@ -18,7 +18,7 @@ std::vector<TensorType> infer(const Embedding& op, Types inputs) {
 }
 
 std::vector<Parameter> parameters(const Embedding& op, Types) {
-  return {{"weight", {op.words, op.features}}};
+  return {{"weight", {op.words, op.features}, Role::kTable, kEmbeddingStart}};
 }
 
 Cost cost(const Embedding& op, Types inputs) {

@@ -4,23 +4,27 @@
 // outputs: y (..., features), f32
 #pragma once
 
-#include "kernels/cpu/step.h"
-#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
 
 struct Embedding {
+  static constexpr std::string_view kName = "embedding";
   int words = 0;
   int features = 0;
 };
 
+// Of a table that no word vectors fill.
+inline const Start kEmbeddingStart = uniform(0.05);
+
+void fields(auto&& visit, Of<Embedding> auto& op) {
+  visit("words", op.words, Range{1, 1 << 30});
+  visit("features", op.features, Range{1, 1 << 20});
+}
 std::vector<TensorType> infer(const Embedding& op, Types inputs);
 std::vector<Parameter> parameters(const Embedding& op, Types inputs);
 Cost cost(const Embedding& op, Types inputs);
 void reference(const Embedding& op, const Operands& operands);
-Step cpu(const Embedding& op, const CpuSetup& setup);
-Step cuda(const Embedding& op, const CudaSetup& setup);
 
 // Throws unless each of the i32 `ids` is a row of the table; the text names the first that is not.
 void require_ids(const Embedding& op, const TensorView& ids);

@@ -17,6 +17,7 @@
 
 #include "kernels/cpu/classes-inl.h"
 #include "kernels/cpu/gemm-inl.h"
+#include "kernels/cpu/paths.h"
 #include "kernels/ops/head/head.h"
 
 #ifndef TESSERA_KERNELS_HEAD_CPU_ONCE

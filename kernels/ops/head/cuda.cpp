@@ -1,4 +1,5 @@
 #include "kernels/ops/head/cuda.h"
+#include "kernels/cuda/paths.h"
 
 #include "kernels/cpu/convert.h"
 #include "kernels/ops/head/head.h"

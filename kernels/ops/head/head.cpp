@@ -21,8 +21,10 @@ std::vector<TensorType> infer(const Head& op, Types inputs) {
 std::vector<Parameter> parameters(const Head& op, Types inputs) {
   require_inputs("head", inputs, 1);
   require_image("head", inputs[0]);
-  std::vector<Parameter> list{{"weight", {op.classes, inputs[0].shape[3], 1, 1}}};
-  if (op.bias) list.push_back({"bias", {op.classes}});
+  const std::int64_t c_in = inputs[0].shape[3];
+  std::vector<Parameter> list{
+      {"weight", {op.classes, c_in, 1, 1}, Role::kWeight, he(static_cast<double>(c_in))}};
+  if (op.bias) list.push_back(bias(op.classes));
   return list;
 }
 

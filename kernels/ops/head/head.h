@@ -7,13 +7,14 @@
 //          probabilities (n, h, w, classes), f32, if asked for
 #pragma once
 
-#include "kernels/cpu/step.h"
-#include "kernels/cuda/step.h"
+#include <array>
+
 #include "kernels/operator.h"
 
 namespace tessera {
 
 struct Head {
+  static constexpr std::string_view kName = "head";
   enum class Output : std::uint8_t { kSoftmax, kSigmoid };
   int classes = 2;
   bool bias = true;
@@ -22,11 +23,19 @@ struct Head {
   bool probabilities = false;
 };
 
+constexpr std::array<std::string_view, 2> names_of(Head::Output) {
+  return {"softmax", "sigmoid"};
+}
+void fields(auto&& visit, Of<Head> auto& op) {
+  visit("classes", op.classes, Range{1, 256});
+  visit("bias", op.bias);
+  visit("relu", op.relu);
+  visit("output", op.output);
+  visit("probabilities", op.probabilities);
+}
 std::vector<TensorType> infer(const Head& op, Types inputs);
 std::vector<Parameter> parameters(const Head& op, Types inputs);
 Cost cost(const Head& op, Types inputs);
 void reference(const Head& op, const Operands& operands);
-Step cpu(const Head& op, const CpuSetup& setup);
-Step cuda(const Head& op, const CudaSetup& setup);
 
 }  // namespace tessera

@@ -13,6 +13,7 @@
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/gemm-inl.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/paths.h"
 #include "kernels/ops/linear/linear.h"
 
 HWY_BEFORE_NAMESPACE();

@@ -1,4 +1,5 @@
 #include "kernels/cpu/convert.h"
+#include "kernels/cuda/paths.h"
 #include "kernels/ops/linear/cuda_weights.h"
 #include "kernels/ops/linear/linear.h"
 

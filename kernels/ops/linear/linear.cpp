@@ -14,8 +14,10 @@ std::vector<TensorType> infer(const Linear& op, Types inputs) {
 }
 
 std::vector<Parameter> parameters(const Linear& op, Types inputs) {
-  std::vector<Parameter> list{{"weight", {op.units, inputs[0].shape[-1]}}};
-  if (op.bias) list.push_back({"bias", {op.units}});
+  const std::int64_t features = inputs[0].shape[-1];
+  std::vector<Parameter> list{
+      {"weight", {op.units, features}, Role::kWeight, glorot(features, op.units)}};
+  if (op.bias) list.push_back(bias(op.units));
   return list;
 }
 

@@ -4,22 +4,23 @@
 // outputs: y (..., units), f32
 #pragma once
 
-#include "kernels/cpu/step.h"
-#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 
 namespace tessera {
 
 struct Linear {
+  static constexpr std::string_view kName = "linear";
   int units = 0;
   bool bias = true;
 };
 
+void fields(auto&& visit, Of<Linear> auto& op) {
+  visit("units", op.units, Range{1, 1 << 24});
+  visit("bias", op.bias);
+}
 std::vector<TensorType> infer(const Linear& op, Types inputs);
 std::vector<Parameter> parameters(const Linear& op, Types inputs);
 Cost cost(const Linear& op, Types inputs);
 void reference(const Linear& op, const Operands& operands);
-Step cpu(const Linear& op, const CpuSetup& setup);
-Step cuda(const Linear& op, const CudaSetup& setup);
 
 }  // namespace tessera

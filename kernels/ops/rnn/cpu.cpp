@@ -23,6 +23,7 @@
 
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/paths.h"
 #include "kernels/lengths.h"
 #include "kernels/ops/rnn/cells-inl.h"
 #include "kernels/ops/rnn/rnn.h"

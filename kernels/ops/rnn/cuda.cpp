@@ -1,4 +1,5 @@
 #include "kernels/ops/rnn/cuda.h"
+#include "kernels/cuda/paths.h"
 
 #include <cuda_runtime_api.h>
 

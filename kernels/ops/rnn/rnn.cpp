@@ -33,12 +33,19 @@ std::vector<Parameter> parameters(const BiRnn& op, Types inputs) {
   const std::int64_t rows = static_cast<std::int64_t>(gate_count(op)) * op.units;
   const std::int64_t features = op.embedding ? op.embedding->features : inputs[0].shape[-1];
   std::vector<Parameter> list;
-  if (op.embedding) list.push_back({"embedding", {op.embedding->words, features}});
+  if (op.embedding)
+    list.push_back({"embedding", {op.embedding->words, features}, Role::kTable, kEmbeddingStart});
+  // A forget gate (the second of i, f, g, o) starts open: Jozefowicz et al. 2015.
+  Start gates = constant(0);
+  if (op.cell == BiRnn::Cell::kLstm) gates.ones_begin = op.units, gates.ones_end = 2 * op.units;
   for (const char* suffix : {"", "_reverse"}) {
-    list.push_back({std::string("weight_ih") + suffix, {rows, features}});
-    list.push_back({std::string("weight_hh") + suffix, {rows, op.units}});
-    list.push_back({std::string("bias_ih") + suffix, {rows}});
-    list.push_back({std::string("bias_hh") + suffix, {rows}});
+    const auto add = [&](const char* name, Shape shape, Role role, Start start) {
+      list.push_back({std::string(name) + suffix, shape, role, start});
+    };
+    add("weight_ih", {rows, features}, Role::kWeight, glorot(features, rows));
+    add("weight_hh", {rows, op.units}, Role::kWeight, orthogonal());
+    add("bias_ih", {rows}, Role::kBias, gates);
+    add("bias_hh", {rows}, Role::kBias, constant(0));
   }
   return list;
 }

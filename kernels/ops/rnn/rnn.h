@@ -17,16 +17,17 @@
 // outputs: y (..., t, 2 units), f32
 #pragma once
 
+#include <array>
+
 #include <optional>
 
-#include "kernels/cpu/step.h"
-#include "kernels/cuda/step.h"
 #include "kernels/operator.h"
 #include "kernels/ops/embedding/embedding.h"
 
 namespace tessera {
 
 struct BiRnn {
+  static constexpr std::string_view kName = "bi_rnn";
   enum class Cell : std::uint8_t { kLstm, kGru };
   enum class Gate : std::uint8_t { kSigmoid, kHardSigmoid };
   Cell cell = Cell::kLstm;
@@ -40,11 +41,22 @@ struct BiRnn {
   std::optional<Embedding> embedding = std::nullopt;
 };
 
+constexpr std::array<std::string_view, 2> names_of(BiRnn::Cell) {
+  return {"lstm", "gru"};
+}
+constexpr std::array<std::string_view, 2> names_of(BiRnn::Gate) {
+  return {"sigmoid", "hard_sigmoid"};
+}
+void fields(auto&& visit, Of<BiRnn> auto& op) {
+  visit("cell", op.cell);
+  visit("units", op.units, Range{1, 1 << 16});
+  visit("gate", op.gate);
+  visit("reset_after", op.reset_after);
+  visit("masked", op.masked);
+}
 std::vector<TensorType> infer(const BiRnn& op, Types inputs);
 std::vector<Parameter> parameters(const BiRnn& op, Types inputs);
 Cost cost(const BiRnn& op, Types inputs);
 void reference(const BiRnn& op, const Operands& operands);
-Step cpu(const BiRnn& op, const CpuSetup& setup);
-Step cuda(const BiRnn& op, const CudaSetup& setup);
 
 }  // namespace tessera

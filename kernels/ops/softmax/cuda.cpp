@@ -1,4 +1,5 @@
 #include "kernels/ops/softmax/cuda.h"
+#include "kernels/cuda/paths.h"
 
 #include "kernels/ops/softmax/softmax.h"
 

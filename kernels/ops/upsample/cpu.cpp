@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels/cpu/paths.h"
 #include "kernels/cpu/vector-inl.h"
 #include "kernels/tensor.h"
 

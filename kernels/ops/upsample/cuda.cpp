@@ -1,4 +1,5 @@
 #include "kernels/ops/upsample/cuda.h"
+#include "kernels/cuda/paths.h"
 
 #include "kernels/cuda/row_limit.h"
 #include "kernels/ops/upsample/upsample.h"

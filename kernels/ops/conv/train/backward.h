@@ -15,8 +15,9 @@
 namespace tessera {
 
 inline constexpr char kConvTrainingTerms[] =
-    "conv: in training it is f32, valid or same, without norm, concat and pool; build the graph "
-    "without the passes that fuse them";
+    "conv: in training it is f32, k x k of stride 1, valid or same, without groups, norm, concat "
+    "and "
+    "pool; build the graph without the passes that fuse them";
 
 Saved saved_for_backward(const Conv& op, Types inputs);
 void backward_reference(const Conv& op, const BackwardOperands& operands);

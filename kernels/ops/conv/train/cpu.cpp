@@ -27,8 +27,7 @@ std::size_t aligned(std::size_t bytes) {
 Conv data_gradient_of(const Conv& op, const ConvGeometry& g, bool winograd) {
   Conv conv;
   conv.c_out = static_cast<int>(g.c_in);
-  conv.kernel = op.kernel;
-  conv.padding = op.padding == Conv::Padding::kSame ? Conv::Padding::kSame : Conv::Padding::kFull;
+  conv.window = square(op.window.kernel[0], op.window.kernel[0] - 1 - op.window.pads[0]);
   conv.bias = false;
   conv.technique = winograd ? Conv::Technique::kWinograd : Conv::Technique::kDirect;
   return conv;
@@ -37,7 +36,7 @@ Conv data_gradient_of(const Conv& op, const ConvGeometry& g, bool winograd) {
 // (c_in, c_out, k, k) from (c_out, c_in, k, k), each filter rotated by 180 degrees.
 void rotate(const Conv& op, const ConvGeometry& g, const float* weight, int threads,
             float* rotated) {
-  const std::int64_t taps = op.kernel * op.kernel;
+  const std::int64_t taps = op.window.kernel[0] * op.window.kernel[0];
   parallel_for(threads, g.c_in, [&](std::int64_t i) {
     float* to = rotated + i * g.c_out * taps;
     for (std::int64_t o = 0; o < g.c_out; ++o) {
@@ -50,8 +49,11 @@ void rotate(const Conv& op, const ConvGeometry& g, const float* weight, int thre
 }  // namespace
 
 Saved saved_for_backward(const Conv& op, Types inputs) {
-  require(op.norm == Conv::Norm::kNone && !op.concat && !op.pool &&
-              op.padding != Conv::Padding::kFull && inputs.size() == 1,
+  const Window& w = op.window;
+  const int k = w.kernel[0];
+  require(op.norm == Conv::Norm::kNone && !op.concat && !op.pool && inputs.size() == 1 &&
+              w.is_square(k) && w.is_dense() && w.has_even_pads() && w.pads[0] >= 0 &&
+              2 * w.pads[0] < k && op.groups == 1,
           kConvTrainingTerms);
   return {.inputs = {true}, .outputs = {op.relu}, .extra = {}};
 }
@@ -60,7 +62,8 @@ BackwardStep cpu_backward(const Conv& op, const CpuSetup& setup) {
   saved_for_backward(op, setup.inputs);
   require(op.dtype == DType::kF32 && setup.inputs[0].dtype == DType::kF32, kConvTrainingTerms);
   const ConvGeometry g = geometry_of(op, setup.inputs);
-  const bool winograd = op.kernel == 3 && std::min(g.c_in, g.c_out) >= kWinogradFewestChannels;
+  const bool winograd =
+      op.window.is_square(3) && std::min(g.c_in, g.c_out) >= kWinogradFewestChannels;
   const int threads = setup.threads;
   const OutputGradient output(g.n * g.ho * g.wo, g.c_out, op.relu, threads);
   const ConvWeightGradient weights = winograd ? conv_winograd_weight_gradient(g, threads)
@@ -68,7 +71,8 @@ BackwardStep cpu_backward(const Conv& op, const CpuSetup& setup) {
 
   const Conv data = data_gradient_of(op, g, winograd);
   const std::vector<TensorType> gradient_type{{DType::kF32, {g.n, g.ho, g.wo, g.c_out}}};
-  const TensorType rotated_type = {DType::kF32, {g.c_in, g.c_out, op.kernel, op.kernel}};
+  const TensorType rotated_type = {DType::kF32,
+                                   {g.c_in, g.c_out, op.window.kernel[0], op.window.kernel[0]}};
   // Scratch of a step depends on shapes alone; any weights will do to learn it.
   const std::vector<float> zeros(static_cast<std::size_t>(rotated_type.shape.elements()));
   const TensorView any{const_cast<float*>(zeros.data()), rotated_type};

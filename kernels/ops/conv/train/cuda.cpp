@@ -46,8 +46,7 @@ void pack(const DeviceBuffer& order, const float* weight, Rounding rounding, std
 Conv data_gradient_of(const Conv& op, const ConvGeometry& g, DType x_type) {
   Conv conv;
   conv.c_out = static_cast<int>(g.c_in);
-  conv.kernel = op.kernel;
-  conv.padding = op.padding == Conv::Padding::kSame ? Conv::Padding::kSame : Conv::Padding::kFull;
+  conv.window = square(op.window.kernel[0], op.window.kernel[0] - 1 - op.window.pads[0]);
   conv.bias = false;
   conv.dtype = x_type;
   return conv;
@@ -59,7 +58,7 @@ RepackedConv data_gradient(const Conv& op, const ConvGeometry& g, const CudaSetu
   const TensorType gradient{op.dtype, {g.n, g.ho, g.wo, g.c_out}};
   const ConvGeometry data = geometry_of(conv, {&gradient, 1});
   const ConvTile tile = choose_conv(conv, data, op.dtype, setup).tile;
-  const int taps = op.kernel * op.kernel;
+  const int taps = op.window.kernel[0] * op.window.kernel[0];
   const auto rotated = [c_in = g.c_in, taps](std::int64_t o, std::int64_t i, int tap) {
     return (i * c_in + o) * taps + taps - 1 - tap;
   };
@@ -208,7 +207,7 @@ TrainStep cuda_train(const Conv& op, const CudaSetup& setup) {
   saved_for_backward(op, setup.inputs);
   const ConvGeometry g = geometry_of(op, setup.inputs);
   const DType x_type = setup.inputs[0].dtype;
-  const int taps = op.kernel * op.kernel;
+  const int taps = op.window.kernel[0] * op.window.kernel[0];
   const auto in_order = [c_in = g.c_in, taps](std::int64_t o, std::int64_t i, int tap) {
     return (o * c_in + i) * taps + tap;
   };
@@ -227,21 +226,21 @@ BackwardStep cuda_backward(const Conv& op, const CudaSetup& setup) {
   const ConvGeometry g = geometry_of(op, setup.inputs);
   const MaskedGradient output(g.n * g.ho * g.wo, g.c_out, op.dtype, op.relu);
   const RepackedConv data = data_gradient(op, g, setup);
-  const ConvWeightGradientStep weights =
-      conv_weight_gradient({.n = conv_extent(g.n),
-                            .rows = conv_extent(g.ho),
-                            .columns = conv_extent(g.wo),
-                            .b_rows = conv_extent(g.h),
-                            .b_columns = conv_extent(g.w),
-                            .a_channels = conv_extent(g.c_out),
-                            .b_channels = conv_extent(g.c_in),
-                            .kernel = op.kernel,
-                            .stride = 1,
-                            .pad = conv_extent(g.pad),
-                            .a_type = op.dtype,
-                            .b_type = setup.inputs[0].dtype,
-                            .weights = g.c_out * g.c_in * op.kernel * op.kernel},
-                           setup);
+  const ConvWeightGradientStep weights = conv_weight_gradient(
+      {.n = conv_extent(g.n),
+       .rows = conv_extent(g.ho),
+       .columns = conv_extent(g.wo),
+       .b_rows = conv_extent(g.h),
+       .b_columns = conv_extent(g.w),
+       .a_channels = conv_extent(g.c_out),
+       .b_channels = conv_extent(g.c_in),
+       .kernel = op.window.kernel[0],
+       .stride = 1,
+       .pad = conv_extent(g.top),
+       .a_type = op.dtype,
+       .b_type = setup.inputs[0].dtype,
+       .weights = g.c_out * g.c_in * op.window.kernel[0] * op.window.kernel[0]},
+      setup);
   const std::size_t parts_at = output.scratch_bytes();
   return {parts_at + std::max(weights.scratch_bytes, data.scratch_bytes()),
           [=, bias = op.bias, stream = setup.stream](const BackwardOperands& operands,

@@ -99,7 +99,7 @@ void run_slot(const DirectWeightsPlan& plan, const TensorView& x, const float* g
   for (std::int64_t band = slot; band < plan.bands; band += plan.slots) {
     const std::int64_t n = band / per_image, y = band % per_image * plan.rows;
     const std::int64_t rows = std::min(plan.rows, g.ho - y);
-    gather(g, {&x, 1}, {n, y - g.pad, -g.pad, rows + plan.kernel - 1, plan.pitch(), g.c_in},
+    gather(g, {&x, 1}, {n, y - g.top, -g.left, rows + plan.kernel - 1, plan.pitch(), g.c_in},
            DType::kF32, patch);
     const float* band_gradient = gradient + (n * g.ho + y) * g.wo * g.c_out;
     if (plan.kernel > 1) {
@@ -114,7 +114,7 @@ void run_slot(const DirectWeightsPlan& plan, const TensorView& x, const float* g
 
 ConvWeightGradient conv_direct_weight_gradient(const Conv& op, const ConvGeometry& geometry,
                                                int threads) {
-  DirectWeightsPlan plan{.geometry = geometry, .kernel = op.kernel};
+  DirectWeightsPlan plan{.geometry = geometry, .kernel = op.window.kernel[0]};
   const std::int64_t row = plan.pitch() * (geometry.c_in + geometry.c_out);
   plan.rows = std::clamp<std::int64_t>(kBandFloats / row, 1, geometry.ho);
   plan.bands = geometry.n * ((geometry.ho + plan.rows - 1) / plan.rows);

@@ -9,7 +9,7 @@ void backward_reference(const Conv& op, const BackwardOperands& operands) {
   require(op.dtype == DType::kF32 && operands.inputs[0].type.dtype == DType::kF32,
           kConvTrainingTerms);
   const ConvGeometry g = geometry_of(op, {&operands.inputs[0].type, 1});
-  const std::int64_t k = op.kernel;
+  const std::int64_t k = op.window.kernel[0];
   const auto* x = operands.inputs[0].as<float>();
   const std::vector<float> weight = to_f32(operands.weights[0]);  // (c_out, c_in, k, k)
   const std::int64_t pixels = g.n * g.h * g.w;
@@ -26,7 +26,7 @@ void backward_reference(const Conv& op, const BackwardOperands& operands) {
           db[o] += dy;
           for (std::int64_t ky = 0; ky < k; ++ky) {
             for (std::int64_t kx = 0; kx < k; ++kx) {
-              const std::int64_t y = oy + ky - g.pad, column = ox + kx - g.pad;
+              const std::int64_t y = oy + ky - g.top, column = ox + kx - g.left;
               if (y < 0 || y >= g.h || column < 0 || column >= g.w) continue;
               const std::int64_t pixel = ((n * g.h + y) * g.w + column) * g.c_in;
               for (std::int64_t i = 0; i < g.c_in; ++i) {

@@ -122,7 +122,7 @@ void transform_tile(const WinogradWeightsPlan& plan, const float* x, const float
   const ConvSource& source = g.sources[0];
   const Visible visible{0, g.h, 0, g.w};
   const float* image = x + n * g.h * g.w * g.c_in;
-  const std::int64_t window_y = y - g.pad, window_x = column - g.pad;
+  const std::int64_t window_y = y - g.top, window_x = column - g.left;
   const bool inside = visible.contains(window_y, window_x, kWindow);
   float* v = to.v + static_cast<std::size_t>(place) * plan.v_row;
   for (std::int64_t c = 0; c < g.c_in; c += kStep) {
