@@ -9,6 +9,7 @@
 
 #include "kernels/error.h"
 #include "models/decompression.h"
+#include "models/json_text.h"
 #include "models/json_values.h"
 #include "models/labels.h"
 #include "models/separated_values.h"
@@ -262,12 +263,7 @@ void DocumentReader::take_columns(std::vector<std::string>&& columns,
 }
 
 void DocumentReader::take_json(const std::string& value, DocumentRecord& record) const {
-  json object;
-  try {
-    object = json::parse(value);
-  } catch (const json::exception& exception) {
-    fail("expected one JSON object: {}", exception.what());
-  }
+  const json object = parse_json(value);
   if (object.is_string()) {
     record.text = object.get<std::string>();
     return;
