@@ -222,6 +222,16 @@ TEST_F(Documents, CsvColumnsAreThoseThatTheFirstLineNames) {
   EXPECT_THAT(pairs_of(read_all(write("b.csv", "review,sentiment\nGood.,positive\n"),
                                 {.text_field = "review", .label_field = "sentiment"})),
               ElementsAre(LabelAndText("positive", "Good.")));
+  const std::string twice = write("t.csv", "Text,label,TEXT,label\n1,2,3,4\n");
+  EXPECT_THAT(
+      test::error_of([&] { read_all(twice); }),
+      AllOf(HasSubstr("more than one column is named \"text\""), HasSubstr("--text-column")));
+  EXPECT_THAT(test::error_of([&] { read_all(twice, {.text_field = "TEXT"}); }),
+              HasSubstr("more than one column is named \"label\""));
+  EXPECT_EQ(read_all(twice, {.text_field = "TEXT", .label_field = "none"})[0].text, "3");
+  const auto by_number =
+      read_all(twice, {.text_column = 0, .label_column = 3, .skip_header = true});
+  EXPECT_THAT(pairs_of(by_number), ElementsAre(LabelAndText("4", "1")));
   // Without names there are a label and a text.
   EXPECT_THAT(pairs_of(read_all(write("c.csv", "3,\"a, b\"\n"))),
               ElementsAre(LabelAndText("3", "a, b")));

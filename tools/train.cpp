@@ -448,7 +448,7 @@ int run_training(TrainingTask& task, const TrainOptions& options, TrainingOption
       line["best_epoch"] = result.best_epoch;
     }
     report.result(line.dump(2, ' ', false, json::error_handler_t::replace));
-  } else {
+  } else if (!options.report.quiet) {
     report.result(fmt::format("{}: {} steps{}, {}", options.output, result.step,
                               result.end == TrainingResult::End::kEarly ? ", stopped early" : "",
                               result.best
