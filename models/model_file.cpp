@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engine/files/json_fields.h"
+#include "engine/files/json_text.h"
 #include "engine/files/safetensors.h"
 #include "kernels/cpu/convert.h"
 
@@ -125,12 +126,12 @@ nlohmann::json metadata_json(const Weights& weights, const std::string& key,
           weights.file(), key, advice);
   try {
     // Nothing deeper is known to any format here, and copying a JSON value recurses.
-    return nlohmann::json::parse(*text, [](int depth, auto, const nlohmann::json&) {
+    return parse_json(*text, [](int depth, auto, const nlohmann::json&) {
       require(depth <= kMaxDepth, "nested deeper than {} levels", kMaxDepth);
       return true;
     });
-  } catch (const std::exception& error) {
-    fail("{}: the metadata \"{}\" is no JSON: {}", weights.file(), key, error.what());
+  } catch (const Error& error) {
+    fail("{}: the metadata \"{}\": {}", weights.file(), key, error.what());
   }
 }
 

@@ -1,5 +1,7 @@
 #include "models/image/image_io.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
 #include <cctype>
@@ -12,6 +14,7 @@
 #include <numeric>
 #include <string_view>
 
+#include "engine/files/input_file.h"
 #include "kernels/error.h"
 #include "models/image/bmp.h"
 #include "models/image/jpeg.h"
@@ -186,17 +189,23 @@ Image decode_pnm(Bytes bytes, int64_t max_samples) {
 }
 
 std::vector<uint8_t> read_file(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  require(file.is_open(), "{}", std::strerror(errno));
+  const int descriptor = open_input(path);
+  require(descriptor >= 0, "{}", std::strerror(errno));
   std::vector<uint8_t> bytes;
   constexpr size_t kStep = size_t{1} << 20;
-  while (file) {
+  ssize_t count = 1;
+  while (count != 0) {
     const size_t size = bytes.size();
     bytes.resize(size + kStep);
-    file.read(reinterpret_cast<char*>(bytes.data() + size), kStep);
-    bytes.resize(size + static_cast<size_t>(file.gcount()));
+    do {
+      count = ::read(descriptor, bytes.data() + size, kStep);
+    } while (count < 0 && errno == EINTR);
+    if (count < 0) break;
+    bytes.resize(size + static_cast<size_t>(count));
   }
-  require(!file.bad(), "{}", std::strerror(errno));
+  const int error = errno;
+  ::close(descriptor);
+  require(count == 0, "{}", std::strerror(error));
   return bytes;
 }
 

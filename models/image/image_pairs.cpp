@@ -281,6 +281,26 @@ ImagePairs find_pairs(const fs::path& images, const fs::path& masks, DataReport&
   }
 
   ImagePairs pairs;
+  const auto has_mask = [&](const auto& image) {
+    return mask_files.contains(image.first) || unread_masks.contains(image.first);
+  };
+  if (!mask_files.empty() && image_files.images.size() > 1 &&
+      std::ranges::none_of(image_files.images, has_mask)) {
+    report.problem(
+        images.string(), 0,
+        fmt::format("none of its {} images has a mask of its name among the {} of '{}': '{}' and "
+                    "'{}', for example. Rename the masks, or give a list of lines image<TAB>mask "
+                    "in place of the folders{}",
+                    image_files.images.size(), found_masks.images.size(), masks.string(),
+                    image_files.images.begin()->second.filename().string(),
+                    found_masks.images.begin()->second.filename().string(),
+                    image_files.images.size() != found_masks.images.size()
+                        ? ""
+                        : fmt::format("; if both sort alike, made by: paste <(ls -d '{}'/*) <(ls "
+                                      "-d '{}'/*) > pairs.tsv",
+                                      images.string(), masks.string())));
+    return pairs;
+  }
   std::set<std::string> used;
   for (auto file = image_files.images.begin(); file != image_files.images.end();) {
     const auto& [name, path] = *file;

@@ -208,9 +208,7 @@ class ChunkReader {
     const tmsize_t found = page_.chunk_depth > 1 ? read_deep_tile(index, size)
                            : page_.tiled ? TIFFReadEncodedTile(handle, index, bytes_.get(), size)
                                          : TIFFReadEncodedStrip(handle, index, bytes_.get(), size);
-    require(found == size && context_.error.empty(),
-            "damaged or truncated TIFF: {} bytes at row {}, column {}, expected {} ({})", found, y,
-            x, size, context_.error.empty() ? "no message of libtiff" : context_.error);
+    if (found != size || !context_.error.empty()) refuse(index, y, x);
     return bytes_.get() + place_.slice % page_.chunk_depth * slice_bytes_;
   }
 
@@ -229,6 +227,22 @@ class ChunkReader {
                                           size) == 1
                ? size
                : 0;
+  }
+
+  // Of a strip or tile that libtiff has not read whole: mostly it is not in the file.
+  [[noreturn]] void refuse(uint32_t index, int64_t y, int64_t x) const {
+    const char* const what = page_.tiled ? "tile" : "strip";
+    const uint64_t begin = TIFFGetStrileOffset(context_.handle, index),
+                   bytes = TIFFGetStrileByteCount(context_.handle, index),
+                   file = context_.file_size();
+    if (begin > file || bytes > file - begin) {
+      fail(
+          "damaged or truncated TIFF: the {} of row {}, column {} has {} bytes from byte {} on, "
+          "but the file has {}; fetch or save it again",
+          what, y, x, bytes, begin, file);
+    }
+    fail("damaged TIFF: the {} of row {}, column {} does not decode ({})", what, y, x,
+         context_.error.empty() ? "it is too short" : context_.error);
   }
 
   void swap_bytes(std::span<uint8_t> samples) const {

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "engine/files/json_text.h"
 #include "kernels/error.h"
 #include "models/text/decompression.h"
 #include "models/text/json_values.h"
@@ -186,8 +187,16 @@ bool DocumentReader::take_header(const SeparatedRecord& first) {
   const bool has_other_name = options_.text_field != DocumentOptions{}.text_field;
   if (!options_.text_column && (is_csv || has_other_name)) {
     const auto column_of = [&](const std::string& name) -> std::optional<size_t> {
-      const auto found = std::ranges::find(names, folded_label(name), folded_label);
+      auto found = std::ranges::find(names, folded_label(name), folded_label);
       if (found == names.end()) return std::nullopt;
+      if (std::ranges::count(names, folded_label(name), folded_label) > 1) {
+        require(std::ranges::count(names, name) == 1,
+                "{}: more than one column is named \"{}\", but for upper and lower case: {}; "
+                "rename all but one, or choose by --text-column and --label-column with "
+                "--skip-header",
+                path_, name, quoted_list(names));
+        found = std::ranges::find(names, name);
+      }
       return static_cast<size_t>(found - names.begin());
     };
     options_.text_column = column_of(options_.text_field);
@@ -262,12 +271,7 @@ void DocumentReader::take_columns(std::vector<std::string>&& columns,
 }
 
 void DocumentReader::take_json(const std::string& value, DocumentRecord& record) const {
-  json object;
-  try {
-    object = json::parse(value);
-  } catch (const json::exception& exception) {
-    fail("expected one JSON object: {}", exception.what());
-  }
+  const json object = parse_json(value);
   if (object.is_string()) {
     record.text = object.get<std::string>();
     return;

@@ -1,6 +1,5 @@
 #include "models/text/text_stream.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "engine/files/input_file.h"
 #include "kernels/error.h"
 #include "models/text/decompression.h"
 #include "models/text/unicode.h"
@@ -91,7 +91,7 @@ struct TextStream::Buffer {
 
 TextStream::TextStream(const std::string& path)
     : path_(path == "-" ? "standard input" : path), buffer_(std::make_unique<Buffer>()) {
-  const int descriptor = path == "-" ? dup(STDIN_FILENO) : open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor = path == "-" ? dup(STDIN_FILENO) : open_input(path);
   require(descriptor >= 0, "{}: cannot be opened: {}; give a readable file", path_,
           std::strerror(errno));
   struct stat status {};

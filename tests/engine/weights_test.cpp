@@ -18,6 +18,7 @@
 #include "kernels/error.h"
 #include "tests/support/error.h"
 #include "tests/support/paths.h"
+#include "tests/support/scratch.h"
 
 namespace tessera {
 namespace {
@@ -26,20 +27,6 @@ using test::error_of;
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-// A folder of its own for one test, removed behind it.
-class Folder {
- public:
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "tessera-weights-XXXXXX").string();
-    path_ = ::mkdtemp(name.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  std::filesystem::path operator/(std::string_view name) const { return path_ / name; }
-
- private:
-  std::filesystem::path path_;
-};
 
 // A file's bytes: length, header, then `data` bytes 0, 1, 2...
 std::string file_of(std::string_view header, std::size_t data) {
@@ -66,7 +53,8 @@ constexpr std::string_view kTwoTensors =
     R"("b":{"dtype":"U8","shape":[3,1],"data_offsets":[8,11]}})";
 
 TEST(Weights, RoundTrip) {
-  const Folder folder;
+  const test::Scratch scratch;
+  const std::filesystem::path& folder = scratch.path();
   std::vector<float> f32(24);
   std::iota(f32.begin(), f32.end(), -3.5f);
   std::vector<std::uint16_t> halves = {0x3f80, 0, 0xffff};
@@ -102,7 +90,8 @@ TEST(Weights, RoundTrip) {
 }
 
 TEST(Weights, EqualContentGivesEqualBytes) {
-  const Folder folder;
+  const test::Scratch scratch;
+  const std::filesystem::path& folder = scratch.path();
   std::vector<float> values = {1, 2, 3};
   const auto bytes_of = [&](std::string_view name) {
     write_safetensors(folder / name, {{"x", {values.data(), {DType::kF32, {3}}}}}, {{"k", "v"}});
@@ -113,7 +102,8 @@ TEST(Weights, EqualContentGivesEqualBytes) {
 }
 
 TEST(Weights, WriterRefusesWhatCannotBeRead) {
-  const Folder folder;
+  const test::Scratch scratch;
+  const std::filesystem::path& folder = scratch.path();
   float value = 0;
   const TensorView view{&value, {DType::kF32, {1}}};
   EXPECT_THAT(error_of([&] {
@@ -139,7 +129,8 @@ std::size_t resident_bytes() {
 }
 
 TEST(Weights, ViewsSurviveMoveAndReleasedPages) {
-  const Folder folder;
+  const test::Scratch scratch;
+  const std::filesystem::path& folder = scratch.path();
   std::vector<float> values(std::size_t{1} << 22, 0.25f);  // 16 MiB
   const auto count = static_cast<std::int64_t>(values.size());
   write_safetensors(folder / "x", {{"x", {values.data(), {DType::kF32, {count}}}}}, {});
@@ -200,7 +191,8 @@ TEST(Weights, MissingMisshapedUnused) {
 }
 
 TEST(Weights, FilesThatAreNone) {
-  const Folder folder;
+  const test::Scratch scratch;
+  const std::filesystem::path& folder = scratch.path();
   EXPECT_THAT(error_of([&] { Weights::open(folder / "absent"); }),
               AllOf(HasSubstr("absent"), HasSubstr("No such file")));
   EXPECT_THAT(error_of([&] { Weights::open(folder / ""); }), HasSubstr("not a regular file"));
@@ -231,7 +223,8 @@ TEST(Weights, ReadsFilesOfOthers) {
 
 // A file cut anywhere, or with anything behind it, is refused; from memory and through the map.
 TEST(Weights, TruncatedAtEveryByte) {
-  const Folder folder;
+  const test::Scratch scratch;
+  const std::filesystem::path& folder = scratch.path();
   const std::string whole = file_of(kTwoTensors, 11);
   EXPECT_EQ(read(whole).names().size(), 2u);
   for (std::size_t size = 0; size < whole.size(); ++size) {

@@ -6,6 +6,7 @@
 
 #include "kernels/ops/conv/conv.h"
 #include "tests/support/conv_operands.h"
+#include "tests/support/error.h"
 #include "tests/support/operator_check.h"
 #include "tests/support/targets.h"
 
@@ -296,12 +297,7 @@ TEST(Conv, WinogradSchedules) {
 }
 
 std::string error_of(const Conv& op, const std::vector<TensorType>& inputs) {
-  try {
-    infer(op, inputs);
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
+  return test::error_of([&] { infer(op, inputs); });
 }
 
 TEST(Conv, ErrorsNameWhatWasFound) {

@@ -6,6 +6,7 @@
 
 #include "kernels/ops/conv_transpose/conv_transpose.h"
 #include "tests/support/conv_operands.h"
+#include "tests/support/error.h"
 #include "tests/support/operator_check.h"
 #include "tests/support/targets.h"
 
@@ -135,12 +136,7 @@ TEST(ConvTranspose, BytesDoNotDependOnSizePlaceOrBatch) {
 }
 
 std::string error_of(const ConvTranspose& op, const std::vector<TensorType>& inputs) {
-  try {
-    infer(op, inputs);
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
+  return test::error_of([&] { infer(op, inputs); });
 }
 
 TEST(ConvTranspose, ErrorsNameWhatWasFound) {

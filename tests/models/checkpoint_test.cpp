@@ -22,6 +22,7 @@
 #include "kernels/error.h"
 #include "models/model_file.h"
 #include "tests/support/error.h"
+#include "tests/support/scratch.h"
 
 namespace tessera {
 namespace {
@@ -62,13 +63,8 @@ FloatTensors weights_of(const ModelConfig& config, std::uint64_t seed) {
 
 class CheckpointTest : public testing::Test {
  protected:
-  CheckpointTest() {
-    std::string name = (std::filesystem::temp_directory_path() / "tessera-check-XXXXXX").string();
-    folder_ = ::mkdtemp(name.data());
-  }
-  ~CheckpointTest() override { std::filesystem::remove_all(folder_); }
-
-  std::filesystem::path folder_;
+  const test::Scratch scratch_;
+  const std::filesystem::path folder_ = scratch_.path();
 };
 
 // A run of AdamW on a UNet whose "gradients" follow from the step.

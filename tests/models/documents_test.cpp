@@ -17,8 +17,10 @@ using test::pairs_of;
 
 using ::testing::AllOf;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 bool holds(const std::string& text, const char* part) {
   return text.find(part) != std::string::npos;
@@ -118,7 +120,7 @@ TEST_F(Documents, JsonLinesGoOnAfterBadRecords) {
   ASSERT_EQ(records.size(), 9u);
   EXPECT_EQ(records[0].text, "A\u00E9\n");
   EXPECT_EQ(records[0].label, "x");
-  EXPECT_TRUE(holds(records[1].error, "line 2: expected one JSON object")) << records[1].error;
+  EXPECT_TRUE(holds(records[1].error, "line 2: no JSON from column")) << records[1].error;
   EXPECT_TRUE(holds(records[2].error, "found a JSON number")) << records[2].error;
   EXPECT_TRUE(holds(records[3].error, "no field \"text\"")) << records[3].error;
   EXPECT_TRUE(holds(records[4].error, "found a JSON array")) << records[4].error;
@@ -128,6 +130,31 @@ TEST_F(Documents, JsonLinesGoOnAfterBadRecords) {
   EXPECT_EQ(records[7].line, 9u);
   EXPECT_EQ(records[8].text, "d");
   EXPECT_FALSE(records[8].label.has_value());
+}
+
+TEST_F(Documents, WhatIsNoJsonIsSaidInWordsOfOurOwn) {
+  const auto error = [&](const std::string& text) {
+    const auto records = read_all(write("a.jsonl", text), {.format = DocumentFormat::kJsonl});
+    EXPECT_THAT(records.at(0).error, Not(HasSubstr("json.exception"))) << text;
+    return records.at(0).error;
+  };
+  EXPECT_THAT(
+      error("{\"text\": \"x\", "),
+      HasSubstr("a.jsonl, line 1: no JSON from column 15 on: expected string literal, found "
+                "end of input"));
+  EXPECT_THAT(error("{\"text\" \"y\"}"),
+              HasSubstr("column 11 on: expected ':', found string literal"));
+  EXPECT_THAT(error("{\"text\": nul}"), HasSubstr("column 13 on: a word without quotes"));
+  EXPECT_THAT(error("{\"text\": -x}"), HasSubstr("invalid number; expected digit after '-'"));
+  EXPECT_THAT(error("{\"text\": 1e999}"), HasSubstr("larger than a double"));
+  EXPECT_THAT(error("{\"text\": \"a"), EndsWith("invalid string: missing closing quote"));
+  EXPECT_THAT(error("{\"text\": \"a\"} b"), EndsWith("expected end of input, found a word without "
+                                                     "quotes"));
+  // What stands there may look like a part of the message.
+  EXPECT_THAT(error("{\"text\": \"'; expected nothing; last read: 'a"), EndsWith("closing quote"));
+  const auto lines = read_all(write("a.json", "[7,\n{\"label\": 1,\n \"text\" 2}]"));
+  EXPECT_THAT(lines.at(1).error,
+              HasSubstr("line 2: no JSON from column 9 of its line 2 on: expected ':'"));
 }
 
 TEST_F(Documents, JsonFieldsCanBeChosen) {
@@ -195,6 +222,16 @@ TEST_F(Documents, CsvColumnsAreThoseThatTheFirstLineNames) {
   EXPECT_THAT(pairs_of(read_all(write("b.csv", "review,sentiment\nGood.,positive\n"),
                                 {.text_field = "review", .label_field = "sentiment"})),
               ElementsAre(LabelAndText("positive", "Good.")));
+  const std::string twice = write("t.csv", "Text,label,TEXT,label\n1,2,3,4\n");
+  EXPECT_THAT(
+      test::error_of([&] { read_all(twice); }),
+      AllOf(HasSubstr("more than one column is named \"text\""), HasSubstr("--text-column")));
+  EXPECT_THAT(test::error_of([&] { read_all(twice, {.text_field = "TEXT"}); }),
+              HasSubstr("more than one column is named \"label\""));
+  EXPECT_EQ(read_all(twice, {.text_field = "TEXT", .label_field = "none"})[0].text, "3");
+  const auto by_number =
+      read_all(twice, {.text_column = 0, .label_column = 3, .skip_header = true});
+  EXPECT_THAT(pairs_of(by_number), ElementsAre(LabelAndText("4", "1")));
   // Without names there are a label and a text.
   EXPECT_THAT(pairs_of(read_all(write("c.csv", "3,\"a, b\"\n"))),
               ElementsAre(LabelAndText("3", "a, b")));
@@ -284,7 +321,7 @@ TEST_F(Documents, JsonArraysAreReadElementByElement) {
   const auto bad = read_all(write("a.json", "{\"text\": \"x\"},{\"text\": \"y\"} nul"),
                             {.format = DocumentFormat::kJson});
   ASSERT_EQ(bad.size(), 4u);
-  EXPECT_THAT(bad[1].error, HasSubstr("expected one JSON object"));
+  EXPECT_THAT(bad[1].error, HasSubstr("no JSON"));
   EXPECT_EQ(bad[2].text, "y");
 }
 

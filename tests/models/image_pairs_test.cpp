@@ -48,6 +48,19 @@ TEST_F(TrainingImages, EveryFileWithoutItsPartnerIsReported) {
               HasSubstr("is no folder"));
 }
 
+TEST_F(TrainingImages, MasksOfOtherNamesAreSaidOnce) {
+  for (const char* number : {"000", "001"}) {
+    write(std::string("images/t") + number + ".png", {4, 5, 1, Bytes(20)});
+    write(std::string("masks/man_seg") + number + ".png", {4, 5, 1, Bytes(20)});
+  }
+  DataReport report;
+  EXPECT_THAT(pairs(report), IsEmpty());
+  EXPECT_THAT(texts_of(report),
+              ElementsAre(AllOf(HasSubstr("none of its 2 images"), HasSubstr("'t000.png'"),
+                                HasSubstr("'man_seg000.png'"), HasSubstr("image<TAB>mask"),
+                                HasSubstr("paste <(ls"))));
+}
+
 TEST_F(TrainingImages, PagesOfAStackArePairs) {
   for (const char* folder : {"images", "masks"}) {
     fs::create_directories(folder_ / folder);

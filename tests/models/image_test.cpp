@@ -388,7 +388,10 @@ TEST_F(ImageFiles, DamageAtEveryByteNeverCrashes) {
       for (const uint8_t value : {0, 1, 0x7f, 0x80, 0xff}) {
         Bytes bytes = whole;
         bytes[i] = value;
-        error_of([&] { read_bytes(bytes, 1 << 20); });
+        try {
+          read_bytes(bytes, 1 << 20);
+        } catch (const Error&) {  // or it reads on: many a byte is a pixel
+        }
       }
     }
   }

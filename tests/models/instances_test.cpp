@@ -13,6 +13,7 @@
 
 #include "kernels/error.h"
 #include "models/image/image_io.h"
+#include "tests/support/error.h"
 #include "tests/support/paths.h"
 
 namespace tessera {
@@ -151,12 +152,8 @@ TEST(Instances, ListThemselvesAsJson) {
 
 TEST(Instances, RefuseWrongSizesAndConnectivity) {
   const auto error = [](const Ids& ids, int64_t height, int64_t width, int connectivity) {
-    try {
-      find_instances(ids, height, width, {.connectivity = connectivity});
-    } catch (const Error& caught) {
-      return std::string(caught.what());
-    }
-    return std::string("no error");
+    return test::error_of(
+        [&] { find_instances(ids, height, width, {.connectivity = connectivity}); });
   };
   EXPECT_THAT(error(Ids(3), 2, 2, 8), HasSubstr("3 class ids, expected 2 x 2"));
   EXPECT_THAT(error(Ids(4), 2, 2, 6), HasSubstr("connectivity 6, expected 4 or 8"));

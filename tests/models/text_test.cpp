@@ -8,6 +8,7 @@
 
 #include "kernels/error.h"
 #include "models/text/unicode.h"
+#include "tests/support/error.h"
 
 namespace tessera {
 namespace {
@@ -15,14 +16,7 @@ namespace {
 using nlohmann::json;
 using Strings = std::vector<std::string>;
 
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using test::error_of;
 
 #define EXPECT_ERROR_WITH(action, part) \
   EXPECT_NE(error_of([&] { action; }).find(part), std::string::npos) << error_of([&] { action; })

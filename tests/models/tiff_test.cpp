@@ -6,6 +6,7 @@
 #include <tiffio.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "tests/support/tiff_files.h"
 
@@ -14,7 +15,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using namespace test;
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 using TiffFiles = test::ImageFiles;
 
@@ -284,6 +287,24 @@ TEST_F(TiffFiles, BitsThatDoNotFillTheirType) {
         expect(uint16_t{65535});
       }
     }
+  }
+}
+
+TEST_F(TiffFiles, AStripOutsideOfTheFileIsSaidPlainly) {
+  const Bytes whole = hand_made({}, Bytes(16));
+  // StripOffsets: a single long.
+  const uint8_t entry[] = {0x11, 1, 4, 0, 1, 0, 0, 0};
+  for (const uint32_t begin : {1000u, 0xfffffff0u}) {
+    Bytes bytes = whole;
+    const auto found = std::ranges::search(bytes, entry);
+    ASSERT_EQ(found.size(), sizeof(entry));
+    std::memcpy(&*found.begin() + sizeof(entry), &begin, sizeof(begin));
+    EXPECT_THAT(
+        error_of([&] { read_bytes(bytes); }),
+        AllOf(HasSubstr(fmt::format("the strip of row 0, column 0 has 16 bytes from byte {} on, "
+                                    "but the file has {}",
+                                    begin, whole.size())),
+              Not(HasSubstr("scanline"))));
   }
 }
 

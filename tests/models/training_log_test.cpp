@@ -13,6 +13,7 @@
 
 #include "kernels/error.h"
 #include "tests/support/error.h"
+#include "tests/support/scratch.h"
 
 namespace tessera {
 namespace {
@@ -25,20 +26,14 @@ using ::testing::Not;
 
 class TrainingLog : public testing::Test {
  protected:
-  TrainingLog() {
-    std::string name = (std::filesystem::temp_directory_path() / "tessera-log-XXXXXX").string();
-    folder_ = ::mkdtemp(name.data());
-    path_ = folder_ / "metrics.jsonl";
-  }
-  ~TrainingLog() override { std::filesystem::remove_all(folder_); }
-
   std::string text() const {
     std::ifstream stream(path_, std::ios::binary);
     return {std::istreambuf_iterator<char>(stream), {}};
   }
   void write(const std::string& bytes) const { std::ofstream(path_, std::ios::binary) << bytes; }
 
-  std::filesystem::path folder_, path_;
+  const test::Scratch scratch_;
+  const std::filesystem::path folder_ = scratch_.path(), path_ = folder_ / "metrics.jsonl";
 };
 
 TEST_F(TrainingLog, LinesAreAppendedInTheOrderOfTheirKeys) {

@@ -23,6 +23,7 @@
 #include "models/training/han_training.h"
 #include "models/training/training_log.h"
 #include "models/training/unet_training.h"
+#include "tests/support/scratch.h"
 
 namespace tessera {
 namespace {
@@ -38,13 +39,8 @@ std::string bytes_of(const fs::path& path) {
 
 class TrainingTest : public ::testing::Test {
  protected:
-  TrainingTest() : folder_(fs::temp_directory_path() / fmt::format("training_{}", getpid())) {
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  ~TrainingTest() override { fs::remove_all(folder_); }
-
-  fs::path folder_;
+  const test::Scratch scratch_;
+  const fs::path folder_ = scratch_.path();
 };
 
 // ---- a UNet: bright discs on a dark ground -----------------------------------------------------

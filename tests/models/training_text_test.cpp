@@ -18,6 +18,7 @@
 #include "models/text/word_vectors.h"
 #include "tests/support/error.h"
 #include "tests/support/paths.h"
+#include "tests/support/scratch.h"
 
 namespace tessera {
 namespace {
@@ -29,14 +30,6 @@ using ::testing::HasSubstr;
 
 class TrainingText : public testing::Test {
  protected:
-  void SetUp() override {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::temp_directory_path() /
-              ("tessera_training_text_" + std::to_string(getpid()) + "_" + test->name());
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   std::string write(const std::string& name, std::string_view bytes) const {
     const std::string path = folder_ / name;
     std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<long>(bytes.size()));
@@ -66,7 +59,8 @@ class TrainingText : public testing::Test {
     return write("many.tsv", lines);
   }
 
-  std::filesystem::path folder_;
+  const test::Scratch scratch_;
+  const std::filesystem::path folder_ = scratch_.path();
 };
 
 std::vector<std::vector<std::int32_t>> sentences_of(const TextCorpus& corpus,

@@ -14,6 +14,7 @@
 
 #include "models/text/documents.h"
 #include "tests/support/error.h"
+#include "tests/support/scratch.h"
 
 namespace tessera::test {
 
@@ -28,14 +29,6 @@ inline std::vector<LabelAndText> pairs_of(const std::vector<DocumentRecord>& rec
 
 class Documents : public testing::Test {
  protected:
-  void SetUp() override {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::temp_directory_path() /
-              ("tessera_documents_" + std::to_string(getpid()) + "_" + test->name());
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   std::string write(const std::string& name, std::string_view bytes) {
     const std::string path = folder_ / name;
     std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<long>(bytes.size()));
@@ -63,7 +56,8 @@ class Documents : public testing::Test {
     return test::error_of([&] { read_all(path, options); });
   }
 
-  std::filesystem::path folder_;
+  const test::Scratch scratch_;
+  const std::filesystem::path folder_ = scratch_.path();
 };
 
 }  // namespace tessera::test

@@ -11,21 +11,12 @@
 
 #include "kernels/error.h"
 #include "models/image/image_io.h"
+#include "tests/support/error.h"
 #include "tests/support/scratch.h"
 
 namespace tessera::test {
 
 using Bytes = std::vector<uint8_t>;
-
-template <class Work>
-std::string error_of(Work&& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 // A folder of its own for each test, removed with it.
 class ImageFiles : public testing::Test {

@@ -10,6 +10,7 @@
 #include <map>
 #include <random>
 
+#include "tests/support/scratch.h"
 #include "tools/program/program.h"
 
 namespace tessera {
@@ -22,16 +23,8 @@ using testing::Pair;
 
 class Inputs : public testing::Test {
  protected:
-  Inputs() {
-    std::string name = (fs::temp_directory_path() / "tessera-inputs-XXXXXX").string();
-    root_ = ::mkdtemp(name.data());
-    before_ = fs::current_path();
-    fs::current_path(root_);
-  }
-  ~Inputs() override {
-    fs::current_path(before_);
-    fs::remove_all(root_);
-  }
+  Inputs() { fs::current_path(root_); }
+  ~Inputs() override { fs::current_path(before_); }
 
   static void make(const fs::path& path) {
     if (path.has_parent_path()) fs::create_directories(path.parent_path());
@@ -51,7 +44,8 @@ class Inputs : public testing::Test {
     return result;
   }
 
-  fs::path root_, before_;
+  const test::Scratch scratch_;
+  const fs::path root_ = scratch_.path(), before_ = fs::current_path();
 };
 
 TEST_F(Inputs, FilesFoldersAndGlobsOnceAndInOrder) {

@@ -11,6 +11,8 @@
 #include <iterator>
 #include <random>
 
+#include "tests/support/scratch.h"
+
 namespace tessera {
 namespace {
 
@@ -19,13 +21,7 @@ using nlohmann::json;
 
 class Journals : public testing::Test {
  protected:
-  Journals() {
-    std::string name = (fs::temp_directory_path() / "tessera-journal-XXXXXX").string();
-    folder_ = ::mkdtemp(name.data());
-    path_ = folder_ / "journal";
-    write(folder_ / "model", "weights");
-  }
-  ~Journals() override { fs::remove_all(folder_); }
+  Journals() { write(folder_ / "model", "weights"); }
 
   static void write(const fs::path& path, const std::string& text) {
     std::ofstream(path, std::ios::binary) << text;
@@ -38,7 +34,8 @@ class Journals : public testing::Test {
     return {path_, folder_ / "model", options, resume};
   }
 
-  fs::path folder_, path_;
+  const test::Scratch scratch_;
+  const fs::path folder_ = scratch_.path(), path_ = folder_ / "journal";
 };
 
 TEST_F(Journals, TheLastRecordOfAKeyCounts) {

@@ -127,6 +127,31 @@ TEST_F(Outputs, APageIsAppendedToAnOpenFileAndWrittenToAPipe) {
   EXPECT_TRUE(fs::is_fifo(at("pipe")));
 }
 
+// The first signal ends the wait for a writer that never comes.
+TEST_F(Outputs, APipeThatNobodyWritesToEndsAtTheFirstSignal) {
+  for (const char* name : {"pipe.png", "pipe.tsv"}) {
+    ASSERT_EQ(::mkfifo(at(name).c_str(), 0666), 0);
+    const bool is_image = std::string(name) == "pipe.png";
+    const pid_t child =
+        start(is_image ? segment({name, "-o", "out"}) : classify({name}), "/dev/null", {});
+    // It waits once the pipe has a reader, and sleeps.
+    int writer = -1;
+    while ((writer = ::open(at(name).c_str(), O_WRONLY | O_NONBLOCK)) < 0 && errno == ENXIO)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    ASSERT_GE(writer, 0);
+    const auto sleeps = [&] {
+      const std::string stat = read_text(fmt::format("/proc/{}/stat", child));
+      return stat.find(") S ") != std::string::npos;
+    };
+    while (!sleeps()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    ASSERT_EQ(::kill(child, SIGTERM), 0);
+    const Result result = finish(child);
+    ::close(writer);
+    EXPECT_EQ(result.code, 128 + SIGTERM) << name;
+    EXPECT_THAT(result.err, HasSubstr("interrupted after 0")) << name;
+  }
+}
+
 TEST_F(Outputs, ALinkStaysWhetherItsFileIsThereOrNot) {
   write_bytes(at("a.txt"), "great");
   const std::string answer = run(classify({"a.txt"})).out;

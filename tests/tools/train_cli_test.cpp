@@ -102,6 +102,15 @@ TEST_F(TrainCliInterrupted, ARunKilledAtAnyMomentGoesOnToTheSameBytes) {
   }
 }
 
+TEST_F(TrainCli, QuietSaysNothing) {
+  const Result quiet = run(train({"-o", "m.safetensors", "--steps", "2", "-q"}));
+  EXPECT_EQ(quiet.code, 0);
+  EXPECT_EQ(quiet.out + quiet.err, "");
+  const Result machine = run(train({"-o", "n.safetensors", "--steps", "2", "-q", "--json"}));
+  EXPECT_EQ(json::parse(machine.out).at("step"), 2);
+  EXPECT_EQ(machine.err, "");
+}
+
 TEST_F(TrainCli, TheBestByAnotherFigure) {
   for (const std::string figure : {"loss", "accuracy", "mean_f1"}) {
     const std::string model = at(figure + ".safetensors").string();

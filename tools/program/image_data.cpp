@@ -47,7 +47,13 @@ ImagePairs ImageDataOptions::find(const std::string& data, DataReport& report) c
   if (!images.empty()) return find_pairs(images, masks, report);
   std::error_code ignored;
   if (!fs::is_directory(data, ignored)) return read_pair_list(data, report);
-  return find_pairs(fs::path(data) / "images", fs::path(data) / "masks", report);
+  const fs::path folder(data);
+  for (const char* const part : {"images", "masks"})
+    require(fs::is_directory(folder / part, ignored),
+            "'{}' has no folder '{}'; name the folders by --images and --masks, or give a list of "
+            "lines image<TAB>mask",
+            data, part);
+  return find_pairs(folder / "images", folder / "masks", report);
 }
 
 Split ImageDataOptions::split(const ImagePairs& pairs) const {

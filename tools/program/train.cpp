@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "engine/device/machine.h"
+#include "engine/files/json_text.h"
 #include "models/image/rule_text.h"
 #include "tools/program/program.h"
 
@@ -41,7 +42,12 @@ void apply_recipe(CLI::App& command, const std::string& path) {
   std::ifstream stream(path, std::ios::binary);
   if (!stream.good()) throw UsageError(fmt::format("--recipe: cannot read '{}'", path));
   const std::string text{std::istreambuf_iterator<char>(stream), {}};
-  const json recipe = json::parse(text, nullptr, false);
+  json recipe;
+  try {
+    recipe = parse_json(text);
+  } catch (const Error& error) {
+    throw UsageError(fmt::format("--recipe: '{}': {}", path, error.what()));
+  }
   if (!recipe.is_object() || !recipe.contains("options") || !recipe["options"].is_object())
     throw UsageError(fmt::format("--recipe: '{}' is no JSON object with \"options\"", path));
   if (recipe.contains("network") && recipe["network"] != command.get_name())
@@ -442,7 +448,7 @@ int run_training(TrainingTask& task, const TrainOptions& options, TrainingOption
       line["best_epoch"] = result.best_epoch;
     }
     report.result(line.dump(2, ' ', false, json::error_handler_t::replace));
-  } else {
+  } else if (!options.report.quiet) {
     report.result(fmt::format("{}: {} steps{}, {}", options.output, result.step,
                               result.end == TrainingResult::End::kEarly ? ", stopped early" : "",
                               result.best
