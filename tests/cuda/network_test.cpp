@@ -79,6 +79,33 @@ TEST_P(CudaUNet, AnImageAloneGivesTheBytesOfItsRowInABatch) {
   }
 }
 
+using CudaHostStep = CudaTest;
+
+// No kernel has strides or groups: the host computes these nodes between copies, also in 16 bits,
+// and such a run is never recorded.
+TEST_F(CudaHostStep, ComputesWhatNoKernelServes) {
+  Graph graph;
+  ValueId x = graph.add_input("image");
+  x = graph.add("stem", Conv{.c_out = 16, .window = same(3)}, {x});
+  x = graph.add("stem/relu", Activation{}, {x});
+  x = graph.add("down", Conv{.c_out = 32, .window = square(3, 1, 2)}, {x});
+  x = graph.add("grouped", Conv{.c_out = 32, .window = same(3), .groups = 4}, {x});
+  x = graph.add("head", Conv{.c_out = 3, .window = square(1)}, {x});
+  graph.outputs = {graph.add("softmax", Softmax{}, {x})};
+  const std::vector<Tensor> input{random({2, 13, 18, 3}, 7)};
+  RandomWeights weights;
+  const std::vector<Tensor> expected = run_graph_reference(graph, weights.source(), input);
+  for (const Precision precision : kPrecisions) {
+    SCOPED_TRACE(name_of(precision));
+    Executor executor = make_executor(graph, weights, types(input), precision);
+    const std::vector<Tensor> first = run_executor(executor, input);
+    expect_close(first[0], expected[0], network_bound(precision));
+    for (int again = 0; again < 3; ++again)
+      EXPECT_TRUE(run_executor(executor, input)[0].same_bytes(first[0]));
+    EXPECT_EQ(executor.replay_seconds(types(input), 1), 0);
+  }
+}
+
 class CudaHan : public CudaTest, public testing::WithParamInterface<HanVariant> {};
 
 INSTANTIATE_TEST_SUITE_P(Variants, CudaHan, testing::ValuesIn(han_variants()),
