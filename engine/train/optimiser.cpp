@@ -17,7 +17,7 @@ bool decays(const Node& node, std::string_view parameter) {
   return parameter != "context" && parameter.find("bias") == std::string_view::npos;
 }
 
-bool is_statistic(std::string_view parameter) {
+bool is_statistic_parameter(std::string_view parameter) {
   return parameter.ends_with("running_mean") || parameter.ends_with("running_var");
 }
 
@@ -48,7 +48,7 @@ std::vector<TrainedParameter> trained_parameters(const Graph& graph, Types input
       list.push_back({.name = name,
                       .shape = parameter.shape,
                       .decays = decays(node, parameter.name),
-                      .frozen = asked || is_statistic(parameter.name)});
+                      .frozen = asked || is_statistic_parameter(parameter.name)});
     }
   }
   return list;
