@@ -11,7 +11,8 @@ if [ ! -e build/CMakeCache.txt ]; then
   if ! compgen -G '/dev/nvidia*' >/dev/null && ! compgen -G '/dev/dxg' >/dev/null &&
     ! compgen -G '/dev/nvhost-*' >/dev/null && ! compgen -G '/dev/nvgpu*' >/dev/null; then
     cuda=OFF
-    echo "No NVIDIA GPU is here: CUDA kernels are left out; cmake build -DTESSERA_CUDA=AUTO adds them"
+    echo "No NVIDIA GPU is here: CUDA kernels are left out. They are added by:"
+    echo "  cmake build -DTESSERA_CUDA=AUTO && cmake --build build"
   fi
   cmake --preset release -DTESSERA_CUDA=$cuda >/dev/null
 fi
