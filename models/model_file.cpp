@@ -12,10 +12,10 @@ namespace tessera {
 
 namespace {
 
-constexpr const char* kMetadataKey = "tessera";
+constexpr const char* kModelKey = "tessera";
 constexpr const char* kVocabularyName = "vocabulary";
-constexpr int kFormat = 1;
-constexpr int kMaxDepth = 64;
+constexpr int kModelFormat = 1;
+constexpr int kMaxNesting = 64;
 
 std::vector<ModelClass> classes_from_json(const nlohmann::json* list, std::size_t count) {
   std::vector<ModelClass> classes;
@@ -59,9 +59,9 @@ TrainedMasks masks_from_json(const nlohmann::json& object, std::size_t classes) 
 ModelConfig model_config_from_json(const nlohmann::json& object, const std::string& file) {
   ModelConfig config;
   try {
-    JsonFields fields(object, kMetadataKey);
-    int format = kFormat;
-    fields.read("format", format, kFormat, kFormat);
+    JsonFields fields(object, kModelKey);
+    int format = kModelFormat;
+    fields.read("format", format, kModelFormat, kModelFormat);
     std::string architecture;
     fields.read("architecture", architecture);
     require(architecture == "unet" || architecture == "han",
@@ -101,7 +101,7 @@ ModelConfig model_config_from_json(const nlohmann::json& object, const std::stri
 }
 
 nlohmann::json to_json(const ModelConfig& config) {
-  nlohmann::json object = {{"format", kFormat}, {"architecture", config.architecture()}};
+  nlohmann::json object = {{"format", kModelFormat}, {"architecture", config.architecture()}};
   if (config.unet) {
     object["unet"] = to_json(*config.unet);
     object["preprocessing"] = to_json(config.preprocessing);
@@ -127,7 +127,7 @@ nlohmann::json metadata_json(const Weights& weights, const std::string& key,
   try {
     // Nothing deeper is known to any format here, and copying a JSON value recurses.
     return parse_json(*text, [](int depth, auto, const nlohmann::json&) {
-      require(depth <= kMaxDepth, "nested deeper than {} levels", kMaxDepth);
+      require(depth <= kMaxNesting, "nested deeper than {} levels", kMaxNesting);
       return true;
     });
   } catch (const Error& error) {
@@ -138,7 +138,7 @@ nlohmann::json metadata_json(const Weights& weights, const std::string& key,
 ModelFile ModelFile::open(const std::filesystem::path& path) {
   Weights weights = Weights::open(path);
   const nlohmann::json object =
-      metadata_json(weights, kMetadataKey,
+      metadata_json(weights, kModelKey,
                     "nothing says what network it is: convert it as tools/export_pytorch_models.py "
                     "does");
   ModelFile file{model_config_from_json(object, path.string()), std::move(weights), std::nullopt};
@@ -238,7 +238,7 @@ void save_model(const std::filesystem::path& path, const ModelConfig& config,
     stored.emplace(kVocabularyName,
                    TensorView(blob.data(), {DType::kU8, {static_cast<std::int64_t>(blob.size())}}));
   }
-  write_safetensors(path, stored, {{kMetadataKey, text}});
+  write_safetensors(path, stored, {{kModelKey, text}});
 }
 
 }  // namespace tessera

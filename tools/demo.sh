@@ -5,7 +5,17 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tools/setup.sh
-cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release >/dev/null
+if [ ! -e build/CMakeCache.txt ]; then
+  cuda=AUTO
+  # By the files that NVIDIA's drivers make, as the program itself looks for them.
+  if ! compgen -G '/dev/nvidia*' >/dev/null && ! compgen -G '/dev/dxg' >/dev/null &&
+    ! compgen -G '/dev/nvhost-*' >/dev/null && ! compgen -G '/dev/nvgpu*' >/dev/null; then
+    cuda=OFF
+    echo "No NVIDIA GPU is here: CUDA kernels are left out. They are added by:"
+    echo "  cmake build -DTESSERA_CUDA=AUTO && cmake --build build"
+  fi
+  cmake --preset release -DTESSERA_CUDA=$cuda >/dev/null
+fi
 cmake --build build --target tessera_program
 
 demo=models/demo

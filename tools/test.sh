@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tools/setup.sh
-cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DTESSERA_TESTS=ON
+[ -e build/CMakeCache.txt ] || cmake --preset release
+cmake build -DTESSERA_CUDA=AUTO -DTESSERA_TESTS=ON  # The demo leaves CUDA out where no GPU is.
 cmake --build build
 ctest --test-dir build --output-on-failure --parallel "$(nproc)" "$@"

@@ -27,7 +27,8 @@ if(TESSERA_CUDA)
   # Every feature of the kernel language: what holds the emulator's rules against a GPU.
   tessera_compile_kernels(tessera_cuda_features ${PROJECT_SOURCE_DIR}/tests/simt/features.cu)
   set_target_properties(tessera_cuda_features PROPERTIES EXCLUDE_FROM_ALL ON)
-  target_link_libraries(tessera_gpu INTERFACE CUDA::cudart_static)
+  # LINK_ONLY: no path of the toolkit reaches other files, so adding CUDA to a build compiles none anew.
+  target_link_libraries(tessera_gpu INTERFACE $<LINK_ONLY:CUDA::cudart_static>)
   target_sources(tessera_gpu INTERFACE $<TARGET_OBJECTS:tessera_cuda_host>
                                        $<TARGET_OBJECTS:tessera_cuda_kernels>)
 else()

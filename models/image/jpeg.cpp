@@ -13,7 +13,7 @@
 #include "kernels/error.h"
 
 // libjpeg reports errors by longjmp, which must not cross a C++ object with a destructor. So every
-// function below that calls setjmp keeps its objects in a Decoder of its caller.
+// function below that calls setjmp keeps its objects in a JpegDecoder of its caller.
 namespace tessera {
 namespace {
 
@@ -21,20 +21,20 @@ namespace {
 // could keep the decoder busy for hours. Encoders write about ten.
 constexpr int kMaxScans = 100;
 
-struct Decoder {
-  Decoder() {
+struct JpegDecoder {
+  JpegDecoder() {
     jpeg.err = jpeg_std_error(&errors);
     jpeg.client_data = this;
     errors.error_exit = on_error;
     errors.emit_message = on_message;
     progress.progress_monitor = on_progress;
   }
-  ~Decoder() { jpeg_destroy_decompress(&jpeg); }
-  Decoder(const Decoder&) = delete;
-  Decoder& operator=(const Decoder&) = delete;
+  ~JpegDecoder() { jpeg_destroy_decompress(&jpeg); }
+  JpegDecoder(const JpegDecoder&) = delete;
+  JpegDecoder& operator=(const JpegDecoder&) = delete;
 
   [[noreturn]] static void on_error(j_common_ptr jpeg) {
-    auto* self = static_cast<Decoder*>(jpeg->client_data);
+    auto* self = static_cast<JpegDecoder*>(jpeg->client_data);
     jpeg->err->format_message(jpeg, self->message);
     std::longjmp(self->jump, 1);
   }
@@ -49,7 +49,7 @@ struct Decoder {
 
   static void on_progress(j_common_ptr jpeg) {
     if (reinterpret_cast<j_decompress_ptr>(jpeg)->input_scan_number <= kMaxScans) return;
-    auto* self = static_cast<Decoder*>(jpeg->client_data);
+    auto* self = static_cast<JpegDecoder*>(jpeg->client_data);
     std::snprintf(self->message, sizeof(self->message), "more than %d scans", kMaxScans);
     std::longjmp(self->jump, 1);
   }
@@ -61,7 +61,7 @@ struct Decoder {
   char message[JMSG_LENGTH_MAX] = {};
 };
 
-bool read_header(Decoder& decoder, std::span<const uint8_t> bytes) {
+bool read_header(JpegDecoder& decoder, std::span<const uint8_t> bytes) {
   if (setjmp(decoder.jump) != 0) return false;
   jpeg_create_decompress(&decoder.jpeg);
   decoder.jpeg.progress = &decoder.progress;
@@ -70,19 +70,19 @@ bool read_header(Decoder& decoder, std::span<const uint8_t> bytes) {
   return true;
 }
 
-bool start(Decoder& decoder) {
+bool start(JpegDecoder& decoder) {
   if (setjmp(decoder.jump) != 0) return false;
   jpeg_start_decompress(&decoder.jpeg);
   return true;
 }
 
-bool read_row(Decoder& decoder, JSAMPROW row) {
+bool read_row(JpegDecoder& decoder, JSAMPROW row) {
   if (setjmp(decoder.jump) != 0) return false;
   jpeg_read_scanlines(&decoder.jpeg, &row, 1);
   return true;
 }
 
-bool finish(Decoder& decoder) {
+bool finish(JpegDecoder& decoder) {
   if (setjmp(decoder.jump) != 0) return false;
   jpeg_finish_decompress(&decoder.jpeg);
   return true;
@@ -91,7 +91,7 @@ bool finish(Decoder& decoder) {
 }  // namespace
 
 Image decode_jpeg(std::span<const uint8_t> bytes, int64_t max_samples) {
-  Decoder decoder;
+  JpegDecoder decoder;
   const auto require_ok = [&](bool ok) {
     require(ok, "damaged or truncated JPEG: {}", decoder.message);
   };

@@ -24,19 +24,19 @@ namespace {
 
 void on_warning(png_structp, png_const_charp) {}
 
-struct Decoder {
-  explicit Decoder(std::span<const uint8_t> bytes) : rest(bytes) {
+struct PngDecoder {
+  explicit PngDecoder(std::span<const uint8_t> bytes) : rest(bytes) {
     png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &message, on_error, on_warning);
     info = png != nullptr ? png_create_info_struct(png) : nullptr;
     require(info != nullptr, "out of memory for the PNG decoder");
     png_set_read_fn(png, this, read);
   }
-  ~Decoder() { png_destroy_read_struct(&png, &info, nullptr); }
-  Decoder(const Decoder&) = delete;
-  Decoder& operator=(const Decoder&) = delete;
+  ~PngDecoder() { png_destroy_read_struct(&png, &info, nullptr); }
+  PngDecoder(const PngDecoder&) = delete;
+  PngDecoder& operator=(const PngDecoder&) = delete;
 
   static void read(png_structp png, png_bytep to, size_t count) {
-    auto* self = static_cast<Decoder*>(png_get_io_ptr(png));
+    auto* self = static_cast<PngDecoder*>(png_get_io_ptr(png));
     if (count > self->rest.size()) png_error(png, "the file is truncated");
     std::memcpy(to, self->rest.data(), count);
     self->rest = self->rest.subspan(count);
@@ -87,7 +87,7 @@ bool read_end(png_structp png) {
 }
 
 template <class T>
-std::vector<T> read_pixels(Decoder& decoder, const Image& image) {
+std::vector<T> read_pixels(PngDecoder& decoder, const Image& image) {
   const auto row = static_cast<size_t>(image.width * image.channels);
   require(png_get_rowbytes(decoder.png, decoder.info) == row * sizeof(T),
           "damaged PNG: rows of {} bytes, expected {}", png_get_rowbytes(decoder.png, decoder.info),
@@ -150,7 +150,7 @@ bool write_all(png_structp png, png_infop info, const Image& image, const uint8_
 }
 
 // From the first pixel on, whose header has been read.
-Image decode(Decoder& decoder, int64_t max_samples, bool as_indices) {
+Image decode(PngDecoder& decoder, int64_t max_samples, bool as_indices) {
   Image image;
   image.height = png_get_image_height(decoder.png, decoder.info);
   image.width = png_get_image_width(decoder.png, decoder.info);
@@ -169,13 +169,13 @@ Image decode(Decoder& decoder, int64_t max_samples, bool as_indices) {
 }  // namespace
 
 Image decode_png(std::span<const uint8_t> bytes, int64_t max_samples) {
-  Decoder decoder(bytes);
+  PngDecoder decoder(bytes);
   require(read_header(decoder.png, decoder.info), "damaged PNG: {}", decoder.message);
   return decode(decoder, max_samples, false);
 }
 
 std::optional<Image> decode_png_indices(std::span<const uint8_t> bytes, int64_t max_samples) {
-  Decoder decoder(bytes);
+  PngDecoder decoder(bytes);
   require(read_header(decoder.png, decoder.info), "damaged PNG: {}", decoder.message);
   if (png_get_color_type(decoder.png, decoder.info) != PNG_COLOR_TYPE_PALETTE) return std::nullopt;
   return decode(decoder, max_samples, true);

@@ -20,7 +20,7 @@ constexpr JsonNames<UNetConfig::HeadKind, 2> kHeadNames{
 constexpr JsonNames<Head::Output, 2> kOutputNames{
     {{Head::Output::kSoftmax, "softmax"}, {Head::Output::kSigmoid, "sigmoid"}}};
 
-constexpr int kMaxDepth = 8;
+constexpr int kMaxLevels = 8;
 constexpr int kMaxChannels = 1 << 14;
 
 // Appends the layers of one network; holds what they share.
@@ -129,7 +129,7 @@ nlohmann::json to_json(const UNetConfig& config) {
 UNetConfig unet_config_from_json(const nlohmann::json& object) {
   UNetConfig config;
   JsonFields fields(object, "unet");
-  fields.read("depth", config.depth, 1, kMaxDepth);
+  fields.read("depth", config.depth, 1, kMaxLevels);
   fields.read("base", config.base, 1, kMaxChannels);
   fields.read("channels", config.channels, 1, 3);
   fields.read("classes", config.classes, 1, 256);

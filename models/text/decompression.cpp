@@ -17,7 +17,7 @@
 namespace tessera {
 namespace {
 
-constexpr std::size_t kChunkBytes = std::size_t{1} << 16;
+constexpr std::size_t kInflatedBytes = std::size_t{1} << 16;
 // What a decoder may allocate for its window: more than the highest ordinary setting of xz (65 MiB)
 // and zstd (128 MiB) needs, so that a hostile header cannot ask for gigabytes.
 constexpr std::size_t kMaxWindowBytes = std::size_t{256} << 20;
@@ -30,9 +30,9 @@ struct Room {
 };
 
 // One way of compression. A file holds members, each decoded from a fresh state.
-class Decoder {
+class Inflater {
  public:
-  virtual ~Decoder() = default;
+  virtual ~Inflater() = default;
   virtual void restart() = 0;
   // Goes on as far as the room allows; true at the end of a member.
   virtual bool step(Room& room) = 0;
@@ -52,7 +52,7 @@ void leave(const Stream& stream, Room& room) {
   room.out = room.out.last(stream.avail_out);
 }
 
-class Gzip : public Decoder {
+class Gzip : public Inflater {
  public:
   Gzip() {
     constexpr int kGzipAlone = 16;
@@ -74,7 +74,7 @@ class Gzip : public Decoder {
   z_stream stream_{};
 };
 
-class Bzip2 : public Decoder {
+class Bzip2 : public Inflater {
  public:
   Bzip2() { begin(); }
   ~Bzip2() override { BZ2_bzDecompressEnd(&stream_); }
@@ -99,7 +99,7 @@ class Bzip2 : public Decoder {
   bz_stream stream_{};
 };
 
-class Xz : public Decoder {
+class Xz : public Inflater {
  public:
   Xz() { begin(); }
   ~Xz() override { lzma_end(&stream_); }
@@ -123,7 +123,7 @@ class Xz : public Decoder {
   lzma_stream stream_ = LZMA_STREAM_INIT;
 };
 
-class Zstd : public Decoder {
+class Zstd : public Inflater {
  public:
   Zstd() : stream_(ZSTD_createDStream(), ZSTD_freeDStream) {
     require(stream_ != nullptr, "not enough memory");
@@ -146,18 +146,18 @@ class Zstd : public Decoder {
 };
 
 template <class One>
-std::unique_ptr<Decoder> make() {
+std::unique_ptr<Inflater> make() {
   return std::make_unique<One>();
 }
 
-struct Compression {
+struct Compressor {
   std::string_view name;
   bool (*begins)(std::string_view bytes);  // by the first kMagicBytes of a file
-  std::unique_ptr<Decoder> (*open)();
+  std::unique_ptr<Inflater> (*open)();
 };
 
 constexpr std::size_t kMagicBytes = 10;
-constexpr Compression kCompressions[] = {
+constexpr Compressor kCompressors[] = {
     {"gzip", [](std::string_view bytes) { return bytes.starts_with("\x1F\x8B\x08"); }, make<Gzip>},
     // "BZh", the block size, and the number of a block or of the end: a word may begin with "BZh".
     {"bzip2",
@@ -178,7 +178,7 @@ constexpr Compression kCompressions[] = {
                bytes.substr(1, 3) == "\x2A\x4D\x18");
      },
      make<Zstd>}};
-constexpr std::string_view kEndings[] = {".gz", ".bz2", ".xz", ".zst", ".zstd"};
+constexpr std::string_view kCompressedEndings[] = {".gz", ".bz2", ".xz", ".zst", ".zstd"};
 
 // A file, and what of it has been read and not yet taken.
 class File {
@@ -207,7 +207,7 @@ class File {
 
  private:
   int descriptor_;
-  std::array<char, kChunkBytes> chunk_;
+  std::array<char, kInflatedBytes> chunk_;
   std::size_t begin_ = 0, end_ = 0;
 };
 
@@ -229,7 +229,7 @@ class PlainSource : public ByteSource {
 
 class CompressedSource : public ByteSource {
  public:
-  CompressedSource(std::unique_ptr<File> file, const Compression& compression)
+  CompressedSource(std::unique_ptr<File> file, const Compressor& compression)
       : file_(std::move(file)), compression_(compression), decoder_(compression.open()) {}
 
   std::size_t read(std::span<char> into) override {
@@ -261,8 +261,8 @@ class CompressedSource : public ByteSource {
   }
 
   std::unique_ptr<File> file_;
-  const Compression& compression_;
-  std::unique_ptr<Decoder> decoder_;
+  const Compressor& compression_;
+  std::unique_ptr<Inflater> decoder_;
   bool between_ = false;  // a member has ended, no other has begun
 };
 
@@ -273,14 +273,14 @@ std::unique_ptr<ByteSource> open_bytes(int descriptor) {
   while (file->bytes().size() < kMagicBytes && file->fill()) {
   }
   const std::string_view start(file->bytes().data(), std::min(kMagicBytes, file->bytes().size()));
-  for (const Compression& one : kCompressions) {
+  for (const Compressor& one : kCompressors) {
     if (one.begins(start)) return std::make_unique<CompressedSource>(std::move(file), one);
   }
   return std::make_unique<PlainSource>(std::move(file));
 }
 
 std::string without_compression_ending(std::string name) {
-  for (const std::string_view ending : kEndings) {
+  for (const std::string_view ending : kCompressedEndings) {
     const bool ends = name.size() > ending.size() &&
                       std::equal(ending.rbegin(), ending.rend(), name.rbegin(), [](char a, char b) {
                         return a == (b >= 'A' && b <= 'Z' ? static_cast<char>(b + ('a' - 'A')) : b);

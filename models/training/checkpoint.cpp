@@ -16,8 +16,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kMetadataKey = "tessera_checkpoint";
-constexpr int kFormat = 1;
+constexpr const char* kCheckpointKey = "tessera_checkpoint";
+constexpr int kCheckpointFormat = 1;
 constexpr const char* kWeights = "weights/";
 constexpr const char* kOptimiser = "optimiser/";
 
@@ -151,7 +151,7 @@ void save_checkpoint(const std::filesystem::path& path, const TensorViews& weigh
           "{}: the best metric is {}; a checkpoint is of a run that goes well", path.string(),
           state.best_metric.value_or(0));
   json object = description_of(setup);
-  object["format"] = kFormat;
+  object["format"] = kCheckpointFormat;
   object["optimiser_steps"] = setup.optimiser->steps();
   object["state"] = to_json(state);
   std::string text;
@@ -161,23 +161,23 @@ void save_checkpoint(const std::filesystem::path& path, const TensorViews& weigh
     fail("{}: a setting is not UTF-8: {}", path.string(), error.what());
   }
   const FloatTensors optimiser = setup.optimiser->state();
-  write_safetensors(path, tensors_of(weights, optimiser), {{kMetadataKey, text}});
+  write_safetensors(path, tensors_of(weights, optimiser), {{kCheckpointKey, text}});
 }
 
 TrainingState load_checkpoint(const std::filesystem::path& path, const TensorViews& weights,
                               const TrainingSetup& setup) {
   Weights file = Weights::open(path);
-  const json object = metadata_json(file, kMetadataKey,
+  const json object = metadata_json(file, kCheckpointKey,
                                     "it is no checkpoint of a training: give last.safetensors or "
                                     "best.safetensors of the run's folder");
   TrainingState state;
   std::int64_t steps = 0;
   json saved = json::object();
   try {
-    JsonFields fields(object, kMetadataKey);
+    JsonFields fields(object, kCheckpointKey);
     int format = 0;
-    fields.read("format", format, kFormat, kFormat);
-    require(format == kFormat, "the format is missing");
+    fields.read("format", format, kCheckpointFormat, kCheckpointFormat);
+    require(format == kCheckpointFormat, "the format is missing");
     steps = read_count(fields, "optimiser_steps");
     state = state_from_json(fields.take_required("state"));
     for (const char* key : {"settings", "optimiser", "schedule"})

@@ -8,14 +8,11 @@
 #include "kernels/error.h"
 
 namespace tessera {
-namespace {
 
 double ratio(std::int64_t part, std::int64_t whole) {
   if (whole == 0) return std::numeric_limits<double>::quiet_NaN();
   return static_cast<double>(part) / static_cast<double>(whole);
 }
-
-}  // namespace
 
 void ConfusionMatrix::add(std::size_t truth, std::size_t predicted, std::int64_t count) {
   require(truth < classes_ && predicted < classes_,

@@ -10,6 +10,8 @@
 
 namespace tessera {
 
+double ratio(std::int64_t part, std::int64_t whole);  // NaN of nothing
+
 // Figures are NaN where they have no value (a class that neither occurs nor is predicted: 0 / 0);
 // means leave such classes out. With TP, FP, FN of one class against all others:
 //   precision = TP / (TP + FP)           recall = TP / (TP + FN)

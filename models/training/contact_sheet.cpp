@@ -9,11 +9,11 @@
 namespace tessera {
 namespace {
 
-constexpr std::int64_t kGap = 4;  // pixels between pictures
+constexpr std::int64_t kPictureGap = 4;  // pixels between pictures
 constexpr Rgb kFrame = {255, 220, 0};
 constexpr Rgb kUnknown = {128, 128, 128};
 
-using Bytes = std::vector<std::uint8_t>;
+using Pixels = std::vector<std::uint8_t>;
 
 // An RGB picture that others are put into.
 class Canvas {
@@ -22,7 +22,7 @@ class Canvas {
       : height_(height), width_(width), bytes_(static_cast<std::size_t>(height * width * 3), 32) {}
 
   void put(const Image& picture, std::int64_t y0, std::int64_t x0) {
-    const Bytes& from = std::get<Bytes>(picture.pixels);
+    const Pixels& from = std::get<Pixels>(picture.pixels);
     for (std::int64_t y = 0; y < picture.height; ++y) {
       std::copy_n(from.begin() + y * picture.width * 3, picture.width * 3,
                   bytes_.begin() + ((y0 + y) * width_ + x0) * 3);
@@ -48,13 +48,13 @@ class Canvas {
   }
 
   std::int64_t height_, width_;
-  Bytes bytes_;
+  Pixels bytes_;
 };
 
 // The middle of a tile's image, in 8 bits.
 Image output_part(const Image& input, const TileShape& shape) {
-  const Bytes& from = std::get<Bytes>(input.pixels);
-  Bytes part;
+  const Pixels& from = std::get<Pixels>(input.pixels);
+  Pixels part;
   for (std::int64_t y = 0; y < shape.output_height; ++y) {
     const auto begin = from.begin() + ((y + shape.margin_y()) * input.width + shape.margin_x()) * 3;
     part.insert(part.end(), begin, begin + shape.output_width * 3);
@@ -89,7 +89,7 @@ Image weight_picture(std::span<const float> weights, std::int64_t height, std::i
   require(!weights.empty() && static_cast<std::int64_t>(weights.size()) == height * width,
           "weights: {} values, expected {} x {}", weights.size(), height, width);
   require(greatest > 0, "weights: the greatest is {}, expected more than 0", greatest);
-  Bytes pixels;
+  Pixels pixels;
   for (const float weight : weights) {
     const float heat = 3 * std::clamp(weight / greatest, 0.0f, 1.0f);  // red, then green, then blue
     for (int c = 0; c < 3; ++c) {
@@ -109,9 +109,10 @@ Image contact_sheet(std::span<const TrainingTile> tiles, const TileShape& shape,
   const std::int64_t across =
       std::min(static_cast<std::int64_t>(columns), static_cast<std::int64_t>(tiles.size()));
   const std::int64_t rows = (static_cast<std::int64_t>(tiles.size()) + across - 1) / across;
-  const std::int64_t cell_width =
-      shape.input_width + (with_weights ? 2 : 1) * (shape.output_width + kGap) + 2 * kGap;
-  const std::int64_t cell_height = shape.input_height + 2 * kGap;
+  const std::int64_t cell_width = shape.input_width +
+                                  (with_weights ? 2 : 1) * (shape.output_width + kPictureGap) +
+                                  2 * kPictureGap;
+  const std::int64_t cell_height = shape.input_height + 2 * kPictureGap;
   Canvas canvas(rows * cell_height, across * cell_width);
 
   OverlayStyle style{.colours = {colours.begin(), colours.end()}};
@@ -126,26 +127,26 @@ Image contact_sheet(std::span<const TrainingTile> tiles, const TileShape& shape,
                 tile.weights.size() == tile.classes.size(),
             "contact sheet: tile {} is not of the shape that was given", i);
     const auto n = static_cast<std::int64_t>(i);
-    const std::int64_t y0 = n / across * cell_height + kGap;
-    const std::int64_t x0 = n % across * cell_width + kGap;
+    const std::int64_t y0 = n / across * cell_height + kPictureGap;
+    const std::int64_t x0 = n % across * cell_width + kPictureGap;
     const Image image{shape.input_height, shape.input_width, channels, tile.image};
     // Painted with nothing, an overlay is the image in 8-bit RGB.
     const Image input =
-        make_overlay(image, Bytes(static_cast<std::size_t>(image.height * image.width), 0),
+        make_overlay(image, Pixels(static_cast<std::size_t>(image.height * image.width), 0),
                      {.colours = {Rgb{}}, .background = {0}});
     canvas.put(input, y0, x0);
     canvas.frame(y0 + shape.margin_y(), x0 + shape.margin_x(), shape.output_height,
                  shape.output_width);
 
-    Bytes ids = tile.classes;
+    Pixels ids = tile.classes;
     for (std::size_t k = 0; k < ids.size(); ++k) {
       if (tile.weights[k] == 0) ids[k] = unknown;
     }
-    const std::int64_t y1 = y0 + shape.margin_y(), x1 = x0 + shape.input_width + kGap;
+    const std::int64_t y1 = y0 + shape.margin_y(), x1 = x0 + shape.input_width + kPictureGap;
     canvas.put(make_overlay(output_part(input, shape), ids, style), y1, x1);
     if (with_weights) {
       canvas.put(weight_picture(tile.weights, shape.output_height, shape.output_width, greatest),
-                 y1, x1 + shape.output_width + kGap);
+                 y1, x1 + shape.output_width + kPictureGap);
     }
   }
   return std::move(canvas).image();

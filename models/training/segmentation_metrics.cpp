@@ -10,12 +10,13 @@
 
 #include "kernels/error.h"
 #include "models/image/instances.h"
+#include "models/training/confusion_matrix.h"
 #include "models/training/simple_points.h"
 
 namespace tessera {
 namespace {
 
-constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
 
 // How many pixels have the ids (a, b).
 struct Overlap {
@@ -74,10 +75,6 @@ struct Areas {
 
 double square(std::int64_t value) {
   return static_cast<double>(value) * static_cast<double>(value);
-}
-
-double ratio(std::int64_t part, std::int64_t whole) {
-  return whole == 0 ? kNone : static_cast<double>(part) / static_cast<double>(whole);
 }
 
 constexpr double kLeastThreshold = 0.5;
@@ -350,11 +347,11 @@ double ObjectEvaluation::mean_average_precision() const {
 double ObjectEvaluation::mean_matched_iou() const {
   double sum = 0;
   for (const double iou : ious_) sum += iou;
-  return ious_.empty() ? kNone : sum / static_cast<double>(ious_.size());
+  return ious_.empty() ? kUndefined : sum / static_cast<double>(ious_.size());
 }
 
 double ObjectEvaluation::seg() const {
-  return truths_ == 0 ? kNone : seg_sum_ / static_cast<double>(truths_);
+  return truths_ == 0 ? kUndefined : seg_sum_ / static_cast<double>(truths_);
 }
 
 nlohmann::json ObjectEvaluation::json() const {

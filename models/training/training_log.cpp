@@ -99,7 +99,7 @@ namespace {
 
 // Pixels of the picture; all text is set in kText.
 constexpr double kPanelWidth = 380, kPanelHeight = 240;
-constexpr double kLeft = 64, kTop = 64, kGap = 84, kRight = 24, kBottom = 52;
+constexpr double kLeft = 64, kTop = 64, kPanelGap = 84, kRight = 24, kBottom = 52;
 constexpr double kText = 13;
 // Blue and orange are told apart by any kind of colour vision (Okabe & Ito 2008); validation is
 // also dashed, for print.
@@ -289,7 +289,7 @@ std::string learning_curves_svg(const std::vector<EpochMetrics>& epochs, const s
     last = std::max(last, epoch.epoch);
   }
   const auto panels = static_cast<double>(contents.size());
-  const double width = kLeft + panels * kPanelWidth + (panels - 1) * kGap + kRight;
+  const double width = kLeft + panels * kPanelWidth + (panels - 1) * kPanelGap + kRight;
   const double height = kTop + kPanelHeight + kBottom;
   std::string svg = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:g}\" height=\"{1:g}\" viewBox=\"0 0 "
@@ -310,7 +310,7 @@ std::string learning_curves_svg(const std::vector<EpochMetrics>& epochs, const s
     const Panel panel(left, Axis::over(first, last, 8, 1),
                       Axis::over(low, high, 5, content.least_step));
     panel.draw(svg, content.title, content.series, best);
-    left += kPanelWidth + kGap;
+    left += kPanelWidth + kPanelGap;
   }
   return svg + "</svg>\n";
 }

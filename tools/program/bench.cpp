@@ -14,14 +14,6 @@
 
 namespace tessera {
 
-namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-}  // namespace
-
 void forget_peak_memory() {
   std::ofstream("/proc/self/clear_refs") << "5";
 }

@@ -142,15 +142,15 @@ class Batch {
   std::string size_;
 };
 
-struct Measured {
+struct MeasuredSteps {
   std::vector<double> seconds, losses;
   std::size_t arena = 0, weights = 0, peak_memory = 0;
   double flops = 0;
   Peaks peaks;
 };
 
-json to_json(const Measured& measured, const std::string& title, const Device& device, int threads,
-             const char* item, double items) {
+json to_json(const MeasuredSteps& measured, const std::string& title, const Device& device,
+             int threads, const char* item, double items) {
   const double median = percentile(measured.seconds, 0.5);
   const double rate = measured.flops / median, peak = measured.peaks.flops(device.precision());
   json result = {{"workload", title},
@@ -177,8 +177,8 @@ json to_json(const Measured& measured, const std::string& title, const Device& d
   return result;
 }
 
-void print(const Measured& measured, const std::string& title, const Device& device, int threads,
-           const char* item, double items) {
+void print(const MeasuredSteps& measured, const std::string& title, const Device& device,
+           int threads, const char* item, double items) {
   const double median = percentile(measured.seconds, 0.5);
   const double rate = measured.flops / median, peak = measured.peaks.flops(device.precision());
   std::cout << fmt::format("{}, {}, {}\n", title, name_of(device.precision()),
@@ -232,7 +232,7 @@ int bench_training(const BenchOptions& options) {
   }
   Optimiser optimiser({.kind = Optimiser::Kind::kAdam}, trained_parameters(graph, types), device);
 
-  Measured measured;
+  MeasuredSteps measured;
   std::vector<TensorView> weights, weight_gradients;
   for (const Gradients::Weight& weight : gradients->weights()) {
     weights.push_back(weight.value);

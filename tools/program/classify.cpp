@@ -21,10 +21,6 @@ using nlohmann::json;
 
 namespace {
 
-constexpr const char* kDemoModel = "han_imdb.safetensors";
-constexpr std::size_t kBatchDocuments = 64;
-constexpr std::size_t kBatchBytes = std::size_t{16} << 20;
-
 struct ClassifyOptions {
   std::vector<std::string> inputs;
   std::vector<std::string> texts;
@@ -57,7 +53,7 @@ class ClassifyRun {
         shard_(parse_shard(options.shard)),
         inputs_(
             expand_inputs(options.inputs, is_document_name, "texts (.txt, .tsv, .csv, .jsonl)")),
-        model_(options.model.path_or_demo(kDemoModel)),
+        model_(options.model.path_or_demo(kDemoHan)),
         session_(Session::open(model_, options.model.session_options(options.report.quiet))),
         format_(session_.classes(), {options.report.json, options.attention, options.top_k}),
         report_(options.report, "documents", total()) {

@@ -10,6 +10,10 @@
 
 namespace tessera {
 
+// Documents that run at once, and their bytes at most.
+inline constexpr std::size_t kBatchDocuments = 64;
+inline constexpr std::size_t kBatchBytes = std::size_t{16} << 20;
+
 struct DocumentFileOptions {
   std::string format = "auto";
   std::optional<std::size_t> text_column, label_column;

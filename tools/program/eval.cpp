@@ -8,8 +8,6 @@ namespace tessera {
 
 namespace {
 
-constexpr const char* kDemoModel = "unet_isbi.safetensors";
-
 int evaluate(const EvalOptions& options) {
   const bool given_images = !options.data.images.empty() || !options.data.masks.empty();
   if (options.inputs.empty() && !given_images)
@@ -21,7 +19,7 @@ int evaluate(const EvalOptions& options) {
   };
   if (options.model.path.empty() && !std::ranges::all_of(options.inputs, is_folder))
     throw UsageError("a list of images or a file of documents? name the model with -m");
-  const std::string model = options.model.path_or_demo(kDemoModel);
+  const std::string model = options.model.path_or_demo(kDemoUNet);
   SessionOptions session = options.model.session_options(options.report.quiet);
   session.probabilities = !options.membrane.empty();
   Session opened = Session::open(model, session);

@@ -14,8 +14,6 @@ using nlohmann::json;
 
 namespace {
 
-constexpr std::size_t kBatchDocuments = 64;
-constexpr std::size_t kBatchBytes = std::size_t{16} << 20;
 // A probability of 0 has no logarithm; Keras clips at the same value.
 constexpr float kLeastProbability = 1e-7f;
 constexpr std::size_t kWidestMatrix = 12;  // classes whose confusion is printed

@@ -23,14 +23,14 @@ std::string check_of(std::string_view text) {
   return digest_of(text).substr(0, kCheckDigits);
 }
 
-std::string dump(const json& value) {
+std::string text_of(const json& value) {
   return value.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 }  // namespace
 
 Journal::Journal(const fs::path& path, const fs::path& model, const json& options, bool resume)
-    : model_(digest_of_file(model)), options_(digest_of(dump(options))), lines_(path) {
+    : model_(digest_of_file(model)), options_(digest_of(text_of(options))), lines_(path) {
   if (resume) read(path);
 }
 
@@ -90,7 +90,7 @@ void Journal::add(std::string_view key, json record) {
 }
 
 void Journal::write(std::string_view key, const json& record) {
-  const std::string text = digest_of(key) + ' ' + dump(record);
+  const std::string text = digest_of(key) + ' ' + text_of(record);
   lines_.append(check_of(text) + ' ' + text);
   const auto now = std::chrono::steady_clock::now();
   unsynced_ = now - synced_ < kSyncEvery;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -20,6 +21,14 @@ inline constexpr int kExitDone = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitPartial = 3;  // some inputs of a batch failed, the others are done
+
+// The bundled models, which run where none is named.
+inline constexpr const char* kDemoUNet = "unet_isbi.safetensors";
+inline constexpr const char* kDemoHan = "han_imdb.safetensors";
+
+inline double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
 
 // The command line asks for something that makes no sense: exit code 2.
 class UsageError : public Error {

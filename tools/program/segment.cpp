@@ -25,8 +25,6 @@ using nlohmann::json;
 
 namespace {
 
-constexpr const char* kDemoModel = "unet_isbi.safetensors";
-
 struct SegmentOptions {
   std::vector<std::string> inputs;
   std::string output = "out";
@@ -42,10 +40,6 @@ struct SegmentOptions {
 Resume resume_of(const std::string& text) {
   if (text == "strict") return Resume::kStrict;
   return text == "true" || text == "1" ? Resume::kYes : Resume::kNo;
-}
-
-double seconds_since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
 // Makes the folder and proves that it can be written, before hours of work rest on it.
@@ -89,7 +83,7 @@ class SegmentRun {
         folder_(options.output),
         shard_(parse_shard(options.shard)),
         inputs_(find_inputs()),
-        model_(options.model.path_or_demo(kDemoModel)),
+        model_(options.model.path_or_demo(kDemoUNet)),
         report_(options.report, "images", inputs_.size()),
         session_(open_session()),
         results_(folder_, model_, deciding_options(), resume_of(options.resume)) {

@@ -18,7 +18,7 @@ double slope(const BiRnn& op, double gate) {
 }
 
 // One direction: its weights, and the sums that become their gradients.
-struct Direction {
+struct DirectionGradients {
   const float *w, *u;         // (g units, features), (g units, units)
   Vector dw, du, db_w, db_u;  // of the same shapes
 };
@@ -31,8 +31,8 @@ struct StepGradients {
 
 // In: dh of this step's output and, for an LSTM, dc that came from the step after. Out: dc, and dh,
 // of the step before.
-StepGradients lstm_step(const BiRnn& op, const Direction& p, const float* kept, const Vector& c,
-                        Vector& dh, Vector& dc) {
+StepGradients lstm_step(const BiRnn& op, const DirectionGradients& p, const float* kept,
+                        const Vector& c, Vector& dh, Vector& dc) {
   const std::size_t units = dh.size();
   StepGradients z{Vector(4 * units), {}};
   for (std::size_t k = 0; k < units; ++k) {
@@ -52,8 +52,8 @@ StepGradients lstm_step(const BiRnn& op, const Direction& p, const float* kept, 
   return z;
 }
 
-StepGradients gru_step(const BiRnn& op, const Direction& p, const float* kept, const Vector& h,
-                       Vector& dh) {
+StepGradients gru_step(const BiRnn& op, const DirectionGradients& p, const float* kept,
+                       const Vector& h, Vector& dh) {
   const std::size_t units = dh.size();
   StepGradients s{Vector(3 * units), Vector(3 * units)};
   Vector before(units), dp(units);
@@ -80,7 +80,7 @@ StepGradients gru_step(const BiRnn& op, const Direction& p, const float* kept, c
   return s;
 }
 
-void add(const TensorView* to, const Vector& sums) {
+void add_to(const TensorView* to, const Vector& sums) {
   for (std::size_t i = 0; to != nullptr && i < sums.size(); ++i)
     to->as<float>()[i] = static_cast<float>(to->as<float>()[i] + sums[i]);
 }
@@ -100,7 +100,7 @@ void backward_reference(const BiRnn& op, const BackwardOperands& operands) {
   Vector dx(static_cast<std::size_t>(shape.elements()));
   for (std::size_t direction : {0, 1}) {
     const auto w = operands.weights.subspan(4 * direction, 4);
-    Direction p{
+    DirectionGradients p{
         w[0].as<float>(),      w[1].as<float>(), Vector(gates * static_cast<std::size_t>(features)),
         Vector(gates * units), Vector(gates),    Vector(gates)};
     for (std::int64_t row = 0; row < rows; ++row) {
@@ -139,7 +139,7 @@ void backward_reference(const BiRnn& op, const BackwardOperands& operands) {
     }
     const Vector* sums[] = {&p.dw, &p.du, &p.db_w, &p.db_u};
     for (std::size_t i = 0; i < 4; ++i)
-      add(wanted(operands.weight_gradients, 4 * direction + i), *sums[i]);
+      add_to(wanted(operands.weight_gradients, 4 * direction + i), *sums[i]);
   }
   if (const TensorView* to = wanted(operands.input_gradients, 0)) {
     for (std::size_t i = 0; i < dx.size(); ++i) to->as<float>()[i] = static_cast<float>(dx[i]);
