@@ -6,6 +6,7 @@
 #include "kernels/ops/conv/train/backward.h"
 #include "kernels/ops/conv/train/cuda.h"
 #include "tests/support/conv_arithmetic.h"
+#include "tests/support/conv_operands.h"
 #include "tests/support/cuda_backward_check.h"
 #include "tests/support/error.h"
 

@@ -68,7 +68,7 @@ std::vector<Network> networks() {
   HanConfig paper;
   paper.words = 20000;
   UNetConfig same;
-  same.window = tessera::same(3);
+  same.padding = UNetConfig::Padding::kSame;
   return {unet({}, 572), han("HAN of the tutorial", tutorial), han("HAN of the paper", paper),
           resnet(512), unet(same, 512)};
 }

@@ -2,7 +2,7 @@
 // with it, under the emulator (tests/simt/emulator).
 #pragma once
 
-#include "kernels/cuda/step.h"
+#include "kernels/cuda/paths.h"
 #include "tests/support/operator_check.h"
 
 namespace tessera::test {

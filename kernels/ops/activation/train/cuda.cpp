@@ -1,5 +1,6 @@
 #include "kernels/ops/activation/train/cuda.h"
 
+#include "kernels/cuda/step.h"
 #include "kernels/ops/activation/train/backward.h"
 
 namespace tessera {

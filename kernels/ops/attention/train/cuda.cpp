@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "kernels/check.h"
+#include "kernels/cuda/step.h"
 #include "kernels/ops/attention/cuda.h"
 #include "kernels/ops/attention/train/backward.h"
 #include "kernels/ops/linear/cuda_weights.h"

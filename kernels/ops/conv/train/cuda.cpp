@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/output_gradient.h"
 #include "kernels/cuda/pack.h"
+#include "kernels/cuda/step.h"
 #include "kernels/ops/conv/cuda_host.h"
 #include "kernels/ops/conv/train/backward.h"
 #include "kernels/ops/conv/train/cuda_host.h"

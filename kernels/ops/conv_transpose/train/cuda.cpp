@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "kernels/cuda/pack.h"
+#include "kernels/cuda/step.h"
 #include "kernels/ops/conv/cuda_host.h"
 #include "kernels/ops/conv/train/cuda_host.h"
 #include "kernels/ops/conv_transpose/cuda_host.h"
@@ -45,7 +46,7 @@ ConvArgs data_gradient_args(const ConvTranspose& op, const TensorType& x) {
   args.wo = conv_extent(w);
   args.c_out = conv_extent(x.shape[3]);
   args.kernel = 1 + padding_of(op);
-  args.pad = padding_of(op);
+  args.top = args.left = padding_of(op);
   args.x_type = op.dtype;
   args.y_type = x.dtype;
   return args;

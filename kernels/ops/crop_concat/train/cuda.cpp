@@ -1,6 +1,7 @@
 #include "kernels/ops/crop_concat/train/cuda.h"
 
 #include "kernels/cuda/row_limit.h"
+#include "kernels/cuda/step.h"
 #include "kernels/ops/crop_concat/train/backward.h"
 
 namespace tessera {

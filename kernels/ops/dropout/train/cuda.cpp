@@ -1,5 +1,6 @@
 #include "kernels/ops/dropout/train/cuda.h"
 
+#include "kernels/cuda/step.h"
 #include "kernels/ops/dropout/train/backward.h"
 
 namespace tessera {

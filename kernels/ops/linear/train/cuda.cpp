@@ -1,4 +1,5 @@
 #include "kernels/cuda/output_gradient.h"
+#include "kernels/cuda/step.h"
 #include "kernels/ops/linear/cuda_weights.h"
 #include "kernels/ops/linear/train/backward.h"
 

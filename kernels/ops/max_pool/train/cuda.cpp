@@ -1,6 +1,7 @@
 #include "kernels/ops/max_pool/train/cuda.h"
 
 #include "kernels/cuda/row_limit.h"
+#include "kernels/cuda/step.h"
 #include "kernels/ops/max_pool/train/backward.h"
 
 namespace tessera {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/step.h"
 #include "kernels/ops/linear/cuda_weights.h"
 #include "kernels/ops/rnn/recurrence.h"
 #include "kernels/ops/rnn/train/backward.h"

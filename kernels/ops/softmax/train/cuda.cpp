@@ -1,5 +1,6 @@
 #include "kernels/ops/softmax/train/cuda.h"
 
+#include "kernels/cuda/step.h"
 #include "kernels/ops/softmax/train/backward.h"
 
 namespace tessera {

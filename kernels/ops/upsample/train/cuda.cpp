@@ -1,6 +1,7 @@
 #include "kernels/ops/upsample/train/cuda.h"
 
 #include "kernels/cuda/row_limit.h"
+#include "kernels/cuda/step.h"
 #include "kernels/ops/upsample/train/backward.h"
 
 namespace tessera {
