@@ -10,8 +10,6 @@ namespace tessera {
 
 namespace {
 
-constexpr std::array<std::string_view, 4> kPrecisionNames{"fp32", "tf32", "bf16", "fp16"};
-
 // By the files that NVIDIA's drivers make: of a card, of Windows' subsystem for Linux, of Jetsons.
 bool has_nvidia_device(const std::string& folder) {
   std::error_code error;
@@ -37,13 +35,10 @@ std::optional<int> gpu_index(std::string_view name) {
 
 }  // namespace
 
-std::string_view name_of(Precision precision) {
-  return kPrecisionNames[static_cast<std::size_t>(precision)];
-}
-
 Precision parse_precision(std::string_view name) {
-  for (std::size_t i = 0; i < kPrecisionNames.size(); ++i)
-    if (kPrecisionNames[i] == name) return static_cast<Precision>(i);
+  for (const Precision one :
+       {Precision::kFp32, Precision::kTf32, Precision::kBf16, Precision::kFp16})
+    if (name_of(one) == name) return one;
   fail("precision '{}': expected fp32, tf32, bf16, fp16 or auto", name);
 }
 

@@ -13,19 +13,13 @@
 #include <vector>
 
 #include "engine/graph/graph.h"
+#include "kernels/precision.h"
 #include "kernels/train/backward.h"
 #include "kernels/train/loss/loss.h"
 #include "kernels/train/optimiser/update.h"
 
 namespace tessera {
 
-// How numbers are stored and multiplied. Sums are f32 always.
-//   kFp32: f32 throughout.
-//   kTf32: f32 in memory, rounded to 10 bits of fraction before a product.
-//   kBf16, kFp16: maps of images are stored so and multiplied as they are; the f32 tensors of
-//   documents are rounded so before a product.
-enum class Precision : std::uint8_t { kFp32, kTf32, kBf16, kFp16 };
-std::string_view name_of(Precision precision);  // "fp32", ...
 // Throws Error where `name` is none of them.
 Precision parse_precision(std::string_view name);
 DType storage_of(Precision precision);  // of the maps of images

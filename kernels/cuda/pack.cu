@@ -16,11 +16,11 @@ namespace {
 constexpr int kThreads = 256;
 constexpr std::int64_t kMostBlocks = 1 << 16;  // of a grid; threads stride over what is left
 
-template <Rounding kRounding>
-using Packed = std::conditional_t<kRounding == Rounding::kBF16, BF16,
-                                  std::conditional_t<kRounding == Rounding::kF16, F16, float>>;
+template <Precision kRounding>
+using Packed = std::conditional_t<kRounding == Precision::kBf16, BF16,
+                                  std::conditional_t<kRounding == Precision::kFp16, F16, float>>;
 
-template <Rounding kRounding>
+template <Precision kRounding>
 __global__ void __launch_bounds__(kThreads) pack_kernel(const PackArgs args) {
   using T = Packed<kRounding>;
   auto* packed = static_cast<T*>(args.packed);
@@ -29,12 +29,12 @@ __global__ void __launch_bounds__(kThreads) pack_kernel(const PackArgs args) {
        i += stride) {
     const std::int32_t from = args.order[i];
     float value = from < 0 ? 0.0f : args.weight[from];
-    if constexpr (kRounding == Rounding::kTF32) value = __uint_as_float(ptx::to_tf32(value));
+    if constexpr (kRounding == Precision::kTf32) value = __uint_as_float(ptx::to_tf32(value));
     packed[i] = from_float<T>(value);
   }
 }
 
-template <Rounding kRounding>
+template <Precision kRounding>
 void launch(const PackArgs& args, CudaStream stream) {
   const std::int64_t blocks = (args.count + kThreads - 1) / kThreads;
   const dim3 grid(static_cast<unsigned>(blocks < kMostBlocks ? blocks : kMostBlocks));
@@ -46,14 +46,14 @@ void launch(const PackArgs& args, CudaStream stream) {
 void pack_cuda(const PackArgs& args, CudaStream stream) {
   if (args.count <= 0) return;
   switch (args.rounding) {
-    case Rounding::kNone:
-      return launch<Rounding::kNone>(args, stream);
-    case Rounding::kTF32:
-      return launch<Rounding::kTF32>(args, stream);
-    case Rounding::kBF16:
-      return launch<Rounding::kBF16>(args, stream);
-    case Rounding::kF16:
-      return launch<Rounding::kF16>(args, stream);
+    case Precision::kFp32:
+      return launch<Precision::kFp32>(args, stream);
+    case Precision::kTf32:
+      return launch<Precision::kTf32>(args, stream);
+    case Precision::kBf16:
+      return launch<Precision::kBf16>(args, stream);
+    case Precision::kFp16:
+      return launch<Precision::kFp16>(args, stream);
   }
 }
 

@@ -2,10 +2,11 @@
 // the host, training does in each run.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
-#include "kernels/cuda/rounding.h"
 #include "kernels/cuda/stream.h"
+#include "kernels/precision.h"
 
 namespace tessera {
 
@@ -16,8 +17,12 @@ struct PackArgs {
   const std::int32_t* order;  // (count)
   void* packed;               // (count)
   std::int64_t count;
-  Rounding rounding;
+  Precision rounding;
 };
+
+// What pack_cuda makes of one weight, by the host: to nearest even, tf32 to nearest with ties away
+// from zero, as tensor cores read it.
+void store_rounded(Precision rounding, float value, std::byte* to);
 
 void pack_cuda(const PackArgs& args, CudaStream stream);
 

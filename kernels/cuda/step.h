@@ -16,6 +16,7 @@
 
 #include "kernels/cuda/stream.h"
 #include "kernels/operator.h"
+#include "kernels/precision.h"
 
 namespace tessera {
 
@@ -25,10 +26,6 @@ struct CudaTraits {
   int multiprocessors = 0;
   std::size_t shared_per_block = 0;  // bytes that one block may have at most
 };
-
-// How a product may round operands that are stored as f32 before it multiplies them; sums are f32
-// always. bf16 and f16 tensors are multiplied as they are.
-enum class CudaMath { kF32, kTF32, kBF16, kF16 };
 
 // Owning, uninitialised device memory, aligned to 256 bytes.
 class DeviceBuffer {
@@ -80,7 +77,7 @@ struct CudaSetup {
   Types inputs;                         // types of this shape
   std::span<const TensorView> weights;  // in host memory: f32, bf16 or f16, in `parameters` order
   CudaTraits traits;
-  CudaMath math = CudaMath::kF32;
+  Precision math = Precision::kFp32;
   CudaStream stream = nullptr;
   DeviceWeights* packed = nullptr;
 };

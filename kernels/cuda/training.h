@@ -20,7 +20,7 @@
 #include <vector>
 
 #include "kernels/cuda/paths.h"
-#include "kernels/cuda/rounding.h"
+#include "kernels/precision.h"
 #include "kernels/train/backward.h"
 
 namespace tessera {

@@ -16,7 +16,7 @@ using CudaAttentionBackward = CudaTest;
 // and the squares of a_t add up to at most 1 in a sequence, so that a sum over all steps of dp z
 // errs like one of sqrt(width sequences); W^T dp is a sum over units of dp times 1 / sqrt(width),
 // and errs like sqrt(units).
-BackwardBounds bounds_of(const TrainCase<Attention>& c, const Precision& p) {
+BackwardBounds bounds_of(const TrainCase<Attention>& c, const ProductPrecision& p) {
   const Shape& x = c.inputs[0].type().shape;
   const double width =
       static_cast<double>(c.op.dense ? c.op.dense->units : 0) + static_cast<double>(x[-1]);
@@ -29,7 +29,7 @@ BackwardBounds bounds_of(const TrainCase<Attention>& c, const Precision& p) {
   return bounds;
 }
 
-void check(const TrainCase<Attention>& c, const Precision& p = kExact) {
+void check(const TrainCase<Attention>& c, const ProductPrecision& p = kExact) {
   SCOPED_TRACE(
       fmt::format("{}, {} units on {}", p.name, c.op.units, c.inputs[0].type().shape.to_string()));
   check_cuda_backward(c, bounds_of(c, p), {.math = p.math});
@@ -45,7 +45,7 @@ TEST_F(CudaAttentionBackward, MatchesTheReferenceAtEveryWidth) {
 }
 
 TEST_F(CudaAttentionBackward, MatchesTheReferenceInEveryPrecision) {
-  for (const Precision& p : kPrecisions) {
+  for (const ProductPrecision& p : kPrecisions) {
     check(case_of({.units = 20}, {9, 2, 0, 4}, 9, 36), p);
     check(case_of({.units = 19, .dense = Linear{9, true}}, {5, 2, 4}, 5, 21), p);
   }

@@ -22,20 +22,20 @@ using CudaAttention = CudaTest;
 // Rounded operands make W x, a sum of order one, off by 6 standard deviations of 2 units (see
 // linear_test.cpp), the context's product averages that over units of independent errors, and
 // weights, below 1, are off by as much relatively.
-Bound bound_of(const Precision& p, const Attention& op, std::int64_t d, std::int64_t t) {
+Bound bound_of(const ProductPrecision& p, const Attention& op, std::int64_t d, std::int64_t t) {
   Bound bound = sum_bound(2 * (d + 2 + 4 + op.units) + t + (op.dense ? d + 1 : 0));
-  if (p.math != CudaMath::kF32) bound.absolute = 4 * bound.absolute + 6 * 2 * p.unit;
+  if (p.math != Precision::kFp32) bound.absolute = 4 * bound.absolute + 6 * 2 * p.unit;
   return bound;
 }
 
-void check(const Precision& p, const Attention& op, const std::vector<Tensor>& inputs) {
+void check(const ProductPrecision& p, const Attention& op, const std::vector<Tensor>& inputs) {
   const Shape& x = inputs[0].type().shape;
   SCOPED_TRACE(fmt::format("{}, {} units on {}", p.name, op.units, x.to_string()));
   check_cuda(op, inputs, weights_of(op, x[-1]), bound_of(p, op, x[-1], x[-2]), {.math = p.math});
 }
 
 TEST_F(CudaAttention, MatchesTheReferenceAtTileEdges) {
-  for (const Precision& p : kPrecisions) {
+  for (const ProductPrecision& p : kPrecisions) {
     for (const std::int64_t t : {1, 15, 17}) {
       // Units around the slices of 64; columns around the features of a tile and runs of 4.
       for (const auto& [units, d] : {std::pair{1, 3}, {63, 16}, {64, 20}, {65, 64}, {17, 131}})
@@ -53,7 +53,7 @@ TEST_F(CudaAttention, BothTilesGiveTheSameBytes) {
   const Attention op{.units = 70};
   const std::vector<Tensor> inputs{random({3, 50, 36}, 1), Tensor::of_ids({3}, {50, 0, 33})};
   const std::vector<Tensor> weights = weights_of(op, 36);
-  for (const Precision& p : kPrecisions) {
+  for (const ProductPrecision& p : kPrecisions) {
     std::vector<std::vector<Tensor>> results;
     for (const int multiprocessors : {1, 1000}) {  // one: blocks of many steps fill it
       const auto make = [&](CudaSetup setup) {
@@ -72,7 +72,7 @@ TEST_F(CudaAttention, BothTilesGiveTheSameBytes) {
 }
 
 TEST_F(CudaAttention, ADenseLayerInFrontIsFolded) {
-  for (const Precision& p : kPrecisions) {
+  for (const ProductPrecision& p : kPrecisions) {
     for (const int units : {1, 17}) {
       for (const bool bias : {true, false}) {
         check(p,
@@ -95,7 +95,7 @@ TEST_F(CudaAttention, ADenseLayerInFrontWithMaskAndBf16Weights) {
 
 TEST_F(CudaAttention, RaggedLengthsInAnyRank) {
   const AttentionCase c = ragged_case(22);
-  for (const Precision& p : kPrecisions) {
+  for (const ProductPrecision& p : kPrecisions) {
     check(p, c.op, c.inputs);
     expect_zeros_past_the_lengths(run_cuda(c.op, c.inputs, c.weights, {.math = p.math}), 22);
   }
@@ -103,7 +103,7 @@ TEST_F(CudaAttention, RaggedLengthsInAnyRank) {
 
 TEST_F(CudaAttention, PaddingIsNotRead) {
   const AttentionCase c = padded_case();
-  for (const Precision& p : kPrecisions) {
+  for (const ProductPrecision& p : kPrecisions) {
     const auto y = run_cuda(c.op, c.inputs, c.weights, {.math = p.math});
     for (const float s : y[0].values()) EXPECT_NEAR(s, 0.25f, 1e-6f);
   }
@@ -120,7 +120,7 @@ TEST_F(CudaAttention, WrongLengthsAreClamped) {
 }
 
 TEST_F(CudaAttention, RowOfABatchIsThatRowAlone) {
-  for (const Precision& p : kPrecisions) {
+  for (const ProductPrecision& p : kPrecisions) {
     for (const bool dense : {false, true}) {
       Attention op{.units = 20};
       if (dense) op.dense = Linear{.units = 9};
@@ -152,14 +152,14 @@ TEST_F(CudaAttention, EpsIsScaledWithTheMaximum) {
 
 TEST_F(CudaAttention, NanGivesNanInItsSequenceAlone) {
   const AttentionCase c = nan_case();
-  for (const Precision& p : kPrecisions)
+  for (const ProductPrecision& p : kPrecisions)
     expect_nan_in_the_first_sequence(run_cuda(c.op, c.inputs, c.weights, {.math = p.math}));
 }
 
 // An infinity saturates tanh; units that pad the last slice must not turn it into NaN.
 TEST_F(CudaAttention, InfinitySaturatesAScore) {
   const Attention op{.units = 1, .masked = false};
-  for (const Precision& p : kPrecisions) {
+  for (const ProductPrecision& p : kPrecisions) {
     const auto a =
         run_cuda(op, {Tensor::of({1, 2, 1}, {INFINITY, -1.0f})},
                  {Tensor::of({1, 1}, {100.0f}), Tensor::of({1}, {0.0f}), Tensor::of({1}, {0.0f})},

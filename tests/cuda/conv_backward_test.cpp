@@ -95,7 +95,7 @@ TEST_F(CudaConvBackward, SlicesOfSeveralRows) {
 TEST_F(CudaConvBackward, TF32RoundsF32Operands) {
   TrainCase<Conv> c{{.c_out = 8}, {random({1, 5, 5, 8}, 1)}, {}};
   c.weights = {random({8, 8, 3, 3}, 2, 1 / std::sqrt(72.0f)), random({8}, 3)};
-  check_cuda_backward(c, {{0x1p-8, 0}, {0x1p-8, 0}, {3 * 0x1p-8, 0}}, {.math = CudaMath::kTF32});
+  check_cuda_backward(c, {{0x1p-8, 0}, {0x1p-8, 0}, {3 * 0x1p-8, 0}}, {.math = Precision::kTf32});
 }
 
 // Large values: every product is 2^8 times an ordinary one, so the absolute error is as well.
@@ -153,7 +153,7 @@ ConvWeightGradientShape shape_of(int side, int a_channels, int b_channels, DType
 
 TEST(CudaConvWeightGradient, TechniqueFollowsChannelsTypesAndCapability) {
   const auto choose = [](int a, int b, DType a_type, DType b_type, int capability = 90,
-                         CudaMath math = CudaMath::kF32) {
+                         Precision math = Precision::kFp32) {
     return choose_conv_weight_gradient(shape_of(9, a, b, a_type, b_type), math, capability);
   };
   constexpr auto kMma = ConvWeightGradientTechnique::kMma,
@@ -164,8 +164,8 @@ TEST(CudaConvWeightGradient, TechniqueFollowsChannelsTypesAndCapability) {
   EXPECT_EQ(choose(12, 64, DType::kBF16, DType::kBF16), kSimt);
   EXPECT_EQ(choose(64, 8, DType::kBF16, DType::kF32), kSimt);
   EXPECT_EQ(choose(64, 8, DType::kF32, DType::kF32), kSimt);
-  EXPECT_EQ(choose(64, 4, DType::kF32, DType::kF32, 90, CudaMath::kTF32), kMma);
-  EXPECT_EQ(choose(64, 6, DType::kF32, DType::kF32, 90, CudaMath::kTF32), kSimt);
+  EXPECT_EQ(choose(64, 4, DType::kF32, DType::kF32, 90, Precision::kTf32), kMma);
+  EXPECT_EQ(choose(64, 6, DType::kF32, DType::kF32, 90, Precision::kTf32), kSimt);
   EXPECT_EQ(choose(64, 8, DType::kBF16, DType::kBF16, 75), kSimt);
 }
 

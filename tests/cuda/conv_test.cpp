@@ -167,10 +167,10 @@ TEST_F(CudaConv, TF32RoundsF32Operands) {
   const Tensor x = random({1, 6, 8, 24}, 10);
   const std::vector<Tensor> weights{random({16, 24, 3, 3}, 11, 1 / std::sqrt(216.0f)),
                                     random({16}, 12)};
-  for (const CudaMath math : {CudaMath::kTF32, CudaMath::kBF16, CudaMath::kF16}) {
+  for (const Precision math : {Precision::kTf32, Precision::kBf16, Precision::kFp16}) {
     check_cuda(op, {x}, weights, {0x1p-8, 0}, {.math = math});
     EXPECT_FALSE(run_cuda(op, {x}, weights, {.math = math})[0].same_bytes(
-        run_cuda(op, {x}, weights, {.math = CudaMath::kF32})[0]));
+        run_cuda(op, {x}, weights, {.math = Precision::kFp32})[0]));
   }
 }
 
@@ -183,7 +183,7 @@ TEST_F(CudaConv, TF32RoundsToNearest) {
   const Tensor weight = Tensor::of({1, 4, 1, 1}, {1 + 0x1.8p-11f, 0, 0, 0});
   const float w = 1 + 0x1p-10f;
   EXPECT_EQ(
-      run_cuda(op, {Tensor::of({1, 1, 3, 4}, x)}, {weight}, {.math = CudaMath::kTF32})[0].values(),
+      run_cuda(op, {Tensor::of({1, 1, 3, 4}, x)}, {weight}, {.math = Precision::kTf32})[0].values(),
       (std::vector<float>{w * w, w * w, -w}));
 }
 
@@ -253,7 +253,7 @@ TEST_F(CudaConv, RowOfABatchIsThatRowAlone) {
 }
 
 std::vector<ConvTile> tiles_of(const Arithmetic& a) {
-  if (a.x == DType::kF32 && a.math == CudaMath::kF32)
+  if (a.x == DType::kF32 && a.math == Precision::kFp32)
     return {ConvTile::kFma128x64, ConvTile::kFma256x16};
   return {ConvTile::kMma128x128, ConvTile::kMma256x64, ConvTile::kMma256x32, ConvTile::kMma64x64};
 }

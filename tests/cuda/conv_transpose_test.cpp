@@ -16,23 +16,23 @@ using CudaConvTranspose = CudaTest;
 using Tile = ConvTransposeTile;
 
 // What x is stored as, and how it is multiplied.
-struct Precision {
+struct ProductPrecision {
   DType dtype;
-  CudaMath math;
+  Precision math;
 };
-constexpr Precision kPrecisions[] = {{DType::kF32, CudaMath::kF32},
-                                     {DType::kF32, CudaMath::kTF32},
-                                     {DType::kBF16, CudaMath::kBF16},
-                                     {DType::kF16, CudaMath::kF16}};
+constexpr ProductPrecision kPrecisions[] = {{DType::kF32, Precision::kFp32},
+                                            {DType::kF32, Precision::kTf32},
+                                            {DType::kBF16, Precision::kBf16},
+                                            {DType::kF16, Precision::kFp16}};
 
 // A chain of at most 4 c_in products rounds partial sums of order at most 4. Operands rounded to
 // 2^-9 (bf16) or 2^-11 (f16, TF32) each make a random walk to twice that of y's spread of 1, times
 // 8 for the largest of many. Then y is rounded to its own type.
-Bound bound_for(const ConvTranspose& op, std::int64_t c_in, const Precision& precision) {
+Bound bound_for(const ConvTranspose& op, std::int64_t c_in, const ProductPrecision& precision) {
   Bound bound{4 * 0x1p-24 * (std::sqrt(4.0 * static_cast<double>(c_in)) + 4), 8 * 0x1p-24};
   if (precision.dtype == DType::kBF16) {
     bound.absolute += 0x1p-5;
-  } else if (precision.math != CudaMath::kF32) {
+  } else if (precision.math != Precision::kFp32) {
     bound.absolute += 0x1p-7;
   }
   if (op.dtype == DType::kBF16) bound.relative += 0x1p-8;
@@ -41,7 +41,7 @@ Bound bound_for(const ConvTranspose& op, std::int64_t c_in, const Precision& pre
 }
 
 void check(ConvTranspose op, Shape shape) {
-  for (const Precision& precision : kPrecisions) {
+  for (const ProductPrecision& precision : kPrecisions) {
     for (const int kernel : {2, 3}) {
       op.kernel = kernel;
       op.dtype = precision.dtype;
@@ -69,7 +69,7 @@ TEST_F(CudaConvTranspose, SizesAroundTiles) {
 }
 
 TEST_F(CudaConvTranspose, OutputMayHaveAnotherType) {
-  for (const Precision& precision : kPrecisions) {
+  for (const ProductPrecision& precision : kPrecisions) {
     for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
       for (const int c_out : {12, 7}) {
         const ConvTranspose op{.c_out = c_out, .dtype = dtype};
@@ -89,14 +89,15 @@ TEST_F(CudaConvTranspose, CountsTaps) {
     for (std::size_t pixel = 0; pixel < 4; ++pixel) x[pixel * static_cast<std::size_t>(c_in)] = 1;
     const Tensor weight =
         Tensor::of({c_in, 1, 3, 3}, std::vector<float>(static_cast<std::size_t>(9 * c_in), 1.0f));
-    EXPECT_EQ(run_cuda(op, {Tensor::of({1, 2, 2, c_in}, x)}, {weight}, {.math = CudaMath::kTF32})[0]
-                  .values(),
-              counts);
+    EXPECT_EQ(
+        run_cuda(op, {Tensor::of({1, 2, 2, c_in}, x)}, {weight}, {.math = Precision::kTf32})[0]
+            .values(),
+        counts);
   }
 }
 
 TEST_F(CudaConvTranspose, NanPassesReluAndStaysInItsPixels) {
-  for (const Precision& precision : kPrecisions) {
+  for (const ProductPrecision& precision : kPrecisions) {
     for (const int kernel : {2, 3}) {
       const ConvTranspose op{.c_out = 2, .kernel = kernel, .relu = true, .dtype = precision.dtype};
       std::vector<float> values = random({1, 3, 3, 8}, 4).values();
@@ -115,7 +116,7 @@ TEST_F(CudaConvTranspose, NanPassesReluAndStaysInItsPixels) {
 }
 
 TEST_F(CudaConvTranspose, LargeValuesAndAnOutlier) {
-  for (const Precision& precision : {kPrecisions[0], kPrecisions[1]}) {
+  for (const ProductPrecision& precision : {kPrecisions[0], kPrecisions[1]}) {
     ConvTranspose op{.c_out = 3, .bias = false};
     std::vector<float> values(2 * 8, 1.0f);
     values[0] = 1e30f;
@@ -137,7 +138,7 @@ TEST_F(CudaConvTranspose, LargeValuesAndAnOutlier) {
 Tensor run_with_tile(const ConvTranspose& op, const Tensor& x, const std::vector<Tensor>& weights,
                      Tile tile) {
   const auto make = [&](const CudaSetup& setup) { return cuda_with_tile(op, setup, tile); };
-  return run_cuda_step(make, infer(op, types({x})), {x}, weights, {.math = CudaMath::kTF32})[0];
+  return run_cuda_step(make, infer(op, types({x})), {x}, weights, {.math = Precision::kTf32})[0];
 }
 
 TEST_F(CudaConvTranspose, TilesOfOneArithmeticGiveEqualBytes) {
@@ -149,7 +150,7 @@ TEST_F(CudaConvTranspose, TilesOfOneArithmeticGiveEqualBytes) {
       const Tensor wide = run_with_tile(op, x, weights, Tile::kMma128x128);
       EXPECT_TRUE(wide.same_bytes(run_with_tile(op, x, weights, Tile::kMma128x64)));
       expect_close(wide, run_reference(op, {x}, weights)[0],
-                   bound_for(op, 24, {dtype, CudaMath::kTF32}));
+                   bound_for(op, 24, {dtype, Precision::kTf32}));
     }
   }
 }
@@ -161,7 +162,7 @@ TEST_F(CudaConvTranspose, BytesDoNotDependOnSizePlaceOrBatch) {
   struct Window {
     std::int64_t n, y, x, h, w;
   };
-  for (const Precision& precision : kPrecisions) {
+  for (const ProductPrecision& precision : kPrecisions) {
     for (const int kernel : {2, 3}) {
       const ConvTranspose op{.c_out = 12, .kernel = kernel, .dtype = precision.dtype};
       const Tensor x = random({2, kRows, kColumns, kChannels}, 5).rounded_to(op.dtype);
@@ -206,7 +207,7 @@ TEST_F(CudaConvTranspose, TakesWeightsOfOtherTypes) {
 }
 
 // The choice is a pure function: these run without a GPU.
-constexpr ConvTransposeProblem kDeep{784, 1024, 512, DType::kBF16, CudaMath::kBF16, 80, 108};
+constexpr ConvTransposeProblem kDeep{784, 1024, 512, DType::kBF16, Precision::kBf16, 80, 108};
 
 TEST(ConvTransposeChoice, TakesTheWidestTileThatFits) {
   ConvTransposeProblem problem = kDeep;
@@ -239,7 +240,7 @@ TEST(ConvTransposeChoice, SaysWhyTensorCoresDoNotFit) {
   EXPECT_THAT(reason(problem), testing::HasSubstr("7.5"));
   problem = kDeep;
   problem.x = DType::kF32;
-  problem.math = CudaMath::kF32;
+  problem.math = Precision::kFp32;
   EXPECT_THAT(reason(problem), testing::HasSubstr("TF32"));
 }
 

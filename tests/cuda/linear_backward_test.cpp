@@ -6,6 +6,7 @@
 #include "kernels/ops/linear/train/backward.h"
 #include "tests/support/cuda_backward_check.h"
 #include "tests/support/device_tensor.h"
+#include "tests/support/precision.h"
 
 namespace tessera::test {
 namespace {
@@ -13,30 +14,18 @@ namespace {
 using CudaLinearBackward = CudaTest;
 using CudaGemmSum = CudaTest;
 
-struct Precision {
-  const char* name;
-  CudaMath math;
-  Rounding rounding;
-  double unit;  // relative error of a rounded operand
-};
-
-constexpr Precision kPrecisions[] = {{"f32", CudaMath::kF32, Rounding::kNone, 0},
-                                     {"tf32", CudaMath::kTF32, Rounding::kTF32, 0x1p-11},
-                                     {"bf16", CudaMath::kBF16, Rounding::kBF16, 0x1p-8},
-                                     {"f16", CudaMath::kF16, Rounding::kF16, 0x1p-11}};
-
 // A sum of `terms` products of normal values, each product off by twice the operands' relative
 // error: the errors are of standard deviation 2 unit sqrt(terms) at most, and 6 of them are
 // allowed. The sum itself is of order sqrt(terms); tensor cores may truncate, hence 4 times the f32
 // part.
-Bound bound_of(const Precision& p, std::int64_t terms) {
+Bound bound_of(const ProductPrecision& p, std::int64_t terms) {
   Bound bound = sum_bound(terms + 8);
-  if (p.math != CudaMath::kF32)
+  if (p.math != Precision::kFp32)
     bound.absolute = 4 * bound.absolute + 6 * 2 * p.unit * std::sqrt(static_cast<double>(terms));
   return bound;
 }
 
-BackwardBounds bounds_of(const Precision& p, std::int64_t rows, std::int64_t units,
+BackwardBounds bounds_of(const ProductPrecision& p, std::int64_t rows, std::int64_t units,
                          std::int64_t features) {
   return {
       .forward = bound_of(p, features), .input = bound_of(p, units), .weight = bound_of(p, rows)};
@@ -50,7 +39,7 @@ TrainCase<Linear> case_of(const Linear& op, Shape shape) {
 }
 
 TEST_F(CudaLinearBackward, MatchesTheReferenceAtTileEdges) {
-  for (const Precision& p : kPrecisions) {
+  for (const ProductPrecision& p : kPrecisions) {
     for (const auto& [rows, units, features] :
          {std::tuple{1, 1, 1}, {31, 63, 16}, {33, 65, 7}, {64, 4, 66}, {17, 130, 64}}) {
       SCOPED_TRACE(
@@ -69,12 +58,12 @@ TEST_F(CudaLinearBackward, AnyRankAndNoRows) {
 
 // More rows than one slice takes.
 TEST_F(CudaLinearBackward, SlicesOfRows) {
-  for (const Precision& p : {kPrecisions[0], kPrecisions[2]})
+  for (const ProductPrecision& p : {kPrecisions[0], kPrecisions[2]})
     check_cuda_backward(case_of({3}, {700, 2}), bounds_of(p, 700, 3, 2), {.math = p.math});
 }
 
 TEST_F(CudaLinearBackward, NanStaysInItsRowAndColumns) {
-  for (const Precision& p : kPrecisions) {
+  for (const ProductPrecision& p : kPrecisions) {
     SCOPED_TRACE(p.name);
     CudaBackwardMemory memory;
     memory.input_types = {{DType::kF32, {3, 4}}};
@@ -110,7 +99,7 @@ struct SumCase {
   bool masked;
 };
 
-void check_gemm_sum(const SumCase& c, const Precision& p) {
+void check_gemm_sum(const SumCase& c, const ProductPrecision& p) {
   SCOPED_TRACE(fmt::format("{}: {} x {} of {} x {}, delay {}, masked {}", p.name, c.m, c.n,
                            c.sequences, c.t, c.b_delay, c.masked));
   const std::int64_t rows = c.sequences * c.t;
@@ -161,7 +150,7 @@ void check_gemm_sum(const SumCase& c, const Precision& p) {
        .lengths = c.masked ? reinterpret_cast<const std::int32_t*>(on_lengths.get()) : nullptr,
        .t = c.t,
        .b_delay = c.b_delay},
-      p.rounding, nullptr);
+      p.math, nullptr);
   cuda_check(cudaDeviceSynchronize(), "gemm_sum");
   on_sum.download(sum.data());
   const Bound bound = bound_of(p, rows);
@@ -176,7 +165,7 @@ void check_gemm_sum(const SumCase& c, const Precision& p) {
 }
 
 TEST_F(CudaGemmSum, PitchesLengthsAndDelays) {
-  for (const Precision& p : kPrecisions) {
+  for (const ProductPrecision& p : kPrecisions) {
     for (const int delay : {0, 1, -1}) {
       check_gemm_sum({5, 7, 9, 12, 8, 9, 5, delay, true}, p);
       check_gemm_sum({3, 13, 72, 67, 67, 65, 66, delay, false}, p);

@@ -19,15 +19,15 @@ Tensor weights_of(Shape shape, unsigned seed) {
 // A product of two rounded operands is off by twice their relative error. The products of a sum of
 // n terms are of order 1 / sqrt(n), normally distributed, and so are their errors, of which 6
 // standard deviations are allowed; tensor cores may truncate, hence 4 times the f32 part.
-Bound bound_of(const Precision& p, std::int64_t features) {
+Bound bound_of(const ProductPrecision& p, std::int64_t features) {
   Bound bound = sum_bound(features + 1);
-  if (p.math != CudaMath::kF32) bound.absolute = 4 * bound.absolute + 6 * 2 * p.unit;
+  if (p.math != Precision::kFp32) bound.absolute = 4 * bound.absolute + 6 * 2 * p.unit;
   return bound;
 }
 
 // The step of a device with `multiprocessors`: one of them makes every block take many rows.
 std::vector<Tensor> run_on(int multiprocessors, const Linear& op, const Tensor& x,
-                           const std::vector<Tensor>& weights, CudaMath math) {
+                           const std::vector<Tensor>& weights, Precision math) {
   const auto make = [&](CudaSetup setup) {
     setup.traits.multiprocessors = multiprocessors;
     return cuda(op, setup);
@@ -36,7 +36,7 @@ std::vector<Tensor> run_on(int multiprocessors, const Linear& op, const Tensor& 
 }
 
 TEST_F(CudaLinear, MatchesTheReferenceAtTileEdges) {
-  for (const Precision& p : kPrecisions) {
+  for (const ProductPrecision& p : kPrecisions) {
     for (const std::int64_t rows : {1, 15, 16, 17}) {
       // Units and features around the tiles' 64 columns and 16, 32, 64 features.
       for (const auto& [units, features] :
@@ -54,7 +54,7 @@ TEST_F(CudaLinear, MatchesTheReferenceAtTileEdges) {
 TEST_F(CudaLinear, BothTilesGiveTheSameBytes) {
   const Linear op{.units = 66};
   const std::vector<Tensor> weights{weights_of({66, 35}, 2), random({66}, 3)};
-  for (const Precision& p : kPrecisions) {
+  for (const ProductPrecision& p : kPrecisions) {
     for (const std::int64_t rows : {127, 129}) {
       const Tensor x = random({rows, 35}, 1);
       const Tensor many = run_on(1, op, x, weights, p.math)[0];
@@ -83,13 +83,13 @@ TEST_F(CudaLinear, ReadsBf16Weights) {
 }
 
 TEST_F(CudaLinear, RowOfABatchIsThatRowAlone) {
-  for (const Precision& p : kPrecisions)
+  for (const ProductPrecision& p : kPrecisions)
     check_cuda_batch(Linear{.units = 21}, {random({9, 40}, 1)},
                      {weights_of({21, 40}, 2), random({21}, 3)}, {.math = p.math});
 }
 
 TEST_F(CudaLinear, NanAndOutlierStayInTheirRow) {
-  for (const Precision& p : kPrecisions) {
+  for (const ProductPrecision& p : kPrecisions) {
     SCOPED_TRACE(p.name);
     std::vector<float> x(3 * 8, 1.0f);
     x[8] = NAN;

@@ -134,17 +134,19 @@ TEST_F(CudaPack, GathersAndRounds) {
   const std::vector<float> weight{1 + 0x1p-11f, 1 + 0x1.8p-11f, -3 - 0x1p-9f, 0x1p-20f};
   const std::vector<std::int32_t> order{3, -1, 0, 1, 2, 2, -1};
   struct Case {
-    Rounding rounding;
+    Precision rounding;
     DType dtype;
     std::vector<float> expected;
   };
   const std::vector<Case> cases{
-      {Rounding::kNone, DType::kF32, {0x1p-20f, 0, weight[0], weight[1], weight[2], weight[2], 0}},
-      {Rounding::kTF32,
+      {Precision::kFp32, DType::kF32, {0x1p-20f, 0, weight[0], weight[1], weight[2], weight[2], 0}},
+      {Precision::kTf32,
        DType::kF32,
        {0x1p-20f, 0, 1 + 0x1p-10f, 1 + 0x1p-10f, -3 - 0x1p-9f, -3 - 0x1p-9f, 0}},
-      {Rounding::kBF16, DType::kBF16, {0x1p-20f, 0, 1, 1, -3, -3, 0}},
-      {Rounding::kF16, DType::kF16, {0x1p-20f, 0, 1, 1 + 0x1p-10f, -3 - 0x1p-9f, -3 - 0x1p-9f, 0}}};
+      {Precision::kBf16, DType::kBF16, {0x1p-20f, 0, 1, 1, -3, -3, 0}},
+      {Precision::kFp16,
+       DType::kF16,
+       {0x1p-20f, 0, 1, 1 + 0x1p-10f, -3 - 0x1p-9f, -3 - 0x1p-9f, 0}}};
   for (const Case& c : cases) {
     for (const bool banded : {false, true}) {
       Tensor packed({c.dtype, {static_cast<std::int64_t>(order.size())}});

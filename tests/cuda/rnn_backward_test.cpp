@@ -22,7 +22,7 @@ using CudaRnnBackward = CudaTest;
 // `features` products x w in the forward run, which all steps together double; of dz w in dx, and
 // of dz x in dW. A gate's gradient is of order one: s' <= 1/4 makes up for the |dh| that the steps
 // behind add.
-BackwardBounds bounds_of(const Precision& p, const TrainCase<BiRnn>& c) {
+BackwardBounds bounds_of(const ProductPrecision& p, const TrainCase<BiRnn>& c) {
   const Shape& x = c.inputs[0].type().shape;
   const double steps = static_cast<double>(x[0] * x[1]);
   const double scale = kRnnWeightScale, rounded = 6 * 2 * p.unit;
@@ -34,7 +34,7 @@ BackwardBounds bounds_of(const Precision& p, const TrainCase<BiRnn>& c) {
   return bounds;
 }
 
-void check(const Precision& p, const TrainCase<BiRnn>& c) {
+void check(const ProductPrecision& p, const TrainCase<BiRnn>& c) {
   SCOPED_TRACE(
       fmt::format("{}, {} on {}", p.name, name_of_cell(c.op), c.inputs[0].type().to_string()));
   check_cuda_backward(c, bounds_of(p, c), {.math = p.math});
@@ -48,7 +48,7 @@ TEST_F(CudaRnnBackward, MatchesTheReferenceAtTileEdges) {
 }
 
 TEST_F(CudaRnnBackward, RoundedProducts) {
-  for (const Precision& p : kRounded) {
+  for (const ProductPrecision& p : kRounded) {
     for (const BiRnn& op : trained_cells(6, true)) check(p, case_of(op, {3, 0, 4}, 4, 9));
   }
 }
@@ -96,7 +96,7 @@ struct Device {
 
 // The gradients on a device of which some properties are given, after `expected`'s forward run.
 CudaBackwardMemory backward_on(const Device& device, const TrainCase<BiRnn>& c,
-                               const TrainResult& expected, CudaMath math = CudaMath::kF32) {
+                               const TrainResult& expected, Precision math = Precision::kFp32) {
   CudaBackwardMemory memory;
   memory.input_types = types(c.inputs);
   memory.output_types = infer(c.op, memory.input_types);
@@ -144,7 +144,7 @@ TEST_F(CudaRnnBackward, TheShapeOfBlocksChangesNoMatrix) {
 }
 
 TEST_F(CudaRnnBackward, NanStaysInItsSequence) {
-  for (const CudaMath math : {CudaMath::kF32, CudaMath::kBF16}) {
+  for (const Precision math : {Precision::kFp32, Precision::kBf16}) {
     for (const BiRnn& op : trained_cells(5, true)) {
       SCOPED_TRACE(name_of_cell(op));
       TrainCase<BiRnn> c = case_of(op, {3, 2, 3}, 3, 4);

@@ -22,18 +22,18 @@ using Gate = BiRnn::Gate;
 
 using CudaBiRnn = CudaTest;
 
-struct Precision {
+struct ProductPrecision {
   const char* name;
-  CudaMath math;
+  Precision math;
   DType dtype;   // what operands are rounded to; f32 for tf32, which has no type
   double unit;   // relative error of a rounded operand
   bool reduced;  // whether h is rounded too, and tanh one instruction
 };
 
-constexpr Precision kF32{"f32", CudaMath::kF32, DType::kF32, 0, false};
-constexpr Precision kTF32{"tf32", CudaMath::kTF32, DType::kF32, 0x1p-11, false};
-constexpr Precision kBF16{"bf16", CudaMath::kBF16, DType::kBF16, 0x1p-8, true};
-constexpr Precision kF16{"f16", CudaMath::kF16, DType::kF16, 0x1p-11, true};
+constexpr ProductPrecision kF32{"f32", Precision::kFp32, DType::kF32, 0, false};
+constexpr ProductPrecision kTF32{"tf32", Precision::kTf32, DType::kF32, 0x1p-11, false};
+constexpr ProductPrecision kBF16{"bf16", Precision::kBf16, DType::kBF16, 0x1p-8, true};
+constexpr ProductPrecision kF16{"f16", Precision::kFp16, DType::kF16, 0x1p-11, true};
 
 // Every kind of cell, with sigmoid gates.
 std::vector<BiRnn> cells(int units, bool masked) {
@@ -54,13 +54,13 @@ std::vector<BiRnn> hard_cells(int units, bool masked) {
 // whose terms each are off by `unit` times at most |h| < 1, 6 standard deviations of 1 / sqrt(3)
 // are 3.5 units at most; 5 functions are off by 2^-11 each. Gates have slopes of 1/4 but tanh's,
 // and half of the state is forgotten at each step: all steps together double one step's error.
-Bound representable_bound(const Precision& p, const Bound& exact) {
+Bound representable_bound(const ProductPrecision& p, const Bound& exact) {
   if (!p.reduced) return exact;
   return {exact.absolute + 2 * (3.5 * p.unit + 5 * 0x1p-11), exact.relative};
 }
 
 // Where x and the weights are rounded as well: both factors of W x and of U h, sums of order one.
-Bound rounded_bound(const Precision& p, const Bound& exact) {
+Bound rounded_bound(const ProductPrecision& p, const Bound& exact) {
   const Bound bound = representable_bound(p, exact);
   return {4 * bound.absolute + 2 * 2 * 3.5 * 2 * p.unit, bound.relative};
 }
@@ -72,7 +72,7 @@ struct Device {
 };
 
 std::vector<Tensor> run_on(const Device& device, const BiRnn& op, const std::vector<Tensor>& inputs,
-                           const std::vector<Tensor>& weights, CudaMath math = CudaMath::kF32) {
+                           const std::vector<Tensor>& weights, Precision math = Precision::kFp32) {
   const auto make = [&](CudaSetup setup) {
     if (device.multiprocessors != 0) setup.traits.multiprocessors = device.multiprocessors;
     if (device.shared_per_block != 0) setup.traits.shared_per_block = device.shared_per_block;
@@ -81,21 +81,21 @@ std::vector<Tensor> run_on(const Device& device, const BiRnn& op, const std::vec
   return run_cuda_step(make, infer(op, types(inputs)), inputs, weights, {.math = math});
 }
 
-void check(const Precision& p, const BiRnn& op, std::vector<Tensor> inputs, std::int64_t features,
-           std::int64_t t, const Device& device = {}) {
+void check(const ProductPrecision& p, const BiRnn& op, std::vector<Tensor> inputs,
+           std::int64_t features, std::int64_t t, const Device& device = {}) {
   SCOPED_TRACE(fmt::format("{}, {} on {}", p.name, name_of_cell(op), inputs[0].type().to_string()));
   inputs[0] = inputs[0].rounded_to(p.dtype).rounded_to(DType::kF32);
   std::vector<Tensor> weights = weights_of(op, inputs);
   for (Tensor& w : weights) w = w.rounded_to(p.dtype);
   const Bound exact = exact_bound(op, features, t);
   const Bound bound =
-      p.math == CudaMath::kTF32 ? rounded_bound(p, exact) : representable_bound(p, exact);
+      p.math == Precision::kTf32 ? rounded_bound(p, exact) : representable_bound(p, exact);
   expect_close(run_on(device, op, inputs, weights, p.math)[0],
                run_reference(op, inputs, weights)[0], bound);
 }
 
 TEST_F(CudaBiRnn, MatchesTheReferenceAtTileEdges) {
-  for (const Precision& p : {kF32, kTF32, kBF16, kF16}) {
+  for (const ProductPrecision& p : {kF32, kTF32, kBF16, kF16}) {
     for (const int units : {1, 9, 16, 17, 50}) {
       for (const BiRnn& op : cells(units, false)) check(p, op, {random({3, 3, 7}, 1)}, 7, 3);
     }
@@ -105,12 +105,12 @@ TEST_F(CudaBiRnn, MatchesTheReferenceAtTileEdges) {
 
 TEST_F(CudaBiRnn, MatchesTheReferenceAtTheModelsUnits) {
   const BiRnn op{.cell = Cell::kLstm, .units = 150};
-  for (const Precision& p : {kF32, kBF16})
+  for (const ProductPrecision& p : {kF32, kBF16})
     check(p, op, {random({2, 3, 5}, 1), Tensor::of_ids({2}, {3, 2})}, 5, 3);
 }
 
 TEST_F(CudaBiRnn, RoundedInputsAndWeights) {
-  for (const Precision& p : {kTF32, kBF16, kF16}) {
+  for (const ProductPrecision& p : {kTF32, kBF16, kF16}) {
     for (const BiRnn& op : cells(33, false)) {
       SCOPED_TRACE(fmt::format("{}, {}", p.name, name_of_cell(op)));
       const std::vector<Tensor> inputs{random({3, 4, 20}, 1)};
@@ -121,7 +121,7 @@ TEST_F(CudaBiRnn, RoundedInputsAndWeights) {
 }
 
 TEST_F(CudaBiRnn, OneStepAndOneSequence) {
-  for (const Precision& p : {kF32, kBF16}) {
+  for (const ProductPrecision& p : {kF32, kBF16}) {
     for (const BiRnn& op : cells(5, false)) {
       check(p, op, {random({1, 1, 3}, 1)}, 3, 1);
       check(p, op, {random({1, 12, 3}, 1)}, 3, 12);
@@ -141,7 +141,7 @@ Tensor some_lengths(Shape shape, std::int32_t t) {
 // One multiprocessor makes blocks take all the sequences they can.
 TEST_F(CudaBiRnn, EveryNumberOfSequencesPerBlockGivesTheSameBytes) {
   const std::vector<Tensor> inputs{random({9, 4, 3}, 1), some_lengths({9}, 4)};
-  for (const Precision& p : {kF32, kBF16, kF16}) {
+  for (const ProductPrecision& p : {kF32, kBF16, kF16}) {
     for (const BiRnn& op : cells(6, true)) {
       SCOPED_TRACE(fmt::format("{}, {}", p.name, name_of_cell(op)));
       const std::vector<Tensor> weights = weights_of(op, inputs);
@@ -176,7 +176,7 @@ TEST_F(CudaBiRnn, UnitsTooManyForSharedMemory) {
 
 TEST_F(CudaBiRnn, RaggedLengthsInAnyRank) {
   const std::vector<Tensor> inputs = ragged_sequences();
-  for (const Precision& p : {kF32, kBF16}) {
+  for (const ProductPrecision& p : {kF32, kBF16}) {
     for (const BiRnn& op : hard_cells(20, true)) {
       check(p, op, inputs, 6, 9);
       expect_zeros_past_the_lengths(
@@ -193,13 +193,13 @@ TEST_F(CudaBiRnn, MoreSequencesThanTheOrderSortsTogether) {
 TEST_F(CudaBiRnn, AllLengthsZero) {
   const BiRnn op{.cell = Cell::kLstm, .units = 5};
   const std::vector<Tensor> inputs{random({3, 4, 6}, 1), Tensor::of_ids({3}, {0, 0, 0})};
-  for (const CudaMath math : {CudaMath::kF32, CudaMath::kBF16})
+  for (const Precision math : {Precision::kFp32, Precision::kBf16})
     EXPECT_THAT(run_cuda(op, inputs, weights_of(op, inputs), {.math = math})[0].values(),
                 Each(0.0f));
 }
 
 TEST_F(CudaBiRnn, PaddingChangesNothing) {
-  for (const CudaMath math : {CudaMath::kF32, CudaMath::kBF16}) {
+  for (const Precision math : {Precision::kFp32, Precision::kBf16}) {
     const auto run = [&](const BiRnn& op, const std::vector<Tensor>& inputs) {
       return run_cuda(op, inputs, weights_of(op, inputs), {.math = math})[0].values();
     };
@@ -208,7 +208,8 @@ TEST_F(CudaBiRnn, PaddingChangesNothing) {
 }
 
 TEST_F(CudaBiRnn, RowOfABatchIsThatRowAlone) {
-  for (const CudaMath math : {CudaMath::kF32, CudaMath::kTF32, CudaMath::kBF16, CudaMath::kF16}) {
+  for (const Precision math :
+       {Precision::kFp32, Precision::kTf32, Precision::kBf16, Precision::kFp16}) {
     for (const BiRnn& op : cells(17, true)) {
       const std::vector<Tensor> inputs{random({4, 3, 5}, 1), Tensor::of_ids({4}, {3, 0, 1, 2})};
       check_cuda_batch(op, inputs, weights_of(op, inputs), {.math = math});
@@ -223,7 +224,7 @@ TEST_F(CudaBiRnn, FusedAndSeparateLookUpGiveTheSameBytes) {
     words[i] = static_cast<std::int32_t>(i * i * 31 % 37);
   const Tensor ids = Tensor::of_ids({2, 3, 5}, words);
   const Tensor lengths = Tensor::of_ids({2, 3}, {5, 0, 1, 4, 5, 3});
-  for (const Precision& p : {kF32, kTF32, kBF16}) {
+  for (const ProductPrecision& p : {kF32, kTF32, kBF16}) {
     for (const bool masked : {false, true}) {
       for (BiRnn op : cells(18, masked)) {
         SCOPED_TRACE(fmt::format("{}, {}", p.name, name_of_cell(op)));
@@ -235,7 +236,7 @@ TEST_F(CudaBiRnn, FusedAndSeparateLookUpGiveTheSameBytes) {
         const Tensor fused = run_cuda(op, inputs, weights, {.math = p.math})[0];
         const Bound exact = exact_bound(op, 11, 5);
         expect_close(fused, run_reference(op, inputs, weights)[0],
-                     p.math == CudaMath::kF32 ? exact : rounded_bound(p, exact));
+                     p.math == Precision::kFp32 ? exact : rounded_bound(p, exact));
 
         op.embedding.reset();
         inputs[0] = run_cuda(embedding, {ids}, {weights[0]})[0];
@@ -274,7 +275,7 @@ TEST_F(CudaBiRnn, WrongIdsAndLengthsAreClamped) {
 }
 
 TEST_F(CudaBiRnn, LargeInputsSaturate) {
-  for (const Precision& p : {kF32, kTF32, kBF16}) {
+  for (const ProductPrecision& p : {kF32, kTF32, kBF16}) {
     for (const BiRnn& op : cells(9, false)) {
       const std::vector<Tensor> inputs = large_sequences();
       // Gates are 0 or 1, so what is left are c = +-1, +-2, +-3 and tanh of it.
@@ -285,7 +286,7 @@ TEST_F(CudaBiRnn, LargeInputsSaturate) {
 }
 
 TEST_F(CudaBiRnn, NanStaysInItsSequenceAndDirection) {
-  for (const CudaMath math : {CudaMath::kF32, CudaMath::kBF16, CudaMath::kF16}) {
+  for (const Precision math : {Precision::kFp32, Precision::kBf16, Precision::kFp16}) {
     for (const Device& device : {Device{1000, 0}, Device{1, 0}}) {
       for (const BiRnn& op : hard_cells(17, false)) {
         SCOPED_TRACE(name_of_cell(op));
@@ -301,7 +302,7 @@ constexpr CudaTraits kH100{.capability = 90, .multiprocessors = 132, .shared_per
 constexpr CudaTraits kA100{.capability = 80, .multiprocessors = 108, .shared_per_block = 166912};
 
 TEST(ChooseRnn, ExactWeightsLieOnChipAsFarAsTheyFit) {
-  const RnnChoice h100 = choose_rnn(kH100, Rounding::kNone, RnnCell::kLstm, 150, 64);
+  const RnnChoice h100 = choose_rnn(kH100, Precision::kFp32, RnnCell::kLstm, 150, 64);
   EXPECT_EQ(h100.technique, RnnTechnique::kSimt);
   EXPECT_EQ(h100.sequences, 1);
   EXPECT_EQ(h100.threads, 320);
@@ -309,32 +310,32 @@ TEST(ChooseRnn, ExactWeightsLieOnChipAsFarAsTheyFit) {
   EXPECT_LE(h100.shared_bytes, kH100.shared_per_block);
   EXPECT_THAT(h100.rejected, ElementsAre(HasSubstr("f32 or tf32")));
 
-  const RnnChoice a100 = choose_rnn(kA100, Rounding::kTF32, RnnCell::kLstm, 150, 64);
+  const RnnChoice a100 = choose_rnn(kA100, Precision::kTf32, RnnCell::kLstm, 150, 64);
   EXPECT_LT(a100.held + a100.shared_chunks, rnn_chunks(RnnTechnique::kSimt, 150));
   EXPECT_LE(a100.shared_bytes, kA100.shared_per_block);
 
-  const RnnChoice gru = choose_rnn(kH100, Rounding::kNone, RnnCell::kGruResetAfter, 50, 64);
+  const RnnChoice gru = choose_rnn(kH100, Precision::kFp32, RnnCell::kGruResetAfter, 50, 64);
   EXPECT_EQ(gru.held, rnn_chunks(RnnTechnique::kSimt, 50));
   EXPECT_EQ(gru.shared_chunks, 0);
 }
 
 TEST(ChooseRnn, MoreSequencesPerBlockOnceTheyFillTheDevice) {
-  const auto sequences = [](Rounding rounding, std::int64_t count) {
+  const auto sequences = [](Precision rounding, std::int64_t count) {
     return choose_rnn(kH100, rounding, RnnCell::kLstm, 150, count).sequences;
   };
-  EXPECT_EQ(sequences(Rounding::kNone, 66), 1);
-  EXPECT_EQ(sequences(Rounding::kNone, 67), 2);
-  EXPECT_EQ(sequences(Rounding::kNone, 1000), 4);
-  EXPECT_EQ(sequences(Rounding::kBF16, 528), 8);
-  EXPECT_EQ(sequences(Rounding::kF16, 529), 16);
-  EXPECT_THAT(choose_rnn(kH100, Rounding::kNone, RnnCell::kLstm, 150, 100).rejected,
+  EXPECT_EQ(sequences(Precision::kFp32, 66), 1);
+  EXPECT_EQ(sequences(Precision::kFp32, 67), 2);
+  EXPECT_EQ(sequences(Precision::kFp32, 1000), 4);
+  EXPECT_EQ(sequences(Precision::kBf16, 528), 8);
+  EXPECT_EQ(sequences(Precision::kFp16, 529), 16);
+  EXPECT_THAT(choose_rnn(kH100, Precision::kFp32, RnnCell::kLstm, 150, 100).rejected,
               ElementsAre(HasSubstr("f32"), AllOf(HasSubstr("fma x 1"), HasSubstr("200 blocks"),
                                                   HasSubstr("132 multiprocessors"))));
 }
 
 TEST(ChooseRnn, TensorCoresWhereTheWeightsFit) {
   const auto choose = [](const CudaTraits& traits, int units) {
-    return choose_rnn(traits, Rounding::kBF16, RnnCell::kLstm, units, 8);
+    return choose_rnn(traits, Precision::kBf16, RnnCell::kLstm, units, 8);
   };
   for (const CudaTraits& traits : {kH100, kA100}) {
     const RnnChoice choice = choose(traits, 150);
@@ -352,8 +353,8 @@ TEST(ChooseRnn, TensorCoresWhereTheWeightsFit) {
 }
 
 TEST(ChooseRnn, StateTooLargeForSharedMemoryIsAnError) {
-  EXPECT_EQ(choose_rnn(kA100, Rounding::kNone, RnnCell::kLstm, 13000, 1000).sequences, 1);
-  EXPECT_THAT([] { choose_rnn(kA100, Rounding::kNone, RnnCell::kLstm, 20000, 1); },
+  EXPECT_EQ(choose_rnn(kA100, Precision::kFp32, RnnCell::kLstm, 13000, 1000).sequences, 1);
+  EXPECT_THAT([] { choose_rnn(kA100, Precision::kFp32, RnnCell::kLstm, 20000, 1); },
               testing::ThrowsMessage<Error>(AllOf(HasSubstr("20000 units"), HasSubstr("166912"))));
 }
 

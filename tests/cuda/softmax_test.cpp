@@ -12,7 +12,7 @@ namespace {
 
 using CudaSoftmax = CudaTest;
 
-// p = e / s with e = exp(-t), t = max - x. Rounding t costs e t 2^-24 <= 0.37 2^-24, the
+// p = e / s with e = exp(-t), t = max - x. Precision t costs e t 2^-24 <= 0.37 2^-24, the
 // exponential 2 ULP <= 4 * 2^-24 e, the sum of c terms at most c 2^-24 s plus what its terms carry;
 // p <= 1.
 Bound bound(std::int64_t c) {

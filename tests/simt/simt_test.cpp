@@ -12,6 +12,7 @@
 #include "emulator/sanitizer.h"
 #include "kernels/error.h"
 #include "tests/simt/device_array.h"
+#include "tests/simt/emulator_test.h"
 #include "tests/simt/kernels.h"
 
 namespace tessera::test {
@@ -19,18 +20,9 @@ namespace {
 
 using testing::HasSubstr;
 
-class Simt : public testing::Test {
+class Simt : public EmulatorTest {
  protected:
   void SetUp() override { simt::device() = {}; }
-  void TearDown() override {
-    simt::config() = before_;
-    simt::device() = {};
-    simt::take_findings();
-    cudaGetLastError();
-  }
-
- private:
-  simt::Config before_ = simt::config();
 };
 
 // What a launch with this mistake throws, or nothing.

@@ -12,6 +12,7 @@
 #include "emulator/emulator.h"
 #include "kernels/error.h"
 #include "tests/simt/device_array.h"
+#include "tests/simt/emulator_test.h"
 #include "tests/simt/kernels.h"
 #include "tests/support/device_tensor.h"
 
@@ -24,18 +25,9 @@ using testing::HasSubstr;
 constexpr int kSide = 32;
 constexpr std::size_t kSize = kSide * kSide, kBytes = kSize * sizeof(float);
 
-class SimtStreams : public testing::Test {
+class SimtStreams : public EmulatorTest {
  protected:
   void SetUp() override { simt::config().streams = simt::Async::kLate; }
-  void TearDown() override {
-    simt::config() = before_;
-    simt::device() = {};
-    simt::take_findings();
-    cudaGetLastError();
-  }
-
- private:
-  simt::Config before_ = simt::config();
 };
 
 // Memory that the device copies by itself.

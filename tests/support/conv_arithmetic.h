@@ -12,10 +12,10 @@ namespace tessera::test {
 // One arithmetic: what x and y are stored as, and what may be rounded before it is multiplied.
 struct Arithmetic {
   DType x, y;
-  CudaMath math = CudaMath::kF32;
+  Precision math = Precision::kFp32;
 };
 inline constexpr Arithmetic kF32{DType::kF32, DType::kF32};
-inline constexpr Arithmetic kTF32{DType::kF32, DType::kF32, CudaMath::kTF32};
+inline constexpr Arithmetic kTF32{DType::kF32, DType::kF32, Precision::kTf32};
 inline constexpr Arithmetic kBF16{DType::kBF16, DType::kBF16};
 inline constexpr Arithmetic kF16{DType::kF16, DType::kF16};
 inline constexpr Arithmetic kF32ToBF16{DType::kF32, DType::kBF16};
@@ -23,7 +23,7 @@ inline constexpr Arithmetic kBF16ToF32{DType::kBF16, DType::kF32};
 inline const std::vector<Arithmetic> kAll{kF32, kTF32, kBF16, kF16, kF32ToBF16, kBF16ToF32};
 
 inline bool on_tensor_cores(const Arithmetic& a) {
-  return a.x != DType::kF32 || a.math != CudaMath::kF32;
+  return a.x != DType::kF32 || a.math != Precision::kFp32;
 }
 
 inline std::string to_string(const Arithmetic& a) {

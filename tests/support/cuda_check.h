@@ -15,7 +15,7 @@ class CudaTest : public ::testing::Test {
 
 // What a run may depend on besides its operands.
 struct CudaRun {
-  CudaMath math = CudaMath::kF32;
+  Precision math = Precision::kFp32;
   int capability = 0;  // choose kernels as for this one; 0: the device's own
 };
 

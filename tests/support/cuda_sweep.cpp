@@ -24,19 +24,6 @@ namespace tessera::test {
 
 namespace {
 
-CudaMath math_of(Precision precision) {
-  switch (precision) {
-    case Precision::kTf32:
-      return CudaMath::kTF32;
-    case Precision::kBf16:
-      return CudaMath::kBF16;
-    case Precision::kFp16:
-      return CudaMath::kF16;
-    default:
-      return CudaMath::kF32;
-  }
-}
-
 struct Technique {
   std::string name;
   bool chosen = true;
@@ -151,8 +138,8 @@ class Sweeper {
     for (const Parameter& p : parameters)
       weights.emplace_back(weights_.data(), TensorType{DType::kF32, p.shape});
     DeviceWeights packed;
-    const CudaSetup setup{layer.name,          layer.inputs,  weights, traits_,
-                          math_of(precision_), stream_.get(), &packed};
+    const CudaSetup setup{layer.name, layer.inputs,  weights, traits_,
+                          precision_, stream_.get(), &packed};
 
     const std::vector<TensorType> output_types =
         std::visit([&](const auto& op) { return infer(op, layer.inputs); }, layer.op);

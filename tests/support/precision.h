@@ -7,17 +7,17 @@
 
 namespace tessera::test {
 
-struct Precision {
+struct ProductPrecision {
   const char* name;
-  CudaMath math;
+  Precision math;
   double unit;  // relative error of a rounded operand
 };
 
-inline constexpr Precision kPrecisions[] = {{"f32", CudaMath::kF32, 0},
-                                            {"tf32", CudaMath::kTF32, 0x1p-11},
-                                            {"bf16", CudaMath::kBF16, 0x1p-8},
-                                            {"f16", CudaMath::kF16, 0x1p-11}};
-inline constexpr Precision kExact = kPrecisions[0];
-inline constexpr std::span<const Precision> kRounded = std::span(kPrecisions).subspan(1);
+inline constexpr ProductPrecision kPrecisions[] = {{"f32", Precision::kFp32, 0},
+                                                   {"tf32", Precision::kTf32, 0x1p-11},
+                                                   {"bf16", Precision::kBf16, 0x1p-8},
+                                                   {"f16", Precision::kFp16, 0x1p-11}};
+inline constexpr ProductPrecision kExact = kPrecisions[0];
+inline constexpr std::span<const ProductPrecision> kRounded = std::span(kPrecisions).subspan(1);
 
 }  // namespace tessera::test

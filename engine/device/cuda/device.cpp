@@ -91,19 +91,6 @@ class CudaRecording : public Recording {
   cudaGraphExec_t executable_ = nullptr;
 };
 
-CudaMath math_of(Precision precision) {
-  switch (precision) {
-    case Precision::kTf32:
-      return CudaMath::kTF32;
-    case Precision::kBf16:
-      return CudaMath::kBF16;
-    case Precision::kFp16:
-      return CudaMath::kF16;
-    default:
-      return CudaMath::kF32;
-  }
-}
-
 class CudaDevice : public Device {
  public:
   CudaDevice(int index, Precision precision) : Device(precision), index_(index) {
@@ -250,7 +237,7 @@ class CudaDevice : public Device {
 
  private:
   CudaSetup setup_of(const std::string& name, Types inputs, std::span<const TensorView> weights) {
-    return {name, inputs, weights, traits_, math_of(precision()), stream_, &packed_};
+    return {name, inputs, weights, traits_, precision(), stream_, &packed_};
   }
   // All launches of the step lie in an NVTX range of this name, for nsys.
   template <class AnyStep>

@@ -39,7 +39,7 @@ Step cuda(const Attention& op, const CudaSetup& setup) {
   const std::int64_t sequences = shape.elements(0, shape.rank() - 2), steps = sequences * t;
 
   const GemmWeights scores =
-      gemm_weights(setup, "scores", op.units, d, rounding_of(setup.math),
+      gemm_weights(setup, "scores", op.units, d, setup.math,
                    [&](std::vector<float>& matrix, std::vector<float>& bias) {
                      AttentionWeights folded = folded_weights(op, setup.weights);
                      matrix = std::move(folded.weight);

@@ -215,9 +215,9 @@ void launch_scores(const AttentionScoreArgs& args, CudaStream stream) {
 
 }  // namespace
 
-void attention_scores_cuda(const AttentionScoreArgs& args, Rounding rounding, GemmRows rows,
+void attention_scores_cuda(const AttentionScoreArgs& args, Precision rounding, GemmRows rows,
                            CudaStream stream) {
-  if (rounding != Rounding::kNone) {
+  if (rounding != Precision::kFp32) {
     attention_scores_mma_cuda(args, rounding, rows, stream);
   } else if (rows == GemmRows::kMany) {
     launch_scores<SimtManyRows>(args, stream);

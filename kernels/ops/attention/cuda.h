@@ -23,9 +23,9 @@ struct AttentionScoreArgs {
   float* u;  // (rows, units): the tanh of each unit, of rows that take part; null: not kept
 };
 
-void attention_scores_cuda(const AttentionScoreArgs& args, Rounding rounding, GemmRows rows,
+void attention_scores_cuda(const AttentionScoreArgs& args, Precision rounding, GemmRows rows,
                            CudaStream stream);
-void attention_scores_mma_cuda(const AttentionScoreArgs& args, Rounding rounding, GemmRows rows,
+void attention_scores_mma_cuda(const AttentionScoreArgs& args, Precision rounding, GemmRows rows,
                                CudaStream stream);
 
 struct AttentionPoolArgs {

@@ -77,7 +77,7 @@ void launch_scores(const AttentionScoreArgs& args, CudaStream stream) {
 
 }  // namespace
 
-void attention_scores_mma_cuda(const AttentionScoreArgs& args, Rounding rounding, GemmRows rows,
+void attention_scores_mma_cuda(const AttentionScoreArgs& args, Precision rounding, GemmRows rows,
                                CudaStream stream) {
   with_rounded(rounding, [&](auto type) {
     using T = decltype(type);

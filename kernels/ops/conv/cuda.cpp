@@ -2,10 +2,8 @@
 #include "kernels/cuda/paths.h"
 
 #include <algorithm>
-#include <bit>
-#include <cstring>
 
-#include "kernels/cpu/convert.h"
+#include "kernels/cuda/pack.h"
 #include "kernels/ops/conv/cuda_host.h"
 #include "kernels/ops/conv/fold.h"
 
@@ -15,37 +13,6 @@ namespace {
 
 using Buffer = std::shared_ptr<const DeviceBuffer>;
 
-// To the 11 bits that tensor cores read of an f32, ties away from zero as cvt.rna does.
-float round_to_tf32(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  return std::bit_cast<float>((bits + 0x1000u) & ~0x1fffu);
-}
-
-// Returns where the next element lies.
-std::byte* write_element(float value, Rounding rounding, std::byte* to) {
-  if (rounding == Rounding::kBF16 || rounding == Rounding::kF16) {
-    const std::uint16_t bits = rounding == Rounding::kBF16 ? f32_to_bf16(value) : f32_to_f16(value);
-    std::memcpy(to, &bits, sizeof bits);
-    return to + sizeof bits;
-  }
-  const float rounded = rounding == Rounding::kTF32 ? round_to_tf32(value) : value;
-  std::memcpy(to, &rounded, sizeof rounded);
-  return to + sizeof rounded;
-}
-
-std::string name_of(Rounding rounding) {
-  switch (rounding) {
-    case Rounding::kTF32:
-      return "mma f32";
-    case Rounding::kBF16:
-      return "mma bf16";
-    case Rounding::kF16:
-      return "mma f16";
-    default:
-      return "fma";
-  }
-}
-
 Buffer pack_weights(const Conv& op, const ConvGeometry& g, const ConvWeightLayout& layout,
                     const CudaSetup& setup) {
   const std::string key = fmt::format("{}/{}", setup.name, name_of(layout.rounding));
@@ -54,7 +21,8 @@ Buffer pack_weights(const Conv& op, const ConvGeometry& g, const ConvWeightLayou
     for_each_packed(layout, [&](std::int64_t o, std::int64_t i, int tap) {
       const double value =
           i == kPackZero ? 0.0 : weights.at(o, i, tap / layout.kernel, tap % layout.kernel);
-      to = write_element(static_cast<float>(value), layout.rounding, to);
+      store_rounded(layout.rounding, static_cast<float>(value), to);
+      to += layout.element_bytes();
     });
   });
 }
@@ -98,20 +66,20 @@ bool uses_tensor_cores(ConvTile tile) {
   return tile != ConvTile::kFma128x64 && tile != ConvTile::kFma256x16;
 }
 
-Rounding tensor_core_rounding(DType dtype) {
+Precision tensor_core_rounding(DType dtype) {
   switch (dtype) {
     case DType::kBF16:
-      return Rounding::kBF16;
+      return Precision::kBf16;
     case DType::kF16:
-      return Rounding::kF16;
+      return Precision::kFp16;
     default:
-      return Rounding::kTF32;
+      return Precision::kTf32;
   }
 }
 
 std::size_t ConvWeightLayout::element_bytes() const {
-  return rounding == Rounding::kBF16 || rounding == Rounding::kF16 ? sizeof(std::uint16_t)
-                                                                   : sizeof(float);
+  return rounding == Precision::kBf16 || rounding == Precision::kFp16 ? sizeof(std::uint16_t)
+                                                                      : sizeof(float);
 }
 
 std::int64_t ConvWeightLayout::line() const {
@@ -125,8 +93,8 @@ std::int64_t ConvWeightLayout::row() const {
 std::int64_t ConvWeightLayout::elements() const {
   std::int64_t channels = 0;
   for (const std::int64_t c : c_in)
-    channels += rounding == Rounding::kNone ? c : (c + line() - 1) / line() * line();
-  return channels * kernel * kernel * (rounding == Rounding::kNone ? row() : c_out);
+    channels += rounding == Precision::kFp32 ? c : (c + line() - 1) / line() * line();
+  return channels * kernel * kernel * (rounding == Precision::kFp32 ? row() : c_out);
 }
 
 ConvWeightLayout weight_layout(const Conv& op, const ConvGeometry& g, ConvTile tile, DType x_type) {
@@ -134,7 +102,7 @@ ConvWeightLayout weight_layout(const Conv& op, const ConvGeometry& g, ConvTile t
       .c_in = {},
       .c_out = g.c_out,
       .kernel = op.window.kernel[0],
-      .rounding = uses_tensor_cores(tile) ? tensor_core_rounding(x_type) : Rounding::kNone};
+      .rounding = uses_tensor_cores(tile) ? tensor_core_rounding(x_type) : Precision::kFp32};
   for (const ConvSource& source : g.sources) layout.c_in.push_back(source.c);
   return layout;
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/cuda/stream.h"
+#include "kernels/precision.h"
 #include "kernels/tensor.h"
 
 namespace tessera {
@@ -15,7 +16,6 @@ namespace tessera {
 struct Conv;
 struct CudaSetup;
 struct Step;
-enum class CudaMath;
 
 // Pixels of a block's output tile and its output channels; tiles start at even rows and columns, so
 // that every 2x2 window of `pooled` lies inside one. Best first among equals.
@@ -38,7 +38,7 @@ struct ConvProblem {
   int c_out = 0;
   std::vector<std::int64_t> c_in;  // of each source
   DType x = DType::kF32, y = DType::kF32;
-  CudaMath math{};
+  Precision math{};
   int capability = 0;
   int multiprocessors = 0;
 };

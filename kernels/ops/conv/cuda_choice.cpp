@@ -37,19 +37,6 @@ TileTraits traits_of(ConvTile tile) {
   fail("conv has no tile {}: take one of kConvTiles", static_cast<int>(tile));
 }
 
-std::string_view name_of(CudaMath math) {
-  switch (math) {
-    case CudaMath::kTF32:
-      return "tf32";
-    case CudaMath::kBF16:
-      return "bf16";
-    case CudaMath::kF16:
-      return "f16";
-    default:
-      return "f32";
-  }
-}
-
 // Why tensor cores cannot make the products; empty if they can. Says nothing of sizes.
 std::string objection_to_tensor_cores(const ConvProblem& p) {
   if (p.capability < 80)
@@ -58,7 +45,7 @@ std::string objection_to_tensor_cores(const ConvProblem& p) {
   if (p.x != p.y)
     return fmt::format("reads and writes one type, but x is {} and y is {}", name_of(p.x),
                        name_of(p.y));
-  if (p.x == DType::kF32 && p.math == CudaMath::kF32)
+  if (p.x == DType::kF32 && p.math == Precision::kFp32)
     return "would round f32 operands to tf32, and math is f32";
   const auto whole = static_cast<std::int64_t>(16 / size_of(p.x));
   for (const std::int64_t c : p.c_in) {

@@ -15,14 +15,14 @@ namespace tessera {
 bool uses_tensor_cores(ConvTile tile);
 
 // What tensor cores round an operand stored as `dtype` to.
-Rounding tensor_core_rounding(DType dtype);
+Precision tensor_core_rounding(DType dtype);
 
 // One of the layouts of `ConvArgs::weight` (cuda.h).
 struct ConvWeightLayout {
   std::vector<std::int64_t> c_in;  // of each source
   std::int64_t c_out = 0;
   int kernel = 0;
-  Rounding rounding = Rounding::kNone;  // kNone: the layout for f32 units, else for tensor cores
+  Precision rounding = Precision::kFp32;  // kFp32: the layout for f32 units, else for tensor cores
 
   std::size_t element_bytes() const;
   std::int64_t line() const;      // input channels that lie together, for tensor cores
@@ -41,7 +41,7 @@ void for_each_packed(const ConvWeightLayout& layout, const Body& body) {
   const int taps = layout.kernel * layout.kernel;
   std::int64_t source_first = 0;
   for (const std::int64_t c_in : layout.c_in) {
-    if (layout.rounding == Rounding::kNone) {
+    if (layout.rounding == Precision::kFp32) {
       for (std::int64_t i = 0; i < c_in; ++i) {
         for (int tap = 0; tap < taps; ++tap) {
           for (std::int64_t o = 0; o < layout.c_out; ++o) body(o, source_first + i, tap);

@@ -27,7 +27,7 @@ std::string why_no_mma(const ConvTransposeProblem& problem) {
   if (problem.capability < kCapability)
     return fmt::format("takes compute capability 8.0, but this is {}.{}", problem.capability / 10,
                        problem.capability % 10);
-  if (problem.x == DType::kF32 && problem.math == CudaMath::kF32)
+  if (problem.x == DType::kF32 && problem.math == Precision::kFp32)
     return "f32 products were asked for, and tensor cores round to TF32";
   const std::int64_t bytes = problem.c_in * static_cast<std::int64_t>(size_of(problem.x));
   if (bytes % kCopyBytes != 0)
@@ -54,20 +54,20 @@ float round_to_tf32(float value) {
   return std::bit_cast<float>((bits + kHalf) & kKept);
 }
 
-Rounding rounding_of(ConvTransposeTile tile, DType x_type) {
-  if (!is_mma(tile)) return Rounding::kNone;
-  return x_type == DType::kBF16  ? Rounding::kBF16
-         : x_type == DType::kF16 ? Rounding::kF16
-                                 : Rounding::kTF32;
+Precision rounding_of(ConvTransposeTile tile, DType x_type) {
+  if (!is_mma(tile)) return Precision::kFp32;
+  return x_type == DType::kBF16  ? Precision::kBf16
+         : x_type == DType::kF16 ? Precision::kFp16
+                                 : Precision::kTf32;
 }
 
 // Element i of what `to` points to.
-void store(float value, Rounding rounding, std::int64_t i, std::byte* to) {
-  if (rounding == Rounding::kBF16 || rounding == Rounding::kF16) {
+void store(float value, Precision rounding, std::int64_t i, std::byte* to) {
+  if (rounding == Precision::kBf16 || rounding == Precision::kFp16) {
     reinterpret_cast<std::uint16_t*>(to)[i] =
-        rounding == Rounding::kBF16 ? f32_to_bf16(value) : f32_to_f16(value);
+        rounding == Precision::kBf16 ? f32_to_bf16(value) : f32_to_f16(value);
   } else {
-    reinterpret_cast<float*>(to)[i] = rounding == Rounding::kTF32 ? round_to_tf32(value) : value;
+    reinterpret_cast<float*>(to)[i] = rounding == Precision::kTf32 ? round_to_tf32(value) : value;
   }
 }
 

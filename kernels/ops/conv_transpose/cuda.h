@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/cuda/stream.h"
+#include "kernels/precision.h"
 #include "kernels/tensor.h"
 
 namespace tessera {
@@ -16,7 +17,6 @@ namespace tessera {
 struct ConvTranspose;
 struct CudaSetup;
 struct Step;
-enum class CudaMath;
 
 // Input pixels and output channels of a block. Best first.
 enum class ConvTransposeTile : std::uint8_t { kMma128x128, kMma128x64, kFma128x64 };
@@ -29,7 +29,7 @@ struct ConvTransposeProblem {
   std::int64_t pixels = 0;  // of x, all images
   std::int64_t c_in = 0, c_out = 0;
   DType x = DType::kF32;
-  CudaMath math{};
+  Precision math{};
   int capability = 0;
   int multiprocessors = 0;
 };

@@ -10,14 +10,14 @@ namespace tessera {
 
 // One of the layouts of `ConvTransposeArgs::weight` (cuda.h): (taps, c_in / line, c_out, line).
 struct ConvTransposeLayout {
-  Rounding rounding;  // kNone: the layout for f32 units, else for tensor cores
+  Precision rounding;  // kNone: the layout for f32 units, else for tensor cores
   int kernel;
   std::int64_t c_in, c_out;    // of the weight
   std::int64_t rows, columns;  // c_in and c_out and the zeros behind them
   std::int64_t line;           // channels of x that lie together for one c_out
 
   std::size_t element_bytes() const {
-    return rounding == Rounding::kBF16 || rounding == Rounding::kF16 ? 2 : 4;
+    return rounding == Precision::kBf16 || rounding == Precision::kFp16 ? 2 : 4;
   }
   std::size_t bytes() const {
     return static_cast<std::size_t>(kernel * kernel * rows * columns) * element_bytes();

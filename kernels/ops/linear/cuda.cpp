@@ -9,7 +9,7 @@ Step cuda(const Linear& op, const CudaSetup& setup) {
   const std::int64_t rows = infer(op, setup.inputs)[0].shape.elements() / op.units;
   const int features = static_cast<int>(setup.inputs[0].shape[-1]);
   const GemmWeights weights =
-      gemm_weights(setup, "linear", op.units, features, rounding_of(setup.math),
+      gemm_weights(setup, "linear", op.units, features, setup.math,
                    [&](std::vector<float>& matrix, std::vector<float>& bias) {
                      matrix = to_f32(setup.weights[0]);
                      bias = op.bias ? to_f32(setup.weights[1])

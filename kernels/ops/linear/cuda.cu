@@ -58,8 +58,8 @@ void gemm_fma_cuda(const GemmArgs& args, GemmRows rows, CudaStream stream) {
   }
 }
 
-void gemm_cuda(const GemmArgs& args, Rounding rounding, GemmRows rows, CudaStream stream) {
-  if (rounding == Rounding::kNone) {
+void gemm_cuda(const GemmArgs& args, Precision rounding, GemmRows rows, CudaStream stream) {
+  if (rounding == Precision::kFp32) {
     gemm_fma_cuda(args, rows, stream);
   } else {
     gemm_mma_cuda(args, rounding, rows, stream);

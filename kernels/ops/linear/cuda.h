@@ -6,8 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/cuda/rounding.h"
 #include "kernels/cuda/stream.h"
+#include "kernels/precision.h"
 
 namespace tessera {
 
@@ -34,24 +34,24 @@ struct GemmArgs {
 // exactly, features are rows, so that a tile's neighbouring columns are neighbours; of rounded
 // ones, units are rows, as mma takes them. Rows are padded with zeros to 16 bytes.
 struct GemmLayout {
-  Rounding rounding;
+  Precision rounding;
   int features, units;
 
   std::size_t element_bytes() const {
-    return rounding == Rounding::kNone || rounding == Rounding::kTF32 ? 4 : 2;
+    return rounding == Precision::kFp32 || rounding == Precision::kTf32 ? 4 : 2;
   }
   int pitch() const {  // elements of a row
-    const int width = rounding == Rounding::kNone ? units : features;
+    const int width = rounding == Precision::kFp32 ? units : features;
     const int whole = static_cast<int>(16 / element_bytes());
     return (width + whole - 1) / whole * whole;
   }
   std::size_t elements() const {
-    return static_cast<std::size_t>(rounding == Rounding::kNone ? features : units) *
+    return static_cast<std::size_t>(rounding == Precision::kFp32 ? features : units) *
            static_cast<std::size_t>(pitch());
   }
   std::size_t at(int unit, int feature) const {
-    const int row = rounding == Rounding::kNone ? feature : unit;
-    const int column = rounding == Rounding::kNone ? unit : feature;
+    const int row = rounding == Precision::kFp32 ? feature : unit;
+    const int column = rounding == Precision::kFp32 ? unit : feature;
     return static_cast<std::size_t>(row) * static_cast<std::size_t>(pitch()) +
            static_cast<std::size_t>(column);
   }
@@ -68,11 +68,11 @@ inline GemmRows choose_gemm_rows(std::int64_t rows, int units, int multiprocesso
   return blocks >= multiprocessors ? GemmRows::kMany : GemmRows::kFew;
 }
 
-void gemm_cuda(const GemmArgs& args, Rounding rounding, GemmRows rows, CudaStream stream);
+void gemm_cuda(const GemmArgs& args, Precision rounding, GemmRows rows, CudaStream stream);
 
 // Its halves: exact products (cuda.cu) and rounded ones (sm80_mma.cu).
 void gemm_fma_cuda(const GemmArgs& args, GemmRows rows, CudaStream stream);
-void gemm_mma_cuda(const GemmArgs& args, Rounding rounding, GemmRows rows, CudaStream stream);
+void gemm_mma_cuda(const GemmArgs& args, Precision rounding, GemmRows rows, CudaStream stream);
 
 // The product of a weight's gradient, whose reduction runs over rows:
 //
@@ -96,6 +96,6 @@ struct GemmSumArgs {
 
 std::size_t gemm_sum_scratch(std::int64_t rows, int m, int n);
 
-void gemm_sum_cuda(const GemmSumArgs& args, Rounding rounding, CudaStream stream);
+void gemm_sum_cuda(const GemmSumArgs& args, Precision rounding, CudaStream stream);
 
 }  // namespace tessera

@@ -1,51 +1,14 @@
 #include "kernels/ops/linear/cuda_weights.h"
 
-#include <bit>
 #include <cstring>
 #include <vector>
 
-#include "kernels/cpu/convert.h"
 #include "kernels/cuda/pack.h"
 
 namespace tessera {
 
-Rounding rounding_of(CudaMath math) {
-  switch (math) {
-    case CudaMath::kF32:
-      return Rounding::kNone;
-    case CudaMath::kTF32:
-      return Rounding::kTF32;
-    case CudaMath::kBF16:
-      return Rounding::kBF16;
-    case CudaMath::kF16:
-      return Rounding::kF16;
-  }
-  fail("unknown CudaMath {}: use one of kernels/cuda/step.h", static_cast<int>(math));
-}
-
-void store_rounded(Rounding rounding, float value, std::byte* to) {
-  switch (rounding) {
-    case Rounding::kNone:
-      std::memcpy(to, &value, sizeof(value));
-      break;
-    case Rounding::kTF32: {
-      constexpr std::uint32_t kHalf = 0x1000, kDropped = 0x1fff;  // of tf32's last place
-      const std::uint32_t bits = (std::bit_cast<std::uint32_t>(value) + kHalf) & ~kDropped;
-      std::memcpy(to, &bits, sizeof(bits));
-      break;
-    }
-    case Rounding::kBF16:
-    case Rounding::kF16: {
-      const std::uint16_t bits =
-          rounding == Rounding::kBF16 ? f32_to_bf16(value) : f32_to_f16(value);
-      std::memcpy(to, &bits, sizeof(bits));
-      break;
-    }
-  }
-}
-
 GemmWeights gemm_weights(
-    const CudaSetup& setup, const std::string& name, int units, int features, Rounding rounding,
+    const CudaSetup& setup, const std::string& name, int units, int features, Precision rounding,
     const std::function<void(std::vector<float>& matrix, std::vector<float>& bias)>& fill) {
   GemmWeights weights{.layout = {rounding, features, units}, .matrix = {}, .bias = {}};
   const GemmLayout& layout = weights.layout;
@@ -106,7 +69,7 @@ void RepackedWeight::pack(const TensorView& weight, std::byte* to, CudaStream st
 }
 
 RepackedWeight repacked_weight(const CudaSetup& setup, int units, int features, bool transposed) {
-  const Rounding rounding = rounding_of(setup.math);
+  const Precision rounding = setup.math;
   RepackedWeight weight;
   weight.layout =
       transposed ? GemmLayout{rounding, units, features} : GemmLayout{rounding, features, units};

@@ -9,12 +9,6 @@
 
 namespace tessera {
 
-Rounding rounding_of(CudaMath math);
-
-// What the rounding makes of one weight, as the device's product does: to nearest even, tf32 to
-// nearest with ties away from zero.
-void store_rounded(Rounding rounding, float value, std::byte* to);
-
 struct GemmWeights {
   GemmLayout layout{};
   std::shared_ptr<const DeviceBuffer> matrix;  // as `layout` has it
@@ -25,7 +19,7 @@ struct GemmWeights {
 // one node apart; `fill` writes both in PyTorch's layout and is called only when they are not
 // there.
 GemmWeights gemm_weights(
-    const CudaSetup& setup, const std::string& name, int units, int features, Rounding rounding,
+    const CudaSetup& setup, const std::string& name, int units, int features, Precision rounding,
     const std::function<void(std::vector<float>& matrix, std::vector<float>& bias)>& fill);
 
 // The order that packs a matrix in a training run, laid out as `layout` says: `from(unit, feature)`

@@ -170,11 +170,11 @@ using MmaFewRows = MmaTile<T, 16, 128>;
 
 // Calls body(T()) with the type that operands are rounded to, which is not kNone; host code.
 template <class Body>
-void with_rounded(Rounding rounding, const Body& body) {
+void with_rounded(Precision rounding, const Body& body) {
   switch (rounding) {
-    case Rounding::kTF32:
+    case Precision::kTf32:
       return body(TF32());
-    case Rounding::kBF16:
+    case Precision::kBf16:
       return body(BF16());
     default:
       return body(F16());

@@ -53,7 +53,7 @@ void launch_tile(const GemmArgs& args, CudaStream stream) {
 
 }  // namespace
 
-void gemm_mma_cuda(const GemmArgs& args, Rounding rounding, GemmRows rows, CudaStream stream) {
+void gemm_mma_cuda(const GemmArgs& args, Precision rounding, GemmRows rows, CudaStream stream) {
   with_rounded(rounding, [&](auto type) {
     using T = decltype(type);
     if (rows == GemmRows::kMany) {

@@ -8,6 +8,7 @@
 
 #include "kernels/cpu/convert.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/pack.h"
 #include "kernels/ops/linear/cuda_weights.h"
 #include "kernels/ops/rnn/recurrence.h"
 
@@ -224,11 +225,11 @@ Step cuda(const BiRnn& op, const CudaSetup& setup) {
   plan.stream = setup.stream;
   const auto width = static_cast<std::size_t>(features);
   const int columns = static_cast<int>(2 * rnn_projected_columns(op));
-  plan.projection = gemm_weights(setup, "projection", columns, static_cast<int>(features),
-                                 rounding_of(setup.math),
-                                 [&](std::vector<float>& matrix, std::vector<float>& bias) {
-                                   fill_projection(op, setup.weights, width, matrix, bias);
-                                 });
+  plan.projection =
+      gemm_weights(setup, "projection", columns, static_cast<int>(features), setup.math,
+                   [&](std::vector<float>& matrix, std::vector<float>& bias) {
+                     fill_projection(op, setup.weights, width, matrix, bias);
+                   });
   plan.chunk = plan.sequences;
   if (rnn_keeps_words(op)) {
     plan.words = project_words(op, setup, plan.projection);
@@ -238,7 +239,7 @@ Step cuda(const BiRnn& op, const CudaSetup& setup) {
     plan.chunk = std::clamp<std::int64_t>(kProjectedBytes / row, 1,
                                           std::max<std::int64_t>(plan.sequences, 1));
   }
-  plan.choice = choose_rnn(setup.traits, rounding_of(setup.math), plan.cell, op.units, plan.chunk);
+  plan.choice = choose_rnn(setup.traits, setup.math, plan.cell, op.units, plan.chunk);
   plan.recurrent = pack_recurrent(op, setup, plan.choice);
   if (op.cell == BiRnn::Cell::kGru) plan.bias_n = pack_bias_n(op, setup);
 

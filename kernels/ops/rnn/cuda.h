@@ -60,18 +60,18 @@ constexpr int kRnnHeldUnits = 192;
 // The bytes of the result depend on technique and rounding alone; the other members are speed.
 struct RnnChoice {
   RnnTechnique technique = RnnTechnique::kSimt;
-  Rounding rounding = Rounding::kNone;  // of weight_hh and, before its product, h
-  int sequences = 1;                    // of a block
-  int threads = 0;                      // of a block
-  int held = 0;                         // chunks of weight_hh in registers
-  int shared_chunks = 0;                // the next ones, in shared memory
-  std::size_t shared_bytes = 0;         // of a block, everything
-  std::vector<std::string> rejected;    // why not each candidate that was preferred to it
+  Precision rounding = Precision::kFp32;  // of weight_hh and, before its product, h
+  int sequences = 1;                      // of a block
+  int threads = 0;                        // of a block
+  int held = 0;                           // chunks of weight_hh in registers
+  int shared_chunks = 0;                  // the next ones, in shared memory
+  std::size_t shared_bytes = 0;           // of a block, everything
+  std::vector<std::string> rejected;      // why not each candidate that was preferred to it
 };
 
 // A pure function: the fastest technique that the device, the precision and the size allow. Throws
 // Error where the state of one sequence does not fit shared memory (above 13,900 units on an A100).
-RnnChoice choose_rnn(const CudaTraits& traits, Rounding rounding, RnnCell cell, int units,
+RnnChoice choose_rnn(const CudaTraits& traits, Precision rounding, RnnCell cell, int units,
                      std::int64_t sequences);
 
 struct RnnArgs {

@@ -24,7 +24,7 @@ std::size_t bytes(std::int64_t count, std::size_t of_one) {
   return static_cast<std::size_t>(count) * of_one;
 }
 
-RnnChoice mma_choice(Rounding rounding, RnnCell cell, int units, int sequences) {
+RnnChoice mma_choice(Precision rounding, RnnCell cell, int units, int sequences) {
   RnnChoice choice;
   choice.technique = RnnTechnique::kMma;
   choice.rounding = rounding;
@@ -69,7 +69,7 @@ RnnChoice fma_choice(RnnCell cell, int units, int sequences, std::size_t shared_
 
 }  // namespace
 
-RnnChoice choose_rnn(const CudaTraits& traits, Rounding rounding, RnnCell cell, int units,
+RnnChoice choose_rnn(const CudaTraits& traits, Precision rounding, RnnCell cell, int units,
                      std::int64_t sequences) {
   std::vector<std::string> rejected;
   const auto fills = [&](int per_block) {
@@ -82,7 +82,7 @@ RnnChoice choose_rnn(const CudaTraits& traits, Rounding rounding, RnnCell cell, 
                     technique, per_block, blocks_of(sequences, per_block), traits.multiprocessors));
   };
 
-  if (rounding != Rounding::kBF16 && rounding != Rounding::kF16) {
+  if (rounding != Precision::kBf16 && rounding != Precision::kFp16) {
     rejected.push_back(
         "mma: the precision asks for f32 or tf32, whose weight_hh is twice the size");
   } else if (units > kRnnHeldUnits) {

@@ -279,7 +279,7 @@ void launch_type(const RnnArgs& args, const RnnChoice& choice, CudaStream stream
 }  // namespace
 
 void rnn_mma_cuda(const RnnArgs& args, const RnnChoice& choice, CudaStream stream) {
-  if (choice.rounding == Rounding::kBF16) {
+  if (choice.rounding == Precision::kBf16) {
     launch_type<BF16>(args, choice, stream);
   } else {
     launch_type<F16>(args, choice, stream);

@@ -16,24 +16,11 @@ namespace tessera {
 
 namespace {
 
-const char* name_of(Rounding rounding) {
-  switch (rounding) {
-    case Rounding::kTF32:
-      return "tf32";
-    case Rounding::kBF16:
-      return "bf16";
-    case Rounding::kF16:
-      return "f16";
-    default:
-      return "fma";
-  }
-}
-
 std::int64_t count_of(const DeviceBuffer& order) {
   return static_cast<std::int64_t>(order.size() / sizeof(std::int32_t));
 }
 
-void pack(const DeviceBuffer& order, const float* weight, Rounding rounding, std::byte* to,
+void pack(const DeviceBuffer& order, const float* weight, Precision rounding, std::byte* to,
           CudaStream stream) {
   pack_cuda({.weight = weight,
              .order = reinterpret_cast<const std::int32_t*>(order.get()),
@@ -110,7 +97,7 @@ void RepackedConv::run(const void* x, const float* weight, const float* bias, vo
   run.weight = scratch;
   if (bias_order_) {
     std::byte* packed = scratch + in_whole_parts(layout_.bytes());
-    pack(*bias_order_, bias, Rounding::kNone, packed, stream);
+    pack(*bias_order_, bias, Precision::kFp32, packed, stream);
     run.bias = reinterpret_cast<const float*>(packed);
   } else {
     run.bias = reinterpret_cast<const float*>(zeros_->get());
@@ -121,11 +108,11 @@ void RepackedConv::run(const void* x, const float* weight, const float* bias, vo
 }
 
 ConvWeightGradientTechnique choose_conv_weight_gradient(const ConvWeightGradientShape& shape,
-                                                        CudaMath math, int capability) {
+                                                        Precision math, int capability) {
   constexpr int kCapability = 80;
   const int whole = 16 / static_cast<int>(size_of(shape.a_type));  // channels
   const bool mma = capability >= kCapability && shape.a_type == shape.b_type &&
-                   (shape.a_type != DType::kF32 || math != CudaMath::kF32) &&
+                   (shape.a_type != DType::kF32 || math != Precision::kFp32) &&
                    shape.a_channels % whole == 0 && shape.b_channels % whole == 0;
   return mma ? ConvWeightGradientTechnique::kMma : ConvWeightGradientTechnique::kSimt;
 }

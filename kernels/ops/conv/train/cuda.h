@@ -12,11 +12,10 @@
 #include <cstdint>
 
 #include "kernels/cuda/stream.h"
+#include "kernels/precision.h"
 #include "kernels/tensor.h"
 
 namespace tessera {
-
-enum class CudaMath;
 
 // Extents: all that scratch and technique depend on, besides the GPU.
 struct ConvWeightGradientShape {
@@ -32,7 +31,7 @@ struct ConvWeightGradientShape {
 // channels.
 enum class ConvWeightGradientTechnique : std::uint8_t { kMma, kSimt };
 ConvWeightGradientTechnique choose_conv_weight_gradient(const ConvWeightGradientShape& shape,
-                                                        CudaMath math, int capability);
+                                                        Precision math, int capability);
 
 // Rows of pixels, of all images, are cut into slices of `slice_rows`; each has sums of its own,
 // which are added in order. Depends on the shape and the number of multiprocessors alone.

@@ -48,7 +48,7 @@ BackwardStep cuda_backward(const Linear& op, const CudaSetup& setup) {
                                                               std::byte* scratch) {
     if (rows == 0) return;
     const auto* dy = operands.output_gradients[0].as<float>();
-    const Rounding rounding = packed.layout.rounding;
+    const Precision rounding = packed.layout.rounding;
     if (const TensorView* dw = wanted(operands.weight_gradients, 0)) {
       gemm_sum_cuda({.a = dy,
                      .b = operands.inputs[0].as<float>(),

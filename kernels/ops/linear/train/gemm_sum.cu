@@ -310,10 +310,10 @@ std::size_t gemm_sum_scratch(std::int64_t rows, int m, int n) {
   return slices <= 1 ? 0 : static_cast<std::size_t>(slices * m * n) * sizeof(float);
 }
 
-void gemm_sum_cuda(const GemmSumArgs& args, Rounding rounding, CudaStream stream) {
+void gemm_sum_cuda(const GemmSumArgs& args, Precision rounding, CudaStream stream) {
   if (args.rows == 0 || args.m == 0 || args.n == 0) return;
   const Slices slices = slices_of(args.rows, args.m, args.n);
-  if (rounding == Rounding::kNone) {
+  if (rounding == Precision::kFp32) {
     launch<float>(args, slices, stream);
   } else {
     with_rounded(rounding, [&](auto type) { launch<decltype(type)>(args, slices, stream); });

@@ -70,10 +70,10 @@ struct Packed {
   std::shared_ptr<const DeviceBuffer> order;
   std::size_t weight = kWeightIh;
   std::int64_t size = 0, count = 0;  // of one direction; packed
-  Rounding rounding = Rounding::kNone;
+  Precision rounding = Precision::kFp32;
 
   std::size_t bytes() const {
-    const bool half = rounding == Rounding::kBF16 || rounding == Rounding::kF16;
+    const bool half = rounding == Precision::kBf16 || rounding == Precision::kFp16;
     return in_whole_parts(static_cast<std::size_t>(count) * (half ? 2 : sizeof(float)));
   }
   void pack(std::span<const TensorView> weights, std::byte* to, CudaStream stream) const {
@@ -89,7 +89,7 @@ struct Packed {
 };
 
 Packed make_packed(const CudaSetup& setup, const std::string& name, std::size_t weight,
-                   std::int64_t size, Rounding rounding, const std::function<PackOrder()>& make) {
+                   std::int64_t size, Precision rounding, const std::function<PackOrder()>& make) {
   Packed packed;
   packed.order = pack_order(
       setup, fmt::format("order of {}, rounding {}", name, static_cast<int>(rounding)), make);
@@ -107,7 +107,7 @@ struct Dims {
   std::int64_t sequences = 0, chunk = 0;  // all; of one chunk
   bool hard_sigmoid = false, masked = false;
   int multiprocessors = 0;
-  Rounding rounding = Rounding::kNone;
+  Precision rounding = Precision::kFp32;
   CudaStream stream = nullptr;
 
   Dims(const BiRnn& op, const CudaSetup& setup)
@@ -118,7 +118,7 @@ struct Dims {
         hard_sigmoid(op.gate == BiRnn::Gate::kHardSigmoid),
         masked(op.masked),
         multiprocessors(setup.traits.multiprocessors),
-        rounding(rounding_of(setup.math)),
+        rounding(setup.math),
         stream(setup.stream) {
     saved_for_backward(op, setup.inputs);  // says what it cannot take
     const Shape& x = setup.inputs[0].shape;
@@ -183,7 +183,7 @@ struct Train {
   Train(const BiRnn& op, const CudaSetup& setup) : d(op, setup) {
     layout = {d.rounding, d.features, static_cast<int>(d.columns())};
     const int units = d.units, gates = d.gates;
-    choice = choose_rnn(setup.traits, Rounding::kNone, d.cell, units, d.chunk);
+    choice = choose_rnn(setup.traits, Precision::kFp32, d.cell, units, d.chunk);
     const std::int64_t size = std::int64_t{gates} * units * d.features;
     projection = make_packed(setup, "W", kWeightIh, size, d.rounding, [&] {
       return gemm_order(layout, [&](int column, int feature) {  // (direction, unit, gate)
@@ -192,7 +192,7 @@ struct Train {
                feature;
       });
     });
-    recurrent = make_packed(setup, "U", kWeightHh, d.matrix(), Rounding::kNone, [&] {
+    recurrent = make_packed(setup, "U", kWeightHh, d.matrix(), Precision::kFp32, [&] {
       const int chunks = rnn_chunks(RnnTechnique::kSimt, units);
       PackOrder order(static_cast<std::size_t>(std::int64_t{kDirections} * gates * units * chunks *
                                                kRnnSimtChunk),
@@ -291,7 +291,7 @@ struct Backward {
                             return std::int64_t{row} * d.features + feature;
                           });
                         });
-    recurrent = make_packed(setup, "U^T", kWeightHh, d.matrix(), Rounding::kNone, [&] {
+    recurrent = make_packed(setup, "U^T", kWeightHh, d.matrix(), Precision::kFp32, [&] {
       const int chunks = rnn_chunks(RnnTechnique::kSimt, units);
       PackOrder order(static_cast<std::size_t>(std::int64_t{kDirections} * gates * units * chunks *
                                                kRnnSimtChunk),

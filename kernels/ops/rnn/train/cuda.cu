@@ -348,7 +348,7 @@ __global__ void __launch_bounds__(kThreads) bias_gradient_kernel(RnnBiasGradient
     hidden[(gru && gate == 3 ? 2 : gate) * args.units + unit] += sum;
 }
 
-template <Rounding kRounding>
+template <Precision kRounding>
 __global__ void __launch_bounds__(kThreads) rnn_pack_kernel(RnnPackArgs args) {
   const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < args.count;
@@ -357,12 +357,12 @@ __global__ void __launch_bounds__(kThreads) rnn_pack_kernel(RnnPackArgs args) {
     float value = 0;
     if (from >= 0)
       value = from < args.size ? args.weight[0][from] : args.weight[1][from - args.size];
-    if constexpr (kRounding == Rounding::kBF16) {
+    if constexpr (kRounding == Precision::kBf16) {
       static_cast<BF16*>(args.packed)[i] = from_float<BF16>(value);
-    } else if constexpr (kRounding == Rounding::kF16) {
+    } else if constexpr (kRounding == Precision::kFp16) {
       static_cast<F16*>(args.packed)[i] = from_float<F16>(value);
     } else {
-      if constexpr (kRounding == Rounding::kTF32) value = __uint_as_float(ptx::to_tf32(value));
+      if constexpr (kRounding == Precision::kTf32) value = __uint_as_float(ptx::to_tf32(value));
       static_cast<float*>(args.packed)[i] = value;
     }
   }
@@ -408,14 +408,14 @@ void rnn_pack_cuda(const RnnPackArgs& args, CudaStream stream) {
     simt::launch(kernel, dim3(blocks_of(args.count)), dim3(kThreads), 0, stream, args);
   };
   switch (args.rounding) {
-    case Rounding::kNone:
-      return launch_kernel(rnn_pack_kernel<Rounding::kNone>);
-    case Rounding::kTF32:
-      return launch_kernel(rnn_pack_kernel<Rounding::kTF32>);
-    case Rounding::kBF16:
-      return launch_kernel(rnn_pack_kernel<Rounding::kBF16>);
-    case Rounding::kF16:
-      return launch_kernel(rnn_pack_kernel<Rounding::kF16>);
+    case Precision::kFp32:
+      return launch_kernel(rnn_pack_kernel<Precision::kFp32>);
+    case Precision::kTf32:
+      return launch_kernel(rnn_pack_kernel<Precision::kTf32>);
+    case Precision::kBf16:
+      return launch_kernel(rnn_pack_kernel<Precision::kBf16>);
+    case Precision::kFp16:
+      return launch_kernel(rnn_pack_kernel<Precision::kFp16>);
   }
 }
 

@@ -13,7 +13,7 @@ struct RnnPackArgs {
   const std::int32_t* order;  // (count)
   void* packed;               // (count), of 4 bytes, or 2 if rounded to bf16 or f16
   std::int64_t size, count;
-  Rounding rounding;
+  Precision rounding;
 };
 
 void rnn_pack_cuda(const RnnPackArgs& args, CudaStream stream);
