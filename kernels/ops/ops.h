@@ -11,6 +11,7 @@
 #include "kernels/ops/avg_pool/avg_pool.h"
 #include "kernels/ops/batch_norm/batch_norm.h"
 #include "kernels/ops/binary/binary.h"
+#include "kernels/ops/concat/concat.h"
 #include "kernels/ops/conv/conv.h"
 #include "kernels/ops/conv_transpose/conv_transpose.h"
 #include "kernels/ops/crop_concat/crop_concat.h"
@@ -21,9 +22,14 @@
 #include "kernels/ops/layer_norm/layer_norm.h"
 #include "kernels/ops/linear/linear.h"
 #include "kernels/ops/max_pool/max_pool.h"
+#include "kernels/ops/pad/pad.h"
 #include "kernels/ops/reduce/reduce.h"
+#include "kernels/ops/reshape/reshape.h"
+#include "kernels/ops/resize/resize.h"
 #include "kernels/ops/rnn/rnn.h"
+#include "kernels/ops/slice/slice.h"
 #include "kernels/ops/softmax/softmax.h"
+#include "kernels/ops/transpose/transpose.h"
 #include "kernels/ops/upsample/upsample.h"
 
 namespace tessera {
@@ -51,8 +57,8 @@ struct OpList {
   using Any = std::variant<Ops...>;
 };
 
-using Op = OpList<Activation, Argmax, Attention, AvgPool, BatchNorm, Binary, BiRnn, Conv,
+using Op = OpList<Activation, Argmax, Attention, AvgPool, BatchNorm, Binary, BiRnn, Concat, Conv,
                   ConvTranspose, CropConcat, Dropout, Embedding, GroupNorm, Head, LayerNorm, Linear,
-                  MaxPool, Reduce, Softmax, Upsample>::Any;
+                  MaxPool, Pad, Reduce, Reshape, Resize, Slice, Softmax, Transpose, Upsample>::Any;
 
 }  // namespace tessera

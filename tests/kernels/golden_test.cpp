@@ -96,6 +96,10 @@ TEST(Golden, Binary) {
   check_goldens("binary", filled_op<Binary>, [](const GoldenCase&) { return 1; });
 }
 
+TEST(Golden, Concat) {
+  check_goldens("concat", filled_op<Concat>, [](const GoldenCase&) { return 0; });
+}
+
 TEST(Golden, Conv) {
   check_goldens(
       "conv",
@@ -171,8 +175,21 @@ TEST(Golden, MaxPoolWindow) {
   check_goldens("max_pool_window", filled_op<MaxPool>, [](const GoldenCase&) { return 0; });
 }
 
+TEST(Golden, Pad) {
+  check_goldens("pad", filled_op<Pad>, [](const GoldenCase&) { return 0; });
+}
+
 TEST(Golden, Reduce) {
   check_goldens("reduce", filled_op<Reduce>, [](const GoldenCase&) { return 1; });
+}
+
+TEST(Golden, Reshape) {
+  check_goldens("reshape", filled_op<Reshape>, [](const GoldenCase&) { return 0; });
+}
+
+// 16 products of the cubic.
+TEST(Golden, Resize) {
+  check_goldens("resize", filled_op<Resize>, [](const GoldenCase&) { return 16; });
 }
 
 TEST(Golden, Rnn) {
@@ -192,9 +209,17 @@ TEST(Golden, Rnn) {
       });
 }
 
+TEST(Golden, Slice) {
+  check_goldens("slice", filled_op<Slice>, [](const GoldenCase&) { return 0; });
+}
+
 TEST(Golden, Softmax) {
   check_goldens("softmax", filled_op<Softmax>,
                 [](const GoldenCase& golden) { return last_extent(golden); });
+}
+
+TEST(Golden, Transpose) {
+  check_goldens("transpose", filled_op<Transpose>, [](const GoldenCase&) { return 0; });
 }
 
 TEST(Golden, Upsample) {

@@ -309,6 +309,97 @@ def make_reduce():
     file.save()
 
 
+def make_concat():
+    file, values = File("concat"), Values(23)
+    for name, axis, shapes in (("channels", -1, ((2, 3, 4, 5), (2, 3, 4, 1), (2, 3, 4, 17))),
+                               ("rows", 1, ((2, 3, 4), (2, 1, 4))), ("batch", 0, ((1, 3), (2, 3))),
+                               ("one", -2, ((3, 4),)), ("four", 2, 4 * ((1, 2, 3, 2),))):
+        inputs = [values.normal(*shape) for shape in shapes]
+        file.add(name, {"axis": axis}, inputs, {}, [torch.cat(inputs, axis)])
+    file.save()
+
+
+def make_slice():
+    file, values = File("slice"), Values(24)
+    largest = 2**31 - 1
+    for name, shape, attributes, index in (
+            ("middle", (4, 6, 5), {"starts": [1, 2], "ends": [3, -1]}, np.s_[1:3, 2:-1]),
+            ("to_the_end", (4, 6, 5), {"starts": [-3], "ends": [largest], "axes": [-2]},
+             np.s_[:, -3:]),
+            ("steps", (7, 8), {"starts": [1, 0], "ends": [7, 100], "axes": [1, 0], "steps": [3, 2]},
+             np.s_[0:100:2, 1:7:3]),
+            ("backward", (5, 9), {"starts": [-1, 7], "ends": [-largest - 1, 1], "steps": [-1, -2]},
+             np.s_[::-1, 7:1:-2])):
+        x = values.normal(*shape)
+        file.add(name, attributes, [x], {}, [torch.from_numpy(x.numpy()[index].copy())])
+    file.save()
+
+
+def make_pad():
+    file, values = File("pad"), Values(25)
+    for name, shape, pads in (("image", (2, 4, 5, 3), (0, 1, 2, 0, 0, 3, 1, 0)),
+                              ("crop", (6, 7), (-1, 2, 1, -3)), ("row", (5,), (4, 3))):
+        for mode, numpy_mode in (("constant", "constant"), ("reflect", "reflect"), ("edge", "edge")):
+            if mode != "constant" and name == "crop":
+                continue
+            x, rank = values.normal(*shape), len(shape)
+            pairs = [(pads[i], pads[i + rank]) for i in range(rank)]
+            grown = [(max(a, 0), max(b, 0)) for a, b in pairs]
+            more = {"constant_values": 1.5} if mode == "constant" else {}
+            y = np.pad(x.numpy(), grown, numpy_mode, **more)
+            y = y[tuple(slice(max(-a, 0), y.shape[i] - max(-b, 0)) for i, (a, b) in
+                        enumerate(pairs))]
+            file.add(f"{name}_{mode}", {"mode": mode, "pads": pads, "value": 1.5}, [x], {},
+                     [torch.from_numpy(y.copy())])
+    file.save()
+
+
+def make_transpose():
+    file, values = File("transpose"), Values(26)
+    for name, shape, order in (("to_nchw", (2, 3, 4, 5), [0, 3, 1, 2]), ("matrix", (3, 7), []),
+                               ("five", (2, 1, 3, 2, 4), [4, 0, 2, 1, 3])):
+        x = values.normal(*shape)
+        y = x.permute(order or list(range(len(shape)))[::-1])
+        file.add(name, {"order": order}, [x], {}, [y])
+    file.save()
+
+
+def make_reshape():
+    file, values = File("reshape"), Values(27)
+    for name, shape, asked in (("flatten", (2, 3, 4), [0, -1]), ("split", (6, 4), [3, 2, 2, -1]),
+                               ("same", (2, 5), [0, 0]), ("all", (3, 2, 2), [-1])):
+        x = values.normal(*shape)
+        sizes = [shape[i] if extent == 0 else extent for i, extent in enumerate(asked)]
+        file.add(name, {"shape": asked}, [x], {}, [x.reshape(sizes)])
+    file.save()
+
+
+def make_resize():
+    """What torch.nn.functional.interpolate has; tests/kernels/resize_test.cpp has ONNX's rest."""
+    file, values = File("resize"), Values(28)
+    kinds = (("nearest", {"coordinates": "asymmetric", "nearest": "floor"}, "nearest", None),
+             ("nearest", {"nearest": "round_prefer_ceil"}, "nearest-exact", None),
+             ("linear", {}, "bilinear", False), ("linear", {"coordinates": "align_corners"},
+                                                 "bilinear", True),
+             ("cubic", {}, "bicubic", False), ("cubic", {"coordinates": "align_corners"},
+                                               "bicubic", True))
+    for mode, attributes, torch_mode, corners in kinds:
+        for name, (h, w), how in (("double", (3, 5), 2), ("triple_rows", (4, 3), (3, 1)),
+                                  ("half", (6, 8), 0.5), ("sizes", (5, 7), [8, 4]),
+                                  ("one_pixel", (1, 1), [3, 2]), ("to_one", (4, 5), [1, 1])):
+            x = values.normal(2, h, w, 5)
+            by_sizes = isinstance(how, list)
+            scales = how if isinstance(how, tuple) else (how, how)
+            y = F.interpolate(nchw(x), size=how if by_sizes else None,
+                              scale_factor=None if by_sizes else tuple(map(float, scales)),
+                              mode=torch_mode, align_corners=corners)
+            size = {"sizes": how} if by_sizes else {"scale_h": scales[0], "scale_w": scales[1]}
+            rule = attributes.get("coordinates", "centres")
+            file.add(f"{mode}_{rule}_{name}", {"mode": mode, **attributes, **size}, [x], {},
+                     [nhwc(y)])
+    file.save()
+
+
 def make_upsample():
     file, values = File("upsample"), Values(5)
     for align_corners in (True, False):
