@@ -16,7 +16,7 @@
 //
 // `fields` calls visit(name, attribute, range...) for each attribute that a model file keeps, in a
 // fixed order; `op` is const or not. An attribute is a bool, int, double, enumeration with
-// names_of, array of ints, or a struct with `fields` of its own. What passes decide (fused
+// names_of, array or list of ints, or a struct with `fields` of its own. What passes decide (fused
 // neighbours, technique, storage type) lies in the struct too, but in no file.
 #pragma once
 

@@ -10,7 +10,8 @@ Graph fuse_pool(const Graph& graph) {
     auto* conv = std::get_if<Conv>(&node.op);
     if (conv == nullptr || conv->pool) continue;
     for (const std::size_t reader : result.readers(node.outputs[0])) {
-      if (!std::holds_alternative<MaxPool>(result.nodes[reader].op)) continue;
+      const auto* pool = std::get_if<MaxPool>(&result.nodes[reader].op);
+      if (pool == nullptr || !is_halving(*pool)) continue;
       conv->pool = true;
       node.outputs.push_back(result.nodes[reader].outputs[0]);
       dead.insert(reader);

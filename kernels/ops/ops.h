@@ -8,17 +8,28 @@
 #include "kernels/ops/activation/activation.h"
 #include "kernels/ops/argmax/argmax.h"
 #include "kernels/ops/attention/attention.h"
+#include "kernels/ops/avg_pool/avg_pool.h"
 #include "kernels/ops/batch_norm/batch_norm.h"
+#include "kernels/ops/binary/binary.h"
+#include "kernels/ops/concat/concat.h"
 #include "kernels/ops/conv/conv.h"
 #include "kernels/ops/conv_transpose/conv_transpose.h"
 #include "kernels/ops/crop_concat/crop_concat.h"
 #include "kernels/ops/dropout/dropout.h"
 #include "kernels/ops/embedding/embedding.h"
+#include "kernels/ops/group_norm/group_norm.h"
 #include "kernels/ops/head/head.h"
+#include "kernels/ops/layer_norm/layer_norm.h"
 #include "kernels/ops/linear/linear.h"
 #include "kernels/ops/max_pool/max_pool.h"
+#include "kernels/ops/pad/pad.h"
+#include "kernels/ops/reduce/reduce.h"
+#include "kernels/ops/reshape/reshape.h"
+#include "kernels/ops/resize/resize.h"
 #include "kernels/ops/rnn/rnn.h"
+#include "kernels/ops/slice/slice.h"
 #include "kernels/ops/softmax/softmax.h"
+#include "kernels/ops/transpose/transpose.h"
 #include "kernels/ops/upsample/upsample.h"
 
 namespace tessera {
@@ -46,7 +57,8 @@ struct OpList {
   using Any = std::variant<Ops...>;
 };
 
-using Op = OpList<Activation, Argmax, Attention, BatchNorm, BiRnn, Conv, ConvTranspose, CropConcat,
-                  Dropout, Embedding, Head, Linear, MaxPool, Softmax, Upsample>::Any;
+using Op = OpList<Activation, Argmax, Attention, AvgPool, BatchNorm, Binary, BiRnn, Concat, Conv,
+                  ConvTranspose, CropConcat, Dropout, Embedding, GroupNorm, Head, LayerNorm, Linear,
+                  MaxPool, Pad, Reduce, Reshape, Resize, Slice, Softmax, Transpose, Upsample>::Any;
 
 }  // namespace tessera

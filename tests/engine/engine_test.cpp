@@ -118,6 +118,18 @@ TEST(Passes, AValueReadTwiceOrReturnedIsNotFused) {
   EXPECT_EQ(fuse_activation(graph).nodes.size(), 1u);
 }
 
+TEST(Passes, OnlyPoolsOf2x2AndStride2JoinAConvolution) {
+  const auto nodes_with = [](const MaxPool& pool) {
+    Graph graph;
+    const ValueId conv = graph.add("conv", Conv{.c_out = 4}, {graph.add_input("x")});
+    graph.outputs = {conv, graph.add("pool", pool, {conv})};
+    return fuse_pool(graph).nodes.size();
+  };
+  EXPECT_EQ(nodes_with({}), 1u);
+  EXPECT_EQ(nodes_with({square(3, 1, 2)}), 2u);
+  EXPECT_EQ(nodes_with({square(2, 0, 2), true}), 2u);
+}
+
 TEST(Passes, ADenseLayerThatAttentionAloneReadsIsFolded) {
   const auto build = [](int dense, bool returned) {
     Graph graph;

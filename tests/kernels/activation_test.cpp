@@ -93,7 +93,59 @@ TEST(Activation, AnElementDoesNotDependOnItsPosition) {
   }
 }
 
+constexpr std::size_t kKinds = names_of(Activation::Kind{}).size();
+
+std::vector<Tensor> weights_of(const Activation& op, const Tensor& x) {
+  std::vector<Tensor> weights;
+  for (const Parameter& p : parameters(op, {{x.type()}}))
+    weights.push_back(test::random(p.shape, 31, 0.5f));
+  return weights;
+}
+
+// Values of order 8 at most: two roundings, and SiLU's sigmoid within 4 ULP.
+TEST(Activation, EveryKindMatchesItsFormulaAtEveryTailOnEveryInstructionSet) {
+  for (std::size_t kind = 0; kind < kKinds; ++kind) {
+    for (const std::int64_t c : {1, 3, 16, 17, 40}) {
+      SCOPED_TRACE(fmt::format("{} of {} channels", names_of(Activation::Kind{})[kind], c));
+      const Activation op{.kind = static_cast<Activation::Kind>(kind)};
+      const Tensor x = test::random({1, 3, 5, c}, 25, 2);
+      const Tensor narrow = x.rounded_to(DType::kBF16);
+      test::for_each_target([&] {
+        test::check_cpu(op, {x}, weights_of(op, x), {8 * 0x1p-24, 6 * 0x1p-23});
+        test::check_cpu(op, {narrow}, weights_of(op, x), {8 * 0x1p-24, 0x1p-8 + 6 * 0x1p-23});
+      });
+    }
+  }
+}
+
+TEST(Activation, EveryKindKeepsNaN) {
+  for (std::size_t kind = 0; kind < kKinds; ++kind) {
+    const Activation op{.kind = static_cast<Activation::Kind>(kind)};
+    const Tensor x = Tensor::of({3, 1}, {1, NAN, 1});
+    for (const Tensor& y : {test::run_cpu(op, {x}, weights_of(op, x), 1)[0],
+                            test::run_reference(op, {x}, weights_of(op, x))[0]}) {
+      EXPECT_FALSE(std::isnan(y.values()[0])) << kind;
+      EXPECT_TRUE(std::isnan(y.values()[1])) << kind;
+    }
+  }
+}
+
+TEST(Activation, PreluHasASlopeForEachChannelAcrossTasks) {
+  const Activation op{.kind = Activation::Kind::kPrelu};
+  const Tensor x = test::random({7001, 3}, 26), weight = Tensor::of({3}, {0.5f, -1, 0});
+  test::check_cpu(op, {x}, {weight}, {0, 0x1p-23});
+  const Tensor ones = Tensor::of({1, 3}, {-1, -1, -1});
+  EXPECT_THAT(test::run_cpu(op, {ones}, {weight}, 1)[0].values(),
+              testing::ElementsAre(-0.5f, 1, 0));
+}
+
 TEST(Activation, NamesWhatItCannotTake) {
+  EXPECT_THAT(
+      [&] {
+        infer(Activation{.min = 1, .max = -1}, {{{DType::kF32, {4}}}});
+      },
+      testing::ThrowsMessage<Error>(testing::HasSubstr("1 and -1")));
+
   const std::vector<TensorType> ids{{DType::kI32, {4}}};
   EXPECT_THAT([&] { infer(kRelu, ids); },
               testing::ThrowsMessage<Error>(testing::HasSubstr("i32 (4)")));

@@ -77,21 +77,19 @@ void check_goldens(const char* name, const Build& build) {
 }
 
 TEST(BackwardGolden, Activation) {
-  check_goldens("activation", activation_of);
+  check_goldens("activation", filled_op<Activation>);
 }
 
 TEST(BackwardGolden, Attention) {
   check_goldens("attention", [](const json& attributes) {
-    Attention op = attention_of(attributes);
+    Attention op = filled<Attention>(attributes, {"dense"});
     if (const int units = attributes.at("dense"); units > 0) op.dense = Linear{units, true};
     return op;
   });
 }
 
 TEST(BackwardGolden, BatchNorm) {
-  check_goldens("batch_norm", [](const json& attributes) {
-    return BatchNorm{attributes.at("eps"), attributes.at("momentum")};
-  });
+  check_goldens("batch_norm", filled_op<BatchNorm>);
 }
 
 TEST(BackwardGolden, Conv) {
@@ -103,31 +101,31 @@ TEST(BackwardGolden, ConvTranspose) {
 }
 
 TEST(BackwardGolden, CropConcat) {
-  check_goldens("crop_concat", crop_concat_of);
+  check_goldens("crop_concat", filled_op<CropConcat>);
 }
 
 TEST(BackwardGolden, Embedding) {
-  check_goldens("embedding", embedding_of);
+  check_goldens("embedding", filled_op<Embedding>);
 }
 
 TEST(BackwardGolden, Linear) {
-  check_goldens("linear", linear_of);
+  check_goldens("linear", filled_op<Linear>);
 }
 
 TEST(BackwardGolden, MaxPool) {
-  check_goldens("max_pool", [](const json&) { return MaxPool{}; });
+  check_goldens("max_pool", filled_op<MaxPool>);
 }
 
 TEST(BackwardGolden, Rnn) {
-  check_goldens("rnn", rnn_of);
+  check_goldens("rnn", filled_op<BiRnn>);
 }
 
 TEST(BackwardGolden, Softmax) {
-  check_goldens("softmax", [](const json&) { return Softmax{}; });
+  check_goldens("softmax", filled_op<Softmax>);
 }
 
 TEST(BackwardGolden, Upsample) {
-  check_goldens("upsample", upsample_of);
+  check_goldens("upsample", filled_op<Upsample>);
 }
 
 }  // namespace

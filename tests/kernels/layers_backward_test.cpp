@@ -24,6 +24,14 @@ TEST(ActivationBackward, MatchesTheReference) {
       TrainCase<Activation>{{Activation::Kind::kSigmoid}, {test::random({2, 9}, 2)}, {}});
 }
 
+TEST(LayersBackward, RefuseWhatTrainingHasNoKernelsFor) {
+  const std::vector<TensorType> x{{DType::kF32, {1, 4, 4, 2}}};
+  EXPECT_THAT([&] { saved_for_backward(Activation{Activation::Kind::kGelu}, x); },
+              testing::ThrowsMessage<Error>(testing::HasSubstr("gelu")));
+  EXPECT_THAT([&] { saved_for_backward(MaxPool{square(3, 1, 2)}, x); },
+              testing::ThrowsMessage<Error>(testing::HasSubstr("not 3x3 of stride 2x2")));
+}
+
 TEST(MaxPoolBackward, MatchesTheReferenceExactly) {
   for (const std::int64_t c : {1, 3, 16, 17, 40}) {
     for (const auto& [h, w] : {std::pair{2, 2}, {3, 2}, {5, 7}, {8, 6}}) {

@@ -67,7 +67,49 @@ TEST(MaxPool, OneOfABatchEqualsItAlone) {
   EXPECT_EQ(std::vector<float>(both.begin() + 45, both.end()), alone);
 }
 
+std::vector<MaxPool> windows() {
+  std::vector<MaxPool> list;
+  for (const bool ceil : {false, true}) {
+    list.push_back({square(3, 1, 2), ceil});
+    list.push_back({square(2, 0, 2), ceil});
+    list.push_back({square(2, 1, 3), ceil});
+    list.push_back({{{3, 2}, {1, 2}, {2, 1}, {1, 0, 0, 1}}, ceil});
+  }
+  return list;
+}
+
+TEST(MaxPool, EveryWindowMatchesTheReference) {
+  for (const MaxPool& op : windows()) {
+    for (const std::int64_t c : {1, 5, 16, 35}) {
+      SCOPED_TRACE(
+          fmt::format("{} x {}, {} channels", op.window.kernel[0], op.window.kernel[1], c));
+      const Tensor x = test::random({2, 7, 9, c}, 5);
+      test::for_each_target([&] {
+        test::check_cpu(op, {x}, {}, kExact);
+        test::check_cpu(op, {x.rounded_to(DType::kBF16)}, {}, kExact);
+      });
+    }
+  }
+}
+
+TEST(MaxPool, PadsHoldMinusInfinityAndNaNWins) {
+  const MaxPool op{square(3, 1)};
+  std::vector<float> values(12, -5);
+  values[0] = NAN;
+  const std::vector<float> y =
+      test::run_cpu(op, {Tensor::of({1, 3, 4, 1}, values)}, {}, 1)[0].values();
+  EXPECT_TRUE(std::isnan(y[0]) && std::isnan(y[5]));
+  EXPECT_EQ(y[2], -5);
+  EXPECT_EQ(y[11], -5);
+}
+
 TEST(MaxPool, NamesWhatItCannotTake) {
+  EXPECT_THAT(
+      [] {
+        infer(MaxPool{square(2, 2)}, {{{DType::kF32, {1, 4, 4, 2}}}});
+      },
+      testing::ThrowsMessage<Error>(testing::HasSubstr("2 and 2")));
+
   const auto message = [](const TensorType& type) {
     try {
       infer(MaxPool{}, {{type}});

@@ -1,33 +1,47 @@
 // The operators of golden cases, from the attributes that the cases have in inference and training.
 #pragma once
 
+#include <algorithm>
 #include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <utility>
+#include <string_view>
 
 #include "kernels/ops/ops.h"
 
 namespace tessera::test {
 
-// The choice whose name the attribute `key` holds.
-template <class Choice>
-Choice choice(const nlohmann::json& attributes, const char* key,
-              std::initializer_list<std::pair<const char*, Choice>> choices) {
-  const std::string wanted_name = attributes.at(key);
-  for (const auto& [name, value] : choices)
-    if (wanted_name == name) return value;
-  fail("{} is '{}', which is none of its choices", key, wanted_name);
+// The operator whose `fields` the attributes name; those that they leave out keep their defaults.
+// `others` are attributes that the caller reads itself; any further one is an error.
+template <class Op>
+Op filled(const nlohmann::json& attributes, std::initializer_list<std::string_view> others = {}) {
+  Op op;
+  std::size_t known = 0;
+  const auto fill = [&](std::string_view name, auto& attribute, auto...) {
+    const auto found = attributes.find(std::string(name));
+    if (found == attributes.end()) return;
+    ++known;
+    using T = std::decay_t<decltype(attribute)>;
+    if constexpr (std::is_enum_v<T>) {
+      const auto names = names_of(T{});
+      const auto at = std::find(names.begin(), names.end(), found->get<std::string>());
+      require(at != names.end(), "{} is {}, which is none of its choices", name, found->dump());
+      attribute = static_cast<T>(at - names.begin());
+    } else {
+      found->get_to(attribute);
+    }
+  };
+  fields(fill, op);
+  for (const std::string_view other : others) known += attributes.count(std::string(other));
+  require(known == attributes.size(), "{} does not have all attributes of {}", Op::kName,
+          attributes.dump());
+  return op;
 }
 
-inline Activation activation_of(const nlohmann::json& attributes) {
-  return {choice<Activation::Kind>(
-      attributes, "kind",
-      {{"relu", Activation::Kind::kRelu}, {"sigmoid", Activation::Kind::kSigmoid}})};
-}
-
-inline Attention attention_of(const nlohmann::json& attributes) {
-  return {attributes.at("units"), attributes.at("masked"), attributes.at("eps")};
+// The same as a function, for attributes that are all the operator's.
+template <class Op>
+Op filled_op(const nlohmann::json& attributes) {
+  return filled<Op>(attributes);
 }
 
 inline Conv conv_of(const nlohmann::json& attributes) {
@@ -43,38 +57,6 @@ inline Conv conv_of(const nlohmann::json& attributes) {
 inline ConvTranspose conv_transpose_of(const nlohmann::json& attributes) {
   return {attributes.at("c_out"), attributes.at("kernel"), attributes.at("bias"),
           attributes.at("relu")};
-}
-
-inline CropConcat crop_concat_of(const nlohmann::json& attributes) {
-  return {choice<CropConcat::Align>(
-              attributes, "align",
-              {{"crop_skip", CropConcat::Align::kCropSkip}, {"pad_up", CropConcat::Align::kPadUp}}),
-          attributes.at("skip_first")};
-}
-
-inline Embedding embedding_of(const nlohmann::json& attributes) {
-  return {attributes.at("words"), attributes.at("features")};
-}
-
-inline Linear linear_of(const nlohmann::json& attributes) {
-  return {attributes.at("units"), attributes.at("bias")};
-}
-
-inline BiRnn rnn_of(const nlohmann::json& attributes) {
-  BiRnn op;
-  op.cell = choice<BiRnn::Cell>(attributes, "cell",
-                                {{"lstm", BiRnn::Cell::kLstm}, {"gru", BiRnn::Cell::kGru}});
-  op.units = attributes.at("units");
-  op.gate = choice<BiRnn::Gate>(
-      attributes, "gate",
-      {{"sigmoid", BiRnn::Gate::kSigmoid}, {"hard_sigmoid", BiRnn::Gate::kHardSigmoid}});
-  op.reset_after = attributes.at("reset_after");
-  op.masked = attributes.at("masked");
-  return op;
-}
-
-inline Upsample upsample_of(const nlohmann::json& attributes) {
-  return {attributes.at("align_corners")};
 }
 
 }  // namespace tessera::test

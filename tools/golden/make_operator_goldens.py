@@ -3,7 +3,7 @@
 every operator, computed with PyTorch in float64 and rounded to f32 once.
 
     apt-get install --no-install-recommends python3-torch python3-numpy
-    /usr/bin/python3 tools/golden/make_operator_goldens.py
+    /usr/bin/python3 tools/golden/make_operator_goldens.py [operator ...]
 
 A file holds several cases. Metadata "cases" is a JSON list of {"name", "attributes"}; the tensors
 of a case are "<case>/input<i>", "<case>/weight/<parameter>" and "<case>/output<i>". Images are
@@ -11,12 +11,13 @@ of a case are "<case>/input<i>", "<case>/weight/<parameter>" and "<case>/output<
 
 import json
 import pathlib
+import sys
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from oracle import Values, attention, bi_rnn, exact, nchw, nhwc, rnn_weights, save
+from oracle import Values, attention, bi_rnn, exact, hard_sigmoid, nchw, nhwc, rnn_weights, save
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden" / "operators"
 
@@ -135,6 +136,45 @@ def make_conv():
     file.save()
 
 
+def window(kernel, stride=(1, 1), dilation=(1, 1), pads=(0, 0, 0, 0)):
+    """Attributes of kernels/window.h."""
+    return {"kernel": kernel, "stride": stride, "dilation": dilation, "pads": pads}
+
+
+def padded(x, pads, value=0.0):
+    """An NCHW map with the pads top, bottom, left, right."""
+    return F.pad(x, (pads[2], pads[3], pads[0], pads[1]), value=value)
+
+
+def make_conv_window():
+    file, values = File("conv_window"), Values(16)
+    for name, size, c_in, c_out, groups, w in (
+            ("stride_2", (9, 12), 5, 7, 1, window((3, 3), (2, 2), pads=(1, 1, 1, 1))),
+            ("stride_2_behind", (8, 6), 3, 16, 1, window((3, 3), (2, 2), pads=(0, 1, 0, 1))),
+            ("stride_3x1", (10, 7), 4, 3, 1, window((3, 3), (3, 1))),
+            ("dilation", (11, 13), 3, 9, 1, window((3, 3), dilation=(2, 3), pads=(2, 2, 3, 3))),
+            ("four_pads", (5, 4), 6, 5, 1, window((3, 3), pads=(0, 2, 1, 3))),
+            ("2x2_behind", (6, 5), 4, 6, 1, window((2, 2), pads=(0, 1, 0, 1))),
+            ("7x7_stride_2", (13, 15), 3, 17, 1, window((7, 7), (2, 2), pads=(3, 3, 3, 3))),
+            ("1x5", (4, 9), 5, 6, 1, window((1, 5), pads=(0, 0, 2, 2))),
+            ("5x1", (9, 4), 5, 6, 1, window((5, 1), pads=(2, 2, 0, 0))),
+            ("1x1_stride_2", (7, 8), 6, 4, 1, window((1, 1), (2, 2))),
+            ("all_at_once", (12, 11), 4, 6, 2,
+             window((3, 2), (2, 3), dilation=(2, 1), pads=(1, 0, 2, 1))),
+            ("groups", (6, 7), 6, 9, 3, window((3, 3), pads=(1, 1, 1, 1))),
+            ("depthwise", (7, 6), 17, 17, 17, window((3, 3), pads=(1, 1, 1, 1))),
+            ("depthwise_doubled", (7, 6), 5, 10, 5, window((5, 5), (2, 2), pads=(2, 2, 2, 2)))):
+        kernel = w["kernel"]
+        taps = c_in // groups * kernel[0] * kernel[1]
+        x = values.normal(2, *size, c_in)
+        weights = {"weight": values.normal(c_out, c_in // groups, *kernel, scale=taps**-0.5),
+                   "bias": values.normal(c_out)}
+        y = F.conv2d(padded(nchw(x), w["pads"]), weights["weight"], weights["bias"],
+                     stride=w["stride"], dilation=w["dilation"], groups=groups)
+        file.add(name, {"c_out": c_out, "groups": groups, **w}, [x], weights, [nhwc(y)])
+    file.save()
+
+
 def make_conv_transpose():
     file, values = File("conv_transpose"), Values(3)
     for kernel in (2, 3):
@@ -161,6 +201,202 @@ def make_max_pool():
     for n, h, w, c in ((1, 4, 6, 3), (2, 5, 7, 17), (1, 2, 2, 1), (1, 3, 2, 4)):
         x = values.normal(n, h, w, c, mean=-1)
         file.add(f"{h}x{w}", {}, [x], {}, [nhwc(F.max_pool2d(nchw(x), 2))])
+    file.save()
+
+
+POOLS = (("3x3_stride_2", (9, 12), window((3, 3), (2, 2), pads=(1, 1, 1, 1)), False),
+         ("3x3_ceil", (8, 11), window((3, 3), (2, 2)), True),
+         ("3x3_ceil_pads", (8, 10), window((3, 3), (2, 2), pads=(1, 1, 1, 1)), True),
+         ("2x2_ceil", (5, 7), window((2, 2), (2, 2)), True),
+         ("ceil_outside", (5, 5), window((2, 2), (3, 3), pads=(1, 1, 1, 1)), True),
+         ("2x3", (7, 8), window((2, 3), (1, 2), pads=(1, 1, 1, 1)), False),
+         ("5x5_same", (4, 6), window((5, 5), pads=(2, 2, 2, 2)), False))
+
+
+def make_max_pool_window():
+    file, values = File("max_pool_window"), Values(17)
+
+    def add(name, size, w, ceil, y):
+        x = values.normal(2, *size, 19, mean=-1)
+        file.add(name, {"ceil_mode": ceil, **w}, [x], {}, [nhwc(y(nchw(x)))])
+
+    for name, size, w, ceil in POOLS:
+        add(name, size, w, ceil, lambda x: F.max_pool2d(
+            x, w["kernel"], w["stride"], w["pads"][::2], ceil_mode=ceil))
+    dilated = window((3, 2), dilation=(2, 3), pads=(1, 1, 1, 1))
+    add("dilation", (9, 8), dilated, False, lambda x: F.max_pool2d(x, (3, 2), 1, 1, (2, 3)))
+    uneven = window((3, 3), (2, 2), pads=(0, 1, 0, 1))
+    add("pads_behind", (8, 8), uneven, False, lambda x: F.max_pool2d(
+        padded(x, uneven["pads"], -np.inf), 3, 2))
+    file.save()
+
+
+def make_avg_pool():
+    file, values = File("avg_pool"), Values(18)
+    for name, size, w, ceil in POOLS + (("2x2", (6, 7), window((2, 2), (2, 2)), False),):
+        for include in (True, False):
+            x = values.normal(2, *size, 19)
+            y = F.avg_pool2d(nchw(x), w["kernel"], w["stride"], w["pads"][::2], ceil_mode=ceil,
+                             count_include_pad=include)
+            file.add(f"{name}_{'with' if include else 'without'}_pads",
+                     {"ceil_mode": ceil, "count_include_pad": include, **w}, [x], {}, [nhwc(y)])
+    file.save()
+
+
+def make_binary():
+    file, values = File("binary"), Values(19)
+    functions = {"add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div,
+                 "min": torch.minimum, "max": torch.maximum}
+    for kind, function in functions.items():
+        for name, a_shape, b_shape in (
+                ("equal", (2, 3, 5, 7), (2, 3, 5, 7)), ("channels", (2, 3, 4, 17), (17,)),
+                ("images", (2, 3, 4, 5), (2, 1, 1, 5)), ("scalar", (3, 5, 9), (1,)),
+                ("scalar_first", (1,), (3, 20)), ("pixels", (2, 3, 4, 5), (2, 3, 4, 1)),
+                ("outer", (7, 1), (1, 20)), ("both", (2, 1, 4, 1, 3), (5, 1, 6, 1)),
+                ("six", (2, 1, 2, 3, 1, 2), (1, 3, 2, 1, 2, 2))):
+            a, b = values.normal(*a_shape), values.normal(*b_shape)
+            if kind == "div":
+                b = torch.where(b.abs() < 0.25, torch.ones_like(b), b)
+            file.add(f"{kind}_{name}", {"kind": kind}, [a, b], {}, [function(a, b)])
+    file.save()
+
+
+def make_group_norm():
+    file, values = File("group_norm"), Values(20)
+    for name, shape, groups, eps, affine, scale, mean in (
+            ("instance", (2, 5, 7, 6), 0, 1e-5, False, 1, 0),
+            ("instance_affine", (2, 4, 3, 17), 0, 1e-5, True, 2, 1),
+            ("groups", (2, 3, 5, 12), 4, 1e-3, True, 1, 0),
+            ("one_group", (1, 4, 4, 5), 1, 1e-5, True, 1, 0),
+            ("far_from_zero", (1, 6, 5, 4), 2, 1e-5, True, 0.5, 100),
+            ("matrix", (3, 8), 2, 1e-5, True, 1, 0), ("sequence", (2, 9, 6), 3, 1e-5, False, 1, 0),
+            ("one_pixel", (2, 1, 1, 4), 0, 1e-5, True, 1, 0)):
+        x = values.normal(*shape, scale=scale, mean=mean)
+        c = shape[-1]
+        weights = {"weight": values.normal(c, mean=1, scale=0.3),
+                   "bias": values.normal(c, scale=0.3)} if affine else {}
+        y = F.group_norm(x.movedim(-1, 1), groups or c, weights.get("weight"), weights.get("bias"),
+                         eps).movedim(1, -1)
+        file.add(name, {"groups": groups, "eps": eps, "affine": affine}, [x], weights, [y])
+    file.save()
+
+
+def make_layer_norm():
+    file, values = File("layer_norm"), Values(21)
+    for name, shape, eps, affine in (("tokens", (2, 5, 17), 1e-5, True),
+                                     ("plain", (3, 4, 4, 9), 1e-6, False), ("row", (24,), 1e-5, True)):
+        x, c = values.normal(*shape, scale=2, mean=1), shape[-1]
+        weights = {"weight": values.normal(c, mean=1, scale=0.3),
+                   "bias": values.normal(c, scale=0.3)} if affine else {}
+        y = F.layer_norm(x, (c,), weights.get("weight"), weights.get("bias"), eps)
+        file.add(name, {"eps": eps, "affine": affine}, [x], weights, [y])
+    file.save()
+
+
+def make_reduce():
+    file, values = File("reduce"), Values(22)
+    for kind, function in (("mean", torch.mean), ("sum", torch.sum), ("max", torch.amax),
+                           ("min", torch.amin)):
+        for name, shape, axes, keepdims in (
+                ("global", (2, 5, 7, 6), [1, 2], True), ("global_flat", (2, 4, 3, 17), [1, 2], False),
+                ("channels", (2, 3, 5, 12), [-1], True), ("first", (4, 3), [0], False),
+                ("apart", (2, 3, 4, 5), [0, 2], False), ("all", (3, 4, 2), [], True),
+                ("scalar", (3, 4), [], False)):
+            x = values.normal(*shape)
+            y = function(x, dim=axes or list(range(len(shape))), keepdim=keepdims)
+            file.add(f"{kind}_{name}", {"kind": kind, "axes": axes, "keepdims": keepdims}, [x], {},
+                     [y])
+    file.save()
+
+
+def make_concat():
+    file, values = File("concat"), Values(23)
+    for name, axis, shapes in (("channels", -1, ((2, 3, 4, 5), (2, 3, 4, 1), (2, 3, 4, 17))),
+                               ("rows", 1, ((2, 3, 4), (2, 1, 4))), ("batch", 0, ((1, 3), (2, 3))),
+                               ("one", -2, ((3, 4),)), ("four", 2, 4 * ((1, 2, 3, 2),))):
+        inputs = [values.normal(*shape) for shape in shapes]
+        file.add(name, {"axis": axis}, inputs, {}, [torch.cat(inputs, axis)])
+    file.save()
+
+
+def make_slice():
+    file, values = File("slice"), Values(24)
+    largest = 2**31 - 1
+    for name, shape, attributes, index in (
+            ("middle", (4, 6, 5), {"starts": [1, 2], "ends": [3, -1]}, np.s_[1:3, 2:-1]),
+            ("to_the_end", (4, 6, 5), {"starts": [-3], "ends": [largest], "axes": [-2]},
+             np.s_[:, -3:]),
+            ("steps", (7, 8), {"starts": [1, 0], "ends": [7, 100], "axes": [1, 0], "steps": [3, 2]},
+             np.s_[0:100:2, 1:7:3]),
+            ("backward", (5, 9), {"starts": [-1, 7], "ends": [-largest - 1, 1], "steps": [-1, -2]},
+             np.s_[::-1, 7:1:-2])):
+        x = values.normal(*shape)
+        file.add(name, attributes, [x], {}, [torch.from_numpy(x.numpy()[index].copy())])
+    file.save()
+
+
+def make_pad():
+    file, values = File("pad"), Values(25)
+    for name, shape, pads in (("image", (2, 4, 5, 3), (0, 1, 2, 0, 0, 3, 1, 0)),
+                              ("crop", (6, 7), (-1, 2, 1, -3)), ("row", (5,), (4, 3))):
+        for mode, numpy_mode in (("constant", "constant"), ("reflect", "reflect"), ("edge", "edge")):
+            if mode != "constant" and name == "crop":
+                continue
+            x, rank = values.normal(*shape), len(shape)
+            pairs = [(pads[i], pads[i + rank]) for i in range(rank)]
+            grown = [(max(a, 0), max(b, 0)) for a, b in pairs]
+            more = {"constant_values": 1.5} if mode == "constant" else {}
+            y = np.pad(x.numpy(), grown, numpy_mode, **more)
+            y = y[tuple(slice(max(-a, 0), y.shape[i] - max(-b, 0)) for i, (a, b) in
+                        enumerate(pairs))]
+            file.add(f"{name}_{mode}", {"mode": mode, "pads": pads, "value": 1.5}, [x], {},
+                     [torch.from_numpy(y.copy())])
+    file.save()
+
+
+def make_transpose():
+    file, values = File("transpose"), Values(26)
+    for name, shape, order in (("to_nchw", (2, 3, 4, 5), [0, 3, 1, 2]), ("matrix", (3, 7), []),
+                               ("five", (2, 1, 3, 2, 4), [4, 0, 2, 1, 3])):
+        x = values.normal(*shape)
+        y = x.permute(order or list(range(len(shape)))[::-1])
+        file.add(name, {"order": order}, [x], {}, [y])
+    file.save()
+
+
+def make_reshape():
+    file, values = File("reshape"), Values(27)
+    for name, shape, asked in (("flatten", (2, 3, 4), [0, -1]), ("split", (6, 4), [3, 2, 2, -1]),
+                               ("same", (2, 5), [0, 0]), ("all", (3, 2, 2), [-1])):
+        x = values.normal(*shape)
+        sizes = [shape[i] if extent == 0 else extent for i, extent in enumerate(asked)]
+        file.add(name, {"shape": asked}, [x], {}, [x.reshape(sizes)])
+    file.save()
+
+
+def make_resize():
+    """What torch.nn.functional.interpolate has; tests/kernels/resize_test.cpp has ONNX's rest."""
+    file, values = File("resize"), Values(28)
+    kinds = (("nearest", {"coordinates": "asymmetric", "nearest": "floor"}, "nearest", None),
+             ("nearest", {"nearest": "round_prefer_ceil"}, "nearest-exact", None),
+             ("linear", {}, "bilinear", False), ("linear", {"coordinates": "align_corners"},
+                                                 "bilinear", True),
+             ("cubic", {}, "bicubic", False), ("cubic", {"coordinates": "align_corners"},
+                                               "bicubic", True))
+    for mode, attributes, torch_mode, corners in kinds:
+        for name, (h, w), how in (("double", (3, 5), 2), ("triple_rows", (4, 3), (3, 1)),
+                                  ("half", (6, 8), 0.5), ("sizes", (5, 7), [8, 4]),
+                                  ("one_pixel", (1, 1), [3, 2]), ("to_one", (4, 5), [1, 1])):
+            x = values.normal(2, h, w, 5)
+            by_sizes = isinstance(how, list)
+            scales = how if isinstance(how, tuple) else (how, how)
+            y = F.interpolate(nchw(x), size=how if by_sizes else None,
+                              scale_factor=None if by_sizes else tuple(map(float, scales)),
+                              mode=torch_mode, align_corners=corners)
+            size = {"sizes": how} if by_sizes else {"scale_h": scales[0], "scale_w": scales[1]}
+            rule = attributes.get("coordinates", "centres")
+            file.add(f"{mode}_{rule}_{name}", {"mode": mode, **attributes, **size}, [x], {},
+                     [nhwc(y)])
     file.save()
 
 
@@ -204,6 +440,35 @@ def make_activation():
     for kind, function in (("relu", F.relu), ("sigmoid", torch.sigmoid)):
         for name, x in (("image", values.normal(1, 3, 5, 3)), ("large", large)):
             file.add(f"{kind}_{name}", {"kind": kind}, [x], {}, [function(x)])
+    file.save()
+
+
+def make_activation_kinds():
+    """All kinds but the two above."""
+    file, values = File("activation_kinds"), Values(15)
+    x = values.normal(2, 3, 5, 17, scale=2)
+    edge = torch.tensor([0, -0.5, 0.5, -1, 1, -2.5, 2.5, -3, 3, -6, 6, 7, -20, 20, -60, 60, -1e4, 1e4],
+                        dtype=torch.float64)
+    slopes, slope = values.normal(17, scale=0.3), values.normal(1, scale=0.3)
+    for name, attributes, function, weights in (
+            ("leaky_relu", {}, lambda v: F.leaky_relu(v), {}),
+            ("leaky_relu", {"slope": 0.2}, lambda v: F.leaky_relu(v, 0.2), {}),
+            ("prelu", {}, lambda v: nhwc(F.prelu(nchw(v), slopes)), {"weight": slopes}),
+            ("prelu", {"per_channel": False}, lambda v: F.prelu(v, slope), {"weight": slope}),
+            ("elu", {}, F.elu, {}), ("elu", {"alpha": 0.3}, lambda v: F.elu(v, 0.3), {}),
+            ("selu", {}, F.selu, {}), ("silu", {}, F.silu, {}), ("gelu", {}, F.gelu, {}),
+            ("gelu_tanh", {}, lambda v: F.gelu(v, approximate="tanh"), {}),
+            ("tanh", {}, torch.tanh, {}), ("hard_sigmoid", {}, hard_sigmoid, {}),
+            ("hard_sigmoid", {"gain": 1 / 6}, F.hardsigmoid, {}),
+            ("hard_swish", {}, F.hardswish, {}),
+            # Above its threshold PyTorch takes x, which is the value only from about 40 on.
+            ("softplus", {}, lambda v: F.softplus(v, threshold=40), {}),
+            ("clip", {}, F.relu6, {}),
+            ("clip", {"min": -1.5, "max": 0.75}, lambda v: torch.clamp(v, -1.5, 0.75), {})):
+        case = "_".join([name, *attributes])
+        file.add(case, {"kind": name, **attributes}, [x], weights, [function(x)])
+        if not weights:
+            file.add(case + "_edge", {"kind": name, **attributes}, [edge], {}, [function(edge)])
     file.save()
 
 
@@ -340,7 +605,5 @@ def make_rnn():
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    for make in (make_activation, make_argmax, make_attention, make_batch_norm, make_conv,
-                 make_conv_transpose, make_crop_concat, make_dropout, make_embedding, make_head,
-                 make_linear, make_max_pool, make_rnn, make_softmax, make_upsample):
-        make()
+    for name in sys.argv[1:] or [name for name in globals() if name.startswith("make_")]:
+        globals()["make_" + name.removeprefix("make_")]()

@@ -14,7 +14,7 @@ def save(path, tensors, metadata):
     """Writes {name: tensor}: floats as f32, integers as i32, uint8 as it is. Widest first."""
     arrays = {}
     for name, tensor in tensors.items():
-        array = np.ascontiguousarray(tensor.numpy() if torch.is_tensor(tensor) else tensor)
+        array = np.asarray(tensor.numpy() if torch.is_tensor(tensor) else tensor, order="C")
         if array.dtype.kind == "f":
             array = array.astype(np.float32)
         elif array.dtype.itemsize > 1:

@@ -1,17 +1,11 @@
 #include "kernels/ops/max_pool/max_pool.h"
 
-#include "kernels/check.h"
+#include "kernels/pool.h"
 
 namespace tessera {
 
-std::vector<TensorType> infer(const MaxPool&, Types inputs) {
-  require_inputs("max_pool", inputs, 1);
-  require_image("max_pool", inputs[0]);
-  const Shape& x = inputs[0].shape;
-  require(x[1] >= 2 && x[2] >= 2,
-          "max_pool takes at least 2 rows and 2 columns, but got {}: use a larger image",
-          inputs[0].to_string());
-  return {{inputs[0].dtype, {x[0], x[1] / 2, x[2] / 2, x[3]}}};
+std::vector<TensorType> infer(const MaxPool& op, Types inputs) {
+  return {pool_type("max_pool", op.window, op.ceil_mode, inputs)};
 }
 
 std::vector<Parameter> parameters(const MaxPool&, Types) {
@@ -20,7 +14,8 @@ std::vector<Parameter> parameters(const MaxPool&, Types) {
 
 Cost cost(const MaxPool& op, Types inputs) {
   const double outputs = static_cast<double>(infer(op, inputs)[0].shape.elements());
-  return {3 * outputs, bytes_moved(op, inputs)};  // three comparisons each
+  const double taps = static_cast<double>(op.window.kernel[0]) * op.window.kernel[1];
+  return {(taps - 1) * outputs, bytes_moved(op, inputs)};  // a comparison each
 }
 
 }  // namespace tessera

@@ -1,17 +1,28 @@
-// Max-pooling 2x2, stride 2; a last odd row or column is dropped.
+// Max-pooling: y = max of the pixels in each window, per channel; pads hold -inf, and NaN wins
+// (torch.nn.MaxPool2d). By default 2x2 of stride 2, which drops a last odd row or column.
 //
-// inputs:  x (n, h, w, c)     outputs: y (n, h / 2, w / 2, c), same type
+// inputs:  x (n, h, w, c)     outputs: y (n, ho, wo, c), same type; sizes: kernels/pool.h
 #pragma once
 
 #include "kernels/operator.h"
+#include "kernels/window.h"
 
 namespace tessera {
 
 struct MaxPool {
   static constexpr std::string_view kName = "max_pool";
+  Window window = square(2, 0, 2);
+  bool ceil_mode = false;
 };
 
-void fields(auto&&, Of<MaxPool> auto&) {}
+void fields(auto&& visit, Of<MaxPool> auto& op) {
+  fields(visit, op.window);
+  visit("ceil_mode", op.ceil_mode);
+}
+// The default, which convolutions fuse and training and CUDA have kernels for.
+inline bool is_halving(const MaxPool& op) {
+  return op.window == square(2, 0, 2) && !op.ceil_mode;
+}
 std::vector<TensorType> infer(const MaxPool& op, Types inputs);
 std::vector<Parameter> parameters(const MaxPool& op, Types inputs);
 Cost cost(const MaxPool& op, Types inputs);

@@ -5,7 +5,10 @@
 
 namespace tessera {
 
-Saved saved_for_backward(const Activation&, Types) {
+Saved saved_for_backward(const Activation& op, Types) {
+  require(is_relu_or_sigmoid(op),
+          "activation: training knows relu and sigmoid alone, not kind {}; train with one of them",
+          names_of(op.kind)[static_cast<std::size_t>(op.kind)]);
   return {.inputs = {false}, .outputs = {true}, .extra = {}};
 }
 

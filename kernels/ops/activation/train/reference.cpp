@@ -15,6 +15,8 @@ void backward_reference(const Activation& op, const BackwardOperands& operands) 
       case Activation::Kind::kSigmoid:
         result *= y * (1 - y);
         break;
+      default:
+        break;  // saved_for_backward refuses them
     }
     dx->as<float>()[i] = static_cast<float>(result);
   }

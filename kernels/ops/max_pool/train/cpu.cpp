@@ -65,7 +65,10 @@ namespace tessera {
 
 HWY_EXPORT(unpool_row);
 
-Saved saved_for_backward(const MaxPool&, Types) {
+Saved saved_for_backward(const MaxPool& op, Types) {
+  require(is_halving(op),
+          "max_pool: training knows 2x2 of stride 2 alone, not {}x{} of stride {}x{}",
+          op.window.kernel[0], op.window.kernel[1], op.window.stride[0], op.window.stride[1]);
   return {.inputs = {true}, .outputs = {false}, .extra = {}};
 }
 

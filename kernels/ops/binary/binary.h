@@ -1,0 +1,31 @@
+// Two maps, element by element: a + b, a - b, a b, a / b, min(a, b), max(a, b), broadcast by
+// numpy's rules. NaN wins in min and max, as in torch.minimum.
+//
+// inputs:  a (...), b (...): axes are aligned at the last; extents are equal, or one of them is 1
+// outputs: y (...) of the larger extents; of the narrower type where a and b are stored differently
+#pragma once
+
+#include <array>
+
+#include "kernels/operator.h"
+
+namespace tessera {
+
+struct Binary {
+  static constexpr std::string_view kName = "binary";
+  enum class Kind : std::uint8_t { kAdd, kSub, kMul, kDiv, kMin, kMax };
+  Kind kind = Kind::kAdd;
+};
+
+constexpr std::array<std::string_view, 6> names_of(Binary::Kind) {
+  return {"add", "sub", "mul", "div", "min", "max"};
+}
+void fields(auto&& visit, Of<Binary> auto& op) {
+  visit("kind", op.kind);
+}
+std::vector<TensorType> infer(const Binary& op, Types inputs);
+std::vector<Parameter> parameters(const Binary& op, Types inputs);
+Cost cost(const Binary& op, Types inputs);
+void reference(const Binary& op, const Operands& operands);
+
+}  // namespace tessera

@@ -1,0 +1,32 @@
+// Group normalisation: y = gamma (x - mean) / sqrt(var + eps) + beta, where mean and (biased)
+// variance are taken over all pixels of an image and the channels of one group (Wu & He 2018;
+// torch.nn.GroupNorm). With a group for each channel it is instance normalisation
+// (torch.nn.InstanceNorm2d without running statistics), with one group for all layer normalisation
+// of the whole image.
+//
+// inputs:  x (n, ..., c)     weights: weight (c) = gamma, bias (c) = beta, if affine
+// outputs: y, of x's type
+#pragma once
+
+#include "kernels/operator.h"
+
+namespace tessera {
+
+struct GroupNorm {
+  static constexpr std::string_view kName = "group_norm";
+  int groups = 0;  // of neighbouring channels; 0: as many as there are channels
+  double eps = 1e-5;
+  bool affine = true;
+};
+
+void fields(auto&& visit, Of<GroupNorm> auto& op) {
+  visit("groups", op.groups, Range{0, 1 << 20});
+  visit("eps", op.eps, Range{kAboveZero, 1});
+  visit("affine", op.affine);
+}
+std::vector<TensorType> infer(const GroupNorm& op, Types inputs);
+std::vector<Parameter> parameters(const GroupNorm& op, Types inputs);
+Cost cost(const GroupNorm& op, Types inputs);
+void reference(const GroupNorm& op, const Operands& operands);
+
+}  // namespace tessera

@@ -1,0 +1,37 @@
+#include "kernels/ops/pad/pad.h"
+
+#include "kernels/check.h"
+
+namespace tessera {
+
+std::vector<TensorType> infer(const Pad& op, Types inputs) {
+  require_inputs("pad", inputs, 1);
+  require_floats("pad", inputs[0]);
+  TensorType y = inputs[0];
+  const int rank = y.shape.rank();
+  require(op.pads.size() == 2 * static_cast<std::size_t>(rank),
+          "pad takes {} pads for {} (before each axis, then behind each), but got {}", 2 * rank,
+          y.to_string(), op.pads.size());
+  for (int axis = 0; axis < rank; ++axis) {
+    const std::int64_t before = op.pads[static_cast<std::size_t>(axis)];
+    const std::int64_t behind = op.pads[static_cast<std::size_t>(axis + rank)];
+    std::int64_t& extent = y.shape[axis];
+    require(op.mode != Pad::Mode::kReflect || (before < extent && behind < extent),
+            "pad: reflecting takes pads below the extent, {} of axis {}, but got {} and {}", extent,
+            axis, before, behind);
+    extent += before + behind;
+    require(extent > 0, "pad: {} and {} leave nothing of axis {} of {}", before, behind, axis,
+            inputs[0].to_string());
+  }
+  return {y};
+}
+
+std::vector<Parameter> parameters(const Pad&, Types) {
+  return {};
+}
+
+Cost cost(const Pad& op, Types inputs) {
+  return {0, 2 * static_cast<double>(infer(op, inputs)[0].bytes())};
+}
+
+}  // namespace tessera

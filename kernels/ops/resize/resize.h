@@ -1,0 +1,70 @@
+// An image in another size (ONNX Resize; torch.nn.functional.interpolate).
+//
+// inputs:  x (n, h, w, c)     outputs: y (n, ho, wo, c), same type
+//          ho = sizes[0], or floor(h scale_h) where that is 0; columns alike
+//
+// The place of output i among the inputs, where scale is the given one, or ho / h:
+//   half_pixel          (i + 1/2) / scale - 1/2
+//   pytorch_half_pixel  the same, but 0 for a single output
+//   align_corners       i (h - 1) / (ho - 1)
+//   asymmetric          i / scale
+// nearest rounds it; linear and cubic (Keys 1981, a = -3/4) weigh the 2 or 4 pixels around it. The
+// edge is repeated. PyTorch: "nearest" is asymmetric with floor, "nearest-exact" half_pixel with
+// round_prefer_ceil, bilinear and bicubic are half_pixel or align_corners.
+#pragma once
+
+#include <array>
+
+#include "kernels/operator.h"
+
+namespace tessera {
+
+struct Resize {
+  static constexpr std::string_view kName = "resize";
+  enum class Mode : std::uint8_t { kNearest, kLinear, kCubic };
+  enum class Coordinates : std::uint8_t {
+    kHalfPixel,
+    kPytorchHalfPixel,
+    kAlignCorners,
+    kAsymmetric
+  };
+  enum class Nearest : std::uint8_t { kRoundPreferFloor, kRoundPreferCeil, kFloor, kCeil };
+  Mode mode = Mode::kNearest;
+  Coordinates coordinates = Coordinates::kHalfPixel;
+  Nearest nearest = Nearest::kRoundPreferFloor;
+  double scale_h = 1, scale_w = 1;
+  std::array<int, 2> sizes{0, 0};
+};
+
+// What one output reads along an axis: input index[k], times weight[k].
+struct ResizeTaps {
+  int count = 0;
+  std::array<std::int64_t, 4> index{};
+  std::array<double, 4> weight{};
+};
+// Of each output along axis 0 (rows) or 1 (columns) of `size` inputs.
+std::vector<ResizeTaps> resize_taps(const Resize& op, std::size_t axis, std::int64_t size);
+
+constexpr std::array<std::string_view, 3> names_of(Resize::Mode) {
+  return {"nearest", "linear", "cubic"};
+}
+constexpr std::array<std::string_view, 4> names_of(Resize::Coordinates) {
+  return {"half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"};
+}
+constexpr std::array<std::string_view, 4> names_of(Resize::Nearest) {
+  return {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"};
+}
+void fields(auto&& visit, Of<Resize> auto& op) {
+  visit("mode", op.mode);
+  visit("coordinates", op.coordinates);
+  visit("nearest", op.nearest);
+  visit("scale_h", op.scale_h, Range{kAboveZero, 1 << 12});
+  visit("scale_w", op.scale_w, Range{kAboveZero, 1 << 12});
+  visit("sizes", op.sizes, Range{0, 1 << 24});
+}
+std::vector<TensorType> infer(const Resize& op, Types inputs);
+std::vector<Parameter> parameters(const Resize& op, Types inputs);
+Cost cost(const Resize& op, Types inputs);
+void reference(const Resize& op, const Operands& operands);
+
+}  // namespace tessera
