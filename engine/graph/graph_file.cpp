@@ -235,7 +235,8 @@ json to_json(const NetworkGraph& network) {
                    {"value", graph.values[graph.outputs[i]]},
                    {"kind", names_of(output.kind)[static_cast<std::size_t>(output.kind)]}};
     if (output.kind == NetworkOutput::Kind::kLogits)
-      object["activation"] = names_of(output.activation)[static_cast<std::size_t>(output.activation)];
+      object["activation"] =
+          names_of(output.activation)[static_cast<std::size_t>(output.activation)];
     outputs.push_back(std::move(object));
   }
   return {{"version", kVersion},
