@@ -6,6 +6,7 @@
 #include "engine/device/machine.h"
 #include "engine/graph/fields.h"
 #include "models/model_file.h"
+#include "models/networks/registry.h"
 #include "tools/program/program.h"
 
 namespace tessera {
@@ -90,9 +91,13 @@ json describe(const InfoOptions& options) {
   } else if (!options.sizes.empty()) {
     throw UsageError("--size is for models that segment images; this one classifies documents");
   }
-  if (options.layers)
-    info["layers"] =
-        layers_of(model_config_from_json(json::parse(session.config_json()), options.model));
+  const ModelConfig config =
+      model_config_from_json(json::parse(session.config_json()), options.model);
+  const std::string_view name = config.unet  ? network_name(*config.unet)
+                                : config.han ? network_name(*config.han)
+                                             : "";
+  if (!name.empty()) info["network"] = name;
+  if (options.layers) info["layers"] = layers_of(config);
   return info;
 }
 
@@ -147,6 +152,8 @@ void print(const json& info, const InfoOptions& options) {
   std::cout << fmt::format("{}\n", options.model);
   std::cout << fmt::format("architecture   {}: {}\n", architecture,
                            architecture == "graph" ? outline(info) : plain(info[architecture]));
+  if (info.contains("network"))
+    std::cout << fmt::format("network        {}\n", info["network"].get<std::string>());
   std::cout << fmt::format("parameters     {}, {}\n", info["parameters"].get<std::uint64_t>(),
                            format_bytes(info["tensor_bytes"].get<std::size_t>()));
   if (info.contains("preprocessing"))
