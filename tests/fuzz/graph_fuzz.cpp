@@ -8,7 +8,6 @@
 #include "engine/files/json_text.h"
 #include "engine/graph/fields.h"
 #include "engine/graph/graph_file.h"
-#include "engine/graph/image_sizes.h"
 #include "engine/passes/passes.h"
 
 namespace {

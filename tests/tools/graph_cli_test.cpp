@@ -50,5 +50,19 @@ TEST_F(GraphCli, ASizeThatDoesNotRunIsToldTheNext) {
   EXPECT_EQ(runs.code, 0) << runs.err;
 }
 
+TEST_F(GraphCli, APublishedNetworkIsNamed) {
+  // The small model is the paper's but for depth and width.
+  UNetConfig family{.depth = 1, .base = 4, .up_relu = true, .head_relu = true};
+  write_model(at("tf.safetensors"), build_unet(family, false), {{DType::kF32, {1, 20, 20, 1}}},
+              {{"architecture", "unet"}, {"unet", to_json(family)}}, "");
+  const Result named = run({"info", "tf.safetensors"});
+  EXPECT_THAT(named.out, HasSubstr("network        tf_unet\n")) << named.err;
+  EXPECT_THAT(run({"info", unet_}).out, testing::Not(HasSubstr("network   ")));
+  for (const char* verb : {"unet", "han"}) {
+    expect_error(run({"train", verb, "data", "-o", "m.safetensors", "--network", "no"}), 2,
+                 "--network");
+  }
+}
+
 }  // namespace
 }  // namespace tessera
