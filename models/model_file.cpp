@@ -41,6 +41,16 @@ std::vector<ModelClass> classes_from_json(const nlohmann::json* list, std::size_
   return classes;
 }
 
+// How many classes a list of them names: all that is known of a network which gives a mask alone.
+std::size_t named_classes(const nlohmann::json* list) {
+  constexpr std::size_t kMost = 256;
+  require(list != nullptr && list->is_array() && list->size() >= 2 && list->size() <= kMost,
+          "classes: expected a list of 2 to {}, because the network gives a mask alone, which does "
+          "not tell their number",
+          kMost);
+  return list->size();
+}
+
 TrainedMasks masks_from_json(const nlohmann::json& object, std::size_t classes) {
   JsonFields fields(object, "masks");
   std::string format;
@@ -64,22 +74,33 @@ ModelConfig model_config_from_json(const nlohmann::json& object, const std::stri
     fields.read("format", format, kModelFormat, kModelFormat);
     std::string architecture;
     fields.read("architecture", architecture);
-    require(architecture == "unet" || architecture == "han",
-            "architecture: expected \"unet\" or \"han\", found \"{}\"", architecture);
+    require(architecture == "unet" || architecture == "graph" || architecture == "han",
+            "architecture: expected \"unet\", \"graph\" or \"han\", found {}",
+            JsonFields::shown(architecture));
     const nlohmann::json& network = fields.take_required(architecture.c_str());
+    const nlohmann::json* const names = fields.take("classes");
     std::size_t classes = 0;
-    if (architecture == "unet") {
-      config.unet = unet_config_from_json(network);
+    if (architecture != "han") {
+      if (architecture == "unet") {
+        config.unet = unet_config_from_json(network);
+        classes = static_cast<std::size_t>(config.unet->classes);
+      } else {
+        config.graph = ImageNetwork{network_from_json(network)};
+        if (const nlohmann::json* value = fields.take("sizes")) read_sizes(*value, *config.graph);
+        classes = static_cast<std::size_t>(check_segmentation(*config.graph));
+        if (classes == 0) classes = named_classes(names);
+      }
       // A single sigmoid tells two classes apart.
-      classes = static_cast<std::size_t>(std::max(config.unet->classes, 2));
-      config.preprocessing.channels = config.unet->channels;
+      classes = std::max(classes, std::size_t{2});
+      const std::int64_t channels = image_channels(config);
+      config.preprocessing = preprocessing_from_json({{"channels", channels}});
       if (const nlohmann::json* value = fields.take("preprocessing"))
         config.preprocessing = preprocessing_from_json(*value);
       if (const nlohmann::json* value = fields.take("masks"))
         config.masks = masks_from_json(*value, classes);
-      require(config.preprocessing.channels == config.unet->channels,
+      require(config.preprocessing.channels == channels,
               "preprocessing makes {} channels, the network reads {}",
-              config.preprocessing.channels, config.unet->channels);
+              config.preprocessing.channels, channels);
     } else {
       config.han = han_config_from_json(network);
       classes = static_cast<std::size_t>(config.han->classes);
@@ -88,7 +109,7 @@ ModelConfig model_config_from_json(const nlohmann::json& object, const std::stri
       config.text.max_sentences = config.han->max_sentences;
       config.text.max_words = config.han->max_words;
     }
-    config.classes = classes_from_json(fields.take("classes"), classes);
+    config.classes = classes_from_json(names, classes);
     if (const nlohmann::json* value = fields.take("provenance")) {
       require(value->is_object(), "provenance: expected an object, found {}", value->type_name());
       config.provenance = *value;
@@ -102,8 +123,12 @@ ModelConfig model_config_from_json(const nlohmann::json& object, const std::stri
 
 nlohmann::json to_json(const ModelConfig& config) {
   nlohmann::json object = {{"format", kModelFormat}, {"architecture", config.architecture()}};
-  if (config.unet) {
-    object["unet"] = to_json(*config.unet);
+  if (config.unet) object["unet"] = to_json(*config.unet);
+  if (config.graph) {
+    object["graph"] = to_json(config.graph->network);
+    object["sizes"] = sizes_to_json(*config.graph);
+  }
+  if (config.is_of_images()) {
     object["preprocessing"] = to_json(config.preprocessing);
     if (config.masks) {
       object["masks"] = {{"format", config.masks->rules.to_string()},
@@ -126,10 +151,8 @@ nlohmann::json metadata_json(const Weights& weights, const std::string& key,
           weights.file(), key, advice);
   try {
     // Nothing deeper is known to any format here, and copying a JSON value recurses.
-    return parse_json(*text, [](int depth, auto, const nlohmann::json&) {
-      require(depth <= kMaxNesting, "nested deeper than {} levels", kMaxNesting);
-      return true;
-    });
+    check_json_limits(*text, kMaxNesting);
+    return parse_json(*text);
   } catch (const Error& error) {
     fail("{}: the metadata \"{}\": {}", weights.file(), key, error.what());
   }
@@ -160,6 +183,7 @@ std::vector<TensorType> example_inputs(const ModelConfig& config) {
     const std::int64_t size = unet_input_size(*config.unet, 1);
     return {{DType::kF32, {1, size, size, config.unet->channels}}};
   }
+  if (config.graph) return {image_sizes(config).least()};
   const HanConfig& han = *config.han;
   std::vector<TensorType> inputs{{DType::kI32, {1, han.max_sentences, han.max_words}}};
   if (han.masked) {
@@ -170,7 +194,22 @@ std::vector<TensorType> example_inputs(const ModelConfig& config) {
 }
 
 Graph build_network(const ModelConfig& config) {
+  if (config.graph) return config.graph->network.graph;
   return config.unet ? build_unet(*config.unet, true) : build_han(*config.han);
+}
+
+std::int64_t image_channels(const ModelConfig& config) {
+  return config.unet ? config.unet->channels : config.graph->network.channels.at(0);
+}
+
+Graph segmentation_graph(const ModelConfig& config, bool probabilities) {
+  return config.unet ? build_unet(*config.unet, probabilities)
+                     : segmentation_graph(config.graph->network, probabilities);
+}
+
+ImageSizes image_sizes(const ModelConfig& config) {
+  return {segmentation_graph(config, false), image_channels(config),
+          config.graph ? config.graph->multiple : 1};
 }
 
 namespace {
@@ -202,7 +241,7 @@ void save_model(const std::filesystem::path& path, const ModelConfig& config,
          error.what());
   }
   require(vocabulary.has_value() == read.han.has_value(), "{}: {}", path.string(),
-          read.han ? "a HAN needs its vocabulary" : "a UNet has no vocabulary");
+          read.han ? "a HAN needs its vocabulary" : "a model of images has no vocabulary");
   require(!vocabulary || vocabulary->size() <= read.han->words,
           "{}: the vocabulary has {} ids, the embedding {} rows", path.string(),
           vocabulary ? vocabulary->size() : 0, read.han ? read.han->words : 0);

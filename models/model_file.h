@@ -1,9 +1,10 @@
 // One file is one model: tensors, and in the metadata key "tessera" a JSON text with architecture,
 // preprocessing, classes and provenance. A HAN's vocabulary is the U8 tensor "vocabulary".
 //
-//   {"format": 1, "architecture": "unet" | "han", "unet" | "han": {...},
-//    "preprocessing": {...} (unet), "text": {...} (han),
-//    "masks": {"format": "objects", "min_area": 15} (unet, where it was trained here),
+//   {"format": 1, "architecture": "unet" | "graph" | "han", "unet" | "graph" | "han": {...},
+//    "preprocessing": {...} (images), "text": {...} (han),
+//    "sizes": {"multiple": 32} (graph: engine/graph/graph_file.h),
+//    "masks": {"format": "objects", "min_area": 15} (images, where it was trained here),
 //    "classes": [{"name": "cell", "colour": [r, g, b]}, ...], "provenance": {...}}
 #pragma once
 
@@ -19,6 +20,7 @@
 #include "models/image/mask.h"
 #include "models/image/mask_rules.h"
 #include "models/networks/han.h"
+#include "models/networks/image_network.h"
 #include "models/networks/unet.h"
 #include "models/text/text.h"
 
@@ -29,22 +31,24 @@ struct ModelClass {
   Rgb colour{};
 };
 
-// How the masks are read that a UNet was trained with, and its least object.
+// How the masks are read that a network was trained with, and its least object.
 struct TrainedMasks {
   MaskRules rules;
   std::int64_t min_area = 1;  // pixels; smaller ones are specks
 };
 
 struct ModelConfig {
-  std::optional<UNetConfig> unet;  // exactly one of the two
+  std::optional<UNetConfig> unet;  // exactly one of the three
   std::optional<HanConfig> han;
+  std::optional<ImageNetwork> graph;
   Preprocessing preprocessing;  // of an image
   TextRules text;               // of a document
   std::vector<ModelClass> classes;
   std::optional<TrainedMasks> masks;
   nlohmann::json provenance = nlohmann::json::object();
 
-  const char* architecture() const { return unet ? "unet" : "han"; }
+  const char* architecture() const { return unet ? "unet" : graph ? "graph" : "han"; }
+  bool is_of_images() const { return !han; }
 };
 
 // Throws Error for unknown keys, contradictions (class names against the class count, channels
@@ -64,8 +68,14 @@ struct ModelFile {
 // its weights.
 std::vector<TensorType> example_inputs(const ModelConfig& config);
 
-// The unfused network of `config`.
+// The unfused network of `config`, with all that it gives.
 Graph build_network(const ModelConfig& config);
+
+// Of a model of images, its input's channels; the unfused network that segments, as
+// segmentation_graph of models/networks/image_network.h; and the sizes that it takes.
+std::int64_t image_channels(const ModelConfig& config);
+Graph segmentation_graph(const ModelConfig& config, bool probabilities);
+ImageSizes image_sizes(const ModelConfig& config);
 
 enum class WeightStorage {
   kF32,
@@ -74,10 +84,10 @@ enum class WeightStorage {
 };
 
 // Writes a file that ModelFile::open reads, atomically: equal content gives equal bytes. `weights`
-// are f32, exactly those of the network; a HAN has a vocabulary, a UNet none. Throws Error naming
-// the tensor that is missing, left over, of another shape or not finite, where `config` contradicts
-// itself or the vocabulary, and where the file cannot be written; an older file is then still
-// there.
+// are f32, exactly those of the network; a HAN has a vocabulary, a model of images none. Throws
+// Error naming the tensor that is missing, left over, of another shape or not finite, where
+// `config` contradicts itself or the vocabulary, and where the file cannot be written; an older
+// file is then still there.
 void save_model(const std::filesystem::path& path, const ModelConfig& config,
                 const TensorViews& weights, const std::optional<Vocabulary>& vocabulary,
                 WeightStorage storage = WeightStorage::kF32);

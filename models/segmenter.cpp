@@ -15,20 +15,21 @@ constexpr std::size_t kMostUnasked = std::size_t{4} << 30;
 constexpr double kMostWork = 2;
 constexpr std::int64_t kUntiled = std::int64_t{1} << 40;
 
-TensorType image_type(const UNetConfig& config, std::int64_t height, std::int64_t width) {
-  return {DType::kF32, {1, height, width, config.channels}};
-}
-
-Executor make_executor(ModelFile& file, const SessionOptions& options,
+Executor make_executor(ModelFile& file, const SessionOptions& options, const TensorType& least,
                        std::shared_ptr<Device> device) {
-  const UNetConfig& config = *file.config.unet;
-  const std::int64_t side = unet_input_size(config, 1);
-  const std::vector<TensorType> example{image_type(config, side, side)};
-  Graph graph =
-      device->optimise(build_unet(config, options.probabilities), example, options.winograd);
+  const std::vector<TensorType> example{least};
   const WeightSource weights = [&](const std::string& name, const Shape& shape) {
     return file.weights.take(name, shape);
   };
+  const Graph network = build_network(file.config);
+  const std::vector<TensorType> types = infer_types(network, example);
+  // Outputs that segmenting does not need have weights too.
+  for (const Node& node : network.nodes) {
+    for (const Parameter& parameter : parameters_of(node, input_types(node, types)))
+      weights(weight_name(node, parameter.name), parameter.shape);
+  }
+  Graph graph = device->optimise(segmentation_graph(file.config, options.probabilities), example,
+                                 options.winograd);
   return {std::move(graph), weights, example, std::move(device)};
 }
 
@@ -57,27 +58,25 @@ std::int64_t Segmenter::Tiling::input_pixels() const {
 Segmenter::Segmenter(ModelFile& file, const SessionOptions& options, std::shared_ptr<Device> device)
     : file_(file),
       options_(options),
-      margin_(unet_margin(*file.config.unet)),
-      executor_(make_executor(file, options, std::move(device))) {}
-
-TensorType Segmenter::input_type(std::int64_t height, std::int64_t width) const {
-  return image_type(*file_.config.unet, height, width);
+      sizes_(image_sizes(file.config)),
+      executor_(make_executor(file, options, sizes_.least(), std::move(device))) {
+  if (options.probabilities)
+    outputs_ = executor_.output_types(std::vector{sizes_.least()})[1].shape[-1];
 }
 
 std::optional<Segmenter::Tiling> Segmenter::cut(std::int64_t height, std::int64_t width,
                                                 std::int64_t tile) const {
-  const UNetConfig& config = *file_.config.unet;
-  const auto runs = [&](std::int64_t size) { return unet_output_size(config, size).has_value(); };
-  const auto axis = [&](std::int64_t pixels) -> std::optional<std::vector<AxisTile>> {
-    const std::int64_t whole = unet_input_size(config, pixels);
+  const auto along = [&](int axis, std::int64_t pixels) -> std::optional<std::vector<AxisTile>> {
+    const std::int64_t whole = sizes_.input(axis, pixels);
     if (whole <= tile) {
-      const std::int64_t output = *unet_output_size(config, whole);
+      const std::int64_t output = *sizes_.output(axis, whole);
       return std::vector<AxisTile>{{0, whole, 0, output, 0, output}};
     }
-    return tile_axis(executor_.graph(), whole, tile, runs);
+    return tile_axis(executor_.graph(), whole, tile,
+                     [&](std::int64_t size) { return sizes_.output(axis, size).has_value(); });
   };
-  auto rows = axis(height);
-  auto columns = axis(width);
+  auto rows = along(0, height);
+  auto columns = along(1, width);
   if (!rows || !columns) return std::nullopt;
   return Tiling{std::move(*rows), std::move(*columns)};
 }
@@ -88,18 +87,18 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
   plan.tile_height = tiling.largest_height();
   plan.tile_width = tiling.largest_width();
   plan.work = work(height, width, tiling);
-  const std::vector<TensorType> input{input_type(plan.tile_height, plan.tile_width)};
+  const std::vector<TensorType> input{sizes_.type(plan.tile_height, plan.tile_width)};
   plan.arena = executor_.plan(input).peak;
   plan.weights = executor_.packed_bytes();
   const auto pixels = static_cast<std::uint64_t>(height * width);
-  const auto channels = static_cast<std::uint64_t>(file_.config.unet->channels);
+  const auto channels = static_cast<std::uint64_t>(image_channels(file_.config));
   // The session's copy of an 8-bit image, the image as floats, the tile, the mask, the caller's
   // own.
   plan.images = pixels * channels * (1 + sizeof(float)) + input[0].bytes() +
                 pixels * (1 + options_.caller_bytes_per_pixel);
   for (const TensorType& output : executor_.output_types(input)) plan.images += output.bytes();
   if (options_.probabilities)
-    plan.images += pixels * static_cast<std::uint64_t>(file_.config.unet->classes) * sizeof(float);
+    plan.images += pixels * static_cast<std::uint64_t>(outputs_) * sizeof(float);
   file_.weights.release_pages();  // they are packed now
   plan.peak = held() + plan.images;
   if (on_gpu()) {
@@ -111,8 +110,7 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
 }
 
 double Segmenter::work(std::int64_t height, std::int64_t width, const Tiling& tiling) const {
-  const UNetConfig& config = *file_.config.unet;
-  const std::int64_t whole = unet_input_size(config, height) * unet_input_size(config, width);
+  const std::int64_t whole = sizes_.input(0, height) * sizes_.input(1, width);
   return static_cast<double>(tiling.input_pixels()) / static_cast<double>(whole);
 }
 
@@ -175,7 +173,7 @@ void Segmenter::note_work(std::int64_t height, std::int64_t width, const Tiling&
 }
 
 Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t width) {
-  require_readable_size(height, width, file_.config.unet->channels, kMaxSamples);
+  require_readable_size(height, width, image_channels(file_.config), kMaxSamples);
   if (options_.tile > 0) {
     auto tiling = cut(height, width, options_.tile);
     if (tiling) {
@@ -214,44 +212,44 @@ Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t wid
 SegmentationPlan Segmenter::plan(std::int64_t height, std::int64_t width) {
   const Tiling tiling = choose_tiling(height, width);
   SegmentationPlan plan = memory(height, width, tiling);
-  const std::vector<TensorType> input{input_type(plan.tile_height, plan.tile_width)};
+  const std::vector<TensorType> input{sizes_.type(plan.tile_height, plan.tile_width)};
   plan.memory_map = executor_.plan(input).memory_map();
   return plan;
 }
 
 Segmentation Segmenter::segment(const Image& image, const Session::Progress& progress,
                                 std::vector<NodeTiming>* timings) {
-  const UNetConfig& config = *file_.config.unet;
-  const std::int64_t height = image.height, width = image.width, channels = config.channels;
+  const std::int64_t height = image.height, width = image.width;
+  const std::int64_t channels = image_channels(file_.config);
   const Tiling tiling = choose_tiling(height, width);
   note_work(height, width, tiling);
   std::vector<float> pixels(static_cast<std::size_t>(height * width * channels));
   normalise(image, file_.config.preprocessing, pixels);
 
   Segmentation result{
-      .height = height, .width = width, .mask = {}, .probabilities = {}, .outputs = config.classes};
+      .height = height, .width = width, .mask = {}, .probabilities = {}, .outputs = outputs_};
   result.mask.resize(static_cast<std::size_t>(height * width));
   if (options_.probabilities)
-    result.probabilities.resize(result.mask.size() * static_cast<std::size_t>(config.classes));
+    result.probabilities.resize(result.mask.size() * static_cast<std::size_t>(outputs_));
 
   std::vector<float> input, probabilities;
   std::vector<std::uint8_t> mask;
   std::int64_t done = 0;
   for (const AxisTile& row : tiling.rows) {
     for (const AxisTile& column : tiling.columns) {
-      const TensorType in = input_type(row.input_size, column.input_size);
+      const TensorType in = sizes_.type(row.input_size, column.input_size);
       const TensorType out{DType::kU8, {1, row.output_size, column.output_size}};
       input.resize(static_cast<std::size_t>(in.shape.elements()));
       mask.resize(static_cast<std::size_t>(out.shape.elements()));
-      // The whole that the tiles are cut from begins `margin_` outside the image.
-      const std::int64_t y0 = row.input_begin - margin_, x0 = column.input_begin - margin_;
+      // The whole that the tiles are cut from begins a margin outside the image.
+      const std::int64_t y0 = row.input_begin - sizes_.margin(0);
+      const std::int64_t x0 = column.input_begin - sizes_.margin(1);
       mirror_pad(pixels, height, width, channels,
                  {y0, x0, y0 + row.input_size, x0 + column.input_size}, input);
       const std::vector<TensorView> inputs{{input.data(), in}};
       std::vector<TensorView> outputs{{mask.data(), out}};
       if (options_.probabilities) {
-        const TensorType type{DType::kF32,
-                              {1, row.output_size, column.output_size, config.classes}};
+        const TensorType type{DType::kF32, {1, row.output_size, column.output_size, outputs_}};
         probabilities.resize(static_cast<std::size_t>(type.shape.elements()));
         outputs.push_back({probabilities.data(), type});
       }
@@ -264,8 +262,8 @@ Segmentation Segmenter::segment(const Image& image, const Session::Progress& pro
         const std::int64_t to = y * width + column.keep_begin;
         std::copy_n(mask.data() + from, keep_x, result.mask.data() + to);
         if (options_.probabilities) {
-          std::copy_n(probabilities.data() + from * config.classes, keep_x * config.classes,
-                      result.probabilities.data() + to * config.classes);
+          std::copy_n(probabilities.data() + from * outputs_, keep_x * outputs_,
+                      result.probabilities.data() + to * outputs_);
         }
       }
       if (progress)

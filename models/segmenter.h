@@ -26,6 +26,7 @@ class Segmenter {
   Segmentation segment(const Image& image, const Session::Progress& progress,
                        std::vector<NodeTiming>* timings);
   SegmentationPlan plan(std::int64_t height, std::int64_t width);
+  const ImageSizes& sizes() const { return sizes_; }
 
  private:
   // How one image is cut: rows and columns of tiles.
@@ -41,7 +42,6 @@ class Segmenter {
   // Pixels that the tiles compute, over those of the whole at once.
   double work(std::int64_t height, std::int64_t width, const Tiling& tiling) const;
   std::optional<Tiling> cut(std::int64_t height, std::int64_t width, std::int64_t tile) const;
-  TensorType input_type(std::int64_t height, std::int64_t width) const;
   // Tiles and memory of this tiling, for an 8-bit image; without the memory map.
   SegmentationPlan memory(std::int64_t height, std::int64_t width, const Tiling& tiling);
   // Resident bytes without the arena, which a run reuses or replaces.
@@ -61,7 +61,8 @@ class Segmenter {
 
   const ModelFile& file_;
   SessionOptions options_;
-  std::int64_t margin_;
+  ImageSizes sizes_;
+  std::int64_t outputs_ = 0;  // channels of the probabilities, if they are asked for
   Executor executor_;
   bool work_noted_ = false;
 };

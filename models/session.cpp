@@ -82,7 +82,7 @@ struct Session::State {
   std::vector<NodeTiming>* sink() { return keep_times ? &timings : nullptr; }
 
   DeviceOptions wanted() const {
-    return device_options(file->config.unet.has_value(), options.device, options.precision,
+    return device_options(file->config.is_of_images(), options.device, options.precision,
                           options.threads);
   }
 
@@ -105,7 +105,7 @@ struct Session::State {
     device = std::move(chosen);
     segmenter.reset();
     classifier.reset();
-    if (file->config.unet) {
+    if (file->config.is_of_images()) {
       segmenter = std::make_unique<Segmenter>(*file, options, device);
     } else {
       classifier = std::make_unique<Classifier>(*file, device);
@@ -138,7 +138,7 @@ Session Session::open(const std::string& path, const SessionOptions& options) {
   for (const ModelClass& one : state->file->config.classes)
     state->classes.push_back({one.name, one.colour});
   if (!options.range.empty()) {
-    require(state->file->config.unet.has_value(),
+    require(state->file->config.is_of_images(),
             "{}: a range (--range) is for models of images; this one classifies documents", path);
     set_range(state->file->config.preprocessing, options.range);
   }
@@ -224,9 +224,10 @@ SegmentationPlan Session::plan(std::int64_t height, std::int64_t width) {
 
 std::vector<std::int64_t> Session::input_sizes(int count) const {
   std::vector<std::int64_t> sizes;
-  if (!state_->file->config.unet) return sizes;
+  if (!state_->segmenter) return sizes;
   for (std::int64_t size = 1; static_cast<int>(sizes.size()) < count; ++size) {
-    if (unet_output_size(*state_->file->config.unet, size)) sizes.push_back(size);
+    size = state_->segmenter->sizes().next(0, size);
+    sizes.push_back(size);
   }
   return sizes;
 }

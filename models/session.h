@@ -63,7 +63,7 @@ struct Segmentation {
   std::vector<std::uint8_t> mask;    // (height, width): index into Session::classes
   std::vector<float> probabilities;  // (height, width, outputs), if asked for; a sigmoid model of
                                      // two classes has one output, the second class's
-  std::int64_t outputs = 0;          // channels of `probabilities`
+  std::int64_t outputs = 0;          // channels of `probabilities`, 0 without them
 };
 
 // How an image of some size would run.
@@ -142,7 +142,7 @@ class Session {
   Segmentation segment(const ImageView& image, const Progress& progress = {});
   // Tiles and memory of an image of this size, before anything runs.
   SegmentationPlan plan(std::int64_t height, std::int64_t width);
-  // Input pixels along one axis that the network itself takes, the smallest first; every image size
+  // Input pixels down an image that the network itself takes, the smallest first; every image size
   // runs, because borders are mirrored.
   std::vector<std::int64_t> input_sizes(int count) const;
 

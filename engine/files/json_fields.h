@@ -4,10 +4,13 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <concepts>
 #include <cstdint>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -67,13 +70,35 @@ class JsonFields {
     }
   }
 
-  // A whole number from `least` to `most`.
-  void read(const char* key, int& into, int least, int most) {
-    std::int64_t value = into;
+  // A number from `least` to `most`; of an int, a whole one. It must be there where the variable
+  // holds none of them.
+  template <class Number>
+  void read(const char* key, Number& into, double least,
+            double most) requires std::same_as<Number, int> || std::same_as<Number, double> {
+    std::conditional_t<std::same_as<Number, int>, std::int64_t, double> value = into;
     read(key, value);
-    require(value >= least && value <= most, "{}.{}: expected {} to {}, found {}", where_, key,
-            least, most, value);
-    into = static_cast<int>(value);
+    const bool fits = static_cast<double>(value) >= least && static_cast<double>(value) <= most;
+    require(fits || object_.contains(key), "{}: the key \"{}\" is missing: a number {}", where_,
+            key, shown_range(least, most));
+    require(fits, "{}.{}: expected {}, found {}", where_, key, shown_range(least, most), value);
+    into = static_cast<Number>(value);
+  }
+
+  // As many whole numbers, each from `least` to `most`.
+  template <std::size_t N>
+  void read(const char* key, std::array<int, N>& into, double least, double most) {
+    const nlohmann::json* list = take(key);
+    if (list == nullptr) return;
+    const auto fits = [&](const nlohmann::json& item) {
+      return item.is_number_integer() && item.get<double>() >= least && item.get<double>() <= most;
+    };
+    const std::string what =
+        fmt::format("a list of {} whole numbers {}", N, shown_range(least, most));
+    expect(list->is_array() && list->size() == N, key, what, *list);
+    for (std::size_t i = 0; i < N; ++i) {
+      expect(fits((*list)[i]), key, what, (*list)[i]);
+      into[i] = (*list)[i].get<int>();
+    }
   }
 
   void read(const char* key, std::vector<std::string>& into) {
@@ -102,6 +127,16 @@ class JsonFields {
     expect(false, key, "one of " + choices, *value);
   }
 
+  // An enumeration whose names are names_of(Enum), in the order of its values.
+  template <class Enum>
+  void read(const char* key, Enum& into) requires std::is_enum_v<Enum> {
+    constexpr auto kTexts = names_of(Enum());
+    JsonNames<Enum, kTexts.size()> names;
+    for (std::size_t i = 0; i < names.size(); ++i)
+      names[i] = {static_cast<Enum>(i), kTexts[i].data()};
+    read(key, into, names);
+  }
+
   // The member for the caller to read further; null if absent.
   const nlohmann::json* take(const char* key) {
     known_.insert(key);
@@ -122,6 +157,18 @@ class JsonFields {
               "{}: unknown key {}; remove it, or use the version of the program that wrote it",
               where_, shown(nlohmann::json(member.key())));
     }
+  }
+
+  // "from 1 to 64", or what is left of it where an end means none.
+  static std::string shown_range(double least, double most) {
+    constexpr double kNone = std::numeric_limits<double>::max();
+    const bool above_zero = least == std::numeric_limits<double>::min();
+    const std::string from = above_zero        ? "above 0"
+                             : least == -kNone ? ""
+                                               : fmt::format("from {}", least);
+    const std::string to = most == kNone ? "" : fmt::format("to {}", most);
+    return from.empty() && to.empty() ? "that is finite"
+                                      : from + (from.empty() || to.empty() ? "" : " ") + to;
   }
 
   // A value as an error text shows it: short, on one line, valid UTF-8.

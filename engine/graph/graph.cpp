@@ -15,11 +15,11 @@ ValueId Graph::add_input(std::string name) {
   return inputs.back();
 }
 
-ValueId Graph::add(std::string name, Op op, std::vector<ValueId> from, std::size_t output_count) {
+ValueId Graph::add(std::string name, Op op, std::vector<ValueId> from) {
   for (const ValueId value : from)
     require(value < values.size(), "node '{}' reads value {} of {}", name, value, values.size());
   Node node{std::move(name), std::move(op), std::move(from), {}};
-  for (std::size_t i = 0; i < output_count; ++i) {
+  for (std::size_t i = 0; i < output_count(node.op); ++i) {
     values.push_back(i == 0 ? node.name : fmt::format("{}:{}", node.name, i));
     node.outputs.push_back(values.size() - 1);
   }
@@ -27,21 +27,17 @@ ValueId Graph::add(std::string name, Op op, std::vector<ValueId> from, std::size
   return nodes.back().outputs.front();
 }
 
-std::vector<std::size_t> Graph::readers(ValueId value) const {
-  std::vector<std::size_t> found;
-  for (std::size_t i = 0; i < nodes.size(); ++i) {
-    if (std::ranges::count(nodes[i].inputs, value) > 0) found.push_back(i);
-  }
-  return found;
-}
-
-const Node* Graph::sole_reader(ValueId value) const {
-  const std::vector<std::size_t> found = readers(value);
-  return found.size() == 1 && !is_output(value) ? &nodes[found.front()] : nullptr;
-}
-
 bool Graph::is_output(ValueId value) const {
   return std::ranges::count(outputs, value) > 0;
+}
+
+Readers::Readers(const Graph& graph) : nodes_(graph.values.size()) {
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    for (const ValueId value : graph.nodes[i].inputs) {
+      std::vector<std::size_t>& readers = nodes_[value];
+      if (readers.empty() || readers.back() != i) readers.push_back(i);
+    }
+  }
 }
 
 std::vector<TensorType> infer_types(const Graph& graph, Types inputs) {
@@ -54,6 +50,7 @@ std::vector<TensorType> infer_types(const Graph& graph, Types inputs) {
     std::vector<TensorType> made;
     try {
       made = std::visit([&](const auto& op) { return infer(op, read); }, node.op);
+      for (const TensorType& type : made) type.bytes();  // throws where they are too many
     } catch (const Error& error) {
       fail("{} '{}': {}", kind_of(node.op), node.name, error.what());
     }
@@ -93,10 +90,24 @@ struct KindName {
   }
 };
 
+struct OutputCount {
+  std::size_t operator()(const Attention&) const { return 2; }
+  std::size_t operator()(const Head& op) const { return op.probabilities ? 2 : 1; }
+  std::size_t operator()(const Conv& op) const { return op.pool ? 2 : 1; }
+  template <class Op>
+  std::size_t operator()(const Op&) const {
+    return 1;
+  }
+};
+
 }  // namespace
 
 std::string_view kind_of(const Op& op) {
   return std::visit(KindName{}, op);
+}
+
+std::size_t output_count(const Op& op) {
+  return std::visit(OutputCount{}, op);
 }
 
 }  // namespace tessera

@@ -35,18 +35,30 @@ struct Graph {
 
   ValueId add_input(std::string name);
 
-  // Appends a node and returns its first output; the others follow it. An operator with several
-  // outputs (Attention) says how many.
-  ValueId add(std::string name, Op op, std::vector<ValueId> from, std::size_t output_count = 1);
+  // Appends a node and returns its first output; the others (of Attention) follow it.
+  ValueId add(std::string name, Op op, std::vector<ValueId> from);
 
-  // Nodes that read `value`; a graph output counts as nobody's.
-  std::vector<std::size_t> readers(ValueId value) const;
-  // The only reader of `value`, which is no graph output; null if there are none or several.
-  const Node* sole_reader(ValueId value) const;
   bool is_output(ValueId value) const;
 };
 
-// Types of all values, by index, from those of the inputs. Throws an Error that names the node.
+// How many values a node of this operator makes.
+std::size_t output_count(const Op& op);
+
+// Who reads each value of a graph, as it is when this is made.
+class Readers {
+ public:
+  explicit Readers(const Graph& graph);
+
+  // Indices of the nodes, in their order, each once; a graph output counts as nobody's.
+  const std::vector<std::size_t>& operator[](ValueId value) const { return nodes_[value]; }
+
+ private:
+  std::vector<std::vector<std::size_t>> nodes_;  // by value
+};
+
+// Types of all values, by index, from those of the inputs. Throws an Error that names the node
+// which cannot take what it reads, or makes more than any machine holds (2^56 elements: 2^59
+// bytes).
 std::vector<TensorType> infer_types(const Graph& graph, Types inputs);
 
 // The types that `node` reads, picked from `types` of all values.

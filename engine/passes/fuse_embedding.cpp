@@ -5,12 +5,13 @@ namespace tessera {
 
 Graph fuse_embedding(const Graph& graph) {
   Graph result = graph;
+  const Readers readers(result);
   std::set<std::size_t> dead;
   for (std::size_t i = 0; i < result.nodes.size(); ++i) {
     const Node& node = result.nodes[i];
     const auto* embedding = std::get_if<Embedding>(&node.op);
     if (embedding == nullptr) continue;
-    const std::size_t reader = passes::sole_reader_index<BiRnn>(result, node.outputs[0]);
+    const std::size_t reader = passes::sole_reader_index<BiRnn>(result, readers, node.outputs[0]);
     if (reader == result.nodes.size()) continue;
     Node& rnn = result.nodes[reader];
     std::get<BiRnn>(rnn.op).embedding = *embedding;

@@ -18,26 +18,27 @@ std::optional<Head::Output> output_of(const Op& op) {
 
 Graph fuse_head(const Graph& graph) {
   Graph result = graph;
+  const Readers readers(result);
   std::set<std::size_t> dead;
   for (Node& node : result.nodes) {
     const auto* conv = std::get_if<Conv>(&node.op);
     if (conv == nullptr || !is_pointwise(*conv) || conv->norm != Conv::Norm::kNone ||
         conv->concat.has_value() || conv->pool)
       continue;
-    const Node* activation = result.sole_reader(node.outputs[0]);
+    const Node* activation = passes::sole_reader(result, readers, node.outputs[0]);
     const std::optional<Head::Output> output =
         activation != nullptr ? output_of(activation->op) : std::nullopt;
     if (!output) continue;
     const ValueId probabilities = activation->outputs[0];
-    const std::vector<std::size_t> readers = result.readers(probabilities);
-    if (readers.size() != 1 || !std::holds_alternative<Argmax>(result.nodes[readers[0]].op))
+    const std::vector<std::size_t>& reading = readers[probabilities];
+    if (reading.size() != 1 || !std::holds_alternative<Argmax>(result.nodes[reading[0]].op))
       continue;
 
     Head head{.classes = conv->c_out, .bias = conv->bias, .relu = conv->relu, .output = *output};
     head.probabilities = result.is_output(probabilities);
     dead.insert(static_cast<std::size_t>(activation - result.nodes.data()));
-    dead.insert(readers[0]);
-    node.outputs = result.nodes[readers[0]].outputs;
+    dead.insert(reading[0]);
+    node.outputs = result.nodes[reading[0]].outputs;
     if (head.probabilities) node.outputs.push_back(probabilities);
     node.op = head;
   }

@@ -5,11 +5,12 @@ namespace tessera {
 
 Graph fuse_pool(const Graph& graph) {
   Graph result = graph;
+  const Readers readers(result);
   std::set<std::size_t> dead;
   for (Node& node : result.nodes) {
     auto* conv = std::get_if<Conv>(&node.op);
     if (conv == nullptr || conv->pool) continue;
-    for (const std::size_t reader : result.readers(node.outputs[0])) {
+    for (const std::size_t reader : readers[node.outputs[0]]) {
       const auto* pool = std::get_if<MaxPool>(&result.nodes[reader].op);
       if (pool == nullptr || !is_halving(*pool)) continue;
       conv->pool = true;

@@ -1,4 +1,4 @@
-// Shared by the passes: replacing a value and dropping nodes.
+// Shared by the passes: who alone reads a value, and dropping nodes. Each pass is one walk.
 #pragma once
 
 #include <algorithm>
@@ -7,12 +7,6 @@
 #include "engine/graph/graph.h"
 
 namespace tessera::passes {
-
-// Every reader of `from` (and the graph's outputs) reads `to` instead.
-inline void redirect(Graph& graph, ValueId from, ValueId to) {
-  for (Node& node : graph.nodes) std::ranges::replace(node.inputs, from, to);
-  std::ranges::replace(graph.outputs, from, to);
-}
 
 // Removes the nodes with these indices.
 inline void erase_nodes(Graph& graph, const std::set<std::size_t>& dead) {
@@ -23,10 +17,16 @@ inline void erase_nodes(Graph& graph, const std::set<std::size_t>& dead) {
   graph.nodes = std::move(kept);
 }
 
-// Index of the only node that reads `value`, if it holds a T and reads nothing else; else none.
+// The only reader of `value`, which is no graph output; null if there are none or several.
+inline Node* sole_reader(Graph& graph, const Readers& readers, ValueId value) {
+  if (readers[value].size() != 1 || graph.is_output(value)) return nullptr;
+  return &graph.nodes[readers[value].front()];
+}
+
+// Its index, if it holds a T; else that of no node.
 template <class T>
-std::size_t sole_reader_index(const Graph& graph, ValueId value) {
-  const Node* reader = graph.sole_reader(value);
+std::size_t sole_reader_index(Graph& graph, const Readers& readers, ValueId value) {
+  const Node* reader = sole_reader(graph, readers, value);
   if (reader == nullptr || !std::holds_alternative<T>(reader->op)) return graph.nodes.size();
   return static_cast<std::size_t>(reader - graph.nodes.data());
 }

@@ -47,10 +47,10 @@ Executor::Prepared Executor::make(Types inputs) const {
   made.types = infer_types(graph_, inputs);
   made.buffer_of.assign(graph_.values.size(), kExternal);
 
+  const Readers readers(graph_);
   std::vector<PlanBuffer> buffers;
   const auto add_value = [&](ValueId value, std::size_t first) {
-    const std::vector<std::size_t> readers = graph_.readers(value);
-    std::size_t last = readers.empty() ? first : readers.back();
+    std::size_t last = readers[value].empty() ? first : readers[value].back();
     if (graph_.is_output(value)) last = graph_.nodes.size();  // until it is copied out
     made.buffer_of[value] = buffers.size();
     buffers.push_back({graph_.values[value], made.types[value].bytes(), first, last});

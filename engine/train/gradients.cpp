@@ -99,6 +99,7 @@ class Gradients::Program {
  public:
   Program(const Gradients& owner, Prepared& made)
       : graph_(owner.graph_),
+        readers_(graph_),
         made_(made),
         value_(graph_.values.size(), kNone),
         gradient_(graph_.values.size(), kNone),
@@ -174,7 +175,7 @@ class Gradients::Program {
   void recompute(std::size_t index, std::size_t end) {
     const Node& node = graph_.nodes[index];
     const auto leaves = [&](ValueId value) {
-      return std::ranges::any_of(graph_.readers(value),
+      return std::ranges::any_of(readers_[value],
                                  [&](std::size_t reader) { return reader >= end; });
     };
     if (std::ranges::all_of(node.outputs, leaves) && made_.saved[index].extra.empty()) return;
@@ -226,6 +227,7 @@ class Gradients::Program {
   }
 
   const Graph& graph_;
+  const Readers readers_;
   Prepared& made_;
   std::vector<PlanBuffer> buffers_;
   std::vector<std::size_t> value_, gradient_;    // buffers, by value

@@ -35,7 +35,7 @@ ValueId level(Graph& graph, const HanConfig& config, const std::string& name, Va
   if (config.dense > 0) x = graph.add(name + "/dense", Linear{.units = config.dense}, {x});
   return graph.add(name + "/attention",
                    Attention{.units = config.attention, .masked = config.masked, .eps = config.eps},
-                   with_lengths(x), 2);
+                   with_lengths(x));
 }
 
 }  // namespace

@@ -135,7 +135,7 @@ TEST(Passes, ADenseLayerThatAttentionAloneReadsIsFolded) {
     Graph graph;
     const ValueId x = graph.add_input("x");
     const ValueId mapped = graph.add("dense", Linear{.units = dense}, {x});
-    graph.outputs = {graph.add("pool", Attention{.units = 8, .masked = false}, {mapped}, 2)};
+    graph.outputs = {graph.add("pool", Attention{.units = 8, .masked = false}, {mapped})};
     if (returned) graph.outputs.push_back(mapped);
     return graph;
   };

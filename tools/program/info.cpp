@@ -4,7 +4,9 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/device/machine.h"
+#include "engine/graph/fields.h"
 #include "models/model_file.h"
+#include "models/networks/registry.h"
 #include "tools/program/program.h"
 
 namespace tessera {
@@ -26,22 +28,8 @@ struct InfoOptions {
 
 // Nodes of the network as the papers name them, on the smallest input that runs.
 json layers_of(const ModelConfig& config) {
-  std::vector<TensorType> inputs;
-  Graph graph;
-  if (config.unet) {
-    const std::int64_t side = unet_input_size(*config.unet, 1);
-    inputs = {{DType::kF32, {1, side, side, config.unet->channels}}};
-    graph = build_unet(*config.unet, false);
-  } else {
-    const HanConfig& han = *config.han;
-    inputs = {{DType::kI32, {1, han.max_sentences, han.max_words}}};
-    if (han.masked) {
-      inputs.push_back({DType::kI32, {1, han.max_sentences}});
-      inputs.push_back({DType::kI32, {1}});
-    }
-    graph = build_han(han);
-  }
-  const std::vector<TensorType> types = infer_types(graph, inputs);
+  const Graph graph = build_network(config);
+  const std::vector<TensorType> types = infer_types(graph, example_inputs(config));
   json layers = json::array();
   for (const Node& node : graph.nodes) {
     std::int64_t parameters = 0;
@@ -50,6 +38,8 @@ json layers_of(const ModelConfig& config) {
     const auto dims = types[node.outputs[0]].shape.dims();
     layers.push_back({{"name", node.name},
                       {"kind", kind_of(node.op)},
+                      {"attributes", attributes_of(node.op)},
+                      {"text", attributes_text(node.op)},
                       {"output", std::vector<std::int64_t>(dims.begin(), dims.end())},
                       {"parameters", parameters},
                       {"flops", cost_of(node, input_types(node, types)).flops}});
@@ -101,9 +91,13 @@ json describe(const InfoOptions& options) {
   } else if (!options.sizes.empty()) {
     throw UsageError("--size is for models that segment images; this one classifies documents");
   }
-  if (options.layers)
-    info["layers"] =
-        layers_of(model_config_from_json(json::parse(session.config_json()), options.model));
+  const ModelConfig config =
+      model_config_from_json(json::parse(session.config_json()), options.model);
+  const std::string_view name = config.unet  ? network_name(*config.unet)
+                                : config.han ? network_name(*config.han)
+                                             : "";
+  if (!name.empty()) info["network"] = name;
+  if (options.layers) info["layers"] = layers_of(config);
   return info;
 }
 
@@ -116,6 +110,25 @@ std::string plain(const json& object) {
                         value.is_string() ? value.get<std::string>() : value.dump());
   }
   return text;
+}
+
+// "42 nodes, inputs image of 3 channels, outputs classes: logits (softmax)".
+std::string outline(const json& info) {
+  const json& graph = info["graph"];
+  std::vector<std::string> inputs, outputs;
+  for (const json& input : graph["inputs"])
+    inputs.push_back(fmt::format("{} of {} channel(s)", input["name"].get<std::string>(),
+                                 input["channels"].get<int>()));
+  for (const json& output : graph["outputs"])
+    outputs.push_back(fmt::format(
+        "{}: {}{}", output["name"].get<std::string>(), output["kind"].get<std::string>(),
+        output.contains("activation")
+            ? fmt::format(" ({})", output["activation"].get<std::string>())
+            : ""));
+  const int multiple = info["sizes"]["multiple"];
+  return fmt::format("{} nodes, input {}, output {}{}", graph["nodes"].size(),
+                     fmt::join(inputs, ", "), fmt::join(outputs, ", "),
+                     multiple > 1 ? fmt::format(", sizes that {} divides", multiple) : "");
 }
 
 void print_memory(const json& memory, bool with_map) {
@@ -137,7 +150,10 @@ void print_memory(const json& memory, bool with_map) {
 void print(const json& info, const InfoOptions& options) {
   const std::string architecture = info["architecture"];
   std::cout << fmt::format("{}\n", options.model);
-  std::cout << fmt::format("architecture   {}: {}\n", architecture, plain(info[architecture]));
+  std::cout << fmt::format("architecture   {}: {}\n", architecture,
+                           architecture == "graph" ? outline(info) : plain(info[architecture]));
+  if (info.contains("network"))
+    std::cout << fmt::format("network        {}\n", info["network"].get<std::string>());
   std::cout << fmt::format("parameters     {}, {}\n", info["parameters"].get<std::uint64_t>(),
                            format_bytes(info["tensor_bytes"].get<std::size_t>()));
   if (info.contains("preprocessing"))
@@ -160,14 +176,15 @@ void print(const json& info, const InfoOptions& options) {
     print_memory(info["memory"], options.memory_map);
   }
   if (info.contains("layers")) {
-    std::cout << fmt::format("\n{:<24} {:<14} {:>22} {:>12} {:>10}\n", "layer", "kind", "output",
-                             "parameters", "MFLOP");
+    std::cout << fmt::format("\n{:<24} {:<14} {:>22} {:>12} {:>10}  {}\n", "layer", "kind",
+                             "output", "parameters", "MFLOP", "attributes");
     for (const json& layer : info["layers"]) {
       std::cout << fmt::format(
-          "{:<24} {:<14} {:>22} {:>12} {:>10.2f}\n", layer["name"].get<std::string>(),
+          "{:<24} {:<14} {:>22} {:>12} {:>10.2f}  {}\n", layer["name"].get<std::string>(),
           layer["kind"].get<std::string>(),
           fmt::format("{}", fmt::join(layer["output"].get<std::vector<std::int64_t>>(), " x ")),
-          layer["parameters"].get<std::int64_t>(), 1e-6 * layer["flops"].get<double>());
+          layer["parameters"].get<std::int64_t>(), 1e-6 * layer["flops"].get<double>(),
+          layer["text"].get<std::string>());
     }
     std::cout << '\n';
   }

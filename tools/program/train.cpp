@@ -70,6 +70,22 @@ void apply_recipe(CLI::App& command, const std::string& path) {
   }
 }
 
+// The attributes of a published network for the options of `command` that nobody gave.
+void apply_network(CLI::App& command, const json& network) {
+  for (const auto& [key, value] : network.items()) {
+    // Data decide about these.
+    if (key == "channels" || key == "classes" || key == "output" || key == "max_sentences" ||
+        key == "max_words")
+      continue;
+    std::string name = key == "masked" ? "unmasked" : key;
+    std::ranges::replace(name, '_', '-');
+    CLI::Option* option = command.get_option_no_throw("--" + name);
+    if (option == nullptr || option->count() > 0) continue;
+    option->add_result(key == "masked" ? json(!value.get<bool>()).dump() : option_text(key, value));
+    option->run_callback();
+  }
+}
+
 // The last name of a path: a model is given away, and folders are nobody's business.
 std::string last_name(std::string_view path) {
   while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
@@ -313,6 +329,9 @@ void ImageTrainOptions::add_to(CLI::App& command) {
   add_number(command, "--min-area", min_area,
              "pixels of the least object: what eval and segment take, unless they are told");
   begin_group(command, "Network");
+  add_choice(command, "--network", network,
+             "a published one, instead of this program's own; what is given besides wins",
+             names_in(named_unets()));
   command.add_option("--channels", channels, "1: grey, 3: RGB")
       ->type_name("N")
       ->check(CLI::IsMember({1, 3}))
@@ -397,6 +416,9 @@ void DocumentTrainOptions::add_to(CLI::App& command) {
   command.add_flag("--tune-embedding", tune_embedding,
                    "train the vectors too; without --vectors always");
   begin_group(command, "Network");
+  add_choice(command, "--network", network,
+             "a published one, instead of this program's own; what is given besides wins",
+             names_in(named_hans()));
   add_number(command, "--features", features, "of the embedding, without --vectors", 1, 1 << 14);
   add_choice(command, "--cell", cell, "of the recurrences", {"gru", "lstm"});
   add_number(command, "--units", units, "of each direction", 1, 1 << 14);
@@ -473,9 +495,13 @@ Verb make_train_verb(CLI::App& program) {
   return {&command, [images, documents, &unet, &han] {
             if (unet.parsed()) {
               if (!images->run.recipe.empty()) apply_recipe(unet, images->run.recipe);
+              if (!images->network.empty())
+                apply_network(unet, to_json(named_unet(images->network)));
               return train_on_images(*images);
             }
             if (!documents->run.recipe.empty()) apply_recipe(han, documents->run.recipe);
+            if (!documents->network.empty())
+              apply_network(han, to_json(named_han(documents->network)));
             return train_on_documents(*documents);
           }};
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "models/data_report.h"
+#include "models/networks/registry.h"
 #include "models/training/augmentation.h"
 #include "models/training/training.h"
 #include "tools/program/document_options.h"
@@ -64,6 +65,7 @@ struct ImageTrainOptions {
   std::int64_t min_area = 1;
   int channels = 1;
   std::string scale = "unit", range;
+  std::string network;  // of the registry; empty: this program's own defaults
   int depth = 4, base = 64;
   std::string padding = "same", norm = "none", up = "transposed2", head = "conv1";
   bool sigmoid = false, up_relu = false;
@@ -93,6 +95,7 @@ struct DocumentTrainOptions {
   double quantile = 0.95;
   std::string vectors;
   bool tune_embedding = false;
+  std::string network;  // as above
   int features = 100;
   std::string cell = "gru";
   int units = 50, attention = 100, dense = 0;

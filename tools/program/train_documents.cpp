@@ -13,13 +13,16 @@ ModelConfig model_config(const DocumentTrainOptions& options) {
   ModelConfig config;
   constexpr int kLeastWords = 3;  // until the data say how many there are
   try {
-    config.han = han_config_from_json({{"words", kLeastWords},
-                                       {"features", options.features},
-                                       {"cell", options.cell},
-                                       {"units", options.units},
-                                       {"dense", options.dense},
-                                       {"attention", options.attention},
-                                       {"masked", !options.unmasked}});
+    nlohmann::json network =
+        to_json(options.network.empty() ? HanConfig() : named_han(options.network));
+    network.update({{"words", kLeastWords},
+                    {"features", options.features},
+                    {"cell", options.cell},
+                    {"units", options.units},
+                    {"dense", options.dense},
+                    {"attention", options.attention},
+                    {"masked", !options.unmasked}});
+    config.han = han_config_from_json(network);
   } catch (const Error& error) {
     throw UsageError(error.what());
   }

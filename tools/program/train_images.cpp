@@ -27,16 +27,18 @@ ModelConfig model_config(const ImageTrainOptions& options) {
   if (options.sigmoid && classes != 2)
     throw UsageError(fmt::format("--sigmoid: one output tells two classes apart, not {}", classes));
   try {
-    config.unet = unet_config_from_json({{"depth", options.depth},
-                                         {"base", options.base},
-                                         {"channels", options.channels},
-                                         {"classes", options.sigmoid ? 1 : classes},
-                                         {"padding", options.padding},
-                                         {"norm", options.norm},
-                                         {"up", options.up},
-                                         {"up_relu", options.up_relu},
-                                         {"head", options.head},
-                                         {"output", options.sigmoid ? "sigmoid" : "softmax"}});
+    json network = to_json(options.network.empty() ? UNetConfig() : named_unet(options.network));
+    network.update({{"depth", options.depth},
+                    {"base", options.base},
+                    {"channels", options.channels},
+                    {"classes", options.sigmoid ? 1 : classes},
+                    {"padding", options.padding},
+                    {"norm", options.norm},
+                    {"up", options.up},
+                    {"up_relu", options.up_relu},
+                    {"head", options.head},
+                    {"output", options.sigmoid ? "sigmoid" : "softmax"}});
+    config.unet = unet_config_from_json(network);
     config.preprocessing =
         preprocessing_from_json({{"channels", options.channels}, {"scale", options.scale}});
     if (!options.range.empty()) set_range(config.preprocessing, options.range);

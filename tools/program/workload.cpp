@@ -99,8 +99,8 @@ std::string runs_on(const Device& device, int threads) {
 Workload::Workload(const WorkloadOptions& options)
     : batch_(options.batch), threads_(options.threads > 0 ? options.threads : default_threads()) {
   configure(options);
-  if (config_.unet) {
-    make_unet_inputs(options);
+  if (config_.is_of_images()) {
+    make_image_inputs(options);
   } else {
     make_han_inputs(options);
   }
@@ -127,27 +127,26 @@ TensorView Workload::allocate(const TensorType& type) {
   return {memory_.back().get(), type};
 }
 
-void Workload::make_unet_inputs(const WorkloadOptions& options) {
-  const UNetConfig& config = *config_.unet;
+void Workload::make_image_inputs(const WorkloadOptions& options) {
   constexpr std::int64_t kPaperSize = 572, kImageSize = 512;
-  std::int64_t height = options.preset.empty() ? unet_input_size(config, kImageSize) : kPaperSize;
-  std::int64_t width = height;
+  const ImageSizes sizes = image_sizes(config_);
+  const bool preset = !options.preset.empty();
+  std::int64_t height = preset ? kPaperSize : sizes.input(0, kImageSize);
+  std::int64_t width = preset ? kPaperSize : sizes.input(1, kImageSize);
   if (!options.size.empty()) std::tie(height, width) = parse_size(options.size);
-  for (const std::int64_t size : {height, width}) {
-    if (unet_output_size(config, size)) continue;
-    std::int64_t next = size + 1;
-    while (!unet_output_size(config, next)) ++next;
+  for (const auto& [axis, size] : {std::pair{0, height}, {1, width}}) {
+    if (sizes.output(axis, size)) continue;
     throw UsageError(
         fmt::format("--size: the network itself does not take {} pixels, {} is the next size that "
                     "it takes",
-                    size, next));
+                    size, sizes.next(axis, size)));
   }
-  inputs_ = {allocate({DType::kF32, {batch_, height, width, config.channels}})};
+  inputs_ = {allocate(sizes.type(height, width, batch_))};
   std::mt19937 random(1);
   const std::int64_t count = inputs_[0].shape().elements();
   for (std::int64_t i = 0; i < count; ++i)
     inputs_[0].as<float>()[i] = static_cast<float>(random()) / 4294967295.0f;
-  title_ += fmt::format(", {} x {} x {} x {}", batch_, height, width, config.channels);
+  title_ += fmt::format(", {} x {} x {} x {}", batch_, height, width, image_channels(config_));
 }
 
 void Workload::make_han_inputs(const WorkloadOptions& options) {
@@ -175,7 +174,8 @@ void Workload::make_han_inputs(const WorkloadOptions& options) {
 void Workload::start(const WorkloadOptions& options) {
   std::vector<TensorType> types;
   for (const TensorView& input : inputs_) types.push_back(input.type);
-  const Graph plain = config_.unet ? build_unet(*config_.unet, false) : build_han(*config_.han);
+  const Graph plain =
+      config_.is_of_images() ? segmentation_graph(config_, false) : build_han(*config_.han);
   const std::vector<TensorType> values = infer_types(plain, types);
   for (const ValueId output : plain.outputs) outputs_.push_back(allocate(values[output]));
   for (const Node& node : plain.nodes) {
@@ -197,7 +197,7 @@ void Workload::start(const WorkloadOptions& options) {
     };
   }
   OpenedDevice opened = open_device(
-      device_options(config_.unet.has_value(), options.device, options.precision, threads_));
+      device_options(config_.is_of_images(), options.device, options.precision, threads_));
   if (!opened.note.empty()) fmt::print(stderr, "{}\n", opened.note);
   if (!opened.device->is_host()) available_before_ = opened.device->available_bytes();
   Graph graph = opened.device->optimise(plain, types, options.technique == "auto");

@@ -58,7 +58,7 @@ class Workload {
   double replay_seconds(int count);
 
   const std::string& title() const { return title_; }  // "unet-paper 1 x 572 x 572 x 1"
-  const char* item() const { return config_.unet ? "image" : "document"; }
+  const char* item() const { return config_.is_of_images() ? "image" : "document"; }
   int items() const { return batch_; }
   Device& device() const { return executor_->device(); }
   int threads() const { return threads_; }
@@ -75,7 +75,7 @@ class Workload {
 
  private:
   void configure(const WorkloadOptions& options);
-  void make_unet_inputs(const WorkloadOptions& options);
+  void make_image_inputs(const WorkloadOptions& options);
   void make_han_inputs(const WorkloadOptions& options);
   void start(const WorkloadOptions& options);
   TensorView allocate(const TensorType& type);

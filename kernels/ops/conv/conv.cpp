@@ -109,7 +109,7 @@ Cost cost(const Conv& op, Types inputs) {
   const ConvGeometry g = geometry_of(op, inputs);
   const double outputs = static_cast<double>(g.n * g.ho * g.wo * g.c_out);
   const double products =
-      static_cast<double>(g.c_in / op.groups * op.window.kernel[0] * op.window.kernel[1]);
+      static_cast<double>(g.c_in / op.groups) * op.window.kernel[0] * op.window.kernel[1];
   return {2 * outputs * products, bytes_moved(op, inputs)};
 }
 
