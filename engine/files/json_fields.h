@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <concepts>
 #include <cstdint>
@@ -87,18 +88,15 @@ class JsonFields {
   // As many whole numbers, each from `least` to `most`.
   template <std::size_t N>
   void read(const char* key, std::array<int, N>& into, double least, double most) {
-    const nlohmann::json* list = take(key);
-    if (list == nullptr) return;
-    const auto fits = [&](const nlohmann::json& item) {
-      return item.is_number_integer() && item.get<double>() >= least && item.get<double>() <= most;
-    };
-    const std::string what =
-        fmt::format("a list of {} whole numbers {}", N, shown_range(least, most));
-    expect(list->is_array() && list->size() == N, key, what, *list);
-    for (std::size_t i = 0; i < N; ++i) {
-      expect(fits((*list)[i]), key, what, (*list)[i]);
-      into[i] = (*list)[i].get<int>();
-    }
+    std::vector<int> list(into.begin(), into.end());
+    read_list(key, list, fmt::format("a list of {} whole numbers", N), N, N, least, most);
+    std::copy(list.begin(), list.end(), into.begin());
+  }
+
+  // Up to kMostInts whole numbers, each from `least` to `most`.
+  void read(const char* key, std::vector<int>& into, double least, double most) {
+    read_list(key, into, fmt::format("a list of up to {} whole numbers", kMostInts), 0, kMostInts,
+              least, most);
   }
 
   void read(const char* key, std::vector<std::string>& into) {
@@ -181,6 +179,24 @@ class JsonFields {
   }
 
  private:
+  static constexpr std::size_t kMostInts = 64;
+
+  void read_list(const char* key, std::vector<int>& into, const std::string& count,
+                 std::size_t fewest, std::size_t most_items, double least, double most) {
+    const nlohmann::json* list = take(key);
+    if (list == nullptr) return;
+    const std::string what = count + " " + shown_range(least, most);
+    expect(list->is_array() && list->size() >= fewest && list->size() <= most_items, key, what,
+           *list);
+    into.clear();
+    for (const nlohmann::json& item : *list) {
+      const bool fits =
+          item.is_number_integer() && item.get<double>() >= least && item.get<double>() <= most;
+      expect(fits, key, what, item);
+      into.push_back(item.get<int>());
+    }
+  }
+
   void expect(bool ok, const char* key, const std::string& what,
               const nlohmann::json& found) const {
     require(ok, "{}.{}: expected {}, found {}", where_, key, what, shown(found));

@@ -66,6 +66,9 @@ struct Check {
   void operator()(const char* name, const std::array<int, N>& values, Range range) const {
     for (const int value : values) one(name, value, range);
   }
+  void operator()(const char* name, const std::vector<int>& values, Range range) const {
+    for (const int value : values) one(name, value, range);
+  }
 };
 
 struct Text {
@@ -88,6 +91,9 @@ struct Text {
   void operator()(const char* name, const T& value, Range range) const {
     const bool says_nothing = value == 0 || value == range.least;
     if (!is_default(name) || !says_nothing) add(name, fmt::format("{}", value));
+  }
+  void operator()(const char* name, const std::vector<int>& values, Range) const {
+    if (!is_default(name)) add(name, fmt::format("{}", fmt::join(values, " ")));
   }
   template <std::size_t N>
   void operator()(const char* name, const std::array<int, N>& values, Range range) const {
