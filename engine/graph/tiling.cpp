@@ -35,14 +35,23 @@ TileExtent follow(const TileExtent& x, TileExtent y, std::int64_t low, std::int6
 
 using Extents = std::vector<TileExtent>;
 
+template <class Op>
+constexpr bool kPixelwise =
+    std::is_same_v<Op, Activation> || std::is_same_v<Op, Argmax> || std::is_same_v<Op, BatchNorm> ||
+    std::is_same_v<Op, Dropout> || std::is_same_v<Op, Head> || std::is_same_v<Op, LayerNorm> ||
+    std::is_same_v<Op, Linear> || std::is_same_v<Op, Softmax>;
+
 struct Follow {
   const Extents& inputs;
 
   const TileExtent& x() const { return inputs[0]; }
 
-  // Element-wise operators, and those along the channels.
+  // Element-wise operators, and those along the channels, by name: what else there is reads more.
   template <class Op>
   TileExtent operator()(const Op&) const {
+    require(kPixelwise<Op>,
+            "a network with the operator {} cannot be cut into tiles yet: run it untiled",
+            Op::kName);
     return x();
   }
 
@@ -80,7 +89,8 @@ struct Follow {
     const TileExtent in = op.concat ? (*this)(*op.concat) : x();
     require(op.window.is_dense() && op.window.has_even_pads() &&
                 op.window.is_square(op.window.kernel[0]),
-            "a convolution with stride or dilation cannot be tiled yet");
+            "a network whose convolutions have strides, dilation or uneven pads cannot be cut into "
+            "tiles yet: run it untiled");
     const std::int64_t halo = op.window.kernel[0] - 1;
     const std::int64_t pad = op.window.pads[0];
     const std::int64_t lost = halo - 2 * pad;
@@ -93,7 +103,10 @@ struct Follow {
     return follow(in, y, -pad, halo - pad, group);
   }
 
-  TileExtent operator()(const MaxPool&) const {
+  TileExtent operator()(const MaxPool& op) const {
+    require(is_halving(op),
+            "a network with other pools than 2x2 of stride 2 cannot be cut into tiles yet: run it "
+            "untiled");
     require_aligned(x().begin, 2);
     TileExtent y{x().whole / 2, x().begin / 2, x().size / 2};
     y.exact_begin = (x().exact_begin + 1) / 2;
