@@ -89,7 +89,8 @@ struct Text {
   }
   template <class T>
   void operator()(const char* name, const T& value, Range range) const {
-    const bool says_nothing = value == 0 || value == range.least;
+    // A default of a kind that uses it or not (a slope, an epsilon) would be noise.
+    const bool says_nothing = std::is_floating_point_v<T> || value == 0 || value == range.least;
     if (!is_default(name) || !says_nothing) add(name, fmt::format("{}", value));
   }
   void operator()(const char* name, const std::vector<int>& values, Range) const {
