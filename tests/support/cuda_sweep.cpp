@@ -12,6 +12,7 @@
 #include "kernels/cpu/convert.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/delay.h"
+#include "kernels/cuda/paths.h"
 #include "kernels/cuda/step.h"
 #include "kernels/ops/conv/cuda.h"
 #include "kernels/ops/conv/cuda_host.h"
@@ -62,7 +63,9 @@ std::vector<Technique> techniques_of(const ConvTranspose& op, const CudaSetup& s
 
 template <class Op>
 std::vector<Technique> techniques_of(const Op& op, const CudaSetup&) {
-  return {{"its own", true, "", [=](const CudaSetup& setup) { return cuda(op, setup); }}};
+  if constexpr (OnCuda<Op>)
+    return {{"its own", true, "", [=](const CudaSetup& setup) { return cuda(op, setup); }}};
+  return {};
 }
 
 // Device memory that grows and is filled with values of a type; small and unlike each other, so
@@ -158,6 +161,7 @@ class Sweeper {
     std::vector<std::vector<std::byte>> first;
     for (const Technique& technique : list) {
       const Step step = technique.make(setup);
+      if (!step.run) continue;  // no kernel serves these attributes: the host computes them
       for (const TensorView& output : out)  // NaN: what is not written differs
         cuda_check(cudaMemsetAsync(output.pointer, 0xff, output.type.bytes(), stream_.get()),
                    "NaN");
