@@ -89,7 +89,7 @@ std::int64_t check_segmentation(const ImageNetwork& image) {
   const TensorType& classes = types[graph.outputs[1]];
   const Shape expected{1, mask.shape[1], mask.shape[2], classes.shape[-1]};
   constexpr std::int64_t kMostClasses = 256;
-  require(classes == TensorType(DType::kF32, expected) && classes.shape[-1] <= kMostClasses,
+  require(classes == TensorType{DType::kF32, expected} && classes.shape[-1] <= kMostClasses,
           "graph.outputs: probabilities are f32 {} with up to {} classes, '{}' is {}",
           expected.to_string(), kMostClasses, graph.values[graph.outputs[1]], classes.to_string());
   return classes.shape[-1];
