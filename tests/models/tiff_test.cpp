@@ -296,9 +296,9 @@ TEST_F(TiffFiles, AStripOutsideOfTheFileIsSaidPlainly) {
   const uint8_t entry[] = {0x11, 1, 4, 0, 1, 0, 0, 0};
   for (const uint32_t begin : {1000u, 0xfffffff0u}) {
     Bytes bytes = whole;
-    const auto found = std::ranges::search(bytes, entry);
-    ASSERT_EQ(found.size(), sizeof(entry));
-    std::memcpy(&*found.begin() + sizeof(entry), &begin, sizeof(begin));
+    const auto found = std::search(bytes.begin(), bytes.end(), std::begin(entry), std::end(entry));
+    ASSERT_NE(found, bytes.end());
+    std::memcpy(&*found + sizeof(entry), &begin, sizeof(begin));
     EXPECT_THAT(
         error_of([&] { read_bytes(bytes); }),
         AllOf(HasSubstr(fmt::format("the strip of row 0, column 0 has 16 bytes from byte {} on, "
