@@ -2,7 +2,6 @@
 
 #include <cuda_runtime.h>
 
-#include "engine/device/machine.h"
 #include "kernels/check.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/cuda/check.h"
@@ -29,10 +28,6 @@ std::vector<TensorType> wide_inputs(Types inputs) {
   for (TensorType& type : wide)
     if (is_float(type.dtype)) type.dtype = DType::kF32;
   return wide;
-}
-
-int host_threads() {
-  return default_threads();
 }
 
 Step copied_step(Step host, std::vector<TensorType> inputs, std::vector<TensorType> host_outputs,

@@ -2,6 +2,7 @@
 // its attributes.
 #pragma once
 
+#include "engine/device/machine.h"
 #include "kernels/cpu/paths.h"
 #include "kernels/cuda/paths.h"
 
@@ -14,14 +15,13 @@ Step copied_step(Step host, std::vector<TensorType> inputs, std::vector<TensorTy
                  std::vector<TensorType> outputs, std::span<const TensorView> weights,
                  CudaStream stream);
 std::vector<TensorType> wide_inputs(Types inputs);
-int host_threads();
 
 template <class Op>
 Step step_on_host(const Op& op, const CudaSetup& setup) {
   const std::vector<TensorType> wide = wide_inputs(setup.inputs);
   std::vector<TensorType> made = infer(op, wide);
   const auto packed = std::make_shared<PackedWeights>();
-  Step host = host_step(op, {setup.name, wide, setup.weights, host_threads(), packed.get()});
+  Step host = host_step(op, {setup.name, wide, setup.weights, default_threads(), packed.get()});
   host.run = [run = std::move(host.run), packed](const Operands& operands, std::byte* scratch) {
     run(operands, scratch);
   };

@@ -1,6 +1,6 @@
 #include "kernels/ops/activation/cuda.h"
-#include "kernels/cuda/paths.h"
 
+#include "kernels/cuda/paths.h"
 #include "kernels/ops/activation/activation.h"
 
 namespace tessera {

@@ -1,6 +1,6 @@
 #include "kernels/ops/argmax/cuda.h"
-#include "kernels/cuda/paths.h"
 
+#include "kernels/cuda/paths.h"
 #include "kernels/ops/argmax/argmax.h"
 
 namespace tessera {

@@ -1,10 +1,10 @@
 #include "kernels/ops/attention/cuda.h"
-#include "kernels/cuda/paths.h"
 
 #include <cmath>
 #include <cstring>
 
 #include "kernels/cpu/convert.h"
+#include "kernels/cuda/paths.h"
 #include "kernels/ops/attention/attention.h"
 #include "kernels/ops/attention/fold.h"
 #include "kernels/ops/linear/cuda_weights.h"

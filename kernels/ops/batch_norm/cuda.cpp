@@ -1,6 +1,6 @@
 #include "kernels/ops/batch_norm/cuda.h"
-#include "kernels/cuda/paths.h"
 
+#include "kernels/cuda/paths.h"
 #include "kernels/ops/batch_norm/batch_norm.h"
 
 namespace tessera {

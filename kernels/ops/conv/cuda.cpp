@@ -1,9 +1,9 @@
 #include "kernels/ops/conv/cuda.h"
-#include "kernels/cuda/paths.h"
 
 #include <algorithm>
 
 #include "kernels/cuda/pack.h"
+#include "kernels/cuda/paths.h"
 #include "kernels/ops/conv/cuda_host.h"
 #include "kernels/ops/conv/fold.h"
 

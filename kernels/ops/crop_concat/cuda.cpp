@@ -1,6 +1,6 @@
 #include "kernels/ops/crop_concat/cuda.h"
-#include "kernels/cuda/paths.h"
 
+#include "kernels/cuda/paths.h"
 #include "kernels/cuda/row_limit.h"
 #include "kernels/ops/crop_concat/crop_concat.h"
 

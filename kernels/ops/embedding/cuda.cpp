@@ -1,8 +1,8 @@
 #include "kernels/ops/embedding/cuda.h"
-#include "kernels/cuda/paths.h"
 
 #include <cstring>
 
+#include "kernels/cuda/paths.h"
 #include "kernels/ops/embedding/embedding.h"
 
 namespace tessera {

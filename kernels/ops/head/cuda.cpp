@@ -1,7 +1,7 @@
 #include "kernels/ops/head/cuda.h"
-#include "kernels/cuda/paths.h"
 
 #include "kernels/cpu/convert.h"
+#include "kernels/cuda/paths.h"
 #include "kernels/ops/head/head.h"
 
 namespace tessera {

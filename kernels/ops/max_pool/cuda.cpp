@@ -1,6 +1,6 @@
 #include "kernels/ops/max_pool/cuda.h"
-#include "kernels/cuda/paths.h"
 
+#include "kernels/cuda/paths.h"
 #include "kernels/cuda/row_limit.h"
 #include "kernels/ops/max_pool/max_pool.h"
 

@@ -1,5 +1,4 @@
 #include "kernels/ops/rnn/cuda.h"
-#include "kernels/cuda/paths.h"
 
 #include <cuda_runtime_api.h>
 
@@ -9,6 +8,7 @@
 #include "kernels/cpu/convert.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/pack.h"
+#include "kernels/cuda/paths.h"
 #include "kernels/ops/linear/cuda_weights.h"
 #include "kernels/ops/rnn/recurrence.h"
 

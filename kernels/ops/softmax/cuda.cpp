@@ -1,6 +1,6 @@
 #include "kernels/ops/softmax/cuda.h"
-#include "kernels/cuda/paths.h"
 
+#include "kernels/cuda/paths.h"
 #include "kernels/ops/softmax/softmax.h"
 
 namespace tessera {

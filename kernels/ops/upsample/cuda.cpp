@@ -1,6 +1,6 @@
 #include "kernels/ops/upsample/cuda.h"
-#include "kernels/cuda/paths.h"
 
+#include "kernels/cuda/paths.h"
 #include "kernels/cuda/row_limit.h"
 #include "kernels/ops/upsample/upsample.h"
 
