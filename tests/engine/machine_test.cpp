@@ -10,7 +10,7 @@
 
 #include "engine/device/control_group.h"
 #include "engine/device/machine.h"
-#include "tests/support/scratch.h"
+#include "tests/support/temp_folder.h"
 
 namespace tessera {
 namespace {
@@ -42,7 +42,7 @@ class ControlGroups : public testing::Test {
   }
   int processors(int allowed) const { return granted_processors(allowed, root_); }
 
-  const test::Scratch scratch_;
+  const test::TempFolder scratch_;
   const fs::path root_ = scratch_.path();
 };
 

@@ -18,7 +18,7 @@
 #include "kernels/error.h"
 #include "tests/support/error.h"
 #include "tests/support/paths.h"
-#include "tests/support/scratch.h"
+#include "tests/support/temp_folder.h"
 
 namespace tessera {
 namespace {
@@ -53,7 +53,7 @@ constexpr std::string_view kTwoTensors =
     R"("b":{"dtype":"U8","shape":[3,1],"data_offsets":[8,11]}})";
 
 TEST(Weights, RoundTrip) {
-  const test::Scratch scratch;
+  const test::TempFolder scratch;
   const std::filesystem::path& folder = scratch.path();
   std::vector<float> f32(24);
   std::iota(f32.begin(), f32.end(), -3.5f);
@@ -90,7 +90,7 @@ TEST(Weights, RoundTrip) {
 }
 
 TEST(Weights, EqualContentGivesEqualBytes) {
-  const test::Scratch scratch;
+  const test::TempFolder scratch;
   const std::filesystem::path& folder = scratch.path();
   std::vector<float> values = {1, 2, 3};
   const auto bytes_of = [&](std::string_view name) {
@@ -102,7 +102,7 @@ TEST(Weights, EqualContentGivesEqualBytes) {
 }
 
 TEST(Weights, WriterRefusesWhatCannotBeRead) {
-  const test::Scratch scratch;
+  const test::TempFolder scratch;
   const std::filesystem::path& folder = scratch.path();
   float value = 0;
   const TensorView view{&value, {DType::kF32, {1}}};
@@ -129,7 +129,7 @@ std::size_t resident_bytes() {
 }
 
 TEST(Weights, ViewsSurviveMoveAndReleasedPages) {
-  const test::Scratch scratch;
+  const test::TempFolder scratch;
   const std::filesystem::path& folder = scratch.path();
   std::vector<float> values(std::size_t{1} << 22, 0.25f);  // 16 MiB
   const auto count = static_cast<std::int64_t>(values.size());
@@ -191,7 +191,7 @@ TEST(Weights, MissingMisshapedUnused) {
 }
 
 TEST(Weights, FilesThatAreNone) {
-  const test::Scratch scratch;
+  const test::TempFolder scratch;
   const std::filesystem::path& folder = scratch.path();
   EXPECT_THAT(error_of([&] { Weights::open(folder / "absent"); }),
               AllOf(HasSubstr("absent"), HasSubstr("No such file")));
@@ -223,7 +223,7 @@ TEST(Weights, ReadsFilesOfOthers) {
 
 // A file cut anywhere, or with anything behind it, is refused; from memory and through the map.
 TEST(Weights, TruncatedAtEveryByte) {
-  const test::Scratch scratch;
+  const test::TempFolder scratch;
   const std::filesystem::path& folder = scratch.path();
   const std::string whole = file_of(kTwoTensors, 11);
   EXPECT_EQ(read(whole).names().size(), 2u);

@@ -22,7 +22,7 @@
 #include "kernels/error.h"
 #include "models/model_file.h"
 #include "tests/support/error.h"
-#include "tests/support/scratch.h"
+#include "tests/support/temp_folder.h"
 
 namespace tessera {
 namespace {
@@ -63,7 +63,7 @@ FloatTensors weights_of(const ModelConfig& config, std::uint64_t seed) {
 
 class CheckpointTest : public testing::Test {
  protected:
-  const test::Scratch scratch_;
+  const test::TempFolder scratch_;
   const std::filesystem::path folder_ = scratch_.path();
 };
 

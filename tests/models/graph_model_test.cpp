@@ -6,7 +6,7 @@
 #include "models/session.h"
 #include "tests/support/error.h"
 #include "tests/support/graph_model.h"
-#include "tests/support/scratch.h"
+#include "tests/support/temp_folder.h"
 
 namespace tessera {
 namespace {
@@ -37,7 +37,7 @@ class GraphModel : public testing::Test {
     return *Weights::open(scratch_.path() / "model.safetensors").metadata("tessera");
   }
 
-  test::Scratch scratch_;
+  test::TempFolder scratch_;
   RandomWeights weights_;
 };
 

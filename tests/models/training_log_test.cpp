@@ -13,7 +13,7 @@
 
 #include "kernels/error.h"
 #include "tests/support/error.h"
-#include "tests/support/scratch.h"
+#include "tests/support/temp_folder.h"
 
 namespace tessera {
 namespace {
@@ -32,7 +32,7 @@ class TrainingLog : public testing::Test {
   }
   void write(const std::string& bytes) const { std::ofstream(path_, std::ios::binary) << bytes; }
 
-  const test::Scratch scratch_;
+  const test::TempFolder scratch_;
   const std::filesystem::path folder_ = scratch_.path(), path_ = folder_ / "metrics.jsonl";
 };
 

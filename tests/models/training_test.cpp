@@ -23,7 +23,7 @@
 #include "models/training/han_training.h"
 #include "models/training/training_log.h"
 #include "models/training/unet_training.h"
-#include "tests/support/scratch.h"
+#include "tests/support/temp_folder.h"
 
 namespace tessera {
 namespace {
@@ -39,7 +39,7 @@ std::string bytes_of(const fs::path& path) {
 
 class TrainingTest : public ::testing::Test {
  protected:
-  const test::Scratch scratch_;
+  const test::TempFolder scratch_;
   const fs::path folder_ = scratch_.path();
 };
 

@@ -18,7 +18,7 @@
 #include "models/text/word_vectors.h"
 #include "tests/support/error.h"
 #include "tests/support/paths.h"
-#include "tests/support/scratch.h"
+#include "tests/support/temp_folder.h"
 
 namespace tessera {
 namespace {
@@ -59,7 +59,7 @@ class TrainingText : public testing::Test {
     return write("many.tsv", lines);
   }
 
-  const test::Scratch scratch_;
+  const test::TempFolder scratch_;
   const std::filesystem::path folder_ = scratch_.path();
 };
 

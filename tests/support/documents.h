@@ -14,7 +14,7 @@
 
 #include "models/text/documents.h"
 #include "tests/support/error.h"
-#include "tests/support/scratch.h"
+#include "tests/support/temp_folder.h"
 
 namespace tessera::test {
 
@@ -56,7 +56,7 @@ class Documents : public testing::Test {
     return test::error_of([&] { read_all(path, options); });
   }
 
-  const test::Scratch scratch_;
+  const test::TempFolder scratch_;
   const std::filesystem::path folder_ = scratch_.path();
 };
 

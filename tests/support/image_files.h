@@ -12,7 +12,7 @@
 #include "kernels/error.h"
 #include "models/image/image_io.h"
 #include "tests/support/error.h"
-#include "tests/support/scratch.h"
+#include "tests/support/temp_folder.h"
 
 namespace tessera::test {
 
@@ -29,7 +29,7 @@ class ImageFiles : public testing::Test {
     return result;
   }
 
-  const Scratch scratch_;
+  const TempFolder scratch_;
   const std::filesystem::path folder_ = scratch_.path();
 };
 

@@ -13,7 +13,7 @@
 #include "models/image/png.h"
 #include "models/training/labelled_images.h"
 #include "tests/support/error.h"
-#include "tests/support/scratch.h"
+#include "tests/support/temp_folder.h"
 
 namespace tessera {
 
@@ -56,7 +56,7 @@ class TrainingImages : public testing::Test {
     return {found, MaskRules::parse("binary", 2), Preprocessing{}, weights, std::size_t{1} << 30};
   }
 
-  const test::Scratch scratch_;
+  const test::TempFolder scratch_;
   const fs::path folder_ = scratch_.path();
 };
 

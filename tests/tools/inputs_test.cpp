@@ -10,7 +10,7 @@
 #include <map>
 #include <random>
 
-#include "tests/support/scratch.h"
+#include "tests/support/temp_folder.h"
 #include "tools/program/program.h"
 
 namespace tessera {
@@ -44,7 +44,7 @@ class Inputs : public testing::Test {
     return result;
   }
 
-  const test::Scratch scratch_;
+  const test::TempFolder scratch_;
   const fs::path root_ = scratch_.path(), before_ = fs::current_path();
 };
 

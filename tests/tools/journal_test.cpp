@@ -11,7 +11,7 @@
 #include <iterator>
 #include <random>
 
-#include "tests/support/scratch.h"
+#include "tests/support/temp_folder.h"
 
 namespace tessera {
 namespace {
@@ -34,7 +34,7 @@ class Journals : public testing::Test {
     return {path_, folder_ / "model", options, resume};
   }
 
-  const test::Scratch scratch_;
+  const test::TempFolder scratch_;
   const fs::path folder_ = scratch_.path(), path_ = folder_ / "journal";
 };
 

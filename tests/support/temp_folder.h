@@ -8,18 +8,18 @@
 
 namespace tessera::test {
 
-class Scratch {
+class TempFolder {
  public:
-  Scratch() {
+  TempFolder() {
     std::string name = (std::filesystem::temp_directory_path() / "tessera-test-XXXXXX").string();
     path_ = ::mkdtemp(name.data());
   }
-  ~Scratch() {
+  ~TempFolder() {
     std::error_code ignored;
     std::filesystem::remove_all(path_, ignored);
   }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
+  TempFolder(const TempFolder&) = delete;
+  TempFolder& operator=(const TempFolder&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
 
