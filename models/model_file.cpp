@@ -12,7 +12,6 @@ namespace tessera {
 
 namespace {
 
-constexpr const char* kModelKey = "tessera";
 constexpr const char* kVocabularyName = "vocabulary";
 constexpr int kModelFormat = 1;
 constexpr int kMaxNesting = 64;

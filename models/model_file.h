@@ -26,6 +26,9 @@
 
 namespace tessera {
 
+// The metadata key of a model file's JSON.
+inline constexpr const char* kModelKey = "tessera";
+
 struct ModelClass {
   std::string name;
   Rgb colour{};

@@ -10,7 +10,7 @@
 #include "engine/device/device.h"
 #include "engine/device/machine.h"
 #include "models/classifier.h"
-#include "models/model_file.h"
+#include "models/import/import.h"
 #include "models/segmenter.h"
 
 namespace tessera {
@@ -133,7 +133,7 @@ Session& Session::operator=(Session&&) noexcept = default;
 
 Session Session::open(const std::string& path, const SessionOptions& options) {
   auto state =
-      std::make_unique<State>(State{std::make_shared<ModelFile>(ModelFile::open(path)), options});
+      std::make_unique<State>(State{std::make_shared<ModelFile>(open_model(path)), options});
   if (state->options.threads <= 0) state->options.threads = default_threads();
   for (const ModelClass& one : state->file->config.classes)
     state->classes.push_back({one.name, one.colour});

@@ -1,14 +1,8 @@
 #include "engine/files/weights.h"
 
-#include <fcntl.h>
 #include <fmt/ranges.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <numeric>
 #include <utility>
 
@@ -53,54 +47,45 @@ std::vector<std::string> close_names(std::string_view wanted,
   return nearest;
 }
 
-// Closes a file when it goes out of scope.
-struct Descriptor {
-  int number;
-  ~Descriptor() {
-    if (number >= 0) ::close(number);
-  }
-};
-
 }  // namespace
 
-Weights::Weights(std::span<const std::byte> bytes, std::string file)
-    : file_(std::move(file)), bytes_(bytes) {
-  SafetensorsHeader header = parse_safetensors(bytes_, file_);
+void Weights::read(std::span<const std::byte> bytes) {
+  SafetensorsHeader header = parse_safetensors(bytes, file_);
   for (auto& [name, entry] : header.tensors)
-    items_.emplace_hint(items_.end(), name, Item{entry, false, nullptr});
+    items_.emplace_hint(items_.end(), name, Item{entry.type, bytes.data() + entry.begin});
   metadata_ = std::move(header.metadata);
   total_bytes_ = header.data_bytes;
 }
 
 Weights Weights::open(const std::filesystem::path& path) {
-  const std::string file = path.string();
-  // Not to wait for a writer where the path is a pipe.
-  const Descriptor descriptor{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  struct stat status {};
-  require(descriptor.number >= 0 && ::fstat(descriptor.number, &status) == 0,
-          "cannot open '{}': {}; expected a safetensors file", file, std::strerror(errno));
-  require(S_ISREG(status.st_mode),
-          "cannot open '{}': it is not a regular file; expected a safetensors file", file);
-  require(status.st_size > 0, "'{}' is empty; expected a safetensors file", file);
-  const auto size = static_cast<std::size_t>(status.st_size);
-  void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor.number, 0);
-  require(address != MAP_FAILED, "cannot map the {} bytes of '{}': {}", size, file,
-          std::strerror(errno));
-  std::shared_ptr<std::byte> map(static_cast<std::byte*>(address),
-                                 [size](std::byte* pages) { ::munmap(pages, size); });
-  Weights weights({map.get(), size}, file);
-  weights.map_ = std::move(map);
+  Weights weights(path.string());
+  weights.map_ = MappedFile::open(path, "a safetensors file");
+  weights.read(weights.map_.bytes());
   return weights;
 }
 
 Weights Weights::from_bytes(std::span<const std::byte> bytes, std::string name) {
-  return Weights(bytes, std::move(name));
+  Weights weights(std::move(name));
+  weights.read(bytes);
+  return weights;
+}
+
+Weights Weights::from_views(const std::map<std::string, TensorView>& tensors, std::string name,
+                            std::vector<std::shared_ptr<const void>> owners) {
+  Weights weights(std::move(name));
+  weights.owners_ = std::move(owners);
+  for (const auto& [tensor, view] : tensors) {
+    weights.items_.emplace_hint(weights.items_.end(), tensor,
+                                Item{view.type, view.as<std::byte>()});
+    weights.total_bytes_ += view.type.bytes();
+  }
+  return weights;
 }
 
 TensorView Weights::take(std::string_view name, const Shape& shape) {
   const auto item = items_.find(name);
   if (item != items_.end()) {
-    const TensorType& type = item->second.entry.type;
+    const TensorType& type = item->second.type;
     require(type.shape == shape,
             "{}: tensor {} has shape {}; the model's configuration expects {}: are weights and "
             "configuration of one model?",
@@ -116,9 +101,9 @@ TensorView Weights::take_any_shape(std::string_view name) {
          fmt::join(close_names(name, names()), ", "));
   Item& item = found->second;
   item.used = true;
-  const TensorType& type = item.entry.type;
+  const TensorType& type = item.type;
   // The view's pointer is mutable for the sake of outputs; the pages themselves are read-only.
-  auto* pointer = const_cast<std::byte*>(bytes_.data() + item.entry.begin);
+  auto* pointer = const_cast<std::byte*>(item.bytes);
   if (reinterpret_cast<std::uintptr_t>(pointer) % size_of(type.dtype) == 0) return {pointer, type};
   if (!item.aligned_copy) {
     item.aligned_copy = std::make_shared_for_overwrite<std::byte[]>(type.bytes());
@@ -158,8 +143,7 @@ std::optional<std::string> Weights::metadata(const std::string& key) const {
 }
 
 void Weights::release_pages() const {
-  // Advice: where the system does not take it, the pages merely stay.
-  if (map_) ::madvise(map_.get(), bytes_.size(), MADV_DONTNEED);
+  map_.release_pages();
 }
 
 }  // namespace tessera

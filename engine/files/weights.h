@@ -19,6 +19,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/files/mapped_file.h"
 #include "engine/files/safetensors.h"
 #include "kernels/tensor.h"
 
@@ -30,6 +31,9 @@ class Weights {
   static Weights open(const std::filesystem::path& path);
   // Reads a whole file that lies in memory, which must outlive the result. `name` is for errors.
   static Weights from_bytes(std::span<const std::byte> bytes, std::string name = "memory");
+  // Tensors in memory, in `owners`' if those are given.
+  static Weights from_views(const std::map<std::string, TensorView>& tensors, std::string name,
+                            std::vector<std::shared_ptr<const void>> owners = {});
 
   // The tensor, marked as used; it may be taken again. Throws Error where it is missing (listing
   // names close to it) or has another shape.
@@ -51,16 +55,18 @@ class Weights {
 
  private:
   struct Item {
-    SafetensorsEntry entry;
+    TensorType type;
+    const std::byte* bytes = nullptr;
     bool used = false;
-    std::shared_ptr<std::byte[]> aligned_copy;
+    std::shared_ptr<std::byte[]> aligned_copy = nullptr;
   };
 
-  Weights(std::span<const std::byte> bytes, std::string file);
+  explicit Weights(std::string file) : file_(std::move(file)) {}
+  void read(std::span<const std::byte> bytes);
 
   std::string file_;
-  std::shared_ptr<std::byte> map_;  // null where the bytes belong to the caller
-  std::span<const std::byte> bytes_;
+  MappedFile map_;  // empty where the bytes belong to the caller
+  std::vector<std::shared_ptr<const void>> owners_;
   std::map<std::string, Item, std::less<>> items_;
   std::map<std::string, std::string> metadata_;
   std::size_t total_bytes_ = 0;

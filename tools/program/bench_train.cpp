@@ -10,7 +10,7 @@
 #include "engine/train/gradients.h"
 #include "engine/train/initialise.h"
 #include "engine/train/optimiser.h"
-#include "models/model_file.h"
+#include "models/import/import.h"
 #include "tools/program/bench.h"
 #include "tools/program/program.h"
 
@@ -25,7 +25,7 @@ constexpr double kRate = 1e-3;
 constexpr double kPasses = 3;
 
 ModelConfig config_of(const WorkloadOptions& options) {
-  if (options.preset.empty()) return ModelFile::open(options.model).config;
+  if (options.preset.empty()) return open_model(options.model).config;
   ModelConfig config;
   if (options.preset == "unet-paper") {
     config.unet = UNetConfig{.depth = options.depth, .base = options.base};

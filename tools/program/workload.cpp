@@ -7,6 +7,7 @@
 #include <random>
 
 #include "engine/device/machine.h"
+#include "models/import/import.h"
 #include "tools/program/program.h"
 
 namespace tessera {
@@ -110,7 +111,7 @@ Workload::Workload(const WorkloadOptions& options)
 void Workload::configure(const WorkloadOptions& options) {
   if (options.preset.empty()) {
     title_ = options.model;
-    config_ = ModelFile::open(options.model).config;  // opened again when time is taken
+    config_ = open_model(options.model).config;  // opened again when time is taken
   } else {
     title_ = options.preset;
     if (options.preset == "unet-paper") {
@@ -191,7 +192,7 @@ void Workload::start(const WorkloadOptions& options) {
     return random_.take(name, shape);
   };
   if (options.preset.empty()) {
-    file_ = std::make_unique<ModelFile>(ModelFile::open(options.model));
+    file_ = std::make_unique<ModelFile>(open_model(options.model));
     source = [this](const std::string& name, const Shape& shape) {
       return file_->weights.take(name, shape);
     };

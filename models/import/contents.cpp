@@ -1,0 +1,157 @@
+#include "models/import/contents.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "kernels/cpu/convert.h"
+#include "kernels/error.h"
+#include "kernels/strides.h"
+
+namespace tessera {
+namespace {
+
+using Type = StoredTensor::Type;
+
+std::vector<std::int64_t> dense_strides(std::span<const std::int64_t> shape) {
+  std::vector<std::int64_t> strides(shape.size());
+  std::int64_t stride = 1;
+  for (std::size_t axis = shape.size(); axis-- > 0; stride *= shape[axis]) strides[axis] = stride;
+  return strides;
+}
+
+template <class Stored>
+Stored load(const std::byte* from) {
+  Stored value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+// Calls visit(a Stored-to-value function) for the tensor's type.
+template <class Visit>
+void with_reader(Type type, const Visit& visit) {
+  switch (type) {
+    case Type::kBool:
+      return visit([](const std::byte* p) { return load<std::uint8_t>(p) != 0; });
+    case Type::kU8:
+      return visit(load<std::uint8_t>);
+    case Type::kI8:
+      return visit(load<std::int8_t>);
+    case Type::kI16:
+      return visit(load<std::int16_t>);
+    case Type::kI32:
+      return visit(load<std::int32_t>);
+    case Type::kI64:
+      return visit(load<std::int64_t>);
+    case Type::kF16:
+      return visit([](const std::byte* p) { return f16_to_f32(load<std::uint16_t>(p)); });
+    case Type::kBF16:
+      return visit([](const std::byte* p) { return bf16_to_f32(load<std::uint16_t>(p)); });
+    case Type::kF32:
+      return visit(load<float>);
+    case Type::kF64:
+      return visit(load<double>);
+  }
+}
+
+// Writes all elements, in the order of `axes` or as they are, to `out`.
+template <class Value>
+void read_into(const StoredTensor& tensor, std::span<const int> axes, Value* out) {
+  const std::size_t rank = tensor.shape.size();
+  const std::vector<std::int64_t> strides =
+      tensor.strides.empty() ? dense_strides(tensor.shape) : tensor.strides;
+  require(rank <= static_cast<std::size_t>(Shape::kMaxRank), "tensor '{}' has {} axes, at most {}",
+          tensor.name, rank, Shape::kMaxRank);
+  std::vector<std::int64_t> extents(rank);
+  std::array<Strides, 1> steps{};
+  for (std::size_t i = 0; i < rank; ++i) {
+    const std::size_t axis = axes.empty() ? i : static_cast<std::size_t>(axes[i]);
+    extents[i] = tensor.shape[axis];
+    steps[0][i] = strides[axis];
+  }
+  const auto size = static_cast<std::int64_t>(size_of(tensor.type));
+  with_reader(tensor.type, [&](const auto& reader) {
+    walk(Shape(extents), steps, [&](std::int64_t i, const std::array<std::int64_t, 1>& offset) {
+      out[i] = static_cast<Value>(reader(tensor.bytes.data() + offset[0] * size));
+    });
+  });
+}
+
+}  // namespace
+
+std::size_t size_of(Type type) {
+  constexpr std::size_t kSizes[] = {1, 1, 1, 2, 4, 8, 2, 2, 4, 8};
+  return kSizes[static_cast<std::size_t>(type)];
+}
+
+std::string_view name_of(Type type) {
+  constexpr std::string_view kNames[] = {"bool", "u8",  "i8",   "i16", "i32",
+                                         "i64",  "f16", "bf16", "f32", "f64"};
+  return kNames[static_cast<std::size_t>(type)];
+}
+
+std::string shape_text(std::span<const std::int64_t> shape) {
+  return fmt::format("({})", fmt::join(shape, ", "));
+}
+
+std::int64_t StoredTensor::elements() const {
+  std::int64_t product = 1;
+  for (const std::int64_t extent : shape) product *= extent;
+  return product;
+}
+
+void check_stored(const StoredTensor& tensor) {
+  const std::string text = shape_text(tensor.shape);
+  require(tensor.strides.empty() || tensor.strides.size() == tensor.shape.size(),
+          "tensor '{}' of shape {} has {} strides", tensor.name, text, tensor.strides.size());
+  bool empty = false;
+  for (const std::int64_t extent : tensor.shape) {
+    require(extent >= 0, "tensor '{}' has the shape {}", tensor.name, text);
+    empty |= extent == 0;
+  }
+  for (const std::int64_t stride : tensor.strides)
+    require(stride >= 0, "tensor '{}' of shape {} has the negative stride {}", tensor.name, text,
+            stride);
+  if (empty) return;
+  const auto held = static_cast<std::int64_t>(tensor.bytes.size() / size_of(tensor.type));
+  std::int64_t elements = 1, last = 0;
+  bool fits = true;
+  for (std::size_t axis = 0; axis < tensor.shape.size() && fits; ++axis) {
+    std::int64_t reach = 0;
+    fits = !__builtin_mul_overflow(elements, tensor.shape[axis], &elements);
+    if (fits && !tensor.strides.empty())
+      fits = !__builtin_mul_overflow(tensor.shape[axis] - 1, tensor.strides[axis], &reach) &&
+             !__builtin_add_overflow(last, reach, &last);
+  }
+  if (tensor.strides.empty()) last = elements - 1;
+  require(fits && last < held && elements <= (std::int64_t{1} << 40),
+          "tensor '{}' is {} {}, but the file holds {} bytes for it", tensor.name,
+          name_of(tensor.type), text, tensor.bytes.size());
+}
+
+FloatTensor read_floats(const StoredTensor& tensor, std::span<const int> axes) {
+  std::vector<std::int64_t> extents = tensor.shape;
+  for (std::size_t i = 0; i < axes.size(); ++i)
+    extents[i] = tensor.shape.at(static_cast<std::size_t>(axes[i]));
+  FloatTensor result{Shape(extents)};
+  read_into(tensor, axes, result.values.data());
+  return result;
+}
+
+std::vector<std::int64_t> read_integers(const StoredTensor& tensor) {
+  require(!tensor.is_float(), "tensor '{}' is {}, expected whole numbers", tensor.name,
+          name_of(tensor.type));
+  std::vector<std::int64_t> values(static_cast<std::size_t>(tensor.elements()));
+  read_into(tensor, {}, values.data());
+  return values;
+}
+
+const StoredTensor* Contents::find(std::string_view name) const {
+  const auto found = std::find_if(tensors.begin(), tensors.end(),
+                                  [&](const StoredTensor& tensor) { return tensor.name == name; });
+  return found == tensors.end() ? nullptr : &*found;
+}
+
+}  // namespace tessera

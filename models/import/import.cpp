@@ -1,0 +1,108 @@
+#include "models/import/import.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/files/mapped_file.h"
+#include "engine/files/safetensors.h"
+#include "kernels/error.h"
+#include "models/import/foreign_safetensors.h"
+
+namespace tessera {
+namespace {
+
+// By names and shapes: the one family that all of the file's tensors fit.
+Imported match_family(const Contents& contents, const ImportOptions& options) {
+  std::vector<std::string> reasons;
+  for (const Family& family : families()) {
+    if (!options.family.empty() && options.family != family.name) continue;
+    std::string why;
+    if (std::optional<Imported> imported = family.match(contents, options, why)) {
+      imported->family = family.name;
+      return *std::move(imported);
+    }
+    if (!why.empty()) reasons.push_back(fmt::format("\n  not {}: {}", family.name, why));
+  }
+  constexpr std::size_t kShown = 8;
+  std::vector<std::string> names;
+  for (const StoredTensor& tensor : contents.tensors) {
+    if (names.size() == kShown) break;
+    names.push_back(fmt::format("\n  {} {}", in_quotes(tensor.name), shape_text(tensor.shape)));
+  }
+  fail(
+      "{}: no known network has these {} tensors:{}{}{}\nExport it as ONNX (torch.onnx.export), "
+      "which says what is computed, and import that; `tessera import --list` names what is known",
+      contents.file, contents.tensors.size(), fmt::join(names, ""),
+      contents.tensors.size() > kShown ? "\n  ..." : "", fmt::join(reasons, ""));
+}
+
+bool begins_with(std::span<const std::byte> bytes, std::string_view magic) {
+  return bytes.size() >= magic.size() &&
+         std::string_view(reinterpret_cast<const char*>(bytes.data()), magic.size()) == magic;
+}
+
+// What made a file, as its content tells. kNone: our own, or nothing known.
+enum class Container { kNone, kSafetensors };
+
+Container container_of(std::span<const std::byte> bytes, const std::string& file) {
+  constexpr std::size_t kLengthBytes = 8;  // a safetensors file begins with its header's length
+  if (bytes.size() > kLengthBytes && begins_with(bytes.subspan(kLengthBytes), "{")) {
+    const SafetensorsHeader header = parse_safetensors(bytes, file);
+    return header.metadata.contains(std::string(kModelKey)) ? Container::kNone
+                                                            : Container::kSafetensors;
+  }
+  return Container::kNone;
+}
+
+Imported read_any(const MappedFile& file, const std::string& name, const ImportOptions& options) {
+  switch (container_of(file.bytes(), name)) {
+    case Container::kSafetensors:
+      return match_family(read_safetensors(file, name), options);
+    case Container::kNone:
+      break;
+  }
+  fail(
+      "{}: no model of another program that Tessera reads: expected one of PyTorch, Keras, ONNX or "
+      "safetensors",
+      name);
+}
+
+}  // namespace
+
+void Imported::add(const std::string& name, FloatTensor tensor) {
+  const auto kept = std::make_shared<FloatTensor>(std::move(tensor));
+  tensors.insert_or_assign(name, kept->view());
+  owners.push_back(kept);
+}
+
+void Imported::add(const std::string& name, const StoredTensor& tensor) {
+  const bool in_place = tensor.type == StoredTensor::Type::kF32 && tensor.strides.empty() &&
+                        reinterpret_cast<std::uintptr_t>(tensor.bytes.data()) % sizeof(float) == 0;
+  if (!in_place) return add(name, read_floats(tensor));
+  // The view's pointer is mutable for the sake of outputs; nobody writes to weights.
+  tensors.insert_or_assign(name, TensorView(const_cast<std::byte*>(tensor.bytes.data()),
+                                            {DType::kF32, Shape(tensor.shape)}));
+}
+
+Imported import_model(const std::filesystem::path& path, const ImportOptions& options) {
+  const MappedFile file = MappedFile::open(path, "a model file");
+  Imported imported = read_any(file, path.string(), options);
+  imported.owners.push_back(file.owner());
+  nlohmann::json& origin = imported.config.provenance["imported"];
+  origin = {{"file", path.filename().string()}, {"family", imported.family}};
+  for (const Guess& guess : imported.guesses) origin["guesses"][guess.name] = guess.value;
+  return imported;
+}
+
+ModelFile open_model(const std::filesystem::path& path, const ImportOptions& options) {
+  const MappedFile file = MappedFile::open(path, "a model file");
+  if (container_of(file.bytes(), path.string()) == Container::kNone) return ModelFile::open(path);
+  Imported imported = import_model(path, options);
+  return {std::move(imported.config),
+          Weights::from_views(imported.tensors, path.string(), std::move(imported.owners)),
+          std::move(imported.vocabulary)};
+}
+
+}  // namespace tessera
