@@ -133,17 +133,23 @@ ValueId NetworkBuilder::conv(const std::string& name, ValueId x, const ConvLayou
   return y;
 }
 
-ValueId NetworkBuilder::conv_transpose(const std::string& name, ValueId x) {
+ValueId NetworkBuilder::conv_transpose(const std::string& name, ValueId x,
+                                       const ConvTransposeLayout& layout) {
   const std::string weight = name + ".weight", bias = name + ".bias";
-  const int rows = extent(weight, 2), columns = extent(weight, 3);
-  require(rows == columns && (rows == 2 || rows == 3),
-          "{}: the transposed convolution {} has the kernel {} x {}; those of 2 x 2 and 3 x 3 are "
-          "supported",
-          contents_.file, in_quotes(name), rows, columns);
-  const ConvTranspose op{.c_out = extent(weight, 1), .kernel = rows, .bias = has(bias)};
-  const ValueId y = add(name, op, {x});
+  Window window;
+  window.kernel = {extent(weight, 2), extent(weight, 3)};
+  window.stride = layout.stride.value_or(window.kernel);
+  for (const std::size_t axis : {0u, 1u}) {
+    window.pads[2 * axis] = layout.pad;
+    window.pads[2 * axis + 1] = layout.pad - layout.output_padding;
+  }
+  const std::int64_t c_out = std::int64_t{extent(weight, 1)} * layout.groups;
+  if (c_out > kMostExtent)
+    other_network("the layer {} has {} channels, at most {}", in_quotes(name), c_out, kMostExtent);
+  const ValueId y =
+      add(name, conv_transpose_of(static_cast<int>(c_out), window, layout.groups, has(bias)), {x});
   give("weight", tensor(weight, 4));
-  if (op.bias) give("bias", tensor(bias, 1));
+  if (has(bias)) give("bias", tensor(bias, 1));
   return y;
 }
 

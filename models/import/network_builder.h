@@ -37,6 +37,14 @@ struct ConvLayout {
   int groups = 1;
 };
 
+// Likewise of a transposed one. The output padding is PyTorch's.
+struct ConvTransposeLayout {
+  std::optional<std::array<int, 2>> stride{};  // none: the kernel, so that no windows overlap
+  int pad = 0;
+  int output_padding = 0;
+  int groups = 1;
+};
+
 // The end of a network, and the beginning of its input.
 struct NetworkEnd {
   ValueId logits = 0;
@@ -82,8 +90,9 @@ class NetworkBuilder {
 
   // weight (c_out, c_in / groups, kh, kw), and bias (c_out) if the file has one.
   ValueId conv(const std::string& name, ValueId x, const ConvLayout& layout = {});
-  // weight (c_in, c_out, k, k), bias if there: 2x2, or 3x3 with padding and output padding 1.
-  ValueId conv_transpose(const std::string& name, ValueId x);
+  // weight (c_in, c_out / groups, kh, kw), bias (c_out) if there.
+  ValueId conv_transpose(const std::string& name, ValueId x,
+                         const ConvTransposeLayout& layout = {});
   // running_mean, running_var, and weight and bias if there.
   ValueId batch_norm(const std::string& name, ValueId x, double eps = 1e-5);
   // weight and bias if there. `groups` 0: of each channel (instance normalisation).

@@ -98,8 +98,8 @@ std::optional<Imported> match_wzmiaomiao(const Contents& contents, const ImportO
 }  // namespace
 
 constinit const Family kMilesialFamily{"milesial/Pytorch-UNet", "all generations since 2017",
-                                           match_milesial};
+                                       match_milesial};
 constinit const Family kWzmiaomiaoFamily{"WZMIAOMIAO/deep-learning-for-image-processing",
-                                             "its UNet", match_wzmiaomiao};
+                                         "its UNet", match_wzmiaomiao};
 
 }  // namespace tessera
