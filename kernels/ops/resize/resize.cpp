@@ -9,16 +9,17 @@ namespace tessera {
 
 namespace {
 
+constexpr std::int64_t kMostPixels = 1 << 24;
+
 double scale_of(const Resize& op, std::size_t axis) {
   return axis == 0 ? op.scale_h : op.scale_w;
 }
 
 std::int64_t outputs_of(const Resize& op, std::size_t axis, std::int64_t size) {
-  constexpr std::int64_t kMost = 1 << 24;
   if (op.sizes[axis] > 0) return op.sizes[axis];
   const double outputs = std::floor(static_cast<double>(size) * scale_of(op, axis));
-  require(outputs >= 1 && outputs <= kMost, "resize: {} pixels times {} must be within 1 .. {}",
-          size, scale_of(op, axis), kMost);
+  require(outputs >= 1 && outputs <= kMostPixels, "resize: {} pixels times {} must be within 1 .. {}",
+          size, scale_of(op, axis), kMostPixels);
   return static_cast<std::int64_t>(outputs);
 }
 
@@ -30,7 +31,7 @@ double source(const Resize& op, std::size_t axis, std::int64_t i, std::int64_t s
              out = static_cast<double>(outputs);
   // By sizes: one division, so that a whole number stays one.
   const auto shrink = [&](double x) {
-    return op.sizes[axis] > 0 ? x * in / out : x / scale_of(op, axis);
+    return op.sizes[axis] > 0 && op.stretch ? x * in / out : x / scale_of(op, axis);
   };
   switch (op.coordinates) {
     case Coordinates::kHalfPixel:
@@ -92,6 +93,20 @@ ResizeTaps taps_at(const Resize& op, double x, std::int64_t size) {
 
 }  // namespace
 
+Resize sized(Resize op, Types inputs) {
+  require(inputs.size() == 1 || inputs.size() == 2,
+          "resize takes an image, and another whose size it gets; got {} inputs", inputs.size());
+  for (const TensorType& input : inputs) require_image("resize", input);
+  if (inputs.size() == 1) return op;
+  for (const std::size_t axis : {0u, 1u}) {
+    const std::int64_t size = inputs[1].shape[1 + static_cast<int>(axis)];
+    require(size >= 1 && size <= kMostPixels, "resize: {} pixels must be within 1 .. {}", size,
+            kMostPixels);
+    op.sizes[axis] = static_cast<int>(size);
+  }
+  return op;
+}
+
 std::vector<ResizeTaps> resize_taps(const Resize& op, std::size_t axis, std::int64_t size) {
   const std::int64_t outputs = outputs_of(op, axis, size);
   std::vector<ResizeTaps> list;
@@ -101,10 +116,9 @@ std::vector<ResizeTaps> resize_taps(const Resize& op, std::size_t axis, std::int
 }
 
 std::vector<TensorType> infer(const Resize& op, Types inputs) {
-  require_inputs("resize", inputs, 1);
-  require_image("resize", inputs[0]);
+  const Resize to = sized(op, inputs);
   const Shape& x = inputs[0].shape;
-  return {{inputs[0].dtype, {x[0], outputs_of(op, 0, x[1]), outputs_of(op, 1, x[2]), x[3]}}};
+  return {{inputs[0].dtype, {x[0], outputs_of(to, 0, x[1]), outputs_of(to, 1, x[2]), x[3]}}};
 }
 
 std::vector<Parameter> parameters(const Resize&, Types) {
