@@ -11,6 +11,7 @@
 #include "engine/files/safetensors.h"
 #include "engine/passes/passes.h"
 #include "engine/run/executor.h"
+#include "models/image/mask.h"
 #include "models/import/foreign_safetensors.h"
 #include "models/import/import.h"
 #include "models/session.h"
@@ -213,6 +214,13 @@ TEST(ImportFamily, MilesialsMaskValuesBecomeColours) {
   const ModelConfig grey = import_golden(load("milesial_2022_bilinear")).config;
   EXPECT_EQ(grey.classes.at(1).colour, (Rgb{255, 255, 255}));
   EXPECT_EQ(grey.classes.at(0).name, "value 0");
+  Golden golden = load("milesial_2022_bilinear");
+  golden.contents.said["entries"]["mask_values"] = {0, 1};
+  const ModelConfig ids = import_golden(golden).config;
+  EXPECT_EQ(ids.classes.at(1).name, "value 1");
+  EXPECT_EQ(ids.classes.at(1).colour, default_colours(2)[1]);
+  golden.contents.said["entries"]["mask_values"] = "none";
+  EXPECT_EQ(import_golden(golden).config.classes.at(1).name, "class 1");
 }
 
 TEST(ImportFamily, TensorsOfF32StayWhereTheyLie) {

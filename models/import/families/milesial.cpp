@@ -1,6 +1,8 @@
 // milesial/Pytorch-UNet, all generations, and WZMIAOMIAO's copy of it under other names: levels of
 // two 3x3 convolutions, each with batch norm and ReLU; transposed 2x2 convolutions, or bilinear
 // up-sampling with align_corners; the up-sampled map padded to the size of the skip behind it.
+#include <algorithm>
+
 #include "models/import/families/families.h"
 #include "models/import/families/u_shape.h"
 
@@ -51,19 +53,28 @@ NetworkEnd build_milesial(NetworkBuilder& net, const MilesialNames& names) {
   return {.logits = net.conv(names.out, x)};
 }
 
-// The pixel values that stand for the classes in the author's masks: numbers, or RGB.
-std::vector<ModelClass> classes_of(const nlohmann::json& said) {
-  std::vector<ModelClass> classes;
-  if (!said.contains("entries") || !said["entries"].contains("mask_values")) return classes;
+// The pixel values that stand for the classes in the author's masks: numbers, or RGB. Numbers are
+// shades of grey if they reach white; nobody could tell 0 from 1.
+std::vector<ModelClass> classes_of_masks(const nlohmann::json& said) {
+  const auto entries = said.find("entries");
+  if (entries == said.end() || !entries->is_object() || !entries->contains("mask_values"))
+    return {};
+  const nlohmann::json& values = (*entries)["mask_values"];
   const auto is_byte = [](const nlohmann::json& value) {
     return value.is_number_integer() && value >= 0 && value <= 255;
   };
-  for (const nlohmann::json& value : said["entries"]["mask_values"]) {
+  constexpr std::size_t kMostClasses = 256;
+  if (!values.is_array() || values.size() > kMostClasses) return {};
+  const bool reach_white =
+      std::ranges::any_of(values, [](const nlohmann::json& value) { return value == 255; });
+  const std::vector<Rgb> colours = default_colours(static_cast<std::int64_t>(values.size()));
+  std::vector<ModelClass> classes;
+  for (const nlohmann::json& value : values) {
     const bool is_rgb =
         value.is_array() && value.size() == 3 && std::ranges::all_of(value, is_byte);
     if (!is_rgb && !is_byte(value)) return {};
-    ModelClass one{"value " + value.dump()};
-    for (std::size_t i = 0; i < 3; ++i)
+    ModelClass one{"value " + value.dump(), colours[classes.size()]};
+    for (std::size_t i = 0; i < 3 && (is_rgb || reach_white); ++i)
       one.colour[i] = (is_rgb ? value[i] : value).get<std::uint8_t>();
     classes.push_back(std::move(one));
   }
@@ -76,7 +87,7 @@ std::optional<Imported> match_milesial(const Contents& contents, const ImportOpt
     if (contents.find(std::string(names.in) + ".0.weight") == nullptr) continue;
     return match_network(contents, options, why, [&](NetworkBuilder& net) {
       NetworkEnd end = build_milesial(net, names);
-      end.classes = classes_of(contents.said);
+      end.classes = classes_of_masks(contents.said);
       return end;
     });
   }

@@ -51,7 +51,7 @@ std::vector<ValueId> resnet(NetworkBuilder& net, int depth) {
 }
 
 // Of config.json; "" where it does not say.
-std::string said(const nlohmann::json& config, const char* key) {
+std::string config_text(const nlohmann::json& config, const char* key) {
   const auto found = config.find(key);
   return config.is_object() && found != config.end() && found->is_string()
              ? found->get<std::string>()
@@ -69,7 +69,7 @@ NetworkEnd build_smp(NetworkBuilder& net, const Contents& contents) {
       if (tensor.name.starts_with(fmt::format("encoder.layer{}.", stage))) net.ignore(tensor.name);
     }
   }
-  const bool bilinear = said(config, "decoder_interpolation") == "bilinear";
+  const bool bilinear = config_text(config, "decoder_interpolation") == "bilinear";
   const Resize resize{
       .mode = bilinear ? Resize::Mode::kLinear : Resize::Mode::kNearest,
       .coordinates = bilinear ? Resize::Coordinates::kHalfPixel : Resize::Coordinates::kAsymmetric,
@@ -86,7 +86,7 @@ NetworkEnd build_smp(NetworkBuilder& net, const Contents& contents) {
       x = net.conv_relu(conv + ".0", conv + ".1", x);
     }
   }
-  std::string activation = said(config, "activation");
+  std::string activation = config_text(config, "activation");
   if (activation == "softmax2d") activation = "softmax";
   if (activation != "sigmoid" && activation != "softmax") activation.clear();
   const bool rgb = net.extent("encoder.conv1.weight", 1) == 3;
