@@ -23,4 +23,17 @@ Cost cost(const MaxPool& op, Types inputs) {
   return {3 * outputs, bytes_moved(op, inputs)};  // three comparisons each
 }
 
+Extent extent(const MaxPool&, const Along&, std::span<const Interval> wanted) {
+  const Interval y = wanted[0];
+  return {{y}, {{2 * y.begin, 2 * y.end}}};
+}
+
+// It takes whole pairs, and makes one of each.
+MaxPool part(const MaxPool& op, const Along&, Extent& piece) {
+  Interval& x = piece.inputs[0];
+  x.begin -= x.begin % 2;
+  piece.outputs[0] = {x.begin / 2, x.end / 2};
+  return op;
+}
+
 }  // namespace tessera

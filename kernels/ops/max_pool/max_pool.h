@@ -9,12 +9,16 @@ namespace tessera {
 
 struct MaxPool {
   static constexpr std::string_view kName = "max_pool";
+
+  bool operator==(const MaxPool&) const = default;
 };
 
 void fields(auto&&, Of<MaxPool> auto&) {}
 std::vector<TensorType> infer(const MaxPool& op, Types inputs);
 std::vector<Parameter> parameters(const MaxPool& op, Types inputs);
 Cost cost(const MaxPool& op, Types inputs);
+Extent extent(const MaxPool& op, const Along& along, std::span<const Interval> wanted);
+MaxPool part(const MaxPool& op, const Along& along, Extent& piece);
 void reference(const MaxPool& op, const Operands& operands);
 
 }  // namespace tessera
