@@ -28,6 +28,8 @@ struct Attention {
   bool masked = true;
   double eps = 1e-7;  // Keras' epsilon, as the tutorial adds it
   std::optional<Linear> dense = std::nullopt;
+
+  bool operator==(const Attention&) const = default;
 };
 
 void fields(auto&& visit, Of<Attention> auto& op) {
@@ -38,6 +40,8 @@ void fields(auto&& visit, Of<Attention> auto& op) {
 std::vector<TensorType> infer(const Attention& op, Types inputs);
 std::vector<Parameter> parameters(const Attention& op, Types inputs);
 Cost cost(const Attention& op, Types inputs);
+Extent extent(const Attention& op, const Along& along, std::span<const Interval> wanted);
+Attention part(const Attention& op, const Along& along, Extent& piece);
 void reference(const Attention& op, const Operands& operands);
 
 }  // namespace tessera

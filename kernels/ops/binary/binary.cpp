@@ -35,4 +35,22 @@ Cost cost(const Binary& op, Types inputs) {
   return {static_cast<double>(infer(op, inputs)[0].shape.elements()), bytes_moved(op, inputs)};
 }
 
+// An input of one element along the axis is read by all outputs.
+Extent extent(const Binary&, const Along& along, std::span<const Interval> wanted) {
+  Extent piece = elementwise_extent(along, wanted);
+  for (std::size_t i = 0; i < 2; ++i)
+    if (along.inputs[i] != along.outputs[0]) piece.inputs[i] = {0, along.inputs[i]};
+  return piece;
+}
+
+Binary part(const Binary& op, const Along& along, Extent& piece) {
+  Interval held;
+  for (std::size_t i = 0; i < 2; ++i)
+    if (along.inputs[i] == along.outputs[0]) held = hull(held, piece.inputs[i]);
+  for (std::size_t i = 0; i < 2; ++i)
+    if (along.inputs[i] == along.outputs[0]) piece.inputs[i] = held;
+  piece.outputs[0] = held;
+  return op;
+}
+
 }  // namespace tessera

@@ -15,6 +15,8 @@ struct Binary {
   static constexpr std::string_view kName = "binary";
   enum class Kind : std::uint8_t { kAdd, kSub, kMul, kDiv, kMin, kMax };
   Kind kind = Kind::kAdd;
+
+  bool operator==(const Binary&) const = default;
 };
 
 constexpr std::array<std::string_view, 6> names_of(Binary::Kind) {
@@ -26,6 +28,8 @@ void fields(auto&& visit, Of<Binary> auto& op) {
 std::vector<TensorType> infer(const Binary& op, Types inputs);
 std::vector<Parameter> parameters(const Binary& op, Types inputs);
 Cost cost(const Binary& op, Types inputs);
+Extent extent(const Binary& op, const Along& along, std::span<const Interval> wanted);
+Binary part(const Binary& op, const Along& along, Extent& piece);
 void reference(const Binary& op, const Operands& operands);
 
 }  // namespace tessera

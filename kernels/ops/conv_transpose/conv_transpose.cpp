@@ -48,4 +48,18 @@ Cost cost(const ConvTranspose& op, Types inputs) {
   return {2 * pixels * taps * channels, bytes_moved(op, inputs)};
 }
 
+// Output o reads input o / 2; with 3x3 an odd one also reads the next.
+Extent extent(const ConvTranspose& op, const Along& along, std::span<const Interval> wanted) {
+  const Interval y = wanted[0];
+  const std::int64_t last = op.kernel == 3 ? y.end / 2 : (y.end - 1) / 2;
+  return {{y}, {clip({y.begin / 2, last + 1}, along.inputs[0])}};
+}
+
+// It makes two of each that it is given. With 3x3 the last lacks the input behind it; whoever wants
+// that one has asked for the input.
+ConvTranspose part(const ConvTranspose& op, const Along&, Extent& piece) {
+  piece.outputs[0] = {2 * piece.inputs[0].begin, 2 * piece.inputs[0].end};
+  return op;
+}
+
 }  // namespace tessera

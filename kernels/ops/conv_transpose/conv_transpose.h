@@ -16,6 +16,8 @@ struct ConvTranspose {
   bool bias = true;
   bool relu = false;
   DType dtype = DType::kF32;  // of the output: f32, bf16 or f16
+
+  bool operator==(const ConvTranspose&) const = default;
 };
 
 void fields(auto&& visit, Of<ConvTranspose> auto& op) {
@@ -26,6 +28,8 @@ void fields(auto&& visit, Of<ConvTranspose> auto& op) {
 std::vector<TensorType> infer(const ConvTranspose& op, Types inputs);
 std::vector<Parameter> parameters(const ConvTranspose& op, Types inputs);
 Cost cost(const ConvTranspose& op, Types inputs);
+Extent extent(const ConvTranspose& op, const Along& along, std::span<const Interval> wanted);
+ConvTranspose part(const ConvTranspose& op, const Along& along, Extent& piece);
 void reference(const ConvTranspose& op, const Operands& operands);
 
 }  // namespace tessera

@@ -93,18 +93,28 @@ ResizeTaps taps_at(const Resize& op, double x, std::int64_t size) {
 }  // namespace
 
 std::vector<ResizeTaps> resize_taps(const Resize& op, std::size_t axis, std::int64_t size) {
+  const Resize::Piece& piece = op.pieces[axis];
+  if (piece.whole > 0) size = piece.whole;
   const std::int64_t outputs = outputs_of(op, axis, size);
+  const Interval made = piece.whole > 0 ? piece.made : Interval{0, outputs};
   std::vector<ResizeTaps> list;
-  for (std::int64_t i = 0; i < outputs; ++i)
-    list.push_back(taps_at(op, source(op, axis, i, size, outputs), size));
+  for (std::int64_t i = made.begin; i < made.end; ++i) {
+    ResizeTaps taps = taps_at(op, source(op, axis, i, size, outputs), size);
+    for (std::int64_t& index : taps.index) index -= piece.held;
+    list.push_back(taps);
+  }
   return list;
 }
 
 std::vector<TensorType> infer(const Resize& op, Types inputs) {
   require_inputs("resize", inputs, 1);
   require_image("resize", inputs[0]);
-  const Shape& x = inputs[0].shape;
-  return {{inputs[0].dtype, {x[0], outputs_of(op, 0, x[1]), outputs_of(op, 1, x[2]), x[3]}}};
+  TensorType y = inputs[0];
+  for (const std::size_t side : {0u, 1u}) {
+    std::int64_t& size = y.shape[static_cast<int>(side) + 1];
+    size = op.pieces[side].whole > 0 ? op.pieces[side].made.size() : outputs_of(op, side, size);
+  }
+  return {y};
 }
 
 std::vector<Parameter> parameters(const Resize&, Types) {
@@ -117,6 +127,24 @@ Cost cost(const Resize& op, Types inputs) {
                       : op.mode == Resize::Mode::kLinear ? 4
                                                          : 0;
   return {2 * taps * outputs, bytes_moved(op, inputs)};
+}
+
+Extent extent(const Resize& op, const Along& along, std::span<const Interval> wanted) {
+  const Interval y = wanted[0];
+  Interval x;
+  for (const std::int64_t i : {y.begin, y.end - 1}) {  // sources rise with the outputs
+    const std::int64_t size = along.inputs[0];
+    const ResizeTaps taps = taps_at(op, source(op, along.side(), i, size, along.outputs[0]), size);
+    for (std::size_t k = 0; k < static_cast<std::size_t>(taps.count); ++k)
+      x = hull(x, {taps.index[k], taps.index[k] + 1});
+  }
+  return {{y}, {x}};
+}
+
+Resize part(const Resize& op, const Along& along, Extent& piece) {
+  Resize result = op;
+  result.pieces[along.side()] = {along.inputs[0], piece.inputs[0].begin, piece.outputs[0]};
+  return result;
 }
 
 }  // namespace tessera

@@ -65,4 +65,12 @@ Cost cost(const BiRnn& op, Types inputs) {
   return {2 * 2 * multiplications * static_cast<double>(steps), bytes};
 }
 
+Extent extent(const BiRnn&, const Along& along, std::span<const Interval>) {
+  return global_extent(along);
+}
+
+BiRnn part(const BiRnn& op, const Along&, Extent&) {
+  return op;
+}
+
 }  // namespace tessera

@@ -39,6 +39,8 @@ struct BiRnn {
   // words together are small enough, the CPU keeps the products for the runs to come: steps of one
   // PackedWeights share them and must not run at the same time, as those of one Session never do.
   std::optional<Embedding> embedding = std::nullopt;
+
+  bool operator==(const BiRnn&) const = default;
 };
 
 constexpr std::array<std::string_view, 2> names_of(BiRnn::Cell) {
@@ -57,6 +59,8 @@ void fields(auto&& visit, Of<BiRnn> auto& op) {
 std::vector<TensorType> infer(const BiRnn& op, Types inputs);
 std::vector<Parameter> parameters(const BiRnn& op, Types inputs);
 Cost cost(const BiRnn& op, Types inputs);
+Extent extent(const BiRnn& op, const Along& along, std::span<const Interval> wanted);
+BiRnn part(const BiRnn& op, const Along& along, Extent& piece);
 void reference(const BiRnn& op, const Operands& operands);
 
 }  // namespace tessera
