@@ -9,6 +9,8 @@
 #include "engine/files/safetensors.h"
 #include "kernels/error.h"
 #include "models/import/foreign_safetensors.h"
+#include "models/import/onnx_model.h"
+#include "models/import/onnx_network.h"
 
 namespace tessera {
 namespace {
@@ -44,7 +46,7 @@ bool begins_with(std::span<const std::byte> bytes, std::string_view magic) {
 }
 
 // What made a file, as its content tells. kNone: our own, or nothing known.
-enum class Container { kNone, kSafetensors };
+enum class Container { kNone, kSafetensors, kOnnx };
 
 Container container_of(std::span<const std::byte> bytes, const std::string& file) {
   constexpr std::size_t kLengthBytes = 8;  // a safetensors file begins with its header's length
@@ -53,6 +55,7 @@ Container container_of(std::span<const std::byte> bytes, const std::string& file
     return header.metadata.contains(std::string(kModelKey)) ? Container::kNone
                                                             : Container::kSafetensors;
   }
+  if (may_be_onnx(bytes)) return Container::kOnnx;
   return Container::kNone;
 }
 
@@ -60,6 +63,8 @@ Imported read_any(const MappedFile& file, const std::string& name, const ImportO
   switch (container_of(file.bytes(), name)) {
     case Container::kSafetensors:
       return match_family(read_safetensors(file, name), options);
+    case Container::kOnnx:
+      return import_onnx(file, name, options);
     case Container::kNone:
       break;
   }

@@ -162,6 +162,15 @@ TEST(Part, OfPoolsAndUpSampling) {
   }
 }
 
+TEST(Part, OfTransposedConvolutions) {
+  for (const Window& window : {square(4, 1, 2), square(3, 1, 3), square(2, 0, 4), square(3, 2),
+                               Window{{3, 2}, {2, 1}, {1, 3}, {0, -1, 1, 2}}}) {
+    for (const int groups : {1, 2})
+      check_pieces(ConvTranspose{.c_out = 4, .kernel = 0, .window = window, .groups = groups},
+                   {{1, 6, 7, 2}});
+  }
+}
+
 TEST(Part, OfGeneralPools) {
   for (const Window& window : {square(3, 1, 2), square(2, 0, 2), square(3, 1), square(3, 0, 4),
                                Window{{3, 2}, {2, 1}, {1, 2}, {1, 2, 0, 1}}}) {
@@ -205,6 +214,8 @@ TEST(Part, OfMapsThatAreJoined) {
   check_pieces(Binary{}, {{1, 6, 7, 2}, {1, 6, 7, 2}});
   check_pieces(Binary{Binary::Kind::kMul}, {{1, 6, 7, 2}, {1, 1, 7, 1}});
   check_pieces(Binary{Binary::Kind::kMul}, {{2}, {1, 6, 7, 2}});
+  for (const std::vector<int>& constant : {std::vector{2}, {1, 1, 2}, {7, 1}, {1, 6, 1, 2}})
+    check_pieces(Binary{.kind = Binary::Kind::kSub, .constant = constant}, {{1, 6, 7, 2}});
 }
 
 TEST(Part, OfNormsReductionsAndOtherShapes) {

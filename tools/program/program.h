@@ -49,6 +49,8 @@ Verb make_train_verb(CLI::App& program);
 Verb make_info_verb(CLI::App& program);
 Verb make_bench_verb(CLI::App& program);
 Verb make_profile_verb(CLI::App& program);
+Verb make_run_verb(CLI::App& program);
+Verb make_verify_verb(CLI::App& program);
 
 // Which model runs, where and how.
 struct ModelOptions {
