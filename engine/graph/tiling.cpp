@@ -115,6 +115,9 @@ struct Follow {
   }
 
   TileExtent operator()(const ConvTranspose& op) const {
+    require(is_doubling(op),
+            "a network with other transposed convolutions than those that double the size cannot "
+            "be cut into tiles yet: run it untiled");
     TileExtent y{2 * x().whole, 2 * x().begin, 2 * x().size};
     y.exact_begin = 2 * x().exact_begin;
     y.exact_end = 2 * x().exact_end;

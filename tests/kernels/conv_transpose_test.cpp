@@ -135,6 +135,38 @@ TEST(ConvTranspose, BytesDoNotDependOnSizePlaceOrBatch) {
   }
 }
 
+// Any window, at channel counts around vectors, with ReLU, on all instruction sets and threads.
+TEST(ConvTranspose, AnyWindowMatchesTheReference) {
+  Window wide = square(4, 1, 2), uneven = square(3, 0, 2);
+  uneven.pads = {0, 1, 1, -1}, uneven.dilation = {1, 2};
+  for (const Window& window : {wide, uneven, square(2, 0, 3), square(3, 1)}) {
+    for (const auto& [c_in, c_out, groups] :
+         {std::array{1, 1, 1}, {6, 4, 2}, {17, 33, 1}, {5, 5, 5}, {32, 16, 1}}) {
+      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+        ConvTranspose op = conv_transpose_of(c_out, window, groups);
+        op.relu = true, op.dtype = dtype;
+        ASSERT_FALSE(is_doubling(op));
+        const Tensor x = random({2, 4, 5, c_in}, 1).rounded_to(dtype);
+        std::vector<Tensor> weights;
+        for (const Parameter& p : parameters(op, std::vector{x.type()}))
+          weights.push_back(random(p.shape, 7, 0.3f));
+        for_each_target([&] {
+          check_cpu(op, {x}, weights, {1e-5, dtype == DType::kF32 ? 1e-5 : 0x1p-7});
+        });
+      }
+    }
+  }
+}
+
+TEST(ConvTranspose, WindowsThatDoubleAreTakenForThose) {
+  Window three = square(3, 0, 2);
+  three.pads = {1, 0, 1, 0};
+  EXPECT_EQ(conv_transpose_of(4, square(2, 0, 2)).kernel, 2);
+  EXPECT_EQ(conv_transpose_of(4, three).kernel, 3);
+  EXPECT_EQ(conv_transpose_of(4, three, 2).kernel, 0);
+  EXPECT_EQ(window_of({.c_out = 4, .kernel = 3}), three);
+}
+
 std::string error_of(const ConvTranspose& op, const std::vector<TensorType>& inputs) {
   return test::error_of([&] { infer(op, inputs); });
 }

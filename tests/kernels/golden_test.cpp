@@ -132,6 +132,13 @@ TEST(Golden, ConvTranspose) {
       [](const GoldenCase& golden) { return 4 * last_extent(golden) + 1; });
 }
 
+TEST(Golden, ConvTransposeWindow) {
+  check_goldens("conv_transpose_window", filled_op<ConvTranspose>, [](const GoldenCase& golden) {
+    const Shape& shape = golden.weights.at("weight").type().shape;
+    return shape[0] * shape.elements(2, 4) + 1;
+  });
+}
+
 TEST(Golden, CropConcat) {
   check_goldens("crop_concat", filled_op<CropConcat>, [](const GoldenCase&) { return 0; });
 }

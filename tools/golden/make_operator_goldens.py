@@ -196,6 +196,34 @@ def make_conv_transpose():
     file.save()
 
 
+def make_conv_transpose_window():
+    """PyTorch's padding, and its output padding taken from the crop behind."""
+    file, values = File("conv_transpose_window"), Values(40)
+    for name, size, c_in, c_out, groups, bias, w, more in (
+            ("4x4_stride_2", (5, 4), 6, 5, 1, True, window((4, 4), (2, 2), pads=(1, 1, 1, 1)), (0, 0)),
+            ("3x3_stride_2_behind", (4, 5), 5, 7, 1, True, window((3, 3), (2, 2)), (0, 0)),
+            ("5x5_stride_2", (3, 4), 4, 17, 1, False, window((5, 5), (2, 2), pads=(2, 2, 2, 2)), (1, 1)),
+            ("2x2_stride_3", (3, 4), 3, 4, 1, True, window((2, 2), (3, 3)), (2, 1)),
+            ("3x2_stride_2x1", (4, 5), 4, 6, 2, True, window((3, 2), (2, 1), pads=(1, 1, 0, 0)), (1, 0)),
+            ("dilation", (4, 3), 5, 3, 1, True, window((3, 3), (2, 1), (2, 3), (2, 2, 1, 1)), (1, 0)),
+            ("depthwise", (5, 6), 8, 8, 8, False, window((4, 4), (2, 2), pads=(1, 1, 1, 1)), (0, 0)),
+            ("3x3_stride_1", (5, 4), 3, 4, 1, True, window((3, 3), pads=(1, 1, 1, 1)), (0, 0)),
+            ("one_pixel", (1, 1), 4, 3, 1, True, window((4, 4), (4, 4)), (0, 0))):
+        x = values.normal(2, *size, c_in)
+        weights = {"weight": values.normal(c_in, c_out // groups, *w["kernel"], scale=c_in**-0.5)}
+        if bias:
+            weights["bias"] = values.normal(c_out)
+        pads = w["pads"]
+        y = F.conv_transpose2d(nchw(x), weights["weight"], weights.get("bias"), stride=w["stride"],
+                               padding=(pads[0], pads[2]), output_padding=more, groups=groups,
+                               dilation=w["dilation"])
+        attributes = {"c_out": c_out, "kernel": 0, "bias": bias, "window": w["kernel"],
+                      "stride": w["stride"], "dilation": w["dilation"], "groups": groups,
+                      "crop": (pads[0], pads[1] - more[0], pads[2], pads[3] - more[1])}
+        file.add(name, attributes, [x], weights, [nhwc(y)])
+    file.save()
+
+
 def make_max_pool():
     file, values = File("max_pool"), Values(4)
     for n, h, w, c in ((1, 4, 6, 3), (2, 5, 7, 17), (1, 2, 2, 1), (1, 3, 2, 4)):

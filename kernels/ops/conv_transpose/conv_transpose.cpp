@@ -7,8 +7,14 @@ namespace tessera {
 namespace {
 
 void check(const ConvTranspose& op, Types inputs) {
-  require(op.kernel == 2 || op.kernel == 3, "conv_transpose: kernel must be 2 or 3, not {}",
+  require(op.kernel == 0 || op.kernel == 2 || op.kernel == 3,
+          "conv_transpose: kernel must be 2 or 3, or 0 where a window says more, not {}",
           op.kernel);
+  const Window& w = op.window;
+  for (const int value : {w.kernel[0], w.kernel[1], w.stride[0], w.stride[1], w.dilation[0],
+                          w.dilation[1], op.groups})
+    require(value > 0,
+            "conv_transpose: window, stride, dilation and groups must be positive, not {}", value);
   require(op.c_out > 0, "conv_transpose: c_out must be positive, not {}", op.c_out);
   require(is_float(op.dtype), "conv_transpose: the output is f32, bf16 or f16, not {}",
           name_of(op.dtype));
@@ -18,23 +24,56 @@ void check(const ConvTranspose& op, Types inputs) {
           "conv_transpose: the input must be f32, bf16 or f16 (n, h, w, c), not {}", x.to_string());
   for (std::int64_t extent : x.shape.dims())
     require(extent > 0, "conv_transpose: the input must not be empty, but is {}", x.to_string());
+  require(is_doubling(op) ? op.window == Window() && op.groups == 1
+                          : x.shape[3] % op.groups == 0 && op.c_out % op.groups == 0,
+          "conv_transpose: {} to {} channels do not go with kernel {} and {} groups: groups divide "
+          "both, and they and a window need kernel 0",
+          x.shape[3], op.c_out, op.kernel, op.groups);
 }
 
 }  // namespace
 
+Window window_of(const ConvTranspose& op) {
+  if (!is_doubling(op)) return op.window;
+  Window window = square(op.kernel, 0, 2);
+  if (op.kernel == 3) window.pads = {1, 0, 1, 0};
+  return window;
+}
+
+ConvTranspose conv_transpose_of(int c_out, const Window& window, int groups, bool bias) {
+  for (const int kernel : {2, 3}) {
+    const ConvTranspose doubling{.c_out = c_out, .kernel = kernel, .bias = bias};
+    if (groups == 1 && window == window_of(doubling)) return doubling;
+  }
+  return {.c_out = c_out, .kernel = 0, .bias = bias, .window = window, .groups = groups};
+}
+
 std::vector<TensorType> infer(const ConvTranspose& op, Types inputs) {
   check(op, inputs);
   const Shape& x = inputs[0].shape;
-  return {{op.dtype, {x[0], 2 * x[1], 2 * x[2], op.c_out}}};
+  const Window window = window_of(op);
+  TensorType y{op.dtype, {x[0], 0, 0, op.c_out}};
+  for (const std::size_t axis : {0u, 1u}) {
+    const auto at = static_cast<int>(axis) + 1;
+    y.shape[at] = (x[at] - 1) * window.stride[axis] + window.reach(axis) - window.before(axis) -
+                  window.behind(axis);
+    require(y.shape[at] > 0,
+            "conv_transpose leaves nothing of {}: its window reaches {} pixels, {} and {} of which "
+            "are cut off",
+            x.to_string(), window.reach(axis), window.before(axis), window.behind(axis));
+  }
+  return {y};
 }
 
 std::vector<Parameter> parameters(const ConvTranspose& op, Types inputs) {
   check(op, inputs);
-  constexpr double kStrideArea = 4;  // output pixels that share the taps of one input pixel
+  const Window window = window_of(op);
+  // Output pixels that share the taps of one input pixel.
+  const double stride_area = static_cast<double>(window.stride[0]) * window.stride[1];
   const std::int64_t c_in = inputs[0].shape[3];
-  const auto taps = static_cast<double>(c_in * op.kernel * op.kernel);
-  std::vector<Parameter> list{
-      {"weight", {c_in, op.c_out, op.kernel, op.kernel}, Role::kWeight, he(taps / kStrideArea)}};
+  const Shape shape{c_in, op.c_out / op.groups, window.kernel[0], window.kernel[1]};
+  const auto taps = static_cast<double>(c_in / op.groups * shape.elements(2, 4));
+  std::vector<Parameter> list{{"weight", shape, Role::kWeight, he(taps / stride_area)}};
   if (op.bias) list.push_back(bias(op.c_out));
   return list;
 }
@@ -43,8 +82,9 @@ Cost cost(const ConvTranspose& op, Types inputs) {
   check(op, inputs);
   // Every input pixel meets every filter tap once; those that fall off the border hardly count.
   const double pixels = static_cast<double>(inputs[0].shape.elements(0, 3));
-  const double taps = op.kernel * op.kernel;
-  const double channels = static_cast<double>(inputs[0].shape[3]) * op.c_out;
+  const Window window = window_of(op);
+  const double taps = static_cast<double>(window.kernel[0]) * window.kernel[1];
+  const double channels = static_cast<double>(inputs[0].shape[3]) * op.c_out / op.groups;
   return {2 * pixels * taps * channels, bytes_moved(op, inputs)};
 }
 

@@ -23,6 +23,7 @@
 #include "kernels/ops/conv/output-inl.h"
 #include "kernels/ops/conv/patch.h"
 #include "kernels/ops/conv_transpose/conv_transpose.h"
+#include "kernels/ops/conv_transpose/rows.h"
 
 #ifndef TESSERA_KERNELS_CONV_TRANSPOSE_ONCE
 #define TESSERA_KERNELS_CONV_TRANSPOSE_ONCE
@@ -227,6 +228,7 @@ void pack(const ConvTranspose& op, const CpuSetup& setup, TransposePlan& plan) {
 
 Step cpu(const ConvTranspose& op, const CpuSetup& setup) {
   infer(op, setup.inputs);
+  if (!is_doubling(op)) return conv_transpose_rows(op, setup);
   auto plan = std::make_shared<TransposePlan>();
   const Shape& x = setup.inputs[0].shape;
   ConvGeometry& geometry = plan->geometry;

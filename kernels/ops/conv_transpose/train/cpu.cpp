@@ -157,11 +157,14 @@ void weight_gradient(const TransposeGradientPlan& plan, int threads, const float
 
 Saved saved_for_backward(const ConvTranspose& op, Types inputs) {
   infer(op, inputs);
+  require(
+      is_doubling(op),
+      "conv_transpose: training takes a kernel of 2 or 3 that doubles the size, not any window");
   return {.inputs = {true}, .outputs = {op.relu}, .extra = {}};
 }
 
 void require_f32_training(const ConvTranspose& op, Types inputs) {
-  infer(op, inputs);
+  saved_for_backward(op, inputs);
   require(op.dtype == DType::kF32 && inputs[0].dtype == DType::kF32,
           "conv_transpose: in training it is f32, not {} from {}", name_of(op.dtype),
           inputs[0].to_string());
