@@ -74,6 +74,18 @@ tessera_find_plain(zstd zstd.h zstd libzstd-dev)
 tessera_find_plain(xxhash xxhash.h xxhash libxxhash-dev)
 tessera_find_plain(stb stb/stb_image.h "" libstb-dev)
 
+# HDF5 is for Keras' files alone. It is loaded when one is opened (models/import/hdf5.h), so that only
+# its header is needed here: without it, opening one says which package to install.
+find_path(TESSERA_HDF5_INCLUDE hdf5.h PATH_SUFFIXES hdf5/serial)
+find_library(TESSERA_HDF5_FILE NAMES hdf5_serial hdf5)
+if(TESSERA_HDF5_INCLUDE AND TESSERA_HDF5_FILE)
+  file(REAL_PATH ${TESSERA_HDF5_FILE} hdf5_file)
+  get_filename_component(hdf5_file ${hdf5_file} NAME)
+  string(REGEX REPLACE "(.*[.]so[.][0-9]+).*" "\\1" TESSERA_HDF5_LIBRARY ${hdf5_file})  # its soname
+else()
+  message(STATUS "No HDF5 (libhdf5-dev): this build reads no Keras files")
+endif()
+
 # The CUDA toolkit. TESSERA_CUDA becomes ON or OFF: whether kernels are compiled for a GPU. Its headers
 # alone, TESSERA_CUDA_HEADERS, suffice for the emulator that the tests run kernels on.
 if(NOT TESSERA_CUDA STREQUAL "OFF")

@@ -1,0 +1,10 @@
+// The families, each in a file of its name.
+#pragma once
+
+#include "models/import/import.h"
+
+namespace tessera {
+
+extern const Family kMilesialFamily, kWzmiaomiaoFamily, kPaperFamily;
+
+}  // namespace tessera
