@@ -14,7 +14,8 @@ namespace {
 // What entry `i` takes of an axis of `extent` elements; a count below 1 where that is nothing.
 SliceSpan span_of(const Slice& op, std::size_t i, std::int64_t extent) {
   const std::int64_t step = op.steps.empty() ? 1 : op.steps[i];
-  require(step != 0, "slice takes steps other than 0, but got 0");
+  require(step != 0, "slice takes steps other than 0, but got 0 for axis {}",
+          op.axes.empty() ? static_cast<int>(i) : op.axes[i]);
   // Backward, the last place to stop is before element 0.
   const std::int64_t least = step > 0 ? 0 : -1, most = step > 0 ? extent : extent - 1;
   const auto place = [&](std::int64_t at) {
