@@ -50,6 +50,15 @@ std::vector<float> read_numbers(const std::string& name, const std::string& text
 NetworkBuilder::NetworkBuilder(const Contents& contents, const ImportOptions& options)
     : contents_(contents), options_(options) {
   for (const StoredTensor& tensor : contents.tensors) by_name_.emplace(tensor.name, &tensor);
+  const auto metadata = contents.said.find("metadata");
+  if (metadata == contents.said.end() || !metadata->is_object()) return;
+  // Of tensors that share memory safetensors' save_model keeps one, and notes the others' names.
+  for (const auto& [alias, kept] : metadata->items()) {
+    const auto found =
+        kept.is_string() ? by_name_.find(kept.get_ref<const std::string&>()) : by_name_.end();
+    if (found != by_name_.end()) aliases_.emplace(alias, found->second);
+  }
+  for (const auto& [alias, tensor] : aliases_) by_name_.emplace(alias, tensor);
 }
 
 const StoredTensor& NetworkBuilder::tensor(const std::string& name, std::size_t rank) const {
@@ -104,6 +113,11 @@ void NetworkBuilder::give(const std::string& parameter, const StoredTensor& tens
   require(!tensor.name.empty() && tensor.name.size() <= kMaxNameBytes,
           "{}: a tensor's name has {} bytes, at most {}", contents_.file, tensor.name.size(),
           kMaxNameBytes);
+  // Strides of 0 would make much out of little; no weight is stored like that.
+  const std::size_t held = tensor.bytes.size() / size_of(tensor.type);
+  require(std::cmp_less_equal(tensor.elements(), held),
+          "{}: the tensor {} of shape {} has {} elements in the file", contents_.file,
+          in_quotes(tensor.name), shape_text(tensor.shape), held);
   used_.insert(tensor.name);
   network_.graph.nodes.back().weight_names[parameter] = tensor.name;
   if (!imported_.tensors.contains(tensor.name)) imported_.add(tensor.name, tensor);
@@ -208,8 +222,9 @@ std::string NetworkBuilder::choose(const std::string& name, const std::string& v
   asked_.insert(name);
   const auto chosen = options_.choices.find(name);
   if (chosen != options_.choices.end()) {
-    require(std::ranges::count(values, chosen->second) > 0, "--set {}={}: expected one of {}", name,
-            in_quotes(chosen->second), fmt::join(values, ", "));
+    require(values.empty() || std::ranges::count(values, chosen->second) > 0,
+            "--set {}={}: expected one of {}", name, in_quotes(chosen->second),
+            fmt::join(values, ", "));
     imported_.guesses.push_back({name, chosen->second, "chosen"});
     return chosen->second;
   }

@@ -75,7 +75,9 @@ class NetworkBuilder {
   // How many of pattern(0), pattern(1), ... there are, or of those from `first` on.
   int count(fmt::string_view pattern, int first = 0) const;
   // A tensor that the network has and its answer does not need: heads of training, aliases.
-  void ignore(const std::string& name) { used_.insert(name); }
+  void ignore(const std::string& name) {
+    if (has(name)) used_.insert(by_name_.at(name)->name);
+  }
 
   // ---- layers. `name` is the file's for the layer, "down1.0"; its tensors are "down1.0.weight"...
 
@@ -109,7 +111,7 @@ class NetworkBuilder {
   // ---- what the file does not say
 
   // The user's choice for `name`, else `value`; recorded as a guess. Throws Error where the user's
-  // is none of `values`.
+  // is none of `values`; without values any text will do.
   std::string choose(const std::string& name, const std::string& value,
                      const std::vector<std::string>& values, const std::string& why);
   // Likewise a whole number of at least 1.
@@ -132,6 +134,7 @@ class NetworkBuilder {
 
   const Contents& contents_;
   const ImportOptions& options_;
+  std::map<std::string, const StoredTensor*> aliases_;  // more names of the tensors
   std::unordered_map<std::string_view, const StoredTensor*> by_name_;
   std::set<std::string> used_, names_, asked_;
   NetworkGraph network_;

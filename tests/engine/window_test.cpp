@@ -193,6 +193,7 @@ TEST(Part, OfResizing) {
       check_pieces(op, {{1, 5, 11, 2}});
       op.sizes = {12, 9};
       check_pieces(op, {{1, 5, 11, 2}});
+      check_pieces(op, {{1, 5, 11, 2}, {1, 13, 8, 1}});
     }
   }
 }

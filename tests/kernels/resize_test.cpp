@@ -56,6 +56,22 @@ TEST(Resize, MatchesTheReferenceWithEveryModeAndType) {
   }
 }
 
+// A decoder's map in the size of the skip that it joins.
+TEST(Resize, TakesTheSizeOfASecondImage) {
+  const Tensor x = Tensor::of({1, 1, 4, 1}, {1, 2, 3, 4});
+  const auto fit = [&](Resize op, int columns) {
+    op.coordinates = Resize::Coordinates::kAsymmetric;
+    op.nearest = Resize::Nearest::kFloor;
+    const std::vector<Tensor> inputs{x, test::random({1, 1, columns, 5}, 1)};
+    test::check_cpu(op, inputs, {}, {});
+    return test::run_cpu(op, inputs, {}, 1)[0].values();
+  };
+  EXPECT_THAT(fit({}, 7), ElementsAre(1, 1, 2, 2, 3, 3, 4));
+  EXPECT_THAT(fit({.scale_w = 2, .stretch = false}, 7), ElementsAre(1, 1, 2, 2, 3, 3, 4));
+  EXPECT_THAT(fit({.stretch = false}, 5), ElementsAre(1, 2, 3, 4, 4));
+  EXPECT_THAT(fit({}, 5), ElementsAre(1, 1, 2, 3, 4));
+}
+
 TEST(Resize, NamesWhatItCannotTake) {
   EXPECT_THAT(
       [] {

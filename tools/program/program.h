@@ -47,6 +47,7 @@ Verb make_classify_verb(CLI::App& program);
 Verb make_eval_verb(CLI::App& program);
 Verb make_train_verb(CLI::App& program);
 Verb make_info_verb(CLI::App& program);
+Verb make_import_verb(CLI::App& program);
 Verb make_bench_verb(CLI::App& program);
 Verb make_profile_verb(CLI::App& program);
 Verb make_run_verb(CLI::App& program);

@@ -35,8 +35,9 @@ Step cpu(const Resize& op, const CpuSetup& setup) {
   const TensorType x = setup.inputs[0];
   const bool copies = op.mode == Resize::Mode::kNearest;
   if (!copies && x.dtype != DType::kF32) return {};
-  const std::vector<ResizeTaps> rows = resize_taps(op, 0, x.shape[1]),
-                                columns = resize_taps(op, 1, x.shape[2]);
+  const Resize fit = sized(op, setup.inputs);
+  const std::vector<ResizeTaps> rows = resize_taps(fit, 0, x.shape[1]),
+                                columns = resize_taps(fit, 1, x.shape[2]);
   return {0, [=, threads = setup.threads](const Operands& operands, std::byte*) {
             const std::int64_t h = x.shape[1], w = x.shape[2], c = x.shape[3];
             const std::size_t pixel = static_cast<std::size_t>(c) * size_of(x.dtype);

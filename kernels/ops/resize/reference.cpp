@@ -6,8 +6,12 @@ namespace tessera {
 void reference(const Resize& op, const Operands& operands) {
   const TensorView& x = operands.inputs[0];
   const std::int64_t h = x.shape()[1], w = x.shape()[2], c = x.shape()[3];
-  const std::vector<ResizeTaps> rows = resize_taps(op, 0, h), columns = resize_taps(op, 1, w);
-  auto* out = operands.outputs[0].as<float>();
+  const TensorView& y = operands.outputs[0];
+  Resize to = op;
+  if (operands.inputs.size() > 1)
+    to.sizes = {static_cast<int>(y.shape()[1]), static_cast<int>(y.shape()[2])};
+  const std::vector<ResizeTaps> rows = resize_taps(to, 0, h), columns = resize_taps(to, 1, w);
+  auto* out = y.as<float>();
   for (std::int64_t n = 0; n < x.shape()[0]; ++n) {
     for (const ResizeTaps& row : rows) {
       for (const ResizeTaps& column : columns) {

@@ -9,16 +9,17 @@ namespace tessera {
 
 namespace {
 
+constexpr std::int64_t kMostPixels = 1 << 24;
+
 double scale_of(const Resize& op, std::size_t axis) {
   return axis == 0 ? op.scale_h : op.scale_w;
 }
 
 std::int64_t outputs_of(const Resize& op, std::size_t axis, std::int64_t size) {
-  constexpr std::int64_t kMost = 1 << 24;
   if (op.sizes[axis] > 0) return op.sizes[axis];
   const double outputs = std::floor(static_cast<double>(size) * scale_of(op, axis));
-  require(outputs >= 1 && outputs <= kMost, "resize: {} pixels times {} must be within 1 .. {}",
-          size, scale_of(op, axis), kMost);
+  require(outputs >= 1 && outputs <= kMostPixels, "resize: {} pixels times {} must be within 1 .. {}",
+          size, scale_of(op, axis), kMostPixels);
   return static_cast<std::int64_t>(outputs);
 }
 
@@ -30,7 +31,7 @@ double source(const Resize& op, std::size_t axis, std::int64_t i, std::int64_t s
              out = static_cast<double>(outputs);
   // By sizes: one division, so that a whole number stays one.
   const auto shrink = [&](double x) {
-    return op.sizes[axis] > 0 ? x * in / out : x / scale_of(op, axis);
+    return op.sizes[axis] > 0 && op.stretch ? x * in / out : x / scale_of(op, axis);
   };
   switch (op.coordinates) {
     case Coordinates::kHalfPixel:
@@ -92,6 +93,21 @@ ResizeTaps taps_at(const Resize& op, double x, std::int64_t size) {
 
 }  // namespace
 
+Resize sized(Resize op, Types inputs) {
+  require(inputs.size() == 1 || inputs.size() == 2,
+          "resize takes an image, and another whose size it gets; got {} inputs", inputs.size());
+  for (const TensorType& input : inputs) require_image("resize", input);
+  if (inputs.size() == 1) return op;
+  for (const std::size_t axis : {0u, 1u}) {
+    if (op.pieces[axis].whole > 0) continue;  // the size of the whole, which it has got
+    const std::int64_t size = inputs[1].shape[1 + static_cast<int>(axis)];
+    require(size >= 1 && size <= kMostPixels, "resize: {} pixels must be within 1 .. {}", size,
+            kMostPixels);
+    op.sizes[axis] = static_cast<int>(size);
+  }
+  return op;
+}
+
 std::vector<ResizeTaps> resize_taps(const Resize& op, std::size_t axis, std::int64_t size) {
   const Resize::Piece& piece = op.pieces[axis];
   if (piece.whole > 0) size = piece.whole;
@@ -107,12 +123,11 @@ std::vector<ResizeTaps> resize_taps(const Resize& op, std::size_t axis, std::int
 }
 
 std::vector<TensorType> infer(const Resize& op, Types inputs) {
-  require_inputs("resize", inputs, 1);
-  require_image("resize", inputs[0]);
+  const Resize to = sized(op, inputs);
   TensorType y = inputs[0];
   for (const std::size_t side : {0u, 1u}) {
     std::int64_t& size = y.shape[static_cast<int>(side) + 1];
-    size = op.pieces[side].whole > 0 ? op.pieces[side].made.size() : outputs_of(op, side, size);
+    size = to.pieces[side].whole > 0 ? to.pieces[side].made.size() : outputs_of(to, side, size);
   }
   return {y};
 }
@@ -131,19 +146,26 @@ Cost cost(const Resize& op, Types inputs) {
 
 Extent extent(const Resize& op, const Along& along, std::span<const Interval> wanted) {
   const Interval y = wanted[0];
+  const std::int64_t size = along.inputs[0], outputs = along.outputs[0];
+  Resize whole = op;
+  if (along.inputs.size() == 2) whole.sizes[along.side()] = static_cast<int>(outputs);
   Interval x;
   for (const std::int64_t i : {y.begin, y.end - 1}) {  // sources rise with the outputs
-    const std::int64_t size = along.inputs[0];
-    const ResizeTaps taps = taps_at(op, source(op, along.side(), i, size, along.outputs[0]), size);
+    const ResizeTaps taps = taps_at(op, source(whole, along.side(), i, size, outputs), size);
     for (std::size_t k = 0; k < static_cast<std::size_t>(taps.count); ++k)
       x = hull(x, {taps.index[k], taps.index[k] + 1});
   }
-  return {{y}, {x}};
+  Extent piece{{y}, {x}};
+  // Of the map whose size it gets nothing is read: it is what others hold of it.
+  if (along.inputs.size() == 2) piece.inputs.push_back(y);
+  return piece;
 }
 
 Resize part(const Resize& op, const Along& along, Extent& piece) {
   Resize result = op;
-  result.pieces[along.side()] = {along.inputs[0], piece.inputs[0].begin, piece.outputs[0]};
+  const std::size_t side = along.side();
+  if (along.inputs.size() == 2) result.sizes[side] = static_cast<int>(along.outputs[0]);
+  result.pieces[side] = {along.inputs[0], piece.inputs[0].begin, piece.outputs[0]};
   return result;
 }
 

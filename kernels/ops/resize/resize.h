@@ -1,9 +1,12 @@
 // An image in another size (ONNX Resize; torch.nn.functional.interpolate).
 //
-// inputs:  x (n, h, w, c)     outputs: y (n, ho, wo, c), same type
-//          ho = sizes[0], or floor(h scale_h) where that is 0; columns alike
+// inputs:  x (n, h, w, c), and where a skip tells the size, that map (n, ho, wo, any)
+// outputs: y (n, ho, wo, c), of x's type
+//          ho = that of the second input, else sizes[0], or floor(h scale_h) where that is 0;
+//          columns alike
 //
-// The place of output i among the inputs, where scale is the given one, or ho / h:
+// The place of output i among the inputs, where scale is ho / h if ho is given and `stretch`, else
+// the given one, so that a map in another size is cut off or its edge repeated:
 //   half_pixel          (i + 1/2) / scale - 1/2
 //   pytorch_half_pixel  the same, but 0 for a single output
 //   align_corners       i (h - 1) / (ho - 1)
@@ -34,6 +37,7 @@ struct Resize {
   Nearest nearest = Nearest::kRoundPreferFloor;
   double scale_h = 1, scale_w = 1;
   std::array<int, 2> sizes{0, 0};
+  bool stretch = true;
 
   // Of a piece, along rows and columns: outputs `made` of a map of `whole` elements (0: no piece),
   // of which the input begins at `held`.
@@ -46,6 +50,8 @@ struct Resize {
 
   bool operator==(const Resize&) const = default;
 };
+// With the sizes of a second input.
+Resize sized(Resize op, Types inputs);
 
 // What one output reads along an axis: input index[k], times weight[k].
 struct ResizeTaps {
@@ -53,7 +59,7 @@ struct ResizeTaps {
   std::array<std::int64_t, 4> index{};
   std::array<double, 4> weight{};
 };
-// Of each output along axis 0 (rows) or 1 (columns) of `size` inputs.
+// Of each output along axis 0 (rows) or 1 (columns) of `size` inputs; `op` is sized.
 std::vector<ResizeTaps> resize_taps(const Resize& op, std::size_t axis, std::int64_t size);
 
 constexpr std::array<std::string_view, 3> names_of(Resize::Mode) {
@@ -72,6 +78,7 @@ void fields(auto&& visit, Of<Resize> auto& op) {
   visit("scale_h", op.scale_h, Range{kAboveZero, 1 << 12});
   visit("scale_w", op.scale_w, Range{kAboveZero, 1 << 12});
   visit("sizes", op.sizes, Range{0, 1 << 24});
+  visit("stretch", op.stretch);
 }
 std::vector<TensorType> infer(const Resize& op, Types inputs);
 std::vector<Parameter> parameters(const Resize& op, Types inputs);

@@ -5,6 +5,9 @@
 
 namespace tessera {
 
-extern const Family kMilesialFamily, kWzmiaomiaoFamily, kPaperFamily;
+extern const Family kMilesialFamily, kWzmiaomiaoFamily, kPaperFamily, kAladdinperssonFamily,
+    kMateuszbudaFamily, kLeejunhyunFamily, kUsuyamaFamily, kJvanvugtFamily, kDeepresearchFamily,
+    kBubbliiiingFamily, kTorchEmFamily, kNucleiBroadFamily, kPytorch3dunetFamily, kSmpFamily,
+    kNnunetFamily, kMonaiUnetFamily, kMonaiBasicUnetFamily, kRefusedFamilies;
 
 }  // namespace tessera

@@ -10,10 +10,10 @@ namespace tessera {
 struct UShape {
   using Layers = std::function<ValueId(int level, ValueId)>;
 
-  int depth = 0;   // pools
-  Layers down;     // of levels 0 .. depth, the last one the bottom
-  Layers enlarge;  // from level + 1 to the size of `level`
-  Layers up;       // behind the concatenation, of levels depth - 1 .. 0
+  int depth = 0;     // pools
+  Layers down{};     // of levels 0 .. depth, the last one the bottom
+  Layers enlarge{};  // from level + 1 to the size of `level`
+  Layers up{};       // behind the concatenation, of levels depth - 1 .. 0
   CropConcat concat{CropConcat::Align::kPadUp, true};
 };
 

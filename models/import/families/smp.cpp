@@ -1,0 +1,120 @@
+// qubvel-org/segmentation_models.pytorch, Unet with a ResNet of torchvision's kind as its encoder:
+// encoder.{conv1,bn1,layer{s}.{b}.*}, decoder.blocks.{i}.conv{1,2}.{0,1}, segmentation_head.0. The
+// map is enlarged to the next skip's size, the last one to the image's; (up, skip).
+#include "models/import/families/families.h"
+#include "models/import/network_builder.h"
+
+namespace tessera {
+namespace {
+
+// A block of torchvision's resnet.py (He et al. 2015): BasicBlock, or Bottleneck with its stride in
+// the 3x3 convolution, which may have groups (ResNeXt).
+ValueId resnet_block(NetworkBuilder& net, const std::string& name, int stride, ValueId x) {
+  const auto part = [&](const std::string& conv, const std::string& norm) {
+    return std::pair{fmt::format("{}.{}", name, conv), fmt::format("{}.{}", name, norm)};
+  };
+  const auto [conv1, bn1] = part("conv1", "bn1");
+  const auto [conv2, bn2] = part("conv2", "bn2");
+  const auto [conv3, bn3] = part("conv3", "bn3");
+  const auto [conv_down, bn_down] = part("downsample.0", "downsample.1");
+  const bool bottleneck = net.has(conv3 + ".weight");
+  const ConvLayout strided{.stride = {stride, stride}};
+  ValueId y = net.conv_relu(conv1, bn1, x, bottleneck ? ConvLayout{} : strided);
+  if (bottleneck) {
+    ConvLayout middle = strided;
+    middle.groups = net.extent(conv1 + ".weight", 0) / net.extent(conv2 + ".weight", 1);
+    if (middle.groups < 1)
+      throw OtherNetwork("the shapes of " + conv1 + " and its heir do not fit");
+    y = net.conv_relu(conv2, bn2, y, middle);
+    y = net.batch_norm(bn3, net.conv(conv3, y));
+  } else {
+    y = net.batch_norm(bn2, net.conv(conv2, y));
+  }
+  if (net.has(conv_down + ".weight")) x = net.batch_norm(bn_down, net.conv(conv_down, x, strided));
+  return net.relu(name + "/relu", net.add(name + "/add", Binary{}, {y, x}));
+}
+
+// The maps of the encoder, the image first; each level has half the size of that before.
+std::vector<ValueId> resnet(NetworkBuilder& net, int depth) {
+  std::vector<ValueId> maps{net.image_of("encoder.conv1")};
+  maps.push_back(net.conv_relu("encoder.conv1", "encoder.bn1", maps[0], {.stride = {2, 2}}));
+  ValueId x = net.add("encoder.maxpool", MaxPool{.window = square(3, 1, 2)}, {maps[1]});
+  for (int stage = 1; stage < depth; ++stage) {
+    const std::string layer = fmt::format("encoder.layer{}", stage);
+    const int blocks = net.count(layer + ".{}.conv1.weight");
+    if (blocks == 0) throw OtherNetwork("the encoder has no " + layer);
+    for (int b = 0; b < blocks; ++b)
+      x = resnet_block(net, fmt::format("{}.{}", layer, b), b == 0 && stage > 1 ? 2 : 1, x);
+    maps.push_back(x);
+  }
+  return maps;
+}
+
+// Of config.json; "" where it does not say.
+std::string said(const nlohmann::json& config, const char* key) {
+  const auto found = config.find(key);
+  return config.is_object() && found != config.end() && found->is_string()
+             ? found->get<std::string>()
+             : "";
+}
+
+NetworkEnd build_smp(NetworkBuilder& net, const Contents& contents) {
+  const auto found = contents.said.find("config");
+  const nlohmann::json config = found == contents.said.end() ? nlohmann::json() : *found;
+  const int depth = net.count("decoder.blocks.{}.conv1.0.weight");
+  std::vector<ValueId> maps = resnet(net, depth);
+  for (const StoredTensor& tensor : contents.tensors) {
+    // Deeper levels of the encoder are in the file, and not in the network.
+    for (int stage = std::max(depth, 1); stage <= 4; ++stage) {
+      if (tensor.name.starts_with(fmt::format("encoder.layer{}.", stage))) net.ignore(tensor.name);
+    }
+  }
+  const bool bilinear = said(config, "decoder_interpolation") == "bilinear";
+  const Resize resize{
+      .mode = bilinear ? Resize::Mode::kLinear : Resize::Mode::kNearest,
+      .coordinates = bilinear ? Resize::Coordinates::kHalfPixel : Resize::Coordinates::kAsymmetric,
+      .nearest = Resize::Nearest::kFloor};
+  ValueId x = maps.back();
+  for (int i = 0; i < depth; ++i) {
+    const std::string name = fmt::format("decoder.blocks.{}", i);
+    const ValueId skip = maps.at(static_cast<std::size_t>(depth - 1 - i));
+    x = net.add(name + "/up", resize, {x, skip});
+    if (i + 1 < depth)
+      x = net.add(name + "/concat", CropConcat{CropConcat::Align::kPadUp, false}, {skip, x});
+    for (const int k : {1, 2}) {
+      const std::string conv = fmt::format("{}.conv{}", name, k);
+      x = net.conv_relu(conv + ".0", conv + ".1", x);
+    }
+  }
+  std::string activation = said(config, "activation");
+  if (activation == "softmax2d") activation = "softmax";
+  if (activation != "sigmoid" && activation != "softmax") activation.clear();
+  const bool rgb = net.extent("encoder.conv1.weight", 1) == 3;
+  return {.logits = net.conv("segmentation_head.0", x),
+          .output = activation,
+          .input = rgb ? "imagenet" : "unit"};
+}
+
+std::optional<Imported> match_smp(const Contents& contents, const ImportOptions& options,
+                                  std::string& why) {
+  if (contents.find("segmentation_head.0.weight") == nullptr) return std::nullopt;
+  for (const StoredTensor& tensor : contents.tensors) {
+    require(tensor.name.find(".attention.cSE.") == std::string::npos,
+            "{}: a Unet of segmentation_models.pytorch with scSE attention, which is not read yet: "
+            "export it as ONNX (torch.onnx.export) and import that",
+            contents.file);
+  }
+  if (contents.find("encoder.conv1.weight") == nullptr) {
+    why = "its encoder is no ResNet: of segmentation_models.pytorch, those with a resnet are read";
+    return std::nullopt;
+  }
+  return match_network(contents, options, why,
+                       [&](NetworkBuilder& net) { return build_smp(net, contents); });
+}
+
+}  // namespace
+
+constinit const Family kSmpFamily{"segmentation_models.pytorch Unet",
+                                  "with resnet18 to resnet152 and their like", match_smp};
+
+}  // namespace tessera
