@@ -11,6 +11,7 @@
 #include "models/import/foreign_safetensors.h"
 #include "models/import/hdf5.h"
 #include "models/import/keras_file.h"
+#include "models/import/keras_han.h"
 #include "models/import/keras_image.h"
 
 namespace tessera {
@@ -63,7 +64,9 @@ Container container_of(std::span<const std::byte> bytes, const std::string& file
 
 Imported read_keras(const Contents& contents, const ImportOptions& options) {
   if (!contents.said.contains("config")) return match_family(contents, options);
-  return read_keras_image(read_keras_model(contents), contents, options);
+  const KerasModel model = read_keras_model(contents);
+  return is_keras_han(model) ? read_keras_han(model, contents, options)
+                             : read_keras_image(model, contents, options);
 }
 
 Imported read_zip(const MappedFile& file, const std::string& name, const ImportOptions& options) {

@@ -28,11 +28,17 @@ std::filesystem::path golden(const std::string& name) {
 // What the file's own graph makes of `input`.
 std::vector<float> probabilities_of(const Imported& imported, const TensorView& input) {
   const auto dims = input.shape().dims();
+  // A Rescaling at the beginning is part of what a Tessera model does to its images.
+  const Preprocessing& preprocessing = imported.config.preprocessing;
+  const bool rescales = !preprocessing.mean.empty();
+  std::vector<float> pixels(input.as<float>(), input.as<float>() + input.shape().elements());
+  for (float& pixel : pixels) {
+    if (rescales) pixel = (pixel / 255 - preprocessing.mean[0]) / preprocessing.std[0];
+  }
   const std::vector<Tensor> outputs = test::run_graph_reference(
       segmentation_graph(imported.config, true),
       [&](const std::string& name, const Shape&) { return imported.tensors.at(name); },
-      {Tensor::of({dims[0], dims[1], dims[2], dims[3]},
-                  {input.as<float>(), input.as<float>() + input.shape().elements()})});
+      {Tensor::of({dims[0], dims[1], dims[2], dims[3]}, pixels)});
   return outputs[1].values();
 }
 
