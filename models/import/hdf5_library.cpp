@@ -123,12 +123,14 @@ class Walk {
     h5_.H5Eset_auto2_(H5E_DEFAULT, nullptr, nullptr);
     const hid_t access = checked(h5_.H5Pcreate_(*h5_.file_access), "the library");
     open_in_place(access);
-    const hid_t file = checked(h5_.H5Fopen_("file", H5F_ACC_RDONLY, access), "the superblock");
+    const hid_t file = checked(h5_.H5Fopen_("file", kReadOnly, access), "the superblock");
     visit_group(checked(h5_.H5Gopen2_(file, "/", H5P_DEFAULT), "the outermost group"), "", 0);
     return std::move(result_);
   }
 
  private:
+  // H5F_ACC_RDONLY, which is a macro that calls the library by name.
+  static constexpr unsigned kReadOnly = 0;
   static constexpr int kMostDepth = 32;
   static constexpr std::size_t kMostObjects = 200'000;
   static constexpr std::size_t kMostText = std::size_t{64} << 20;

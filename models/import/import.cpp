@@ -9,6 +9,10 @@
 #include "engine/files/safetensors.h"
 #include "kernels/error.h"
 #include "models/import/foreign_safetensors.h"
+#include "models/import/hdf5.h"
+#include "models/import/keras_file.h"
+#include "models/import/keras_han.h"
+#include "models/import/keras_image.h"
 #include "models/import/onnx_model.h"
 #include "models/import/onnx_network.h"
 
@@ -46,7 +50,7 @@ bool begins_with(std::span<const std::byte> bytes, std::string_view magic) {
 }
 
 // What made a file, as its content tells. kNone: our own, or nothing known.
-enum class Container { kNone, kSafetensors, kOnnx };
+enum class Container { kNone, kSafetensors, kHdf5, kZip, kOnnx };
 
 Container container_of(std::span<const std::byte> bytes, const std::string& file) {
   constexpr std::size_t kLengthBytes = 8;  // a safetensors file begins with its header's length
@@ -55,14 +59,33 @@ Container container_of(std::span<const std::byte> bytes, const std::string& file
     return header.metadata.contains(std::string(kModelKey)) ? Container::kNone
                                                             : Container::kSafetensors;
   }
+  if (begins_with(bytes, kHdf5Magic)) return Container::kHdf5;
+  if (begins_with(bytes, "PK\3\4")) return Container::kZip;
   if (may_be_onnx(bytes)) return Container::kOnnx;
   return Container::kNone;
+}
+
+Imported read_keras(const Contents& contents, const ImportOptions& options) {
+  if (!contents.said.contains("config")) return match_family(contents, options);
+  const KerasModel model = read_keras_model(contents);
+  return is_keras_han(model) ? read_keras_han(model, contents, options)
+                             : read_keras_image(model, contents, options);
+}
+
+Imported read_zip(const MappedFile& file, const std::string& name, const ImportOptions& options) {
+  const ZipArchive archive = ZipArchive::read(file.bytes(), name);
+  if (is_keras_archive(archive)) return read_keras(read_keras_archive(archive, name), options);
+  fail("{}: a zip archive, but none of a model that Tessera reads", name);
 }
 
 Imported read_any(const MappedFile& file, const std::string& name, const ImportOptions& options) {
   switch (container_of(file.bytes(), name)) {
     case Container::kSafetensors:
       return match_family(read_safetensors(file, name), options);
+    case Container::kHdf5:
+      return read_keras(read_keras_hdf5(file.bytes(), name), options);
+    case Container::kZip:
+      return read_zip(file, name, options);
     case Container::kOnnx:
       return import_onnx(file, name, options);
     case Container::kNone:
