@@ -5,9 +5,8 @@ namespace tessera {
 
 const std::vector<Family>& families() {
   static const std::vector<Family> table = {
-      kMilesialFamily,
-      kWzmiaomiaoFamily,
-      kPaperFamily,
+      kPaperHanFamily,    kSgrvinodFamily, kUvipenFamily,     kCediasFamily,
+      kJoungheekimFamily, kMilesialFamily, kWzmiaomiaoFamily, kPaperFamily,
   };
   return table;
 }

@@ -7,4 +7,7 @@ namespace tessera {
 
 extern const Family kMilesialFamily, kWzmiaomiaoFamily, kPaperFamily;
 
+extern const Family kPaperHanFamily, kSgrvinodFamily, kUvipenFamily, kCediasFamily,
+    kJoungheekimFamily;
+
 }  // namespace tessera
