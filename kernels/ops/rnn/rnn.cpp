@@ -23,6 +23,12 @@ std::vector<TensorType> infer(const BiRnn& op, Types inputs) {
             x.to_string());
   }
   if (op.masked) require_lengths_type("rnn", inputs, op.embedding ? -1 : -2);
+  if (op.carried) {
+    require(!op.masked, "rnn: a state that is carried goes through padding; masked must be false");
+    require(x.shape.rank() >= (op.embedding ? 2 : 3),
+            "rnn: a state is carried along the axis before the steps, which {} does not have",
+            x.to_string());
+  }
   const auto leading = x.shape.dims().first(x.shape.dims().size() - (op.embedding ? 0 : 1));
   std::vector<std::int64_t> dims(leading.begin(), leading.end());
   dims.push_back(2 * std::int64_t{op.units});
