@@ -355,7 +355,12 @@ std::string make_segmenter(const ImportOptions& options, Imported& imported, con
 
 Imported import_onnx(const MappedFile& file, const std::string& name,
                      const ImportOptions& options) {
-  OnnxModel model = read_onnx(file.bytes(), name, std::filesystem::path(name).parent_path());
+  return import_onnx(read_onnx(file.bytes(), name, std::filesystem::path(name).parent_path()),
+                     options);
+}
+
+Imported import_onnx(const OnnxModel& model, const ImportOptions& options) {
+  const std::string& name = model.file;
   try {
     std::vector<OnnxInput> inputs;
     for (const OnnxValueInfo& info : model.inputs)

@@ -4,6 +4,7 @@
 
 #include "engine/files/mapped_file.h"
 #include "models/import/import.h"
+#include "models/import/onnx_model.h"
 
 namespace tessera {
 
@@ -13,6 +14,8 @@ namespace tessera {
 // "scale" (of the preprocessing), "shape" or "shape.NAME" (an input's extents: "1x3x64x64").
 // Throws Error as read_onnx does, and for operators that are not supported: all of them at once.
 Imported import_onnx(const MappedFile& file, const std::string& name, const ImportOptions& options);
+// The same of a model that was read.
+Imported import_onnx(const OnnxModel& model, const ImportOptions& options);
 
 // How the file's own tensor of this name lies in memory, if the model came from an ONNX file:
 // "NCHW" where ours is (n, h, w, c). Else empty: as ours.
