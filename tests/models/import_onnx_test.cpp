@@ -91,8 +91,8 @@ std::vector<Export> exports() {
           all.push_back({network, exporter, size});
   return all;
 }
-INSTANTIATE_TEST_SUITE_P(, TorchExport, testing::ValuesIn(exports()), [](const auto& info) {
-  return info.param.network + "_" + info.param.exporter + "_" + info.param.size;
+INSTANTIATE_TEST_SUITE_P(, TorchExport, testing::ValuesIn(exports()), [](const auto& one) {
+  return one.param.network + "_" + one.param.exporter + "_" + one.param.size;
 });
 
 TEST(ImportOnnx, NetworksOfImagesSegmentAnySize) {
