@@ -8,11 +8,25 @@
 //   std::vector<TensorType> infer(const Op&, Types inputs);       output types; throws on bad input
 //   std::vector<Parameter> parameters(const Op&, Types inputs);   weights, in operand order
 //   Cost cost(const Op&, Types inputs);                           FLOPs and bytes of one run
+//   Extent extent(const Op&, const Along&, std::span<const Interval> wanted);
+//                                                                 what a piece of the outputs reads
+//   Op part(const Op&, const Along&, Extent& piece);              the operator that makes the piece
 //   void reference(const Op&, const Operands&);                   the oracle: obvious loops
 //
 // The oracle accumulates in double, reads any float type and writes f32. That is all that an
 // operator must have. What makes it fast is declared by each back-end for itself: cpu/paths.h,
 // cuda/paths.h, train/ops.h; without a path of its own a device runs the CPU's, else the oracle.
+//
+// `extent` goes from outputs to inputs along an axis. `wanted` has an interval for each output; an
+// empty one is not wanted. Its outputs are what gets made: `wanted`, grown to whole groups where
+// elements share their rounding or a window. Its inputs are what that reads, cut to the map. A
+// larger wish never gives less, and the bytes of what is wanted are those of the whole.
+//
+// `part` gets that extent with the intervals that the inputs really hold, which may be more. What
+// lies outside of the whole maps becomes pads, crops and offsets of the operator that it returns;
+// where that cannot skip what it was given, `part` sets the intervals of inputs and outputs to
+// those that it takes and makes. They may only grow, and what was not wanted may hold anything. The
+// two axes are cut one after the other.
 //
 // `fields` calls visit(name, attribute, range...) for each attribute that a model file keeps, in a
 // fixed order; `op` is const or not. An attribute is a bool, int, double, enumeration with
@@ -33,6 +47,7 @@
 #include <vector>
 
 #include "kernels/error.h"
+#include "kernels/extent.h"
 #include "kernels/tensor.h"
 
 namespace tessera {

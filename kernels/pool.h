@@ -41,6 +41,15 @@ inline TensorType pool_type(std::string_view op, const Window& window, bool ceil
   return y;
 }
 
+// What a piece of a pool reads, and the window that makes it, whose last one ends with the
+// padding.
+inline Extent pool_extent(const Window& window, const Along& along, Interval y) {
+  return {{y}, {clip(window.reads(along.side(), y), along.inputs[0])}};
+}
+inline Window pool_part(const Window& window, const Along& along, const Extent& piece) {
+  return window.piece(along.side(), piece.outputs[0], piece.inputs[0]);
+}
+
 // The taps [first, end) of window `i` that lie inside of the map; tap k reads pixel start + k
 // dilation. A last window of ceil_mode has taps behind the padding, which even `padded`, the number
 // of taps in map and padding, leaves out.

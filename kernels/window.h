@@ -22,6 +22,18 @@ struct Window {
   int reach(std::size_t axis) const { return (kernel[axis] - 1) * dilation[axis] + 1; }
   int before(std::size_t axis) const { return pads[2 * axis]; }
   int behind(std::size_t axis) const { return pads[2 * axis + 1]; }
+  // What outputs `y` read, padding too.
+  Interval reads(std::size_t axis, Interval y) const {
+    return {y.begin * stride[axis] - before(axis),
+            (y.end - 1) * stride[axis] - before(axis) + reach(axis)};
+  }
+  // The window of a piece that makes outputs `y` of the whole from its elements `x`.
+  Window piece(std::size_t axis, Interval y, Interval x) const {
+    Window result = *this;
+    result.pads[2 * axis] = static_cast<int>(x.begin - reads(axis, y).begin);
+    result.pads[2 * axis + 1] = static_cast<int>(reads(axis, y).end - x.end);
+    return result;
+  }
   // How many windows fit; below 1 where none does.
   std::int64_t outputs(std::size_t axis, std::int64_t size) const {
     const std::int64_t room = size + before(axis) + behind(axis) - reach(axis);

@@ -1,6 +1,7 @@
 #include "models/segmenter.h"
 
 #include <algorithm>
+#include <map>
 
 #include "engine/device/machine.h"
 
@@ -11,7 +12,7 @@ namespace {
 // Memory left to the rest of the machine where the user sets no limit.
 constexpr double kShareOfFreeMemory = 0.8;
 constexpr std::size_t kMostUnasked = std::size_t{4} << 30;
-// Tiles that compute more than so many times the pixels of the whole are worth a word.
+// Tiles that compute more than so many times what the whole does are worth a word.
 constexpr double kMostWork = 2;
 constexpr std::int64_t kUntiled = std::int64_t{1} << 40;
 
@@ -33,27 +34,30 @@ Executor make_executor(ModelFile& file, const SessionOptions& options, const Ten
   return {std::move(graph), weights, example, std::move(device)};
 }
 
-std::int64_t largest(const std::vector<AxisTile>& tiles) {
-  return std::ranges::max(tiles, {}, &AxisTile::input_size).input_size;
+std::int64_t largest_input(const Graph& graph, const std::vector<AxisPiece>& pieces) {
+  std::int64_t largest = 0;
+  for (const AxisPiece& piece : pieces) largest = std::max(largest, piece.input(graph).size());
+  return largest;
+}
+
+// Pieces whose maps have equal sizes take equal memory and work.
+struct PieceShape {
+  const AxisPiece* piece;  // one of them
+  double count;
+};
+std::vector<PieceShape> shapes_of(const std::vector<AxisPiece>& pieces) {
+  std::map<std::vector<std::int64_t>, PieceShape> shapes;
+  for (const AxisPiece& piece : pieces) {
+    std::vector<std::int64_t> sizes;
+    for (const Interval& held : piece.values) sizes.push_back(held.size());
+    ++shapes.try_emplace(std::move(sizes), PieceShape{&piece, 0}).first->second.count;
+  }
+  std::vector<PieceShape> found;
+  for (const auto& [sizes, shape] : shapes) found.push_back(shape);
+  return found;
 }
 
 }  // namespace
-
-std::int64_t Segmenter::Tiling::largest_height() const {
-  return largest(rows);
-}
-std::int64_t Segmenter::Tiling::largest_width() const {
-  return largest(columns);
-}
-
-std::int64_t Segmenter::Tiling::input_pixels() const {
-  const auto sum = [](const std::vector<AxisTile>& tiles) {
-    std::int64_t pixels = 0;
-    for (const AxisTile& tile : tiles) pixels += tile.input_size;
-    return pixels;
-  };
-  return sum(rows) * sum(columns);
-}
 
 Segmenter::Segmenter(ModelFile& file, const SessionOptions& options, std::shared_ptr<Device> device)
     : file_(file),
@@ -64,39 +68,57 @@ Segmenter::Segmenter(ModelFile& file, const SessionOptions& options, std::shared
     outputs_ = executor_.output_types(std::vector{sizes_.least()})[1].shape[-1];
 }
 
-std::optional<Segmenter::Tiling> Segmenter::cut(std::int64_t height, std::int64_t width,
-                                                std::int64_t tile) const {
-  const auto along = [&](int axis, std::int64_t pixels) -> std::optional<std::vector<AxisTile>> {
-    const std::int64_t whole = sizes_.input(axis, pixels);
-    if (whole <= tile) {
-      const std::int64_t output = *sizes_.output(axis, whole);
-      return std::vector<AxisTile>{{0, whole, 0, output, 0, output}};
-    }
-    return tile_axis(executor_.graph(), whole, tile,
-                     [&](std::int64_t size) { return sizes_.output(axis, size).has_value(); });
+TensorType Segmenter::whole(std::int64_t height, std::int64_t width) const {
+  return sizes_.type(sizes_.input(0, height), sizes_.input(1, width));
+}
+
+std::optional<Segmenter::Tiling> Segmenter::cut_image(std::int64_t height, std::int64_t width,
+                                                      std::int64_t tile) const {
+  const Graph& graph = executor_.graph();
+  const TensorType input = whole(height, width);
+  const std::vector<TensorType> types = infer_types(graph, {&input, 1});
+  const auto along = [&](int axis, std::int64_t pixels) -> std::vector<AxisPiece> {
+    if (input.shape[axis] > tile) return cut(graph, axis, types, pixels, tile);
+    const std::vector<std::int64_t> sizes = sizes_along(types, axis);
+    return {window(graph, axis, sizes, {0, sizes[graph.outputs[0]]})};
   };
-  auto rows = along(0, height);
-  auto columns = along(1, width);
-  if (!rows || !columns) return std::nullopt;
-  return Tiling{std::move(*rows), std::move(*columns)};
+  Tiling tiling{along(1, height), along(2, width)};
+  if (tiling.rows.empty() || tiling.columns.empty()) return std::nullopt;
+  tiling.height = largest_input(graph, tiling.rows);
+  tiling.width = largest_input(graph, tiling.columns);
+  return tiling;
 }
 
 SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, const Tiling& tiling) {
   SegmentationPlan plan;
   plan.tiles = static_cast<std::int64_t>(tiling.rows.size() * tiling.columns.size());
-  plan.tile_height = tiling.largest_height();
-  plan.tile_width = tiling.largest_width();
+  plan.tile_height = tiling.height;
+  plan.tile_width = tiling.width;
   plan.work = work(height, width, tiling);
-  const std::vector<TensorType> input{sizes_.type(plan.tile_height, plan.tile_width)};
-  plan.arena = executor_.plan(input).peak;
+  const Graph& graph = executor_.graph();
+  std::size_t tile_bytes = 0;
+  for (const PieceShape& rows : shapes_of(tiling.rows)) {
+    for (const PieceShape& columns : shapes_of(tiling.columns)) {
+      const Graph piece = piece_of(graph, *rows.piece, *columns.piece);
+      const std::vector<TensorType> input{
+          sizes_.type(rows.piece->input(graph).size(), columns.piece->input(graph).size())};
+      const std::vector<TensorType> types = infer_types(piece, input);
+      std::size_t bytes = input[0].bytes();
+      for (const ValueId value : graph.outputs) bytes += types[value].bytes();
+      tile_bytes = std::max(tile_bytes, bytes);
+      const Plan& one = executor_.plan(piece, input);
+      if (one.peak < plan.arena) continue;
+      plan.arena = one.peak;
+      plan.memory_map = one.memory_map();
+    }
+  }
   plan.weights = executor_.packed_bytes();
   const auto pixels = static_cast<std::uint64_t>(height * width);
   const auto channels = static_cast<std::uint64_t>(image_channels(file_.config));
   // The session's copy of an 8-bit image, the image as floats, the tile, the mask, the caller's
   // own.
-  plan.images = pixels * channels * (1 + sizeof(float)) + input[0].bytes() +
+  plan.images = pixels * channels * (1 + sizeof(float)) + tile_bytes +
                 pixels * (1 + options_.caller_bytes_per_pixel);
-  for (const TensorType& output : executor_.output_types(input)) plan.images += output.bytes();
   if (options_.probabilities)
     plan.images += pixels * static_cast<std::uint64_t>(outputs_) * sizeof(float);
   file_.weights.release_pages();  // they are packed now
@@ -110,8 +132,19 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
 }
 
 double Segmenter::work(std::int64_t height, std::int64_t width, const Tiling& tiling) const {
-  const std::int64_t whole = sizes_.input(0, height) * sizes_.input(1, width);
-  return static_cast<double>(tiling.input_pixels()) / static_cast<double>(whole);
+  const Graph& graph = executor_.graph();
+  const auto flops = [&](const Graph& one, const TensorType& input) {
+    return flops_of(one, {&input, 1});
+  };
+  double sum = 0;
+  for (const PieceShape& rows : shapes_of(tiling.rows)) {
+    for (const PieceShape& columns : shapes_of(tiling.columns))
+      sum +=
+          rows.count * columns.count *
+          flops(piece_of(graph, *rows.piece, *columns.piece),
+                sizes_.type(rows.piece->input(graph).size(), columns.piece->input(graph).size()));
+  }
+  return sum / flops(graph, whole(height, width));
 }
 
 std::size_t Segmenter::held() const {
@@ -140,16 +173,16 @@ void Segmenter::require_memory(std::int64_t height, std::int64_t width, const Ti
   const std::size_t most = available();
   const std::uint64_t wanted = needed(memory(height, width, tiling));
   if (wanted <= most) return;
-  std::optional<Tiling> smaller = tiling;
+  std::optional<Tiling> other = tiling;
   do {
-    smaller = cut(height, width, smaller->largest_side() * 3 / 4);
-  } while (smaller && needed(memory(height, width, *smaller)) > most);
-  fail("tiles of {} x {} pixels need {}, {} is {}; {}", tiling.largest_height(),
-       tiling.largest_width(), format_bytes(wanted),
-       options_.max_memory > 0 ? "--max-memory" : "what is free", format_bytes(most),
-       smaller ? fmt::format("use --tile {} or less, or leave the choice to --max-memory",
-                             smaller->largest_side())
-               : "no smaller ones fit; split the image, or use a machine with more");
+    other = cut_image(height, width, other->largest_side() * 3 / 4);
+  } while (other && needed(memory(height, width, *other)) > most);
+  fail("tiles of {} x {} pixels need {}, {} is {}; {}", tiling.height, tiling.width,
+       format_bytes(wanted), options_.max_memory > 0 ? "--max-memory" : "what is free",
+       format_bytes(most),
+       other ? fmt::format("use --tile {} or less, or leave the choice to --max-memory",
+                           other->largest_side())
+             : "no smaller ones fit; split the image, or use a machine with more");
 }
 
 void Segmenter::note_work(std::int64_t height, std::int64_t width, const Tiling& tiling) {
@@ -157,16 +190,16 @@ void Segmenter::note_work(std::int64_t height, std::int64_t width, const Tiling&
   if (work_noted_ || !options_.on_note || times <= kMostWork) return;
   work_noted_ = true;
   // The smallest that do not, on the way down that the choice by memory takes.
-  Tiling better = *cut(height, width, kUntiled);
+  Tiling better = *cut_image(height, width, kUntiled);
   for (auto next = std::optional(better); next && work(height, width, *next) <= kMostWork;
-       next = cut(height, width, next->largest_side() * 3 / 4)) {
+       next = cut_image(height, width, next->largest_side() * 3 / 4)) {
     better = *next;
   }
   const std::uint64_t bytes = needed(memory(height, width, better));
   options_.on_note(fmt::format(
       "an image of {} x {} in tiles of up to {} x {} takes {:.1f} times the work of the whole: "
       "{:.0f} % is done twice. With {} it would be {:.1f} times, in {} of memory",
-      height, width, tiling.largest_height(), tiling.largest_width(), times, 100 * (1 - 1 / times),
+      height, width, tiling.height, tiling.width, times, 100 * (1 - 1 / times),
       options_.tile > 0 ? fmt::format("--tile {}", better.largest_side())
                         : fmt::format("--max-memory {}M", (bytes >> 20) + 1),
       work(height, width, better), format_bytes(bytes)));
@@ -175,34 +208,28 @@ void Segmenter::note_work(std::int64_t height, std::int64_t width, const Tiling&
 Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t width) {
   require_readable_size(height, width, image_channels(file_.config), kMaxSamples);
   if (options_.tile > 0) {
-    auto tiling = cut(height, width, options_.tile);
+    std::optional<Tiling> tiling = cut_image(height, width, options_.tile);
     if (tiling) {
       require_memory(height, width, *tiling);
-      return *tiling;
+      return *std::move(tiling);
     }
-    std::int64_t least = options_.tile + 1;
-    while (!cut(height, width, least)) ++least;
+    const TensorType input = whole(height, width);
+    const Graph& graph = executor_.graph();
+    const std::vector<TensorType> types = infer_types(graph, {&input, 1});
     fail(
-        "a tile of {} pixels is too small for the network's halo and grid; use {} or more (or "
-        "leave the choice to --max-memory)",
-        options_.tile, least);
+        "a tile of {} pixels is too small for what the network reads, {} x {} pixels for one; use "
+        "{} or more (or leave the choice to --max-memory)",
+        options_.tile, receptive_field(graph, 1, sizes_along(types, 1)),
+        receptive_field(graph, 2, sizes_along(types, 2)),
+        std::max(least_cut(graph, 1, types, height), least_cut(graph, 2, types, width)));
   }
   const std::size_t most = limit();
   std::uint64_t least = 0;
-  const auto fits = [&](const Tiling& tiling) {
-    least = needed(memory(height, width, tiling));
-    return least <= most;
-  };
-  std::int64_t tile = kUntiled;
-  auto tiling = cut(height, width, tile);
-  while (tiling) {
-    if (fits(*tiling)) return *tiling;
-    tile = tiling->largest_side() * 3 / 4;
-    tiling = cut(height, width, tile);
+  for (auto tiling = cut_image(height, width, kUntiled); tiling;
+       tiling = cut_image(height, width, tiling->largest_side() * 3 / 4)) {
+    least = needed(memory(height, width, *tiling));
+    if (least <= most) return *tiling;
   }
-  // Between the last that ran and this, which does not: the smallest that does.
-  while (!tiling) tiling = cut(height, width, ++tile);
-  if (fits(*tiling)) return *tiling;
   fail(
       "an image of {} x {} pixels needs {} in the smallest tiles that run, the limit is {}; allow "
       "more with --max-memory",
@@ -210,11 +237,7 @@ Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t wid
 }
 
 SegmentationPlan Segmenter::plan(std::int64_t height, std::int64_t width) {
-  const Tiling tiling = choose_tiling(height, width);
-  SegmentationPlan plan = memory(height, width, tiling);
-  const std::vector<TensorType> input{sizes_.type(plan.tile_height, plan.tile_width)};
-  plan.memory_map = executor_.plan(input).memory_map();
-  return plan;
+  return memory(height, width, choose_tiling(height, width));
 }
 
 Segmentation Segmenter::segment(const Image& image, const Session::Progress& progress,
@@ -235,31 +258,34 @@ Segmentation Segmenter::segment(const Image& image, const Session::Progress& pro
   std::vector<float> input, probabilities;
   std::vector<std::uint8_t> mask;
   std::int64_t done = 0;
-  for (const AxisTile& row : tiling.rows) {
-    for (const AxisTile& column : tiling.columns) {
-      const TensorType in = sizes_.type(row.input_size, column.input_size);
-      const TensorType out{DType::kU8, {1, row.output_size, column.output_size}};
+  const Graph& graph = executor_.graph();
+  for (const AxisPiece& row : tiling.rows) {
+    for (const AxisPiece& column : tiling.columns) {
+      const Interval from_y = row.input(graph), from_x = column.input(graph);
+      const Interval to_y = row.output(graph), to_x = column.output(graph);
+      const TensorType in = sizes_.type(from_y.size(), from_x.size());
+      const TensorType out{DType::kU8, {1, to_y.size(), to_x.size()}};
       input.resize(static_cast<std::size_t>(in.shape.elements()));
       mask.resize(static_cast<std::size_t>(out.shape.elements()));
       // The whole that the tiles are cut from begins a margin outside the image.
-      const std::int64_t y0 = row.input_begin - sizes_.margin(0);
-      const std::int64_t x0 = column.input_begin - sizes_.margin(1);
       mirror_pad(pixels, height, width, channels,
-                 {y0, x0, y0 + row.input_size, x0 + column.input_size}, input);
+                 {from_y.begin - sizes_.margin(0), from_x.begin - sizes_.margin(1),
+                  from_y.end - sizes_.margin(0), from_x.end - sizes_.margin(1)},
+                 input);
       const std::vector<TensorView> inputs{{input.data(), in}};
       std::vector<TensorView> outputs{{mask.data(), out}};
       if (options_.probabilities) {
-        const TensorType type{DType::kF32, {1, row.output_size, column.output_size, outputs_}};
+        const TensorType type{DType::kF32, {1, to_y.size(), to_x.size(), outputs_}};
         probabilities.resize(static_cast<std::size_t>(type.shape.elements()));
         outputs.push_back({probabilities.data(), type});
       }
-      executor_.run(inputs, outputs, timings);
+      executor_.run(piece_of(graph, row, column), inputs, outputs, timings);
 
-      const std::int64_t keep_x = std::min(column.keep_end, width) - column.keep_begin;
-      for (std::int64_t y = row.keep_begin; keep_x > 0 && y < std::min(row.keep_end, height); ++y) {
-        const std::int64_t from =
-            (y - row.output_begin) * column.output_size + (column.keep_begin - column.output_begin);
-        const std::int64_t to = y * width + column.keep_begin;
+      const std::int64_t first_x = column.wanted.begin;
+      const std::int64_t keep_x = std::min(column.wanted.end, width) - first_x;
+      for (std::int64_t y = row.wanted.begin; y < std::min(row.wanted.end, height); ++y) {
+        const std::int64_t from = (y - to_y.begin) * to_x.size() + first_x - to_x.begin;
+        const std::int64_t to = y * width + first_x;
         std::copy_n(mask.data() + from, keep_x, result.mask.data() + to);
         if (options_.probabilities) {
           std::copy_n(probabilities.data() + from * outputs_, keep_x * outputs_,

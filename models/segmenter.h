@@ -1,5 +1,5 @@
-// Segments images of any size: cuts them into tiles with mirrored borders, runs the network on
-// each, and puts the exact parts together, so that a tiled answer equals the untiled one to the
+// Segments images of any size: cuts the answer into tiles, makes each by the part of the network
+// that it takes, with mirrored borders, and puts them together: equal to the untiled one to the
 // byte.
 #pragma once
 
@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "engine/files/weights.h"
-#include "engine/graph/tiling.h"
+#include "engine/graph/window.h"
 #include "engine/run/executor.h"
 #include "models/image/image.h"
 #include "models/model_file.h"
@@ -31,18 +31,19 @@ class Segmenter {
  private:
   // How one image is cut: rows and columns of tiles.
   struct Tiling {
-    std::vector<AxisTile> rows, columns;
-    std::int64_t largest_height() const;
-    std::int64_t largest_width() const;
-    std::int64_t largest_side() const { return std::max(largest_height(), largest_width()); }
-    std::int64_t input_pixels() const;  // of all tiles
+    std::vector<AxisPiece> rows, columns;
+    std::int64_t height = 0, width = 0;  // of the largest input
+    std::int64_t largest_side() const { return std::max(height, width); }
   };
 
   Tiling choose_tiling(std::int64_t height, std::int64_t width);
-  // Pixels that the tiles compute, over those of the whole at once.
+  // Operations of all tiles, over those of the whole at once.
   double work(std::int64_t height, std::int64_t width, const Tiling& tiling) const;
-  std::optional<Tiling> cut(std::int64_t height, std::int64_t width, std::int64_t tile) const;
-  // Tiles and memory of this tiling, for an 8-bit image; without the memory map.
+  // With inputs of at most `tile` pixels a side; none where no pieces are that small.
+  std::optional<Tiling> cut_image(std::int64_t height, std::int64_t width, std::int64_t tile) const;
+  // The whole that tiles of an image are cut from.
+  TensorType whole(std::int64_t height, std::int64_t width) const;
+  // Tiles and memory of this tiling, for an 8-bit image.
   SegmentationPlan memory(std::int64_t height, std::int64_t width, const Tiling& tiling);
   // Resident bytes without the arena, which a run reuses or replaces.
   std::size_t held() const;

@@ -71,7 +71,7 @@ struct SegmentationPlan {
   std::int64_t tiles = 0;        // 1: the whole image at once
   std::int64_t tile_height = 0;  // input pixels of the largest tile
   std::int64_t tile_width = 0;
-  double work = 1;            // pixels that all tiles compute, over those of the whole at once
+  double work = 1;            // operations of all tiles, over those of the whole at once
   std::uint64_t weights = 0;  // bytes: packed for the kernels
   std::uint64_t arena = 0;    // intermediate maps and scratch
   std::uint64_t images = 0;   // the image as floats, tile in and out, result

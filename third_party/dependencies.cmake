@@ -25,6 +25,29 @@ tessera_find(ZLIB ZLIB::ZLIB zlib1g-dev)
 tessera_find(BZip2 BZip2::BZip2 libbz2-dev)
 tessera_find(LibLZMA LibLZMA::LibLZMA liblzma-dev)
 
+# ONNX's file format: its own description, and the compiler and library of such descriptions, of
+# which the program needs the small half alone.
+find_path(ONNX_PROTO_FOLDER onnx/onnx.proto)
+if(NOT ONNX_PROTO_FOLDER)
+  tessera_missing("onnx/onnx.proto" libonnx-dev)
+endif()
+find_package(Protobuf QUIET)
+if(NOT TARGET protobuf::libprotobuf-lite)
+  tessera_missing("protobuf" libprotobuf-dev)
+endif()
+if(NOT PROTOBUF_PROTOC_EXECUTABLE AND NOT Protobuf_PROTOC_EXECUTABLE)
+  tessera_missing("protoc" protobuf-compiler)
+endif()
+add_custom_command(
+  OUTPUT ${PROJECT_BINARY_DIR}/onnx/onnx.pb.cc ${PROJECT_BINARY_DIR}/onnx/onnx.pb.h
+  COMMAND ${CMAKE_COMMAND} -E make_directory ${PROJECT_BINARY_DIR}/onnx
+  COMMAND ${Protobuf_PROTOC_EXECUTABLE} --cpp_out=${PROJECT_BINARY_DIR}/onnx -I${ONNX_PROTO_FOLDER}/onnx
+          ${ONNX_PROTO_FOLDER}/onnx/onnx.proto
+  DEPENDS ${ONNX_PROTO_FOLDER}/onnx/onnx.proto VERBATIM)
+add_library(onnx_format STATIC ${PROJECT_BINARY_DIR}/onnx/onnx.pb.cc ${PROJECT_BINARY_DIR}/onnx/onnx.pb.h)
+target_include_directories(onnx_format SYSTEM PUBLIC ${PROJECT_BINARY_DIR}/onnx)
+target_link_libraries(onnx_format PUBLIC protobuf::libprotobuf-lite)
+
 # Header and library found as they are: Debian 12 has no CMake package of them.
 function(tessera_find_plain target header library package)
   find_path(${target}_INCLUDE ${header})
@@ -50,6 +73,18 @@ tessera_find_plain(utf8proc utf8proc.h utf8proc libutf8proc-dev)
 tessera_find_plain(zstd zstd.h zstd libzstd-dev)
 tessera_find_plain(xxhash xxhash.h xxhash libxxhash-dev)
 tessera_find_plain(stb stb/stb_image.h "" libstb-dev)
+
+# HDF5 is for Keras' files alone. It is loaded when one is opened (models/import/hdf5.h), so that only
+# its header is needed here: without it, opening one says which package to install.
+find_path(TESSERA_HDF5_INCLUDE hdf5.h PATH_SUFFIXES hdf5/serial)
+find_library(TESSERA_HDF5_FILE NAMES hdf5_serial hdf5)
+if(TESSERA_HDF5_INCLUDE AND TESSERA_HDF5_FILE)
+  file(REAL_PATH ${TESSERA_HDF5_FILE} hdf5_file)
+  get_filename_component(hdf5_file ${hdf5_file} NAME)
+  string(REGEX REPLACE "(.*[.]so[.][0-9]+).*" "\\1" TESSERA_HDF5_LIBRARY ${hdf5_file})  # its soname
+else()
+  message(STATUS "No HDF5 (libhdf5-dev): this build reads no Keras files")
+endif()
 
 # The CUDA toolkit. TESSERA_CUDA becomes ON or OFF: whether kernels are compiled for a GPU. Its headers
 # alone, TESSERA_CUDA_HEADERS, suffice for the emulator that the tests run kernels on.

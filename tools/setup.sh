@@ -8,6 +8,8 @@ packages=(
   libhwy-dev                                                  # SIMD
   libstb-dev libtiff-dev libpng-dev libjpeg62-turbo-dev libexpat1-dev  # images
   zlib1g-dev libbz2-dev liblzma-dev libzstd-dev                # compression
+  libonnx-dev libprotobuf-dev protobuf-compiler               # ONNX
+  libhdf5-dev                                                 # Keras' files
   libutf8proc-dev                                             # Unicode
   libxxhash-dev                                               # digests
   libgtest-dev libgmock-dev                                   # tests

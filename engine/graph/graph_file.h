@@ -27,13 +27,14 @@ struct NetworkOutput {
     kMask,           // (n, h, w), u8: class ids
     kProbabilities,  // (n, h, w, classes), f32; of one channel, of the second of two classes
     kLogits,         // likewise, before `activation`
+    kTensor,         // of any meaning: computed, never shown as a segmentation
   };
   std::string name;
   Kind kind = Kind::kMask;
   Head::Output activation = Head::Output::kSoftmax;  // of kLogits
 };
-constexpr std::array<std::string_view, 3> names_of(NetworkOutput::Kind) {
-  return {"mask", "probabilities", "logits"};
+constexpr std::array<std::string_view, 4> names_of(NetworkOutput::Kind) {
+  return {"mask", "probabilities", "logits", "tensor"};
 }
 
 // A network that maps images to maps. Inputs are f32 (n, h, w, channels).

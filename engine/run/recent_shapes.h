@@ -18,8 +18,15 @@ class RecentShapes {
   // That of `inputs`, made by `make()` where it is not there; the one unused longest makes room.
   template <class Make>
   Prepared& find_or_make(Types inputs, const Make& make) {
+    return find_or_make(
+        inputs, [](const Prepared&) { return true; }, make);
+  }
+
+  // The same among those of `inputs` that serve.
+  template <class Serves, class Make>
+  Prepared& find_or_make(Types inputs, const Serves& serves, const Make& make) {
     const auto known = std::ranges::find_if(list_, [&](const Prepared& prepared) {
-      return std::ranges::equal(prepared.inputs, inputs);
+      return std::ranges::equal(prepared.inputs, inputs) && serves(prepared);
     });
     if (known != list_.end()) {
       list_.splice(list_.begin(), list_, known);

@@ -36,13 +36,17 @@ namespace tessera {
 
 // What kernels/operator.h asks of an operator.
 template <class Op>
-concept Operator = requires(Op op, const Op& same, Types inputs, const Operands& operands) {
+concept Operator = std::equality_comparable<Op> &&
+    requires(Op op, const Op& same, Types inputs, const Operands& operands, const Along& along,
+             Extent& piece, std::span<const Interval> wanted) {
   { Op::kName } -> std::convertible_to<std::string_view>;
   fields(IgnoreFields(), op);
   fields(IgnoreFields(), same);
   { infer(same, inputs) } -> std::same_as<std::vector<TensorType>>;
   { parameters(same, inputs) } -> std::same_as<std::vector<Parameter>>;
   { cost(same, inputs) } -> std::same_as<Cost>;
+  { extent(same, along, wanted) } -> std::same_as<Extent>;
+  { part(same, along, piece) } -> std::same_as<Op>;
   reference(same, operands);
 };
 

@@ -129,6 +129,11 @@ void check_stored(const StoredTensor& tensor) {
   require(fits && last < held && elements <= (std::int64_t{1} << 40),
           "tensor '{}' is {} {}, but the file holds {} bytes for it", tensor.name,
           name_of(tensor.type), text, tensor.bytes.size());
+  // Else little could claim to be much: one element, repeated along axes of stride 0.
+  require(elements <= held,
+          "tensor '{}' of shape {} has {} elements, but the file holds {}: some are repeated; save "
+          "it with .contiguous()",
+          tensor.name, text, elements, held);
 }
 
 FloatTensor read_floats(const StoredTensor& tensor, std::span<const int> axes) {

@@ -33,7 +33,7 @@ std::string_view name_of(StoredTensor::Type type);            // "f32", "i64", .
 std::string shape_text(std::span<const std::int64_t> shape);  // "(64, 3, 3, 3)"
 
 // Throws Error unless no size or stride is negative, no product overflows and every element lies
-// within `bytes`. Readers call it on each tensor that they make.
+// within `bytes`, none twice. Readers call it on each tensor that they make.
 void check_stored(const StoredTensor& tensor);
 
 // The values as f32, in the order of `axes` (of the result: its axis i is the tensor's axes[i]);

@@ -5,11 +5,13 @@ namespace tessera {
 
 const std::vector<Family>& families() {
   static const std::vector<Family> table = {
-      kMilesialFamily,       kWzmiaomiaoFamily,  kPaperFamily,   kAladdinperssonFamily,
-      kMateuszbudaFamily,    kLeejunhyunFamily,  kUsuyamaFamily, kJvanvugtFamily,
-      kDeepresearchFamily,   kBubbliiiingFamily, kTorchEmFamily, kNucleiBroadFamily,
-      kPytorch3dunetFamily,  kSmpFamily,         kNnunetFamily,  kMonaiUnetFamily,
-      kMonaiBasicUnetFamily, kRefusedFamilies,  // the last, because it throws
+      kPaperHanFamily,       kSgrvinodFamily,       kUvipenFamily,      kCediasFamily,
+      kJoungheekimFamily,    kMilesialFamily,       kWzmiaomiaoFamily,  kPaperFamily,
+      kAladdinperssonFamily, kMateuszbudaFamily,    kLeejunhyunFamily,  kUsuyamaFamily,
+      kJvanvugtFamily,       kDeepresearchFamily,   kBubbliiiingFamily, kTorchEmFamily,
+      kNucleiBroadFamily,    kPytorch3dunetFamily,  kSmpFamily,         kNnunetFamily,
+      kMonaiUnetFamily,      kMonaiBasicUnetFamily, kRefusedFamilies,  // the last, because it
+                                                                       // throws
   };
   return table;
 }

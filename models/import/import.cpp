@@ -9,22 +9,42 @@
 #include "engine/files/safetensors.h"
 #include "kernels/error.h"
 #include "models/import/foreign_safetensors.h"
+#include "models/import/hdf5.h"
+#include "models/import/keras_file.h"
+#include "models/import/keras_han.h"
+#include "models/import/keras_image.h"
+#include "models/import/onnx_model.h"
+#include "models/import/onnx_network.h"
+#include "models/import/pytorch.h"
+#include "models/import/wrappers.h"
+#include "models/import/zip.h"
 
 namespace tessera {
 namespace {
 
-// By names and shapes: the one family that all of the file's tensors fit.
+// By names and shapes: the one family that all of the file's tensors fit, as they are or without
+// what wrappers put before their names.
 Imported match_family(const Contents& contents, const ImportOptions& options) {
   std::vector<std::string> reasons;
-  for (const Family& family : families()) {
-    if (!options.family.empty() && options.family != family.name) continue;
-    std::string why;
-    if (std::optional<Imported> imported = family.match(contents, options, why)) {
-      imported->family = family.name;
-      return *std::move(imported);
+  std::optional<Contents> stripped;
+  const Contents* tried = &contents;
+  do {
+    for (const Family& family : families()) {
+      if (!options.family.empty() && options.family != family.name) continue;
+      std::string why;
+      if (std::optional<Imported> imported = family.match(*tried, options, why)) {
+        imported->family = family.name;
+        imported->notes.insert(imported->notes.end(), tried->notes.begin(), tried->notes.end());
+        imported->owners.insert(imported->owners.end(), tried->owners.begin(), tried->owners.end());
+        return *std::move(imported);
+      }
+      std::string reason = fmt::format("\n  not {}: {}", family.name, why);
+      if (!why.empty() && std::find(reasons.begin(), reasons.end(), reason) == reasons.end())
+        reasons.push_back(std::move(reason));
     }
-    if (!why.empty()) reasons.push_back(fmt::format("\n  not {}: {}", family.name, why));
-  }
+    stripped = without_wrapper(*tried);
+    tried = &*stripped;
+  } while (stripped);
   constexpr std::size_t kShown = 8;
   std::vector<std::string> names;
   for (const StoredTensor& tensor : contents.tensors) {
@@ -43,30 +63,73 @@ bool begins_with(std::span<const std::byte> bytes, std::string_view magic) {
          std::string_view(reinterpret_cast<const char*>(bytes.data()), magic.size()) == magic;
 }
 
+bool is_tar(std::span<const std::byte> bytes) {
+  constexpr std::size_t kMagicAt = 257;
+  return bytes.size() > kMagicAt && begins_with(bytes.subspan(kMagicAt), "ustar");
+}
+
 // What made a file, as its content tells. kNone: our own, or nothing known.
-enum class Container { kNone, kSafetensors };
+enum class Container { kNone, kSafetensors, kIndex, kHdf5, kZip, kPyTorchPickles, kOnnx };
 
 Container container_of(std::span<const std::byte> bytes, const std::string& file) {
-  constexpr std::size_t kLengthBytes = 8;  // a safetensors file begins with its header's length
-  if (bytes.size() > kLengthBytes && begins_with(bytes.subspan(kLengthBytes), "{")) {
-    const SafetensorsHeader header = parse_safetensors(bytes, file);
-    return header.metadata.contains(std::string(kModelKey)) ? Container::kNone
-                                                            : Container::kSafetensors;
-  }
+  if (may_be_safetensors(bytes))
+    return is_own_safetensors(bytes, file) ? Container::kNone : Container::kSafetensors;
+  if (begins_with(bytes, "{") && file.ends_with(".index.json")) return Container::kIndex;
+  if (begins_with(bytes, kHdf5Magic)) return Container::kHdf5;
+  if (begins_with(bytes, "PK\3\4")) return Container::kZip;
+  if (is_pytorch_pickles(bytes)) return Container::kPyTorchPickles;
+  if (may_be_onnx(bytes)) return Container::kOnnx;
   return Container::kNone;
+}
+
+Contents with_config(Contents contents) {
+  add_config(std::filesystem::path(contents.file).parent_path(), contents);
+  return contents;
+}
+
+Imported read_keras(const Contents& contents, const ImportOptions& options) {
+  if (!contents.said.contains("config")) return match_family(contents, options);
+  const KerasModel model = read_keras_model(contents);
+  return is_keras_han(model) ? read_keras_han(model, contents, options)
+                             : read_keras_image(model, contents, options);
+}
+
+// By the names of the archive's members.
+Imported read_zip(const MappedFile& file, const std::string& name, const ImportOptions& options) {
+  const ZipArchive archive = ZipArchive::read(file.bytes(), name);
+  if (is_keras_archive(archive)) return read_keras(read_keras_archive(archive, name), options);
+  if (is_pytorch_zip(archive))
+    return match_family(read_pytorch_zip(file, archive, name, options.key), options);
+  fail(
+      "{}: a zip file of {} members, none of which makes it a model: expected one of PyTorch or "
+      "Keras",
+      name, archive.members().size());
 }
 
 Imported read_any(const MappedFile& file, const std::string& name, const ImportOptions& options) {
   switch (container_of(file.bytes(), name)) {
     case Container::kSafetensors:
-      return match_family(read_safetensors(file, name), options);
+      return match_family(with_config(read_safetensors(file, name)), options);
+    case Container::kIndex:
+      return match_family(with_config(read_sharded_safetensors(name)), options);
+    case Container::kHdf5:
+      return read_keras(read_keras_hdf5(file.bytes(), name), options);
+    case Container::kZip:
+      return read_zip(file, name, options);
+    case Container::kPyTorchPickles:
+      return match_family(read_pytorch_pickles(file, name, options.key), options);
+    case Container::kOnnx:
+      return import_onnx(file, name, options);
     case Container::kNone:
       break;
   }
   fail(
       "{}: no model of another program that Tessera reads: expected one of PyTorch, Keras, ONNX or "
-      "safetensors",
-      name);
+      "safetensors{}",
+      name,
+      is_tar(file.bytes()) ? "; a tar file of PyTorch before 0.1.10 is to be loaded and saved once "
+                             "with PyTorch 1.6 or later"
+                           : "");
 }
 
 }  // namespace
@@ -86,7 +149,9 @@ void Imported::add(const std::string& name, const StoredTensor& tensor) {
                                             {DType::kF32, Shape(tensor.shape)}));
 }
 
-Imported import_model(const std::filesystem::path& path, const ImportOptions& options) {
+Imported import_model(const std::filesystem::path& given, const ImportOptions& options) {
+  const std::filesystem::path path =
+      std::filesystem::is_directory(given) ? weights_in(given) : given;
   const MappedFile file = MappedFile::open(path, "a model file");
   Imported imported = read_any(file, path.string(), options);
   imported.owners.push_back(file.owner());
@@ -96,7 +161,9 @@ Imported import_model(const std::filesystem::path& path, const ImportOptions& op
   return imported;
 }
 
-ModelFile open_model(const std::filesystem::path& path, const ImportOptions& options) {
+ModelFile open_model(const std::filesystem::path& given, const ImportOptions& options) {
+  const std::filesystem::path path =
+      std::filesystem::is_directory(given) ? weights_in(given) : given;
   const MappedFile file = MappedFile::open(path, "a model file");
   if (container_of(file.bytes(), path.string()) == Container::kNone) return ModelFile::open(path);
   Imported imported = import_model(path, options);

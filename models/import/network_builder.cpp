@@ -376,4 +376,34 @@ Imported NetworkBuilder::finish(const NetworkEnd& end) {
   return std::move(imported_);
 }
 
+void NetworkBuilder::give_as(const std::string& name, const StoredTensor& tensor,
+                             const Shape& shape) {
+  const auto without_ones = [](std::span<const std::int64_t> extents) {
+    std::vector<std::int64_t> kept;
+    std::ranges::copy_if(extents, std::back_inserter(kept), [](std::int64_t e) { return e != 1; });
+    return kept;
+  };
+  if (without_ones(tensor.shape) != without_ones(shape.dims()))
+    other_network("the tensor {} has the shape {}, expected {}", in_quotes(tensor.name),
+                  shape_text(tensor.shape), shape_text(shape.dims()));
+  used_.insert(tensor.name);
+  if (tensor.strides.empty()) {
+    StoredTensor same = tensor;
+    same.shape.assign(shape.dims().begin(), shape.dims().end());
+    imported_.add(name, same);
+  } else {
+    FloatTensor values = read_floats(tensor);
+    values.shape = shape;
+    imported_.add(name, std::move(values));
+  }
+}
+
+Imported NetworkBuilder::finish(ModelConfig config, std::optional<Vocabulary> vocabulary) {
+  check_choices();
+  imported_.config = std::move(config);
+  imported_.vocabulary = std::move(vocabulary);
+  imported_.owners.insert(imported_.owners.end(), contents_.owners.begin(), contents_.owners.end());
+  return std::move(imported_);
+}
+
 }  // namespace tessera

@@ -70,6 +70,10 @@ class NetworkBuilder {
   // Throws OtherNetwork where it is missing or has another rank, Error where it is the weight of a
   // 3-D convolution.
   const StoredTensor& tensor(const std::string& name, std::size_t rank) const;
+  std::size_t rank(const std::string& name) const {
+    const auto found = by_name_.find(name);
+    return found == by_name_.end() ? 0 : found->second->shape.size();
+  }
   // An extent of a tensor, within 1 .. 2^20.
   int extent(const std::string& name, std::size_t axis, std::size_t rank = 4) const;
   // How many of pattern(0), pattern(1), ... there are, or of those from `first` on.
@@ -126,6 +130,16 @@ class NetworkBuilder {
   // Everything but the family. Throws OtherNetwork where a tensor has a shape that does not fit,
   // Error where the network is none that segments images, and for choices that nothing asked for.
   Imported finish(const NetworkEnd& end);
+
+  // ---- a network of ours that is no graph of layers (han_builder.h)
+
+  // A tensor of the model file, by its name there. Throws OtherNetwork unless it has this shape,
+  // extents of 1 left out or added.
+  void give_as(const std::string& name, const StoredTensor& tensor, const Shape& shape);
+  void give_as(const std::string& name, FloatTensor tensor) {
+    imported_.add(name, std::move(tensor));
+  }
+  Imported finish(ModelConfig config, std::optional<Vocabulary> vocabulary);
 
  private:
   void check_weights(const ModelConfig& config) const;

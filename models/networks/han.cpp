@@ -22,38 +22,50 @@ constexpr int kMaxDocument = 1 << 22;  // words of a document, padding included
 // the attention weights are the value after it.
 ValueId level(Graph& graph, const HanConfig& config, const std::string& name, ValueId x,
               std::optional<ValueId> lengths) {
+  const bool of_words = name == "word";
   const BiRnn rnn{.cell = config.cell,
                   .units = config.units,
                   .gate = config.gate,
                   .reset_after = config.reset_after,
                   .masked = config.masked,
+                  .carried = of_words && config.carried,
                   .embedding = std::nullopt};
   const auto with_lengths = [&](ValueId value) {
     return lengths ? std::vector{value, *lengths} : std::vector{value};
   };
   x = graph.add(name + "/rnn", rnn, with_lengths(x));
   if (config.dense > 0) x = graph.add(name + "/dense", Linear{.units = config.dense}, {x});
-  return graph.add(name + "/attention",
-                   Attention{.units = config.attention, .masked = config.masked, .eps = config.eps},
-                   with_lengths(x));
+  return graph.add(
+      name + "/attention",
+      Attention{.units = config.attention,
+                .masked = config.masked,
+                .eps = config.eps,
+                .tanh_score = of_words ? config.tanh_word_score : config.tanh_sentence_score},
+      with_lengths(x));
 }
 
 }  // namespace
 
 nlohmann::json to_json(const HanConfig& config) {
-  return {{"words", config.words},
-          {"features", config.features},
-          {"cell", json_name(config.cell, kCellNames)},
-          {"units", config.units},
-          {"gate", json_name(config.gate, kGateNames)},
-          {"reset_after", config.reset_after},
-          {"dense", config.dense},
-          {"attention", config.attention},
-          {"masked", config.masked},
-          {"eps", config.eps},
-          {"classes", config.classes},
-          {"max_sentences", config.max_sentences},
-          {"max_words", config.max_words}};
+  nlohmann::json object{{"words", config.words},
+                        {"features", config.features},
+                        {"cell", json_name(config.cell, kCellNames)},
+                        {"units", config.units},
+                        {"gate", json_name(config.gate, kGateNames)},
+                        {"reset_after", config.reset_after},
+                        {"dense", config.dense},
+                        {"attention", config.attention},
+                        {"masked", config.masked},
+                        {"eps", config.eps},
+                        {"classes", config.classes},
+                        {"max_sentences", config.max_sentences},
+                        {"max_words", config.max_words}};
+  // Younger than the format: written where they are set, so that files keep their bytes.
+  for (const auto& [key, value] :
+       {std::pair{"carried", config.carried}, std::pair{"tanh_word_score", config.tanh_word_score},
+        std::pair{"tanh_sentence_score", config.tanh_sentence_score}})
+    if (value) object[key] = true;
+  return object;
 }
 
 HanConfig han_config_from_json(const nlohmann::json& object) {
@@ -69,6 +81,9 @@ HanConfig han_config_from_json(const nlohmann::json& object) {
   fields.read("attention", config.attention, 1, kMaxUnits);
   fields.read("masked", config.masked);
   fields.read("eps", config.eps);
+  fields.read("carried", config.carried);
+  fields.read("tanh_word_score", config.tanh_word_score);
+  fields.read("tanh_sentence_score", config.tanh_sentence_score);
   fields.read("classes", config.classes, 2, kMaxUnits);
   fields.read("max_sentences", config.max_sentences, 1, kMaxLength);
   fields.read("max_words", config.max_words, 1, kMaxLength);
@@ -78,6 +93,8 @@ HanConfig han_config_from_json(const nlohmann::json& object) {
           "han: {} sentences of {} words are {} words, at most {} are supported",
           config.max_sentences, config.max_words,
           std::int64_t{config.max_sentences} * config.max_words, kMaxDocument);
+  require(!config.carried || !config.masked,
+          "han.carried: the state goes through padding; expected masked to be false");
   require(config.eps >= 0, "han.eps: expected a number of at least 0, found {}", config.eps);
   return config;
 }

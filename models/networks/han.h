@@ -25,6 +25,9 @@ struct HanConfig {
   int attention = 100;      // units of the attention's hidden layer
   bool masked = true;       // false: padding takes part, as in the tutorial
   double eps = 1e-7;        // of the attention's sum
+  bool carried = false;     // the word level's state goes from sentence to sentence; not masked
+  bool tanh_word_score = false;  // Attention's tanh_score, of each level
+  bool tanh_sentence_score = false;
   int classes = 2;
   int max_sentences = 15;
   int max_words = 150;

@@ -43,7 +43,7 @@ TEST(Binary, TheNarrowerTypeIsTheResults) {
 }
 
 TEST(Binary, NaNWinsFromEitherSide) {
-  for (const Binary op : {Binary{Binary::Kind::kMin}, Binary{Binary::Kind::kMax}}) {
+  for (const Binary& op : {Binary{Binary::Kind::kMin}, Binary{Binary::Kind::kMax}}) {
     const Tensor a = Tensor::of({3}, {NAN, 1, 2}), b = Tensor::of({3}, {1, NAN, 3});
     for (const Tensor& y :
          {test::run_cpu(op, {a, b}, {}, 1)[0], test::run_reference(op, {a, b}, {})[0]}) {

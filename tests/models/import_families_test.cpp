@@ -85,11 +85,10 @@ std::vector<std::string> golden_names() {
   std::vector<std::string> names;
   for (const auto& entry :
        std::filesystem::directory_iterator(test::source_dir() / "tests/golden/import")) {
+    if (entry.path().extension() != ".safetensors") continue;
     const std::string name = entry.path().stem().string();
     const MappedFile file = MappedFile::open(entry.path(), "a golden file");
-    if (entry.path().extension() == ".safetensors" &&
-        parse_safetensors(file.bytes(), name).metadata.contains("family"))
-      names.push_back(name);
+    if (parse_safetensors(file.bytes(), name).metadata.contains("family")) names.push_back(name);
   }
   std::ranges::sort(names);
   return names;

@@ -89,7 +89,8 @@ int run_program(int argc, char** argv) {
   const std::vector<Verb> verbs{make_segment_verb(program), make_classify_verb(program),
                                 make_eval_verb(program),    make_train_verb(program),
                                 make_info_verb(program),    make_import_verb(program),
-                                make_bench_verb(program),   make_profile_verb(program)};
+                                make_bench_verb(program),   make_profile_verb(program),
+                                make_run_verb(program),     make_verify_verb(program)};
   for (const Verb& verb : verbs) {
     verb.command->group("Verbs");
     mirror_in_environment(*verb.command);

@@ -50,6 +50,8 @@ Verb make_info_verb(CLI::App& program);
 Verb make_import_verb(CLI::App& program);
 Verb make_bench_verb(CLI::App& program);
 Verb make_profile_verb(CLI::App& program);
+Verb make_run_verb(CLI::App& program);
+Verb make_verify_verb(CLI::App& program);
 
 // Which model runs, where and how.
 struct ModelOptions {

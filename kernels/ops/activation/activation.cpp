@@ -46,4 +46,13 @@ Cost cost(const Activation& op, Types inputs) {
           bytes_moved(op, inputs)};
 }
 
+Extent extent(const Activation&, const Along& along, std::span<const Interval> wanted) {
+  return elementwise_extent(along, wanted);
+}
+
+Activation part(const Activation& op, const Along&, Extent& piece) {
+  take_all(piece);
+  return op;
+}
+
 }  // namespace tessera

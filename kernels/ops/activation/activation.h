@@ -36,6 +36,8 @@ struct Activation {
   double alpha = 1;                 // elu
   double gain = 0.2, offset = 0.5;  // hard_sigmoid: ONNX and Keras 2; a gain of 1/6 is PyTorch's
   double min = 0, max = 6;          // clip: these are ReLU6
+
+  bool operator==(const Activation&) const = default;
 };
 
 constexpr std::array<std::string_view, 14> names_of(Activation::Kind) {
@@ -60,6 +62,8 @@ constexpr bool is_relu_or_sigmoid(const Activation& op) {
 std::vector<TensorType> infer(const Activation& op, Types inputs);
 std::vector<Parameter> parameters(const Activation& op, Types inputs);
 Cost cost(const Activation& op, Types inputs);
+Extent extent(const Activation& op, const Along& along, std::span<const Interval> wanted);
+Activation part(const Activation& op, const Along& along, Extent& piece);
 void reference(const Activation& op, const Operands& operands);
 
 }  // namespace tessera

@@ -21,4 +21,13 @@ Cost cost(const Argmax& op, Types inputs) {
   return {static_cast<double>(inputs[0].shape.elements()), bytes_moved(op, inputs)};
 }
 
+Extent extent(const Argmax&, const Along& along, std::span<const Interval> wanted) {
+  return elementwise_extent(along, wanted);
+}
+
+Argmax part(const Argmax& op, const Along&, Extent& piece) {
+  take_all(piece);
+  return op;
+}
+
 }  // namespace tessera

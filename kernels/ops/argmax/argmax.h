@@ -10,12 +10,16 @@ namespace tessera {
 
 struct Argmax {
   static constexpr std::string_view kName = "argmax";
+
+  bool operator==(const Argmax&) const = default;
 };
 
 void fields(auto&&, Of<Argmax> auto&) {}
 std::vector<TensorType> infer(const Argmax& op, Types inputs);
 std::vector<Parameter> parameters(const Argmax& op, Types inputs);
 Cost cost(const Argmax& op, Types inputs);
+Extent extent(const Argmax& op, const Along& along, std::span<const Interval> wanted);
+Argmax part(const Argmax& op, const Along& along, Extent& piece);
 void reference(const Argmax& op, const Operands& operands);
 
 }  // namespace tessera

@@ -45,4 +45,12 @@ Cost cost(const Attention& op, Types inputs) {
   return {flops, bytes_moved(op, inputs)};
 }
 
+Extent extent(const Attention&, const Along& along, std::span<const Interval>) {
+  return global_extent(along);
+}
+
+Attention part(const Attention& op, const Along&, Extent&) {
+  return op;
+}
+
 }  // namespace tessera

@@ -3,7 +3,8 @@
 //   u_t = tanh(W x_t + b),  e_t = u_t . u,  a_t = exp(e_t) / (sum_t exp(e_t) + eps),
 //   s = sum_t a_t x_t
 //
-// computed with the maximum m of e subtracted and eps scaled by exp(-m): the same numbers, no NaN.
+// (with `tanh_score`, e_t = tanh(u_t . u), as uvipen's widespread code has it) computed with the
+// maximum m of e subtracted and eps scaled by exp(-m): the same numbers, no NaN.
 // With `dense`, x is first mapped by a dense layer without activation (D, c):
 //
 //   u_t = tanh(W (D x_t + c) + b),  s = sum_t a_t (D x_t + c)
@@ -27,17 +28,23 @@ struct Attention {
   int units = 0;  // a
   bool masked = true;
   double eps = 1e-7;  // Keras' epsilon, as the tutorial adds it
+  bool tanh_score = false;
   std::optional<Linear> dense = std::nullopt;
+
+  bool operator==(const Attention&) const = default;
 };
 
 void fields(auto&& visit, Of<Attention> auto& op) {
   visit("units", op.units, Range{1, 1 << 16});
   visit("masked", op.masked);
   visit("eps", op.eps, Range{0, 1});
+  visit("tanh_score", op.tanh_score);
 }
 std::vector<TensorType> infer(const Attention& op, Types inputs);
 std::vector<Parameter> parameters(const Attention& op, Types inputs);
 Cost cost(const Attention& op, Types inputs);
+Extent extent(const Attention& op, const Along& along, std::span<const Interval> wanted);
+Attention part(const Attention& op, const Along& along, Extent& piece);
 void reference(const Attention& op, const Operands& operands);
 
 }  // namespace tessera

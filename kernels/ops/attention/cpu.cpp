@@ -37,6 +37,7 @@ struct AttentionSequence {
   std::size_t d;
   std::size_t units;
   double eps;
+  bool tanh_score;
   const float* packed;      // as AttentionPack writes it
   float* sum;               // (d)
   float* weights;           // (t)
@@ -108,8 +109,10 @@ void AttentionScores(const AttentionSequence& sequence) {
         }
       }
     }
-    for (std::size_t i = 0; i < count; ++i)
-      sequence.weights[step + i] = hn::GetLane(hn::SumOfLanes(FloatTag(), score[i]));
+    for (std::size_t i = 0; i < count; ++i) {
+      const float e = hn::GetLane(hn::SumOfLanes(FloatTag(), score[i]));
+      sequence.weights[step + i] = sequence.tanh_score ? std::tanh(e) : e;
+    }
   }
 }
 
@@ -216,6 +219,7 @@ void attend(const Attention& op, const AttentionDims& dims, const float* packed,
       .d = static_cast<std::size_t>(d),
       .units = static_cast<std::size_t>(op.units),
       .eps = op.eps,
+      .tanh_score = op.tanh_score,
       .packed = packed,
       .sum = sums + row * d,
       .weights = operands.outputs[1].as<float>() + row * t,

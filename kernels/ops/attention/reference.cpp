@@ -50,6 +50,7 @@ void run(const Attention& op, const Operands& operands, float* kept) {
         score[step] += u * context[unit];
         if (kept != nullptr) kept[(row * t + step) * op.units + unit] = static_cast<float>(u);
       }
+      if (op.tanh_score) score[step] = std::tanh(score[step]);
       largest = std::max(largest, score[step]);
     }
     double total = op.eps == 0 ? 0 : op.eps * std::exp(-largest);

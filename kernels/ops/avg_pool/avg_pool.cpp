@@ -18,4 +18,23 @@ Cost cost(const AvgPool& op, Types inputs) {
   return {taps * outputs, bytes_moved(op, inputs)};  // taps - 1 sums and a product
 }
 
+namespace {
+
+// A last window that leaves the padding counts fewer pixels than its pads would say.
+bool counts_alike(const AvgPool& op) {
+  return !op.ceil_mode || !op.count_include_pad;
+}
+
+}  // namespace
+
+Extent extent(const AvgPool& op, const Along& along, std::span<const Interval> wanted) {
+  return counts_alike(op) ? pool_extent(op.window, along, wanted[0]) : global_extent(along);
+}
+
+AvgPool part(const AvgPool& op, const Along& along, Extent& piece) {
+  AvgPool result = op;
+  if (counts_alike(op)) result.window = pool_part(op.window, along, piece);
+  return result;
+}
+
 }  // namespace tessera

@@ -15,6 +15,8 @@ struct AvgPool {
   Window window = square(2, 0, 2);
   bool ceil_mode = false;
   bool count_include_pad = true;
+
+  bool operator==(const AvgPool&) const = default;
 };
 
 void fields(auto&& visit, Of<AvgPool> auto& op) {
@@ -25,6 +27,8 @@ void fields(auto&& visit, Of<AvgPool> auto& op) {
 std::vector<TensorType> infer(const AvgPool& op, Types inputs);
 std::vector<Parameter> parameters(const AvgPool& op, Types inputs);
 Cost cost(const AvgPool& op, Types inputs);
+Extent extent(const AvgPool& op, const Along& along, std::span<const Interval> wanted);
+AvgPool part(const AvgPool& op, const Along& along, Extent& piece);
 void reference(const AvgPool& op, const Operands& operands);
 
 }  // namespace tessera

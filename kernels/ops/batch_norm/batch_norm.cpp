@@ -49,4 +49,13 @@ Cost cost(const BatchNorm& op, Types inputs) {
   return {2 * static_cast<double>(inputs[0].shape.elements()), bytes_moved(op, inputs)};
 }
 
+Extent extent(const BatchNorm&, const Along& along, std::span<const Interval> wanted) {
+  return elementwise_extent(along, wanted);
+}
+
+BatchNorm part(const BatchNorm& op, const Along&, Extent& piece) {
+  take_all(piece);
+  return op;
+}
+
 }  // namespace tessera

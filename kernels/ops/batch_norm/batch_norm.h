@@ -13,6 +13,8 @@ struct BatchNorm {
   static constexpr std::string_view kName = "batch_norm";
   double eps = 1e-5;
   double momentum = 0.1;  // of the running statistics, in training
+
+  bool operator==(const BatchNorm&) const = default;
 };
 
 // y = scale x + shift with the same meaning; computed in double.
@@ -30,6 +32,8 @@ void fields(auto&& visit, Of<BatchNorm> auto& op) {
 std::vector<TensorType> infer(const BatchNorm& op, Types inputs);
 std::vector<Parameter> parameters(const BatchNorm& op, Types inputs);
 Cost cost(const BatchNorm& op, Types inputs);
+Extent extent(const BatchNorm& op, const Along& along, std::span<const Interval> wanted);
+BatchNorm part(const BatchNorm& op, const Along& along, Extent& piece);
 void reference(const BatchNorm& op, const Operands& operands);
 
 }  // namespace tessera

@@ -87,7 +87,9 @@ void combine_run(Binary::Kind kind, const BinaryRun& run, const Operands& operan
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
+#include "kernels/cpu/convert.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/reference_step.h"
 #include "kernels/strides.h"
 
 namespace tessera {
@@ -111,9 +113,18 @@ bool is_flat(const Shape& y, const Strides& strides, int axis, bool moves) {
 
 Step cpu(const Binary& op, const CpuSetup& setup) {
   const TensorType y = infer(op, setup.inputs)[0];
-  if (setup.inputs[0].dtype != y.dtype || setup.inputs[1].dtype != y.dtype) return {};
-  const Strides a = broadcast_strides(setup.inputs[0].shape, y.shape);
-  const Strides b = broadcast_strides(setup.inputs[1].shape, y.shape);
+  const std::array<TensorType, 2> types = operand_types(op, setup.inputs);
+  if (types[0].dtype != y.dtype || types[1].dtype != y.dtype) return {};
+  const Strides a = broadcast_strides(types[0].shape, y.shape);
+  const Strides b = broadcast_strides(types[1].shape, y.shape);
+  const std::size_t constant = op.reversed ? 0 : 1;  // which of them is a weight, if one is
+  std::shared_ptr<const AlignedBuffer> packed;       // that weight, of y's type
+  if (!op.constant.empty()) {
+    packed = setup.packed->get(fmt::format("{}/binary {}", setup.name, name_of(y.dtype)),
+                               types[constant].bytes(), [&](std::byte* to) {
+                                 store_f32(to_f32(setup.weights[0]).data(), {to, types[constant]});
+                               });
+  }
   const auto fits = [&](const Strides& strides, int axis) {
     return is_flat(y.shape, strides, axis, true) || is_flat(y.shape, strides, axis, false);
   };
@@ -126,7 +137,12 @@ Step cpu(const Binary& op, const CpuSetup& setup) {
   const std::int64_t pieces = (length + kPiece - 1) / kPiece;             // of a run
   const std::int64_t share = std::max<std::int64_t>(1, kPiece / length);  // runs of a task
   const std::int64_t runs = outer.elements(), tasks = (runs + share - 1) / share * pieces;
-  return {0, [=, kind = op.kind, threads = setup.threads](const Operands& operands, std::byte*) {
+  return {0, [=, kind = op.kind, threads = setup.threads](const Operands& given, std::byte*) {
+            std::array<TensorView, 2> inputs;
+            for (std::size_t i = 0; i < 2; ++i)
+              inputs[i] = packed && i == constant ? TensorView(packed->get(), types[i])
+                                                  : given.inputs[packed ? 0 : i];
+            const Operands operands{inputs, {}, given.outputs};
             parallel_for(threads, tasks, [&](std::int64_t task) {
               const std::int64_t first = task / pieces * share, start = task % pieces * kPiece;
               BinaryRun run{0, 0, 0, 0, a_moves, b_moves};

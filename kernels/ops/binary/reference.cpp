@@ -28,7 +28,9 @@ double combine(Binary::Kind kind, double a, double b) {
 }  // namespace
 
 void reference(const Binary& op, const Operands& operands) {
-  const TensorView &a = operands.inputs[0], &b = operands.inputs[1], &y = operands.outputs[0];
+  const TensorView &y = operands.outputs[0], &x = operands.inputs[0];
+  const TensorView& other = op.constant.empty() ? operands.inputs[1] : operands.weights[0];
+  const TensorView &a = op.reversed ? other : x, &b = op.reversed ? x : other;
   const std::array strides{broadcast_strides(a.shape(), y.shape()),
                            broadcast_strides(b.shape(), y.shape())};
   walk(y.shape(), strides, [&](std::int64_t i, const auto& from) {

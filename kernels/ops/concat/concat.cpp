@@ -31,4 +31,22 @@ Cost cost(const Concat& op, Types inputs) {
   return {0, 2 * static_cast<double>(infer(op, inputs)[0].bytes())};
 }
 
+namespace {
+
+bool joins_along(const Concat& op, int axis) {
+  constexpr int kImageRank = 4;
+  return op.axis == axis || op.axis == axis - kImageRank;
+}
+
+}  // namespace
+
+Extent extent(const Concat& op, const Along& along, std::span<const Interval> wanted) {
+  return joins_along(op, along.axis) ? global_extent(along) : elementwise_extent(along, wanted);
+}
+
+Concat part(const Concat& op, const Along& along, Extent& piece) {
+  if (!joins_along(op, along.axis)) take_all(piece);
+  return op;
+}
+
 }  // namespace tessera

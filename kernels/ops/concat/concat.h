@@ -11,6 +11,8 @@ namespace tessera {
 struct Concat {
   static constexpr std::string_view kName = "concat";
   int axis = -1;  // a negative one counts from the last
+
+  bool operator==(const Concat&) const = default;
 };
 
 void fields(auto&& visit, Of<Concat> auto& op) {
@@ -19,6 +21,8 @@ void fields(auto&& visit, Of<Concat> auto& op) {
 std::vector<TensorType> infer(const Concat& op, Types inputs);
 std::vector<Parameter> parameters(const Concat& op, Types inputs);
 Cost cost(const Concat& op, Types inputs);
+Extent extent(const Concat& op, const Along& along, std::span<const Interval> wanted);
+Concat part(const Concat& op, const Along& along, Extent& piece);
 void reference(const Concat& op, const Operands& operands);
 
 }  // namespace tessera

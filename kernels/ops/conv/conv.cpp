@@ -34,6 +34,18 @@ void check_input(const Conv& op, const TensorType& type) {
           "conv: Winograd reads f32, not {}; use the direct technique", type.to_string());
 }
 
+// What outputs `y` read of the joined map: of a Winograd tile everything, even where y ends early.
+Interval reads(const Conv& op, std::size_t side, Interval y) {
+  if (op.technique == Conv::Technique::kWinograd)
+    y.end = (y.end + kWinogradTile - 1) / kWinogradTile * kWinogradTile;
+  return op.window.reads(side, y);
+}
+
+std::int64_t joined_size(const Conv& op, const Along& along) {
+  if (!op.concat) return along.inputs[0];
+  return concat_axis(*op.concat, along.side(), along.inputs[0], along.inputs[1]).size;
+}
+
 }  // namespace
 
 bool is_pointwise(const Conv& op) {
@@ -111,6 +123,40 @@ Cost cost(const Conv& op, Types inputs) {
   const double products =
       static_cast<double>(g.c_in / op.groups) * op.window.kernel[0] * op.window.kernel[1];
   return {2 * outputs * products, bytes_moved(op, inputs)};
+}
+
+Extent extent(const Conv& op, const Along& along, std::span<const Interval> wanted) {
+  Interval y = wanted[0];
+  if (op.pool && !wanted[1].is_empty()) y = hull(y, {2 * wanted[1].begin, 2 * wanted[1].end});
+  const bool winograd = op.technique == Conv::Technique::kWinograd;
+  const std::int64_t group = winograd ? kWinogradTile : op.pool ? 2 : 1;
+  y = grow(y, group, along.outputs[0]);
+  if (op.pool && y.size() < 2) y.begin -= group;  // the odd last one: a pool needs two
+  Extent piece{{y}, {}};
+  if (op.pool) piece.outputs.push_back({y.begin / 2, y.end / 2});
+  const std::int64_t size = joined_size(op, along);
+  const Interval x = clip(reads(op, along.side(), y), size);
+  if (!op.concat) {
+    piece.inputs = {x};
+  } else {
+    piece.inputs = extent(*op.concat, {along.axis, along.inputs, {&size, 1}}, {&x, 1}).inputs;
+  }
+  return piece;
+}
+
+Conv part(const Conv& op, const Along& along, Extent& piece) {
+  Conv result = op;
+  const std::size_t side = along.side();
+  const Interval y = piece.outputs[0];
+  Interval x = piece.inputs[0];
+  if (op.concat) {
+    const std::int64_t size = joined_size(op, along);
+    x = clip(reads(op, side, y), size);
+    Extent joined{{x}, piece.inputs};
+    result.concat = part(*op.concat, {along.axis, along.inputs, {&size, 1}}, joined);
+  }
+  result.window = op.window.piece(side, y, x);
+  return result;
 }
 
 }  // namespace tessera

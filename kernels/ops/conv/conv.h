@@ -44,6 +44,8 @@ struct Conv {
   bool pool = false;
   Technique technique = Technique::kDirect;
   DType dtype = DType::kF32;  // of the outputs: f32, bf16 or f16
+
+  bool operator==(const Conv&) const = default;
 };
 
 // Side of the output tile whose pixels share their rounding; tiles start at multiples of it.
@@ -61,6 +63,8 @@ void fields(auto&& visit, Of<Conv> auto& op) {
 std::vector<TensorType> infer(const Conv& op, Types inputs);
 std::vector<Parameter> parameters(const Conv& op, Types inputs);
 Cost cost(const Conv& op, Types inputs);
+Extent extent(const Conv& op, const Along& along, std::span<const Interval> wanted);
+Conv part(const Conv& op, const Along& along, Extent& piece);
 void reference(const Conv& op, const Operands& operands);
 
 }  // namespace tessera

@@ -88,4 +88,34 @@ Cost cost(const ConvTranspose& op, Types inputs) {
   return {2 * pixels * taps * channels, bytes_moved(op, inputs)};
 }
 
+// Output o reads input o / 2; with 3x3 an odd one also reads the next.
+Extent extent(const ConvTranspose& op, const Along& along, std::span<const Interval> wanted) {
+  const Window window = window_of(op);
+  const std::size_t side = along.side();
+  const std::int64_t stride = window.stride[side];
+  // Input i reaches elements i stride to i stride + reach - 1 of the map that is not cropped yet.
+  const std::int64_t begin = wanted[0].begin + window.before(side) - window.reach(side) + 1;
+  const std::int64_t end = wanted[0].end - 1 + window.before(side);
+  const std::int64_t first = begin <= 0 ? 0 : (begin + stride - 1) / stride;
+  return {{wanted[0]}, {clip({first, (end < 0 ? 0 : end / stride) + 1}, along.inputs[0])}};
+}
+
+ConvTranspose part(const ConvTranspose& op, const Along& along, Extent& piece) {
+  if (is_doubling(op)) {
+    // It makes two of each that it is given, as the kernels do. With 3x3 the last lacks the input
+    // behind it; whoever wants that one has asked for the input.
+    piece.outputs[0] = {2 * piece.inputs[0].begin, 2 * piece.inputs[0].end};
+    return op;
+  }
+  ConvTranspose result = op;
+  const std::size_t side = along.side();
+  const Interval x = piece.inputs[0], y = piece.outputs[0];
+  const std::int64_t stride = op.window.stride[side];
+  const std::int64_t before = y.begin + op.window.before(side) - x.begin * stride;
+  const std::int64_t made = (x.size() - 1) * stride + op.window.reach(side);
+  result.window.pads[2 * side] = static_cast<int>(before);
+  result.window.pads[2 * side + 1] = static_cast<int>(made - before - y.size());
+  return result;
+}
+
 }  // namespace tessera

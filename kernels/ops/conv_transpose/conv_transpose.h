@@ -26,6 +26,8 @@ struct ConvTranspose {
   DType dtype = DType::kF32;  // of the output: f32, bf16 or f16
   Window window = {};         // of kernel 0
   int groups = 1;             // output channels of group g read the input channels of group g alone
+
+  bool operator==(const ConvTranspose&) const = default;
 };
 
 // Whether it is one of the two that double a map's size, which training and CUDA have kernels for.
@@ -50,6 +52,8 @@ void fields(auto&& visit, Of<ConvTranspose> auto& op) {
 std::vector<TensorType> infer(const ConvTranspose& op, Types inputs);
 std::vector<Parameter> parameters(const ConvTranspose& op, Types inputs);
 Cost cost(const ConvTranspose& op, Types inputs);
+Extent extent(const ConvTranspose& op, const Along& along, std::span<const Interval> wanted);
+ConvTranspose part(const ConvTranspose& op, const Along& along, Extent& piece);
 void reference(const ConvTranspose& op, const Operands& operands);
 
 }  // namespace tessera

@@ -10,17 +10,33 @@
 #pragma once
 
 #include <array>
+#include <optional>
 
 #include "kernels/operator.h"
 
 namespace tessera {
+
+// Where the sources lie along an axis: element i of the joined map, i < size, is element i + skip
+// of the skip map and i + up of the up-sampled one.
+struct ConcatAxis {
+  std::int64_t size = 0, skip = 0, up = 0;
+
+  bool operator==(const ConcatAxis&) const = default;
+};
 
 struct CropConcat {
   static constexpr std::string_view kName = "crop_concat";
   enum class Align : std::uint8_t { kCropSkip, kPadUp };
   Align align = Align::kCropSkip;
   bool skip_first = true;  // channel order (skip, up); false: (up, skip)
+  // Rows and columns of a piece of larger maps, which `align` cannot tell from the piece's sizes.
+  std::array<std::optional<ConcatAxis>, 2> piece = {};
+
+  bool operator==(const CropConcat&) const = default;
 };
+
+// Of whole maps of `skip` and `up` elements along rows (side 0) or columns.
+ConcatAxis concat_axis(const CropConcat& op, std::size_t side, std::int64_t skip, std::int64_t up);
 
 // How pixel (y, x) of the joined map reads one source: pixel (y + dy, x + dx), zero outside.
 struct ConcatSource {
@@ -41,6 +57,8 @@ void fields(auto&& visit, Of<CropConcat> auto& op) {
 std::vector<TensorType> infer(const CropConcat& op, Types inputs);
 std::vector<Parameter> parameters(const CropConcat& op, Types inputs);
 Cost cost(const CropConcat& op, Types inputs);
+Extent extent(const CropConcat& op, const Along& along, std::span<const Interval> wanted);
+CropConcat part(const CropConcat& op, const Along& along, Extent& piece);
 void reference(const CropConcat& op, const Operands& operands);
 
 }  // namespace tessera

@@ -20,4 +20,13 @@ Cost cost(const Dropout& op, Types inputs) {
   return {0, bytes_moved(op, inputs)};
 }
 
+Extent extent(const Dropout&, const Along& along, std::span<const Interval> wanted) {
+  return elementwise_extent(along, wanted);
+}
+
+Dropout part(const Dropout& op, const Along&, Extent& piece) {
+  take_all(piece);
+  return op;
+}
+
 }  // namespace tessera

@@ -10,6 +10,8 @@ namespace tessera {
 struct Dropout {
   static constexpr std::string_view kName = "dropout";
   double rate = 0.5;  // of training; not used at inference
+
+  bool operator==(const Dropout&) const = default;
 };
 
 void fields(auto&& visit, Of<Dropout> auto& op) {
@@ -18,6 +20,8 @@ void fields(auto&& visit, Of<Dropout> auto& op) {
 std::vector<TensorType> infer(const Dropout& op, Types inputs);
 std::vector<Parameter> parameters(const Dropout& op, Types inputs);
 Cost cost(const Dropout& op, Types inputs);
+Extent extent(const Dropout& op, const Along& along, std::span<const Interval> wanted);
+Dropout part(const Dropout& op, const Along& along, Extent& piece);
 void reference(const Dropout& op, const Operands& operands);
 
 }  // namespace tessera

@@ -41,4 +41,13 @@ void require_ids(const Embedding& op, const TensorView& ids) {
   }
 }
 
+Extent extent(const Embedding&, const Along& along, std::span<const Interval> wanted) {
+  return elementwise_extent(along, wanted);
+}
+
+Embedding part(const Embedding& op, const Along&, Extent& piece) {
+  take_all(piece);
+  return op;
+}
+
 }  // namespace tessera

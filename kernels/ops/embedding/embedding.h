@@ -12,6 +12,8 @@ struct Embedding {
   static constexpr std::string_view kName = "embedding";
   int words = 0;
   int features = 0;
+
+  bool operator==(const Embedding&) const = default;
 };
 
 // Of a table that no word vectors fill.
@@ -24,6 +26,8 @@ void fields(auto&& visit, Of<Embedding> auto& op) {
 std::vector<TensorType> infer(const Embedding& op, Types inputs);
 std::vector<Parameter> parameters(const Embedding& op, Types inputs);
 Cost cost(const Embedding& op, Types inputs);
+Extent extent(const Embedding& op, const Along& along, std::span<const Interval> wanted);
+Embedding part(const Embedding& op, const Along& along, Extent& piece);
 void reference(const Embedding& op, const Operands& operands);
 
 // Throws unless each of the i32 `ids` is a row of the table; the text names the first that is not.

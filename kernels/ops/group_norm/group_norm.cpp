@@ -29,4 +29,12 @@ Cost cost(const GroupNorm& op, Types inputs) {
           bytes_moved(op, inputs) + static_cast<double>(inputs[0].bytes())};
 }
 
+Extent extent(const GroupNorm&, const Along& along, std::span<const Interval>) {
+  return global_extent(along);
+}
+
+GroupNorm part(const GroupNorm& op, const Along&, Extent&) {
+  return op;
+}
+
 }  // namespace tessera

@@ -17,6 +17,8 @@ struct GroupNorm {
   int groups = 0;  // of neighbouring channels; 0: as many as there are channels
   double eps = 1e-5;
   bool affine = true;
+
+  bool operator==(const GroupNorm&) const = default;
 };
 
 void fields(auto&& visit, Of<GroupNorm> auto& op) {
@@ -27,6 +29,8 @@ void fields(auto&& visit, Of<GroupNorm> auto& op) {
 std::vector<TensorType> infer(const GroupNorm& op, Types inputs);
 std::vector<Parameter> parameters(const GroupNorm& op, Types inputs);
 Cost cost(const GroupNorm& op, Types inputs);
+Extent extent(const GroupNorm& op, const Along& along, std::span<const Interval> wanted);
+GroupNorm part(const GroupNorm& op, const Along& along, Extent& piece);
 void reference(const GroupNorm& op, const Operands& operands);
 
 }  // namespace tessera

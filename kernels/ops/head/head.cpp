@@ -35,4 +35,13 @@ Cost cost(const Head& op, Types inputs) {
   return {logits * (2 * static_cast<double>(x[3]) + 20), bytes_moved(op, inputs)};
 }
 
+Extent extent(const Head&, const Along& along, std::span<const Interval> wanted) {
+  return elementwise_extent(along, wanted);
+}
+
+Head part(const Head& op, const Along&, Extent& piece) {
+  take_all(piece);
+  return op;
+}
+
 }  // namespace tessera

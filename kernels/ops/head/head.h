@@ -21,6 +21,8 @@ struct Head {
   bool relu = false;
   Output output = Output::kSoftmax;
   bool probabilities = false;
+
+  bool operator==(const Head&) const = default;
 };
 
 constexpr std::array<std::string_view, 2> names_of(Head::Output) {
@@ -36,6 +38,8 @@ void fields(auto&& visit, Of<Head> auto& op) {
 std::vector<TensorType> infer(const Head& op, Types inputs);
 std::vector<Parameter> parameters(const Head& op, Types inputs);
 Cost cost(const Head& op, Types inputs);
+Extent extent(const Head& op, const Along& along, std::span<const Interval> wanted);
+Head part(const Head& op, const Along& along, Extent& piece);
 void reference(const Head& op, const Operands& operands);
 
 }  // namespace tessera

@@ -41,4 +41,13 @@ void reference(const LayerNorm& op, const Operands& operands) {
   reference(as_group_norm(op), {{&x, 1}, operands.weights, {&y, 1}});
 }
 
+Extent extent(const LayerNorm&, const Along& along, std::span<const Interval> wanted) {
+  return elementwise_extent(along, wanted);
+}
+
+LayerNorm part(const LayerNorm& op, const Along&, Extent& piece) {
+  take_all(piece);
+  return op;
+}
+
 }  // namespace tessera

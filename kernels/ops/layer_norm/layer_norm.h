@@ -13,6 +13,8 @@ struct LayerNorm {
   static constexpr std::string_view kName = "layer_norm";
   double eps = 1e-5;
   bool affine = true;
+
+  bool operator==(const LayerNorm&) const = default;
 };
 
 void fields(auto&& visit, Of<LayerNorm> auto& op) {
@@ -22,6 +24,8 @@ void fields(auto&& visit, Of<LayerNorm> auto& op) {
 std::vector<TensorType> infer(const LayerNorm& op, Types inputs);
 std::vector<Parameter> parameters(const LayerNorm& op, Types inputs);
 Cost cost(const LayerNorm& op, Types inputs);
+Extent extent(const LayerNorm& op, const Along& along, std::span<const Interval> wanted);
+LayerNorm part(const LayerNorm& op, const Along& along, Extent& piece);
 void reference(const LayerNorm& op, const Operands& operands);
 
 }  // namespace tessera

@@ -26,4 +26,13 @@ Cost cost(const Linear& op, Types inputs) {
   return {2 * multiplications, bytes_moved(op, inputs)};
 }
 
+Extent extent(const Linear&, const Along& along, std::span<const Interval> wanted) {
+  return elementwise_extent(along, wanted);
+}
+
+Linear part(const Linear& op, const Along&, Extent& piece) {
+  take_all(piece);
+  return op;
+}
+
 }  // namespace tessera

@@ -12,6 +12,8 @@ struct Linear {
   static constexpr std::string_view kName = "linear";
   int units = 0;
   bool bias = true;
+
+  bool operator==(const Linear&) const = default;
 };
 
 void fields(auto&& visit, Of<Linear> auto& op) {
@@ -21,6 +23,8 @@ void fields(auto&& visit, Of<Linear> auto& op) {
 std::vector<TensorType> infer(const Linear& op, Types inputs);
 std::vector<Parameter> parameters(const Linear& op, Types inputs);
 Cost cost(const Linear& op, Types inputs);
+Extent extent(const Linear& op, const Along& along, std::span<const Interval> wanted);
+Linear part(const Linear& op, const Along& along, Extent& piece);
 void reference(const Linear& op, const Operands& operands);
 
 }  // namespace tessera

@@ -18,4 +18,18 @@ Cost cost(const MaxPool& op, Types inputs) {
   return {(taps - 1) * outputs, bytes_moved(op, inputs)};  // a comparison each
 }
 
+Extent extent(const MaxPool& op, const Along& along, std::span<const Interval> wanted) {
+  return pool_extent(op.window, along, wanted[0]);
+}
+
+MaxPool part(const MaxPool& op, const Along& along, Extent& piece) {
+  if (is_halving(op)) {  // It takes whole pairs and makes one of each: the kernels have no pads.
+    Interval& x = piece.inputs[0];
+    x.begin -= x.begin % 2;
+    piece.outputs[0] = {x.begin / 2, x.end / 2};
+    return op;
+  }
+  return {.window = pool_part(op.window, along, piece), .ceil_mode = op.ceil_mode};
+}
+
 }  // namespace tessera

@@ -13,6 +13,8 @@ struct MaxPool {
   static constexpr std::string_view kName = "max_pool";
   Window window = square(2, 0, 2);
   bool ceil_mode = false;
+
+  bool operator==(const MaxPool&) const = default;
 };
 
 void fields(auto&& visit, Of<MaxPool> auto& op) {
@@ -26,6 +28,8 @@ inline bool is_halving(const MaxPool& op) {
 std::vector<TensorType> infer(const MaxPool& op, Types inputs);
 std::vector<Parameter> parameters(const MaxPool& op, Types inputs);
 Cost cost(const MaxPool& op, Types inputs);
+Extent extent(const MaxPool& op, const Along& along, std::span<const Interval> wanted);
+MaxPool part(const MaxPool& op, const Along& along, Extent& piece);
 void reference(const MaxPool& op, const Operands& operands);
 
 }  // namespace tessera

@@ -34,4 +34,26 @@ Cost cost(const Pad& op, Types inputs) {
   return {0, 2 * static_cast<double>(infer(op, inputs)[0].bytes())};
 }
 
+Extent extent(const Pad& op, const Along& along, std::span<const Interval> wanted) {
+  const auto before = op.pads[static_cast<std::size_t>(along.axis)];
+  const std::int64_t size = along.inputs[0];
+  const Interval y = wanted[0], at{y.begin - before, y.end - before};
+  Interval x = clip(at, size);
+  if (op.mode == Pad::Mode::kReflect) {  // The mirrors are the map's first and last elements.
+    if (at.begin < 0) x = hull(x, {0, std::min(1 - at.begin, size)});
+    if (at.end > size) x = hull(x, {std::max<std::int64_t>(2 * size - at.end - 1, 0), size});
+  }
+  return {{y}, {x}};
+}
+
+Pad part(const Pad& op, const Along& along, Extent& piece) {
+  Pad result = op;
+  const auto axis = static_cast<std::size_t>(along.axis);
+  const int before = op.pads[axis];
+  const Interval y = piece.outputs[0], x = piece.inputs[0];
+  result.pads[axis] = static_cast<int>(x.begin - y.begin + before);
+  result.pads[axis + op.pads.size() / 2] = static_cast<int>(y.end - before - x.end);
+  return result;
+}
+
 }  // namespace tessera

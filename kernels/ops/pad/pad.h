@@ -17,6 +17,8 @@ struct Pad {
   // Elements before each axis, then behind each axis; a negative number leaves elements out.
   std::vector<int> pads = {};
   double value = 0;  // of constant
+
+  bool operator==(const Pad&) const = default;
 };
 
 constexpr std::array<std::string_view, 3> names_of(Pad::Mode) {
@@ -30,6 +32,8 @@ void fields(auto&& visit, Of<Pad> auto& op) {
 std::vector<TensorType> infer(const Pad& op, Types inputs);
 std::vector<Parameter> parameters(const Pad& op, Types inputs);
 Cost cost(const Pad& op, Types inputs);
+Extent extent(const Pad& op, const Along& along, std::span<const Interval> wanted);
+Pad part(const Pad& op, const Along& along, Extent& piece);
 void reference(const Pad& op, const Operands& operands);
 
 }  // namespace tessera

@@ -1,5 +1,7 @@
 #include "kernels/ops/reduce/reduce.h"
 
+#include <algorithm>
+
 #include "kernels/axes.h"
 #include "kernels/check.h"
 
@@ -35,6 +37,27 @@ std::vector<Parameter> parameters(const Reduce&, Types) {
 
 Cost cost(const Reduce& op, Types inputs) {
   return {static_cast<double>(inputs[0].shape.elements()), bytes_moved(op, inputs)};
+}
+
+namespace {
+
+// Whether each output along `axis` reads its own place alone.
+bool keeps(const Reduce& op, int axis) {
+  constexpr int kImageRank = 4;
+  return op.keepdims && !op.axes.empty() &&
+         std::none_of(op.axes.begin(), op.axes.end(),
+                      [&](int one) { return one == axis || one == axis - kImageRank; });
+}
+
+}  // namespace
+
+Extent extent(const Reduce& op, const Along& along, std::span<const Interval> wanted) {
+  return keeps(op, along.axis) ? elementwise_extent(along, wanted) : global_extent(along);
+}
+
+Reduce part(const Reduce& op, const Along& along, Extent& piece) {
+  if (keeps(op, along.axis)) take_all(piece);
+  return op;
 }
 
 }  // namespace tessera

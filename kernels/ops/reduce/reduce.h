@@ -17,6 +17,8 @@ struct Reduce {
   Kind kind = Kind::kMean;
   std::vector<int> axes = {};  // negative ones count from the last; none: all axes
   bool keepdims = true;
+
+  bool operator==(const Reduce&) const = default;
 };
 
 constexpr std::array<std::string_view, 4> names_of(Reduce::Kind) {
@@ -33,6 +35,8 @@ Shape reduced_shape(const Reduce& op, const Shape& x);
 std::vector<TensorType> infer(const Reduce& op, Types inputs);
 std::vector<Parameter> parameters(const Reduce& op, Types inputs);
 Cost cost(const Reduce& op, Types inputs);
+Extent extent(const Reduce& op, const Along& along, std::span<const Interval> wanted);
+Reduce part(const Reduce& op, const Along& along, Extent& piece);
 void reference(const Reduce& op, const Operands& operands);
 
 }  // namespace tessera

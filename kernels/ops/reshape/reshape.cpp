@@ -40,4 +40,12 @@ Cost cost(const Reshape& op, Types inputs) {
   return {0, 2 * static_cast<double>(infer(op, inputs)[0].bytes())};
 }
 
+Extent extent(const Reshape&, const Along& along, std::span<const Interval>) {
+  return global_extent(along);
+}
+
+Reshape part(const Reshape& op, const Along&, Extent&) {
+  return op;
+}
+
 }  // namespace tessera

@@ -99,6 +99,7 @@ Resize sized(Resize op, Types inputs) {
   for (const TensorType& input : inputs) require_image("resize", input);
   if (inputs.size() == 1) return op;
   for (const std::size_t axis : {0u, 1u}) {
+    if (op.pieces[axis].whole > 0) continue;  // the size of the whole, which it has got
     const std::int64_t size = inputs[1].shape[1 + static_cast<int>(axis)];
     require(size >= 1 && size <= kMostPixels, "resize: {} pixels must be within 1 .. {}", size,
             kMostPixels);
@@ -108,17 +109,27 @@ Resize sized(Resize op, Types inputs) {
 }
 
 std::vector<ResizeTaps> resize_taps(const Resize& op, std::size_t axis, std::int64_t size) {
+  const Resize::Piece& piece = op.pieces[axis];
+  if (piece.whole > 0) size = piece.whole;
   const std::int64_t outputs = outputs_of(op, axis, size);
+  const Interval made = piece.whole > 0 ? piece.made : Interval{0, outputs};
   std::vector<ResizeTaps> list;
-  for (std::int64_t i = 0; i < outputs; ++i)
-    list.push_back(taps_at(op, source(op, axis, i, size, outputs), size));
+  for (std::int64_t i = made.begin; i < made.end; ++i) {
+    ResizeTaps taps = taps_at(op, source(op, axis, i, size, outputs), size);
+    for (std::int64_t& index : taps.index) index -= piece.held;
+    list.push_back(taps);
+  }
   return list;
 }
 
 std::vector<TensorType> infer(const Resize& op, Types inputs) {
   const Resize to = sized(op, inputs);
-  const Shape& x = inputs[0].shape;
-  return {{inputs[0].dtype, {x[0], outputs_of(to, 0, x[1]), outputs_of(to, 1, x[2]), x[3]}}};
+  TensorType y = inputs[0];
+  for (const std::size_t side : {0u, 1u}) {
+    std::int64_t& size = y.shape[static_cast<int>(side) + 1];
+    size = to.pieces[side].whole > 0 ? to.pieces[side].made.size() : outputs_of(to, side, size);
+  }
+  return {y};
 }
 
 std::vector<Parameter> parameters(const Resize&, Types) {
@@ -131,6 +142,31 @@ Cost cost(const Resize& op, Types inputs) {
                       : op.mode == Resize::Mode::kLinear ? 4
                                                          : 0;
   return {2 * taps * outputs, bytes_moved(op, inputs)};
+}
+
+Extent extent(const Resize& op, const Along& along, std::span<const Interval> wanted) {
+  const Interval y = wanted[0];
+  const std::int64_t size = along.inputs[0], outputs = along.outputs[0];
+  Resize whole = op;
+  if (along.inputs.size() == 2) whole.sizes[along.side()] = static_cast<int>(outputs);
+  Interval x;
+  for (const std::int64_t i : {y.begin, y.end - 1}) {  // sources rise with the outputs
+    const ResizeTaps taps = taps_at(op, source(whole, along.side(), i, size, outputs), size);
+    for (std::size_t k = 0; k < static_cast<std::size_t>(taps.count); ++k)
+      x = hull(x, {taps.index[k], taps.index[k] + 1});
+  }
+  Extent piece{{y}, {x}};
+  // Of the map whose size it gets nothing is read: it is what others hold of it.
+  if (along.inputs.size() == 2) piece.inputs.push_back(y);
+  return piece;
+}
+
+Resize part(const Resize& op, const Along& along, Extent& piece) {
+  Resize result = op;
+  const std::size_t side = along.side();
+  if (along.inputs.size() == 2) result.sizes[side] = static_cast<int>(along.outputs[0]);
+  result.pieces[side] = {along.inputs[0], piece.inputs[0].begin, piece.outputs[0]};
+  return result;
 }
 
 }  // namespace tessera

@@ -38,6 +38,17 @@ struct Resize {
   double scale_h = 1, scale_w = 1;
   std::array<int, 2> sizes{0, 0};
   bool stretch = true;
+
+  // Of a piece, along rows and columns: outputs `made` of a map of `whole` elements (0: no piece),
+  // of which the input begins at `held`.
+  struct Piece {
+    std::int64_t whole = 0, held = 0;
+    Interval made;
+    bool operator==(const Piece&) const = default;
+  };
+  std::array<Piece, 2> pieces{};
+
+  bool operator==(const Resize&) const = default;
 };
 // With the sizes of a second input.
 Resize sized(Resize op, Types inputs);
@@ -72,6 +83,8 @@ void fields(auto&& visit, Of<Resize> auto& op) {
 std::vector<TensorType> infer(const Resize& op, Types inputs);
 std::vector<Parameter> parameters(const Resize& op, Types inputs);
 Cost cost(const Resize& op, Types inputs);
+Extent extent(const Resize& op, const Along& along, std::span<const Interval> wanted);
+Resize part(const Resize& op, const Along& along, Extent& piece);
 void reference(const Resize& op, const Operands& operands);
 
 }  // namespace tessera

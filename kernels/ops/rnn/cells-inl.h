@@ -317,7 +317,9 @@ void rnn_group(const RnnGroup& group) {
     while (group.sequences[step.rows - 1].length <= i) --step.rows;
     for (std::size_t row = 0; row < step.rows; ++row) {
       const RnnSequence& sequence = group.sequences[row];
-      const auto time = static_cast<std::size_t>(group.backward ? sequence.length - 1 - i : i);
+      const std::int64_t block = group.block > 0 ? group.block : sequence.length;
+      const auto time =
+          static_cast<std::size_t>(group.backward ? i - 2 * (i % block) + block - 1 : i);
       const auto slot = static_cast<std::size_t>(sequence.slots[time]);
       x[row] = group.projected + slot * 2 * columns + (group.backward ? columns : 0);
       y[row] = sequence.y + time * 2 * units + (group.backward ? units : 0);

@@ -75,6 +75,7 @@ constexpr std::int64_t kProjectRows = 48;    // of one unit of work: 8 tiles of 
 
 struct Dims {
   std::int64_t rows, t, features;
+  std::int64_t block;    // RnnGroup's
   std::int64_t chunk;    // sequences at a time
   std::int64_t fresh;    // rows of x that a chunk projects, at most
   std::int64_t columns;  // of a projected row
@@ -87,6 +88,12 @@ Dims dims_of(const BiRnn& op, Types inputs) {
   d.t = op.embedding ? shape[-1] : shape[-2];
   d.features = op.embedding ? op.embedding->features : shape[-1];
   d.rows = shape.elements(0, shape.rank() - (op.embedding ? 1 : 2));
+  if (op.carried) {  // sequences that hand on their state are one
+    const std::int64_t chain = shape[op.embedding ? -2 : -3];
+    d.block = d.t;
+    d.t *= chain;
+    d.rows = chain == 0 ? 0 : d.rows / chain;
+  }
   d.chunk = std::min(d.rows, std::max(kChunkRows, kChunkSteps / d.t));
   d.fresh = d.chunk * d.t;
   if (op.embedding) d.fresh = std::min<std::int64_t>(d.fresh, op.embedding->words);
@@ -252,6 +259,7 @@ class Run {
                           .projected = slots_.projected,
                           .features = static_cast<std::size_t>(d_.features),
                           .backward = backward,
+                          .block = d_.block,
                           .sequences = s_.sequences + before,
                           .count = size_of_group(group),
                           .state = s_.state + (2 * before + (backward ? size_of_group(group) : 0)) *

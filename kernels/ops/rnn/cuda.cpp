@@ -205,6 +205,7 @@ void run_chunk(const Plan& plan, const Operands& operands, std::byte* scratch, s
 
 Step cuda(const BiRnn& op, const CudaSetup& setup) {
   infer(op, setup.inputs);
+  if (op.carried) return {};
   const Shape& shape = setup.inputs[0].shape;
   const std::int64_t t = op.embedding ? shape[-1] : shape[-2];
   const std::int64_t features = op.embedding ? op.embedding->features : shape[-1];

@@ -58,6 +58,7 @@ struct RnnGroup {
   const float* projected;  // (slots, 2 rnn_projected_columns)
   std::size_t features;    // of x
   bool backward;
+  std::int64_t block;  // steps that run backward among themselves; 0: a whole sequence
   const RnnSequence* sequences;
   std::int64_t count;
   float* state;  // (kRnnStates, count, rnn_state_stride)

@@ -91,6 +91,7 @@ void run(const BiRnn& op, const Operands& operands, float* saved) {
     return x;
   };
 
+  const std::int64_t chain = op.carried ? shape[op.embedding ? -2 : -3] : 1;
   auto* y = operands.outputs[0].as<float>();
   std::fill_n(y, rows * t * 2 * op.units, 0.0f);
   Vector kept(static_cast<std::size_t>(rnn_kept_values(op) * op.units));
@@ -99,9 +100,10 @@ void run(const BiRnn& op, const Operands& operands, float* saved) {
   for (int direction = 0; direction < 2; ++direction) {
     const auto w = operands.weights.subspan((op.embedding ? 1 : 0) + 4 * direction, 4);
     const Direction p{to_f32(w[0]), to_f32(w[1]), to_f32(w[2]), to_f32(w[3])};
+    Vector h, c;
     for (std::int64_t row = 0; row < rows; ++row) {
+      if (row % chain == 0) h.assign(static_cast<std::size_t>(op.units), 0), c = h;
       const std::int64_t length = op.masked ? operands.inputs[1].as<std::int32_t>()[row] : t;
-      Vector h(static_cast<std::size_t>(op.units)), c(h.size());
       for (std::int64_t i = 0; i < length; ++i) {
         const std::int64_t step = row * t + (direction == 0 ? i : length - 1 - i);
         if (op.cell == BiRnn::Cell::kLstm) {

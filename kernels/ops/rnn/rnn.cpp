@@ -23,6 +23,12 @@ std::vector<TensorType> infer(const BiRnn& op, Types inputs) {
             x.to_string());
   }
   if (op.masked) require_lengths_type("rnn", inputs, op.embedding ? -1 : -2);
+  if (op.carried) {
+    require(!op.masked, "rnn: a state that is carried goes through padding; masked must be false");
+    require(x.shape.rank() >= (op.embedding ? 2 : 3),
+            "rnn: a state is carried along the axis before the steps, which {} does not have",
+            x.to_string());
+  }
   const auto leading = x.shape.dims().first(x.shape.dims().size() - (op.embedding ? 0 : 1));
   std::vector<std::int64_t> dims(leading.begin(), leading.end());
   dims.push_back(2 * std::int64_t{op.units});
@@ -63,6 +69,14 @@ Cost cost(const BiRnn& op, Types inputs) {
     bytes -= 4.0 * static_cast<double>(features) * std::max(0.0, unused);
   }
   return {2 * 2 * multiplications * static_cast<double>(steps), bytes};
+}
+
+Extent extent(const BiRnn&, const Along& along, std::span<const Interval>) {
+  return global_extent(along);
+}
+
+BiRnn part(const BiRnn& op, const Along&, Extent&) {
+  return op;
 }
 
 }  // namespace tessera

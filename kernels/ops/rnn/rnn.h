@@ -10,7 +10,9 @@
 //
 // inputs:  x (..., t, features), f32; with `embedding`: ids (..., t), i32, looked up first;
 //          lengths (...), i32, if masked: steps t >= length are not computed, their outputs are
-//          zero, and the backward direction starts at step length - 1
+//          zero, and the backward direction starts at step length - 1; with `carried` none, and
+//          x (..., sequences, t, features): each direction of a sequence starts from the state in
+//          which it ended the sequence before, the first from zeros
 // weights: weight_ih (g units, features), weight_hh (g units, units), bias_ih, bias_hh (g units),
 //          then the same four with suffix "_reverse"; PyTorch's gate order: LSTM i, f, g, o
 //          (g = 4), GRU r, z, n (g = 3); with `embedding`: "embedding" (words, features) first
@@ -35,10 +37,13 @@ struct BiRnn {
   Gate gate = Gate::kSigmoid;
   bool reset_after = true;  // GRU alone
   bool masked = true;
+  bool carried = false;  // the state goes from sequence to sequence
   // Folds the look-up in: each distinct word of a run is multiplied with weight_ih once. Where all
   // words together are small enough, the CPU keeps the products for the runs to come: steps of one
   // PackedWeights share them and must not run at the same time, as those of one Session never do.
   std::optional<Embedding> embedding = std::nullopt;
+
+  bool operator==(const BiRnn&) const = default;
 };
 
 constexpr std::array<std::string_view, 2> names_of(BiRnn::Cell) {
@@ -53,10 +58,13 @@ void fields(auto&& visit, Of<BiRnn> auto& op) {
   visit("gate", op.gate);
   visit("reset_after", op.reset_after);
   visit("masked", op.masked);
+  visit("carried", op.carried);
 }
 std::vector<TensorType> infer(const BiRnn& op, Types inputs);
 std::vector<Parameter> parameters(const BiRnn& op, Types inputs);
 Cost cost(const BiRnn& op, Types inputs);
+Extent extent(const BiRnn& op, const Along& along, std::span<const Interval> wanted);
+BiRnn part(const BiRnn& op, const Along& along, Extent& piece);
 void reference(const BiRnn& op, const Operands& operands);
 
 }  // namespace tessera

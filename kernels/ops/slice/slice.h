@@ -13,6 +13,8 @@ struct Slice {
   // One number for each axis named; negative starts and ends count from behind the last element,
   // and those outside of x are clamped. No axes: the first ones. No steps: 1.
   std::vector<int> starts = {}, ends = {}, axes = {}, steps = {};
+
+  bool operator==(const Slice&) const = default;
 };
 
 // What is read along one axis.
@@ -32,6 +34,8 @@ void fields(auto&& visit, Of<Slice> auto& op) {
 std::vector<TensorType> infer(const Slice& op, Types inputs);
 std::vector<Parameter> parameters(const Slice& op, Types inputs);
 Cost cost(const Slice& op, Types inputs);
+Extent extent(const Slice& op, const Along& along, std::span<const Interval> wanted);
+Slice part(const Slice& op, const Along& along, Extent& piece);
 void reference(const Slice& op, const Operands& operands);
 
 }  // namespace tessera

@@ -23,4 +23,13 @@ Cost cost(const Softmax& op, Types inputs) {
   return {20 * static_cast<double>(inputs[0].shape.elements()), bytes_moved(op, inputs)};
 }
 
+Extent extent(const Softmax&, const Along& along, std::span<const Interval> wanted) {
+  return elementwise_extent(along, wanted);
+}
+
+Softmax part(const Softmax& op, const Along&, Extent& piece) {
+  take_all(piece);
+  return op;
+}
+
 }  // namespace tessera

@@ -34,4 +34,12 @@ Cost cost(const Transpose& op, Types inputs) {
   return {0, 2 * static_cast<double>(infer(op, inputs)[0].bytes())};
 }
 
+Extent extent(const Transpose&, const Along& along, std::span<const Interval>) {
+  return global_extent(along);
+}
+
+Transpose part(const Transpose& op, const Along&, Extent&) {
+  return op;
+}
+
 }  // namespace tessera

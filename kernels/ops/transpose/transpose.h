@@ -10,6 +10,8 @@ namespace tessera {
 struct Transpose {
   static constexpr std::string_view kName = "transpose";
   std::vector<int> order = {};  // none: reversed
+
+  bool operator==(const Transpose&) const = default;
 };
 
 // The axes of x in y's order, none below 0. Throws unless each is there once.
@@ -21,6 +23,8 @@ void fields(auto&& visit, Of<Transpose> auto& op) {
 std::vector<TensorType> infer(const Transpose& op, Types inputs);
 std::vector<Parameter> parameters(const Transpose& op, Types inputs);
 Cost cost(const Transpose& op, Types inputs);
+Extent extent(const Transpose& op, const Along& along, std::span<const Interval> wanted);
+Transpose part(const Transpose& op, const Along& along, Extent& piece);
 void reference(const Transpose& op, const Operands& operands);
 
 }  // namespace tessera

@@ -29,8 +29,8 @@ struct Sample {
 };
 
 struct SampleTables {
-  std::vector<Sample> rows;     // (2h)
-  std::vector<Sample> columns;  // (2w)
+  std::vector<Sample> rows;     // of y
+  std::vector<Sample> columns;  // of y
 };
 
 }  // namespace
@@ -79,10 +79,10 @@ void upsample_typed(const TensorView& x, const TensorView& y, const SampleTables
   const T* image = x.as<T>() + index / h_out * h * row;
   upsample_pixels(image + sample.first * row, image + sample.second * row, sample.weight,
                   tables.columns, static_cast<std::size_t>(x.shape()[3]),
-                  y.as<T>() + index * 2 * row);
+                  y.as<T>() + index * y.shape()[2] * y.shape()[3]);
 }
 
-// Output row `index` of all n * 2h rows.
+// Output row `index` of those of all images.
 void upsample_row(const TensorView& x, const TensorView& y, const SampleTables& tables,
                   std::int64_t index) {
   if (x.type.dtype == DType::kBF16) {
@@ -106,17 +106,14 @@ HWY_EXPORT(upsample_row);
 
 namespace {
 
-std::vector<Sample> sample_axis(std::int64_t extent, bool align_corners) {
+std::vector<Sample> sample_axis(const Upsample& op, std::size_t side, std::int64_t size) {
+  const UpsampleAxis axis = upsample_axis(op, side, size);
   std::vector<Sample> samples;
-  for (std::int64_t i = 0; i < 2 * extent; ++i) {
-    // The source coordinate as a fraction, so that rounding cannot move it to another pixel.
-    const std::int64_t over = align_corners ? 2 * extent - 1 : 4;
-    const std::int64_t part =
-        align_corners ? i * (extent - 1) : std::max<std::int64_t>(2 * i - 1, 0);
-    const std::int64_t first = part / over;
+  for (std::int64_t i = axis.first; i < axis.first + axis.size; ++i) {
+    const UpsampleSample s = upsample_sample(op, i, axis.whole);
     samples.push_back(
-        {first, std::min(first + 1, extent - 1),
-         static_cast<float>(static_cast<double>(part % over) / static_cast<double>(over))});
+        {s.first - axis.before, s.second - axis.before,
+         static_cast<float>(static_cast<double>(s.part) / static_cast<double>(s.over))});
   }
   return samples;
 }
@@ -126,8 +123,7 @@ std::vector<Sample> sample_axis(std::int64_t extent, bool align_corners) {
 Step cpu(const Upsample& op, const CpuSetup& setup) {
   infer(op, setup.inputs);
   const Shape& x = setup.inputs[0].shape;
-  const SampleTables tables{sample_axis(x[1], op.align_corners),
-                            sample_axis(x[2], op.align_corners)};
+  const SampleTables tables{sample_axis(op, 0, x[1]), sample_axis(op, 1, x[2])};
   return {0, [tables, threads = setup.threads](const Operands& operands, std::byte*) {
             const TensorView& y = operands.outputs[0];
             parallel_for(threads, y.shape()[0] * y.shape()[1], [&](std::int64_t row) {

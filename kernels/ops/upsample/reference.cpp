@@ -22,17 +22,19 @@ void reference(const Upsample& op, const Operands& operands) {
   const TensorView& x = operands.inputs[0];
   const TensorView& y = operands.outputs[0];
   const std::int64_t h = x.shape()[1], w = x.shape()[2], c = x.shape()[3];
+  const UpsampleAxis rows = upsample_axis(op, 0, h), columns = upsample_axis(op, 1, w);
   float* out = y.as<float>();
   for (std::int64_t n = 0; n < y.shape()[0]; ++n) {
     for (std::int64_t i = 0; i < y.shape()[1]; ++i) {
       for (std::int64_t j = 0; j < y.shape()[2]; ++j) {
-        const double row = source(i, h, op.align_corners);
-        const double column = source(j, w, op.align_corners);
+        const double row = source(rows.first + i, rows.whole, op.align_corners);
+        const double column = source(columns.first + j, columns.whole, op.align_corners);
         const auto top = static_cast<std::int64_t>(row), left = static_cast<std::int64_t>(column);
         const double down = row - std::floor(row), right = column - std::floor(column);
         for (std::int64_t k = 0; k < c; ++k) {
           const auto at = [&](std::int64_t dy, std::int64_t dx) {
-            const std::int64_t p = std::min(top + dy, h - 1), q = std::min(left + dx, w - 1);
+            const std::int64_t p = std::min(top + dy, rows.whole - 1) - rows.before;
+            const std::int64_t q = std::min(left + dx, columns.whole - 1) - columns.before;
             return static_cast<double>(element_f32(x, ((n * h + p) * w + q) * c + k));
           };
           *out++ = static_cast<float>((1 - down) * ((1 - right) * at(0, 0) + right * at(0, 1)) +

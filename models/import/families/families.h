@@ -10,4 +10,7 @@ extern const Family kMilesialFamily, kWzmiaomiaoFamily, kPaperFamily, kAladdinpe
     kBubbliiiingFamily, kTorchEmFamily, kNucleiBroadFamily, kPytorch3dunetFamily, kSmpFamily,
     kNnunetFamily, kMonaiUnetFamily, kMonaiBasicUnetFamily, kRefusedFamilies;
 
+extern const Family kPaperHanFamily, kSgrvinodFamily, kUvipenFamily, kCediasFamily,
+    kJoungheekimFamily;
+
 }  // namespace tessera

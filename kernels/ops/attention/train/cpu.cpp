@@ -139,6 +139,7 @@ struct GradientScratch {
 
 Saved saved_for_backward(const Attention& op, Types inputs) {
   infer(op, inputs);
+  require(!op.tanh_score, "attention: a network with tanh around its scores cannot be trained");
   const auto dims = inputs[0].shape.dims();
   std::vector<std::int64_t> u(dims.begin(), dims.end() - 1);
   u.push_back(op.units);

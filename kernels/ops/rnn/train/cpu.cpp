@@ -495,6 +495,7 @@ Saved saved_for_backward(const BiRnn& op, Types inputs) {
           "rnn: in training the embedding is a node of its own; build the graph without the pass "
           "that folds it in");
   infer(op, inputs);
+  require(!op.carried, "rnn: a network that carries its state on cannot be trained");
   const auto leading = inputs[0].shape.dims().first(inputs[0].shape.dims().size() - 1);
   std::vector<std::int64_t> dims(leading.begin(), leading.end());
   dims.push_back(2 * std::int64_t{rnn_kept_values(op)} * op.units);

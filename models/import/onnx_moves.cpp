@@ -1,0 +1,465 @@
+// ONNX's arithmetic, products, reductions, and what moves elements.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "kernels/error.h"
+#include "models/import/onnx_converter.h"
+
+namespace tessera {
+namespace {
+
+using Extents = std::vector<std::int64_t>;
+using Origin = OnnxValue::Origin;
+
+void keep(const OnnxCall& call) {
+  call.set(call.map(0));
+}
+
+// ---- arithmetic --------------------------------------------------------------------------------
+
+template <Binary::Kind kind>
+void fold(const OnnxCall& call) {
+  OnnxValue sum = call.input(0);
+  for (std::size_t i = 1; i < call.inputs(); ++i) sum = call.combine(kind, sum, call.input(i));
+  call.set(sum);
+}
+
+// Whether a value is a constant of this one number.
+bool is_number(const OnnxValue& value, double number) {
+  return value.constant && value.constant->elements() == 1 &&
+         std::abs(value.constant->values()[0] - number) <= 1e-6 * std::abs(number);
+}
+
+void pow(const OnnxCall& call) {
+  require(is_number(call.input(1), 2), "its exponent is not 2");
+  const OnnxValue& x = call.map(0);
+  call.set(call.combine(Binary::Kind::kMul, x, x));
+}
+
+void cast(const OnnxCall& call) {
+  constexpr std::int64_t kFloat = 1, kHalf = 10, kDouble = 11, kBrain = 16;
+  const std::int64_t to = call.attributes.integer("to", 0);
+  const OnnxValue& x = call.map(0);
+  const bool is_mask = call.type(x).dtype == DType::kU8;
+  const bool to_float = to == kFloat || to == kHalf || to == kDouble || to == kBrain;
+  require(is_mask != to_float, "it turns {} into the type {}, which is more than another width",
+          name_of(call.type(x).dtype), to);
+  call.set(x);
+}
+
+void dropout(const OnnxCall& call) {
+  require(!call.has(2) || call.constant(2).values().at(0) == 0, "it is of training");
+  call.refuse_outputs_from(1);
+  keep(call);
+}
+
+// ---- products ----------------------------------------------------------------------------------
+
+// x (..., k) times a constant (k, n), which may be transposed, plus a bias (n).
+OnnxValue product(const OnnxCall& call, const OnnxValue& x, const OnnxConstantPtr& matrix,
+                  bool transposed, double factor, const OnnxConstantPtr& bias, double bias_factor) {
+  require(matrix->shape.size() == 2, "its matrix is {}, expected 2 axes",
+          shape_text(matrix->shape));
+  const std::int64_t n = matrix->shape[transposed ? 0 : 1], k = matrix->shape[transposed ? 1 : 0];
+  require(n > 0 && n <= 1 << 24, "its matrix is {}", shape_text(matrix->shape));
+  const OnnxValue rows = call.with_last(x, static_cast<int>(x.order.size()) - 1);
+  std::map<std::string, OnnxWeight> weights{
+      {"weight",
+       {matrix, {n, k}, transposed ? std::vector<int>{} : std::vector<int>{1, 0}, factor}}};
+  if (bias) weights["bias"] = {bias, {n}, {}, bias_factor};
+  return call.add(Linear{static_cast<int>(n), bias != nullptr}, {rows}, rows, std::move(weights));
+}
+
+void mat_mul(const OnnxCall& call) {
+  const OnnxValue& x = call.map(0);
+  require(x.order.size() >= 2, "it multiplies {}", shape_text(call.shape(x)));
+  call.set(product(call, x, call.constant_ptr(1), false, 1, nullptr, 1));
+}
+
+void gemm(const OnnxCall& call) {
+  OnnxValue x = call.map(0);
+  require(x.order.size() == 2, "it multiplies {}", shape_text(call.shape(x)));
+  if (call.attributes.integer("transA", 0) != 0)
+    for (int& axis : x.order) axis = 1 - axis;
+  const OnnxConstantPtr matrix = call.constant_ptr(1);
+  const bool transposed = call.attributes.integer("transB", 0) != 0;
+  const double alpha = call.attributes.number("alpha", 1), beta = call.attributes.number("beta", 1);
+  const bool is_bias = call.has(2) && call.input(2).constant && matrix->shape.size() == 2 &&
+                       call.constant(2).elements() == matrix->shape[transposed ? 0 : 1] &&
+                       call.constant(2).shape.back() == call.constant(2).elements();
+  OnnxValue y =
+      product(call, x, matrix, transposed, alpha, is_bias ? call.constant_ptr(2) : nullptr, beta);
+  if (call.has(2) && !is_bias) {
+    require(beta == 1, "its beta is {} for an operand that is no bias", beta);
+    y = call.combine(Binary::Kind::kAdd, y, call.input(2));
+  }
+  call.set(y);
+}
+
+// ---- classes -----------------------------------------------------------------------------------
+
+void softmax(const OnnxCall& call) {
+  const OnnxValue& map = call.map(0);
+  const Extents shape = call.shape(map);
+  const bool older = call.opset() < 13;  // takes all axes from `axis` on for one
+  const int axis = call.axis(map, call.attributes.integer("axis", older ? 1 : -1));
+  std::int64_t rest = 1;
+  for (std::size_t i = static_cast<std::size_t>(axis) + 1; i < shape.size(); ++i) rest *= shape[i];
+  if (!older || rest == 1) {
+    const OnnxValue x = call.with_last(map, axis);
+    return call.set(call.add(Softmax(), {x}, x));
+  }
+  const std::int64_t all =
+      std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+  const std::int64_t row = rest * shape[static_cast<std::size_t>(axis)];
+  const OnnxValue x = call.reshape(map, {all / row, row});
+  call.set(call.reshape(call.add(Softmax(), {x}, x), shape));
+}
+
+void arg_max(const OnnxCall& call) {
+  const OnnxValue& map = call.map(0);
+  const int axis = call.axis(map, call.attributes.integer("axis", 0));
+  Extents shape = call.shape(map);
+  const auto at = static_cast<std::size_t>(axis);
+  require(call.attributes.integer("select_last_index", 0) == 0 && shape[at] > 1,
+          "it selects the last of equals, or among one");
+  const OnnxValue x = call.with_last(map, axis);
+  OnnxValue y = x;
+  y.order.pop_back();
+  for (int& other : y.order) other -= other > axis ? 1 : 0;
+  y = call.add(Argmax(), {x}, y);
+  shape[at] = 1;
+  call.set(call.attributes.integer("keepdims", 1) != 0 ? call.reshape(y, shape) : y);
+}
+
+template <Reduce::Kind kind>
+void reduce(const OnnxCall& call) {
+  const OnnxValue& x = call.map(0);
+  const std::vector<int> given = call.list(1, "axes");
+  if (given.empty() && call.attributes.integer("noop_with_empty_axes", 0) != 0) return keep(call);
+  Reduce op{kind, {}, call.attributes.integer("keepdims", 1) != 0};
+  std::vector<int> gone;
+  for (const int axis : given) gone.push_back(call.axis(x, axis));
+  if (given.empty())
+    for (int axis = 0; axis < static_cast<int>(x.order.size()); ++axis) gone.push_back(axis);
+  for (const int axis : gone) op.axes.push_back(call.place(x, axis));
+  std::ranges::sort(op.axes);
+  OnnxValue like = x;
+  if (!op.keepdims) {
+    like.order.clear();
+    for (const int axis : x.order) {
+      if (std::ranges::count(gone, axis) > 0) continue;
+      const auto before = std::ranges::count_if(gone, [&](int other) { return other < axis; });
+      like.order.push_back(axis - static_cast<int>(before));
+    }
+  }
+  call.set(call.add(op, {x}, like));
+}
+
+// ---- shapes ------------------------------------------------------------------------------------
+
+void transpose(const OnnxCall& call) {
+  OnnxValue x = call.map(0);
+  std::vector<int> perm(x.order.size());
+  std::iota(perm.rbegin(), perm.rend(), 0);
+  perm = call.attributes.integers("perm", perm);
+  std::vector<int> place(perm.size(), -1);  // of x's axes in the result
+  require(perm.size() == x.order.size(), "its order has {} axes of {}", perm.size(),
+          x.order.size());
+  for (std::size_t i = 0; i < perm.size(); ++i)
+    place.at(static_cast<std::size_t>(call.axis(x, perm[i]))) = static_cast<int>(i);
+  require(std::ranges::count(place, -1) == 0, "its order does not name each axis once");
+  for (int& axis : x.order) axis = place[static_cast<std::size_t>(axis)];
+  x.origin = nullptr;
+  call.set(x);
+}
+
+void reshape_to(const OnnxCall& call, const Extents& shape) {
+  const OnnxValue& x = call.map(0);
+  if (x.origin && x.origin->kind == Origin::Kind::kGroups && call.shape(*x.origin->from) == shape)
+    return call.set(*x.origin->from);
+  OnnxValue y = call.reshape(x, shape);
+  y.origin =
+      std::make_shared<Origin>(Origin{Origin::Kind::kReshape, std::make_shared<OnnxValue>(x), {}});
+  call.set(y);
+}
+
+void reshape(const OnnxCall& call) {
+  reshape_to(call, reshaped(call.shape(call.map(0)), call.list(1, "shape"),
+                            call.attributes.integer("allowzero", 0) != 0));
+}
+
+void flatten(const OnnxCall& call) {
+  const OnnxValue& x = call.map(0);
+  const Extents shape = call.shape(x);
+  const std::int64_t given = call.attributes.integer("axis", 1);
+  const auto rank = static_cast<std::int64_t>(shape.size());
+  require(given >= -rank && given <= rank, "axis {} is none of {}", given, rank);
+  const std::int64_t axis = given < 0 ? given + rank : given;
+  Extents flat{1, 1};
+  for (std::int64_t i = 0; i < rank; ++i)
+    flat[i < axis ? 0 : 1] *= shape[static_cast<std::size_t>(i)];
+  reshape_to(call, flat);
+}
+
+void squeeze(const OnnxCall& call) {
+  const OnnxValue& x = call.map(0);
+  const Extents shape = call.shape(x);
+  const std::vector<int> axes = call.list(1, "axes");
+  std::vector<bool> gone(shape.size());
+  for (std::size_t i = 0; i < shape.size(); ++i) gone[i] = axes.empty() && shape[i] == 1;
+  for (const int axis : axes) {
+    const auto at = static_cast<std::size_t>(call.axis(x, axis));
+    require(shape[at] == 1, "axis {} of {} is not 1", axis, shape_text(shape));
+    gone[at] = true;
+  }
+  Extents kept;
+  for (std::size_t i = 0; i < shape.size(); ++i)
+    if (!gone[i]) kept.push_back(shape[i]);
+  reshape_to(call, kept);
+}
+
+void unsqueeze(const OnnxCall& call) {
+  const OnnxValue& x = call.map(0);
+  const Extents shape = call.shape(x);
+  const std::vector<int> axes = call.list(1, "axes");
+  const std::size_t rank = shape.size() + axes.size();
+  Extents longer(rank, 0);
+  for (const int axis : axes) longer[static_cast<std::size_t>(onnx_axis(axis, rank))] = 1;
+  require(std::ranges::count(longer, 1) == static_cast<std::ptrdiff_t>(axes.size()),
+          "its axes name one twice");
+  auto next = shape.begin();
+  for (std::int64_t& extent : longer)
+    if (extent == 0) extent = *next++;
+  reshape_to(call, longer);
+}
+
+void expand(const OnnxCall& call) {
+  const OnnxValue& x = call.map(0);
+  const std::vector<int> wanted = call.constant(1).integers("shape");
+  const Extents shape = broadcast_shape(call.shape(x), Extents(wanted.begin(), wanted.end()));
+  Extents longer = call.shape(x);
+  longer.insert(longer.begin(), shape.size() - longer.size(), 1);
+  require(shape == longer, "it repeats {} to {}, which is not supported", shape_text(call.shape(x)),
+          shape_text(shape));
+  reshape_to(call, shape);
+}
+
+void concat(const OnnxCall& call) {
+  const OnnxValue& first = call.map(0);
+  const int axis = call.axis(first, call.attributes.integer("axis", 0));
+  std::vector<OnnxValue> all;
+  for (std::size_t i = 0; i < call.inputs(); ++i) {
+    require(call.rank(call.map(i)) == first.order.size(), "it joins maps of different ranks");
+    all.push_back(call.in_order(call.map(i), first.order));
+  }
+  if (all.size() == 1) return call.set(first);
+  call.set(call.add(Concat{call.place(first, axis)}, all, first));
+}
+
+// Elements [start, end) in steps, by the rules of ONNX, along one axis. An end at or behind the
+// last element is said as such, and one before it is counted from there: that holds for other sizes
+// of the image, too.
+void add_span(const OnnxCall& call, const OnnxValue& x, int axis, int start, int end, int step,
+              Slice& op) {
+  const std::int64_t extent = call.shape(x)[static_cast<std::size_t>(axis)];
+  if (step == 1) {
+    const auto place = [&](std::int64_t at) {
+      return std::clamp<std::int64_t>(at < 0 ? at + extent : at, 0, extent);
+    };
+    const std::int64_t from = place(start), to = place(end);
+    if (from == 0 && to == extent) return;
+    // Behind the middle, a place belongs to the end.
+    start = static_cast<int>(2 * from > extent ? from - extent : from);
+    end = to == extent      ? std::numeric_limits<int>::max()
+          : 2 * to > extent ? static_cast<int>(to - extent)
+                            : static_cast<int>(to);
+  }
+  op.starts.push_back(start);
+  op.ends.push_back(end);
+  op.steps.push_back(step);
+  op.axes.push_back(call.place(x, axis));
+}
+
+void slice(const OnnxCall& call) {
+  const OnnxValue& x = call.map(0);
+  const std::vector<int> starts = call.list(1, "starts"), ends = call.list(2, "ends"),
+                         axes = call.list(3, "axes"), steps = call.list(4, "steps");
+  require(starts.size() == ends.size() && (axes.empty() || axes.size() == starts.size()) &&
+              (steps.empty() || steps.size() == starts.size()),
+          "its starts, ends, axes and steps are not as many");
+  Slice op;
+  for (std::size_t i = 0; i < starts.size(); ++i)
+    add_span(call, x, call.axis(x, axes.empty() ? static_cast<int>(i) : axes[i]), starts[i],
+             ends[i], steps.empty() ? 1 : steps[i], op);
+  call.set(op.axes.empty() ? x : call.add(op, {x}, x));
+}
+
+void split(const OnnxCall& call) {
+  const OnnxValue& x = call.map(0);
+  const int axis = call.axis(x, call.attributes.integer("axis", 0));
+  const std::int64_t extent = call.shape(x)[static_cast<std::size_t>(axis)];
+  std::vector<int> parts = call.list(1, "split");
+  const auto count = static_cast<std::int64_t>(call.node.outputs.size());
+  if (parts.empty()) {
+    const std::int64_t share = (extent + count - 1) / count;
+    for (std::int64_t i = 0; i < count; ++i)
+      parts.push_back(
+          static_cast<int>(std::max<std::int64_t>(0, std::min(share, extent - i * share))));
+  }
+  require(static_cast<std::int64_t>(parts.size()) == count, "it makes {} parts of {}", count,
+          parts.size());
+  std::int64_t begin = 0;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    require(parts[i] > 0 && begin + parts[i] <= extent, "its part {} has {} of {}", i, parts[i],
+            extent);
+    Slice op;
+    add_span(call, x, axis, static_cast<int>(begin), static_cast<int>(begin + parts[i]), 1, op);
+    const std::string suffix = fmt::format("/{}", i);
+    call.set(i, op.axes.empty() ? x : call.add(op, {x}, x, {}, suffix.c_str()));
+    begin += parts[i];
+  }
+  require(begin == extent, "its parts are {} of {}", begin, extent);
+}
+
+// Of a map by constant indices that follow each other: a slice.
+void gather(const OnnxCall& call) {
+  const OnnxValue& x = call.map(0);
+  const int axis = call.axis(x, call.attributes.integer("axis", 0));
+  const OnnxConstant& indices = call.constant(1);
+  std::vector<int> at = indices.integers("indices");
+  Extents shape = call.shape(x);
+  const auto extent = static_cast<int>(shape[static_cast<std::size_t>(axis)]);
+  require(!at.empty() && indices.shape.size() <= 1, "its indices are {}",
+          shape_text(indices.shape));
+  for (int& index : at) {
+    require(index >= -extent && index < extent, "index {} is none of {}", index, extent);
+    if (index < 0) index += extent;
+  }
+  const int step = at.size() > 1 ? at[1] - at[0] : 1;
+  for (std::size_t i = 1; i < at.size(); ++i)
+    require(step != 0 && at[i] - at[i - 1] == step, "its indices do not follow each other");
+  Slice op;
+  const int end = at.back() + (step > 0 ? 1 : -1);
+  add_span(call, x, axis, at.front(), end < 0 ? std::numeric_limits<int>::min() : end, step, op);
+  const OnnxValue y = op.axes.empty() ? x : call.add(op, {x}, x);
+  if (!indices.shape.empty()) return call.set(y);
+  shape.erase(shape.begin() + axis);
+  call.set(call.reshape(y, shape));
+}
+
+void pad(const OnnxCall& call) {
+  const OnnxValue& x = call.map(0);
+  const std::size_t rank = x.order.size();
+  const std::string mode = call.attributes.text("mode", "constant");
+  Pad op;
+  constexpr auto kNames = names_of(Pad::Mode());
+  const auto found = std::ranges::find(kNames, mode);
+  require(found != kNames.end(), "its mode is {}", mode);
+  op.mode = static_cast<Pad::Mode>(found - kNames.begin());
+  const std::vector<int> given = call.list(1, "pads");
+  std::vector<int> axes;
+  if (call.has(3)) {
+    for (const int axis : call.constant(3).integers("axes")) axes.push_back(call.axis(x, axis));
+  } else {
+    axes.resize(rank);
+    std::iota(axes.begin(), axes.end(), 0);
+  }
+  require(given.size() == 2 * axes.size(), "its pads are {} numbers for {} axes", given.size(),
+          axes.size());
+  if (call.has(2)) {
+    const OnnxConstant& value = call.constant(2);
+    require(value.elements() == 1, "its value is {}", shape_text(value.shape));
+    op.value = value.values()[0];
+  } else {
+    op.value = call.attributes.number("value", 0);
+  }
+  op.pads.assign(2 * rank, 0);
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    const auto place = static_cast<std::size_t>(call.place(x, axes[i]));
+    op.pads[place] = given[i];
+    op.pads[rank + place] = given[axes.size() + i];
+  }
+  if (std::ranges::count(op.pads, 0) == static_cast<std::ptrdiff_t>(op.pads.size()))
+    return call.set(x);
+  OnnxValue y = call.add(op, {x}, x);
+  if (op.mode == Pad::Mode::kConstant && op.value == 0 && rank == 4) {
+    const auto of = [&](int axis, bool behind) {
+      return op.pads[static_cast<std::size_t>(call.place(x, axis)) + (behind ? rank : 0)];
+    };
+    const bool image =
+        of(0, false) == 0 && of(0, true) == 0 && of(1, false) == 0 && of(1, true) == 0;
+    const std::array pads{of(2, false), of(2, true), of(3, false), of(3, true)};
+    if (image && std::ranges::all_of(pads, [](int p) { return p >= 0 && p <= 1 << 20; }))
+      y.origin = std::make_shared<Origin>(
+          Origin{Origin::Kind::kZeroPad, std::make_shared<OnnxValue>(x), pads});
+  }
+  call.set(y);
+}
+
+// Blocks of channels become blocks of pixels, by moves that name no size of the image.
+void depth_to_space(const OnnxCall& call) {
+  const OnnxValue x = call.image(call.map(0));
+  const Extents shape = call.shape(x);
+  const std::int64_t block = call.attributes.integer("blocksize", 0);
+  require(block > 0 && block <= 1 << 10 && shape[1] % (block * block) == 0,
+          "its blocksize {} does not divide {} channels twice", block, shape[1]);
+  const std::string mode = call.attributes.text("mode", "DCR");
+  require(mode == "DCR" || mode == "CRD", "its mode is {}", mode);
+  const auto b = static_cast<int>(block), c = static_cast<int>(shape[1] / (block * block));
+  const bool depth_last = mode == "CRD";
+  // (n, h, w, c, b, b) or (n, h, w, b, b, c); then (n, h, b, w, b, c): pairs of axes become one.
+  const OnnxValue six =
+      call.add(Reshape{depth_last ? std::vector{0, 0, 0, c, b, b} : std::vector{0, 0, 0, b, b, c}},
+               {x}, x, {}, "/blocks");
+  const OnnxValue rows = call.add(
+      Transpose{depth_last ? std::vector{0, 1, 4, 2, 5, 3} : std::vector{0, 1, 3, 2, 4, 5}}, {six},
+      x, {}, "/rows");
+  const OnnxValue wide = call.add(Reshape{{0, 0, 0, -1, c}}, {rows}, x, {}, "/wide");
+  const OnnxValue turned = call.add(Transpose{{0, 3, 1, 2, 4}}, {wide}, x, {}, "/turned");
+  const OnnxValue high = call.add(Reshape{{0, 0, -1, c}}, {turned}, x, {}, "/high");
+  call.set(call.add(Transpose{{0, 2, 1, 3}}, {high}, x));
+}
+
+}  // namespace
+
+const std::map<std::string_view, OnnxOperator>& onnx_moves() {
+  static const std::map<std::string_view, OnnxOperator> table{
+      {"Add", fold<Binary::Kind::kAdd>},
+      {"ArgMax", arg_max},
+      {"Cast", cast},
+      {"Concat", concat},
+      {"DepthToSpace", depth_to_space},
+      {"Div", fold<Binary::Kind::kDiv>},
+      {"Dropout", dropout},
+      {"Expand", expand},
+      {"Flatten", flatten},
+      {"Gather", gather},
+      {"Gemm", gemm},
+      {"Identity", keep},
+      {"MatMul", mat_mul},
+      {"Max", fold<Binary::Kind::kMax>},
+      {"Min", fold<Binary::Kind::kMin>},
+      {"Mul", fold<Binary::Kind::kMul>},
+      {"Neg", [](const OnnxCall& c) { c.set(c.combine(Binary::Kind::kMul, c.map(0), -1)); }},
+      {"Pad", pad},
+      {"Pow", pow},
+      {"ReduceMax", reduce<Reduce::Kind::kMax>},
+      {"ReduceMean", reduce<Reduce::Kind::kMean>},
+      {"ReduceMin", reduce<Reduce::Kind::kMin>},
+      {"ReduceSum", reduce<Reduce::Kind::kSum>},
+      {"Reshape", reshape},
+      {"Slice", slice},
+      {"Softmax", softmax},
+      {"Split", split},
+      {"Squeeze", squeeze},
+      {"Sub", fold<Binary::Kind::kSub>},
+      {"Sum", fold<Binary::Kind::kAdd>},
+      {"Transpose", transpose},
+      {"Unsqueeze", unsqueeze}};
+  return table;
+}
+
+}  // namespace tessera

@@ -1,0 +1,123 @@
+#include "models/network_run.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "engine/run/executor.h"
+#include "kernels/strides.h"
+#include "models/import/onnx_network.h"
+
+namespace tessera {
+namespace {
+
+constexpr int kToNhwc[] = {0, 2, 3, 1}, kToNchw[] = {0, 3, 1, 2};
+
+// An input in our axes and type.
+NetworkAnswer our_input(const ModelConfig& config, const NetworkTensor& input,
+                        const StoredTensor& given) {
+  NetworkAnswer result;
+  if (config.han) {
+    const std::vector<std::int64_t> values = read_integers(given);
+    result.type = {DType::kI32, Shape(given.shape)};
+    result.bytes.resize(result.type.bytes());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      require(values[i] >= 0 && values[i] <= std::numeric_limits<std::int32_t>::max(),
+              "the input {} holds {}, expected ids from 0", in_quotes(input.name), values[i]);
+      result.view().as<std::int32_t>()[i] = static_cast<std::int32_t>(values[i]);
+    }
+    return result;
+  }
+  require(given.shape.size() <= static_cast<std::size_t>(Shape::kMaxRank),
+          "the input {} has {} axes, at most {} are supported", in_quotes(input.name),
+          given.shape.size(), Shape::kMaxRank);
+  require(input.axes.empty() || given.shape.size() == 4, "the input {} is {}, expected 4 axes: {}",
+          in_quotes(input.name), shape_text(given.shape), input.axes);
+  const FloatTensor read = read_floats(
+      given, input.axes.empty() ? std::span<const int>() : std::span<const int>(kToNhwc));
+  result.type = {DType::kF32, read.shape};
+  const auto bytes = std::as_bytes(std::span(read.values));
+  result.bytes.assign(bytes.begin(), bytes.end());
+  return result;
+}
+
+// From (n, h, w, c) to (n, c, h, w).
+NetworkAnswer to_nchw(const NetworkAnswer& ours) {
+  NetworkAnswer result;
+  const Shape& shape = ours.type.shape;
+  result.type = {ours.type.dtype, {shape[0], shape[3], shape[1], shape[2]}};
+  result.bytes.resize(ours.bytes.size());
+  const Strides dense = strides_of(shape);
+  std::array<Strides, 1> steps{};
+  for (std::size_t axis = 0; axis < 4; ++axis)
+    steps[0][axis] = dense[static_cast<std::size_t>(kToNchw[axis])];
+  walk(result.type.shape, steps, [&](std::int64_t i, const std::array<std::int64_t, 1>& from) {
+    copy_element(ours.view(), from[0], result.view(), i);
+  });
+  return result;
+}
+
+}  // namespace
+
+std::vector<NetworkTensor> network_inputs(const ModelConfig& config) {
+  const Graph graph = build_network(config);
+  std::vector<NetworkTensor> inputs;
+  for (const ValueId value : graph.inputs)
+    inputs.push_back({graph.values[value], native_axes(config, graph.values[value])});
+  return inputs;
+}
+
+std::vector<NetworkTensor> network_outputs(const ModelConfig& config) {
+  std::vector<NetworkTensor> outputs;
+  if (config.graph) {
+    for (const NetworkOutput& output : config.graph->network.outputs)
+      outputs.push_back({output.name, native_axes(config, output.name)});
+    return outputs;
+  }
+  const Graph graph = build_network(config);
+  for (const ValueId value : graph.outputs) outputs.push_back({graph.values[value], ""});
+  return outputs;
+}
+
+std::map<std::string, NetworkAnswer> run_network(ModelFile& file,
+                                                 const std::map<std::string, StoredTensor>& inputs,
+                                                 const std::shared_ptr<Device>& device) {
+  const std::vector<NetworkTensor> expected = network_inputs(file.config);
+  std::vector<NetworkAnswer> read;
+  std::vector<TensorType> types;
+  std::vector<TensorView> views;
+  for (const NetworkTensor& input : expected) {
+    const auto given = inputs.find(input.name);
+    require(given != inputs.end(), "the input {} is missing", in_quotes(input.name));
+    read.push_back(our_input(file.config, input, given->second));
+    types.push_back(read.back().type);
+  }
+  for (const auto& [name, tensor] : inputs) {
+    require(std::ranges::count(expected, name, &NetworkTensor::name) == 1,
+            "the network has no input {}", in_quotes(name));
+  }
+  for (const NetworkAnswer& input : read) views.push_back(input.view());
+  const WeightSource weights = [&](const std::string& name, const Shape& shape) {
+    return file.weights.take(name, shape);
+  };
+  Executor executor(device->optimise(build_network(file.config), types, true), weights, types,
+                    device);
+  const std::vector<NetworkTensor> names = network_outputs(file.config);
+  const std::vector<TensorType> made = executor.output_types(types);
+  std::vector<NetworkAnswer> ours(made.size());
+  std::vector<TensorView> outputs;
+  for (std::size_t i = 0; i < made.size(); ++i) {
+    ours[i].type = made[i];
+    ours[i].bytes.resize(made[i].bytes());
+    outputs.push_back(ours[i].view());
+  }
+  executor.run(views, outputs);
+  std::map<std::string, NetworkAnswer> answers;
+  for (std::size_t i = 0; i < made.size(); ++i) {
+    const bool turned = !names[i].axes.empty() && made[i].shape.rank() == 4;
+    answers[names[i].name] = turned ? to_nchw(ours[i]) : std::move(ours[i]);
+  }
+  return answers;
+}
+
+}  // namespace tessera
