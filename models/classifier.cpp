@@ -10,21 +10,21 @@ namespace {
 // Words (padding included) of one run: enough to fill the kernels, small enough for any memory.
 constexpr std::int64_t kWordsPerRun = 1 << 15;
 
-Executor make_executor(ModelFile& file, std::shared_ptr<Device> device) {
+}  // namespace
+
+std::shared_ptr<const Compiled> Classifier::compile(ModelFile& file,
+                                                    std::shared_ptr<const Device> device) {
   const std::vector<TensorType> example = example_inputs(file.config);
   Graph graph = device->optimise(build_han(*file.config.han), example, false);
   const WeightSource weights = [&](const std::string& name, const Shape& shape) {
     return file.weights.take(name, shape);
   };
-  return {std::move(graph), weights, example, std::move(device)};
+  return std::make_shared<Compiled>(std::move(graph), weights, example, std::move(device));
 }
 
-}  // namespace
-
-Classifier::Classifier(ModelFile& file, std::shared_ptr<Device> device)
-    : config_(*file.config.han),
-      tokenizer_(file.config.text, *file.vocabulary),
-      executor_(make_executor(file, std::move(device))) {}
+Classifier::Classifier(const HanConfig& config, std::shared_ptr<const Tokenizer> tokenizer,
+                       std::shared_ptr<const Compiled> compiled, int threads)
+    : config_(config), tokenizer_(std::move(tokenizer)), executor_(std::move(compiled), threads) {}
 
 std::vector<Classification> Classifier::classify(const std::vector<std::string_view>& texts,
                                                  std::vector<NodeTiming>* timings) {
@@ -33,13 +33,13 @@ std::vector<Classification> Classifier::classify(const std::vector<std::string_v
   std::vector<Classification*> batch_answers;
   std::int64_t sentences = 0, words = 0;  // of the longest in the batch
   const auto flush = [&] {
-    if (!batch.empty()) run(batch, batch_answers, timings);
+    if (!batch.empty()) run_batch(batch, batch_answers, timings);
     batch.clear();
     batch_answers.clear();
     sentences = words = 0;
   };
   for (std::size_t i = 0; i < texts.size(); ++i) {
-    Document document = tokenizer_.tokenize(texts[i]);
+    Document document = tokenizer_->tokenize(texts[i]);
     Classification& answer = answers[i];
     answer.sentences_dropped = document.sentences_dropped;
     answer.words_dropped = document.words_dropped;
@@ -67,9 +67,9 @@ std::vector<Classification> Classifier::classify(const std::vector<std::string_v
   return answers;
 }
 
-void Classifier::run(const std::vector<Document>& documents,
-                     const std::vector<Classification*>& answers,
-                     std::vector<NodeTiming>* timings) {
+void Classifier::run_batch(const std::vector<Document>& documents,
+                           const std::vector<Classification*>& answers,
+                           std::vector<NodeTiming>* timings) {
   HanBatch batch = batch_documents(config_, documents);
   const std::vector<TensorView> inputs = batch.inputs(config_);
   std::vector<float> probabilities(documents.size() * static_cast<std::size_t>(config_.classes));

@@ -2,6 +2,7 @@
 // bytes of the original text.
 #pragma once
 
+#include <memory>
 #include <string_view>
 #include <vector>
 
@@ -13,8 +14,12 @@ namespace tessera {
 
 class Classifier {
  public:
-  // Takes all weights of `file`, which must outlive it.
-  Classifier(ModelFile& file, std::shared_ptr<Device> device);
+  // The network of `file`, with all of its weights; `file` must outlive it.
+  static std::shared_ptr<const Compiled> compile(ModelFile& file,
+                                                 std::shared_ptr<const Device> device);
+  // `compiled` is what `compile` made of `config`; classifiers of several threads share it.
+  Classifier(const HanConfig& config, std::shared_ptr<const Tokenizer> tokenizer,
+             std::shared_ptr<const Compiled> compiled, int threads);
 
   // One answer per text; one that has none (no words) carries its error.
   std::vector<Classification> classify(const std::vector<std::string_view>& texts,
@@ -22,11 +27,11 @@ class Classifier {
 
  private:
   // Fills in `answers`, in the order of `documents`.
-  void run(const std::vector<Document>& documents, const std::vector<Classification*>& answers,
-           std::vector<NodeTiming>* timings);
+  void run_batch(const std::vector<Document>& documents,
+                 const std::vector<Classification*>& answers, std::vector<NodeTiming>* timings);
 
   const HanConfig config_;
-  Tokenizer tokenizer_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
   Executor executor_;
 };
 

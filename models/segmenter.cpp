@@ -16,24 +16,6 @@ constexpr std::size_t kMostUnasked = std::size_t{4} << 30;
 constexpr double kMostWork = 2;
 constexpr std::int64_t kUntiled = std::int64_t{1} << 40;
 
-Executor make_executor(ModelFile& file, const SessionOptions& options, const TensorType& least,
-                       std::shared_ptr<Device> device) {
-  const std::vector<TensorType> example{least};
-  const WeightSource weights = [&](const std::string& name, const Shape& shape) {
-    return file.weights.take(name, shape);
-  };
-  const Graph network = build_network(file.config);
-  const std::vector<TensorType> types = infer_types(network, example);
-  // Outputs that segmenting does not need have weights too.
-  for (const Node& node : network.nodes) {
-    for (const Parameter& parameter : parameters_of(node, input_types(node, types)))
-      weights(weight_name(node, parameter.name), parameter.shape);
-  }
-  Graph graph = device->optimise(segmentation_graph(file.config, options.probabilities), example,
-                                 options.winograd);
-  return {std::move(graph), weights, example, std::move(device)};
-}
-
 std::int64_t largest_input(const Graph& graph, const std::vector<AxisPiece>& pieces) {
   std::int64_t largest = 0;
   for (const AxisPiece& piece : pieces) largest = std::max(largest, piece.input(graph).size());
@@ -59,13 +41,33 @@ std::vector<PieceShape> shapes_of(const std::vector<AxisPiece>& pieces) {
 
 }  // namespace
 
-Segmenter::Segmenter(ModelFile& file, const SessionOptions& options, std::shared_ptr<Device> device)
+std::shared_ptr<const Compiled> Segmenter::compile(ModelFile& file, const SessionOptions& options,
+                                                   std::shared_ptr<const Device> device) {
+  const std::vector<TensorType> example{image_sizes(file.config).least()};
+  const WeightSource weights = [&](const std::string& name, const Shape& shape) {
+    return file.weights.take(name, shape);
+  };
+  const Graph network = build_network(file.config);
+  const std::vector<TensorType> types = infer_types(network, example);
+  // Outputs that segmenting does not need have weights too.
+  for (const Node& node : network.nodes) {
+    for (const Parameter& parameter : parameters_of(node, input_types(node, types)))
+      weights(weight_name(node, parameter.name), parameter.shape);
+  }
+  Graph graph = device->optimise(segmentation_graph(file.config, options.probabilities), example,
+                                 options.winograd);
+  return std::make_shared<Compiled>(std::move(graph), weights, example, std::move(device));
+}
+
+Segmenter::Segmenter(const ModelFile& file, const SessionOptions& options,
+                     std::shared_ptr<const Compiled> compiled, int sharers)
     : file_(file),
       options_(options),
+      sharers_(sharers),
       sizes_(image_sizes(file.config)),
-      executor_(make_executor(file, options, sizes_.least(), std::move(device))) {
+      executor_(std::move(compiled), options.threads) {
   if (options.probabilities)
-    outputs_ = executor_.output_types(std::vector{sizes_.least()})[1].shape[-1];
+    outputs_ = executor_.compiled().output_types(std::vector{sizes_.least()})[1].shape[-1];
 }
 
 TensorType Segmenter::whole(std::int64_t height, std::int64_t width) const {
@@ -74,7 +76,7 @@ TensorType Segmenter::whole(std::int64_t height, std::int64_t width) const {
 
 std::optional<Segmenter::Tiling> Segmenter::cut_image(std::int64_t height, std::int64_t width,
                                                       std::int64_t tile) const {
-  const Graph& graph = executor_.graph();
+  const Graph& graph = executor_.compiled().graph();
   const TensorType input = whole(height, width);
   const std::vector<TensorType> types = infer_types(graph, {&input, 1});
   const auto along = [&](int axis, std::int64_t pixels) -> std::vector<AxisPiece> {
@@ -95,7 +97,7 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
   plan.tile_height = tiling.height;
   plan.tile_width = tiling.width;
   plan.work = work(height, width, tiling);
-  const Graph& graph = executor_.graph();
+  const Graph& graph = executor_.compiled().graph();
   std::size_t tile_bytes = 0;
   for (const PieceShape& rows : shapes_of(tiling.rows)) {
     for (const PieceShape& columns : shapes_of(tiling.columns)) {
@@ -112,7 +114,7 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
       plan.memory_map = one.memory_map();
     }
   }
-  plan.weights = executor_.packed_bytes();
+  plan.weights = packed_bytes();
   const auto pixels = static_cast<std::uint64_t>(height * width);
   const auto channels = static_cast<std::uint64_t>(image_channels(file_.config));
   // The session's copy of an 8-bit image, the image as floats, the tile, the mask, the caller's
@@ -132,7 +134,7 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
 }
 
 double Segmenter::work(std::int64_t height, std::int64_t width, const Tiling& tiling) const {
-  const Graph& graph = executor_.graph();
+  const Graph& graph = executor_.compiled().graph();
   const auto flops = [&](const Graph& one, const TensorType& input) {
     return flops_of(one, {&input, 1});
   };
@@ -147,26 +149,31 @@ double Segmenter::work(std::int64_t height, std::int64_t width, const Tiling& ti
   return sum / flops(graph, whole(height, width));
 }
 
+std::size_t Segmenter::arena_bytes() const {
+  return sharers_ > 1 ? executor_.compiled().arena_bytes() : executor_.arena_bytes();
+}
+
 std::size_t Segmenter::held() const {
   const std::size_t resident = resident_bytes();
-  return on_gpu() ? resident : resident - std::min(resident, executor_.arena_bytes());
+  return on_gpu() ? resident : resident - std::min(resident, arena_bytes());
 }
 
 std::size_t Segmenter::limit() const {
-  if (options_.max_memory > 0) return options_.max_memory;
   const auto share = [](std::size_t bytes) {
     return static_cast<std::size_t>(kShareOfFreeMemory * static_cast<double>(bytes));
   };
-  const Device& device = executor_.device();
-  if (on_gpu())
-    return share(device.available_bytes() + executor_.packed_bytes() + executor_.arena_bytes());
-  return held() + std::min(share(device.available_bytes()), kMostUnasked);
+  const std::size_t fixed = on_gpu() ? packed_bytes() : held();
+  std::size_t limit = options_.max_memory;
+  if (limit == 0 && on_gpu()) limit = share(device().available_bytes() + fixed + arena_bytes());
+  if (limit == 0) limit = fixed + std::min(share(device().available_bytes()), kMostUnasked);
+  const auto sharers = static_cast<std::size_t>(sharers_);
+  return limit > fixed ? fixed + (limit - fixed) / sharers : limit;
 }
 
 std::size_t Segmenter::available() const {
   if (options_.max_memory > 0) return options_.max_memory;
-  const std::size_t free = executor_.device().available_bytes() + executor_.arena_bytes();
-  return free + (on_gpu() ? executor_.packed_bytes() : held());
+  const std::size_t free = device().available_bytes() + arena_bytes();
+  return free + (on_gpu() ? packed_bytes() : held());
 }
 
 void Segmenter::require_memory(std::int64_t height, std::int64_t width, const Tiling& tiling) {
@@ -214,7 +221,7 @@ Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t wid
       return *std::move(tiling);
     }
     const TensorType input = whole(height, width);
-    const Graph& graph = executor_.graph();
+    const Graph& graph = executor_.compiled().graph();
     const std::vector<TensorType> types = infer_types(graph, {&input, 1});
     fail(
         "a tile of {} pixels is too small for what the network reads, {} x {} pixels for one; use "
@@ -258,7 +265,7 @@ Segmentation Segmenter::segment(const Image& image, const Session::Progress& pro
   std::vector<float> input, probabilities;
   std::vector<std::uint8_t> mask;
   std::int64_t done = 0;
-  const Graph& graph = executor_.graph();
+  const Graph& graph = executor_.compiled().graph();
   for (const AxisPiece& row : tiling.rows) {
     for (const AxisPiece& column : tiling.columns) {
       const Interval from_y = row.input(graph), from_x = column.input(graph);

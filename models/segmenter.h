@@ -19,9 +19,15 @@ namespace tessera {
 
 class Segmenter {
  public:
-  // Takes all weights of `file` that the network has; `file` must outlive it. Uses of `options`:
-  // max_memory, tile, probabilities, winograd.
-  Segmenter(ModelFile& file, const SessionOptions& options, std::shared_ptr<Device> device);
+  // The network of `file`, with all weights that it has; `file` must outlive it. Uses of `options`:
+  // probabilities, winograd.
+  static std::shared_ptr<const Compiled> compile(ModelFile& file, const SessionOptions& options,
+                                                 std::shared_ptr<const Device> device);
+  // `compiled` is what `compile` made of `file` and `options`; segmenters of several threads share
+  // it. `file` must outlive it. Uses of `options`: threads, max_memory, tile, probabilities.
+  // `sharers` segmenters divide the memory for maps and images among them.
+  Segmenter(const ModelFile& file, const SessionOptions& options,
+            std::shared_ptr<const Compiled> compiled, int sharers);
 
   Segmentation segment(const Image& image, const Session::Progress& progress,
                        std::vector<NodeTiming>* timings);
@@ -45,7 +51,9 @@ class Segmenter {
   TensorType whole(std::int64_t height, std::int64_t width) const;
   // Tiles and memory of this tiling, for an 8-bit image.
   SegmentationPlan memory(std::int64_t height, std::int64_t width, const Tiling& tiling);
-  // Resident bytes without the arena, which a run reuses or replaces.
+  // The arenas that a run reuses or replaces, or that others of the sharers have.
+  std::size_t arena_bytes() const;
+  // Resident bytes without those.
   std::size_t held() const;
   // Bytes that a plan may take: of the process, or on a GPU of its memory.
   std::size_t limit() const;
@@ -58,10 +66,13 @@ class Segmenter {
   void require_memory(std::int64_t height, std::int64_t width, const Tiling& tiling);
   // Says once that tiles repeat most of the work, and what would not.
   void note_work(std::int64_t height, std::int64_t width, const Tiling& tiling);
-  bool on_gpu() const { return !executor_.device().is_host(); }
+  const Device& device() const { return executor_.compiled().device(); }
+  std::size_t packed_bytes() const { return executor_.compiled().packed().bytes(); }
+  bool on_gpu() const { return !device().is_host(); }
 
   const ModelFile& file_;
   SessionOptions options_;
+  int sharers_;
   ImageSizes sizes_;
   std::int64_t outputs_ = 0;  // channels of the probabilities, if they are asked for
   Executor executor_;

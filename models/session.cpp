@@ -60,39 +60,47 @@ auto with_memory(const Work& work) {
   }
 }
 
-// What was said once, by a session or a clone of it.
-struct Noted {
-  std::mutex mutex;  // of on_note
-  std::array<std::atomic<bool>, std::variant_size_v<Image::Pixels>> ranges{};
-};
-
 }  // namespace
 
+// What a session and its clones have in common. Any thread reads it.
+struct Session::Shared {
+  explicit Shared(ModelFile opened) : file(std::move(opened)) {}
+
+  ModelFile file;
+  std::vector<ClassInfo> classes;
+  std::uint64_t parameters = 0;
+  std::shared_ptr<const Tokenizer> tokenizer;  // of a model of documents
+
+  std::mutex mutex;  // of `compiled`, and of on_note
+  std::shared_ptr<const Compiled> compiled;
+  std::array<std::atomic<bool>, std::variant_size_v<Image::Pixels>> ranges_noted{};
+};
+
 struct Session::State {
-  std::shared_ptr<ModelFile> file;
+  std::shared_ptr<Shared> shared;
   SessionOptions options;
-  std::vector<ClassInfo> classes = {};
-  std::shared_ptr<Device> device = nullptr;
-  std::unique_ptr<Segmenter> segmenter = nullptr;  // one of the two
+  int sharers = 1;                                     // sessions that divide the memory
+  std::shared_ptr<const Compiled> compiled = nullptr;  // the shared one, or an earlier one
+  std::unique_ptr<Segmenter> segmenter = nullptr;      // one of the two
   std::unique_ptr<Classifier> classifier = nullptr;
   bool keep_times = false;
   std::vector<NodeTiming> timings = {};
-  std::shared_ptr<Noted> noted = std::make_shared<Noted>();
 
+  const ModelConfig& config() const { return shared->file.config; }
   std::vector<NodeTiming>* sink() { return keep_times ? &timings : nullptr; }
 
   DeviceOptions wanted() const {
-    return device_options(file->config.is_of_images(), options.device, options.precision,
+    return device_options(config().is_of_images(), options.device, options.precision,
                           options.threads);
   }
 
   // Once for each type of pixels.
   void note_range(const Image& image) {
-    std::atomic<bool>& done = noted->ranges[image.pixels.index()];
-    if (done) return;
-    const std::string line = range_note(image, file->config.preprocessing);
-    if (line.empty() || done.exchange(true)) return;
-    const std::lock_guard lock(noted->mutex);
+    std::atomic<bool>& noted = shared->ranges_noted[image.pixels.index()];
+    if (noted) return;
+    const std::string line = range_note(image, config().preprocessing);
+    if (line.empty() || noted.exchange(true)) return;
+    const std::lock_guard lock(shared->mutex);
     note(line);
   }
 
@@ -100,28 +108,42 @@ struct Session::State {
     if (!line.empty() && options.on_note) options.on_note(line);
   }
 
-  // Builds the network on `chosen`.
-  void use(std::shared_ptr<Device> chosen) {
-    device = std::move(chosen);
+  std::shared_ptr<const Compiled> compile(std::shared_ptr<const Device> device) const {
+    if (config().is_of_images()) return Segmenter::compile(shared->file, options, device);
+    return Classifier::compile(shared->file, device);
+  }
+
+  // From now on this session runs what all share.
+  void use_shared() {
+    {
+      const std::lock_guard lock(shared->mutex);
+      compiled = shared->compiled;
+    }
     segmenter.reset();
     classifier.reset();
-    if (file->config.is_of_images()) {
-      segmenter = std::make_unique<Segmenter>(*file, options, device);
+    if (config().is_of_images()) {
+      segmenter = std::make_unique<Segmenter>(shared->file, options, compiled, sharers);
     } else {
-      classifier = std::make_unique<Classifier>(*file, device);
+      classifier =
+          std::make_unique<Classifier>(*config().han, shared->tokenizer, compiled, options.threads);
     }
   }
 
-  // Calls `work`; where a GPU fails that nobody asked for by name, once more on the CPU.
+  // Calls `work`; where a GPU fails that nobody asked for by name, once more on the CPU, which the
+  // first session to meet the fault gets ready for all.
   template <class Work>
   auto on_device(const Work& work) {
     try {
       return with_memory(work);
     } catch (const DeviceError& error) {
-      if (options.device != "auto" || device->is_host()) throw;
-      note(fmt::format("going on with the CPU: {}", error.what()));
+      if (options.device != "auto" || compiled->device().is_host()) throw;
+      const std::lock_guard lock(shared->mutex);
+      if (shared->compiled == compiled) {
+        note(fmt::format("going on with the CPU: {}", error.what()));
+        shared->compiled = compile(open_cpu_device(wanted().threads, wanted().precision));
+      }
     }
-    use(open_cpu_device(wanted().threads, wanted().precision));
+    use_shared();
     return with_memory(work);
   }
 };
@@ -132,41 +154,47 @@ Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 
 Session Session::open(const std::string& path, const SessionOptions& options) {
-  auto state =
-      std::make_unique<State>(State{std::make_shared<ModelFile>(open_model(path)), options});
+  auto state = std::make_unique<State>(State{std::make_shared<Shared>(open_model(path)), options});
   if (state->options.threads <= 0) state->options.threads = default_threads();
-  for (const ModelClass& one : state->file->config.classes)
-    state->classes.push_back({one.name, one.colour});
+  Shared& shared = *state->shared;
+  ModelConfig& config = shared.file.config;
+  for (const ModelClass& one : config.classes) shared.classes.push_back({one.name, one.colour});
   if (!options.range.empty()) {
-    require(state->file->config.is_of_images(),
+    require(config.is_of_images(),
             "{}: a range (--range) is for models of images; this one classifies documents", path);
-    set_range(state->file->config.preprocessing, options.range);
+    set_range(config.preprocessing, options.range);
   }
   OpenedDevice opened = open_device(state->wanted());
   state->note(opened.note);
   try {
-    state->use(std::move(opened.device));
-    state->file->weights.check_all_used();
+    if (!config.is_of_images())
+      shared.tokenizer = std::make_shared<Tokenizer>(config.text, *shared.file.vocabulary);
+    shared.compiled = state->compile(std::move(opened.device));
+    shared.file.weights.check_all_used();
+    state->use_shared();
   } catch (const Error& error) {
     const std::string_view text = error.what();
     if (text.starts_with(path)) throw;
     fail("{}: {}", path, text);
   }
+  for (const std::string& name : shared.file.weights.names()) {
+    if (name == "vocabulary") continue;
+    shared.parameters +=
+        static_cast<std::uint64_t>(shared.file.weights.take_any_shape(name).shape().elements());
+  }
   return Session(std::move(state));
 }
 
 Session Session::clone(int threads) const {
-  auto state = std::make_unique<State>(State{state_->file, state_->options, state_->classes});
-  state->noted = state_->noted;
+  auto state = std::make_unique<State>(State{state_->shared, state_->options});
   if (threads > 0) state->options.threads = threads;
-  const Device& device = *state_->device;
-  if (!device.is_host()) {
-    state->use(device.another());
-  } else if (task() == Task::kSegment) {
-    state->use(device.with_threads(state->options.threads));
-  } else {
-    state->use(open_cpu_device(state->options.threads, device.precision()));
-  }
+  state->use_shared();
+  return Session(std::move(state));
+}
+
+Session Session::clone_for(int sharers) const {
+  auto state = std::make_unique<State>(State{state_->shared, state_->options, sharers});
+  state->use_shared();
   return Session(std::move(state));
 }
 
@@ -175,15 +203,15 @@ Session::Task Session::task() const {
 }
 
 const std::vector<ClassInfo>& Session::classes() const {
-  return state_->classes;
+  return state_->shared->classes;
 }
 
 std::string Session::device() const {
-  return state_->device->name();
+  return state_->compiled->device().name();
 }
 
 std::string Session::precision() const {
-  return std::string(name_of(state_->device->precision()));
+  return std::string(name_of(state_->compiled->device().precision()));
 }
 
 int Session::threads() const {
@@ -191,21 +219,15 @@ int Session::threads() const {
 }
 
 std::string Session::config_json() const {
-  return to_json(state_->file->config).dump(2);
+  return to_json(state_->config()).dump(2);
 }
 
 std::uint64_t Session::parameters() const {
-  std::uint64_t count = 0;
-  for (const std::string& name : state_->file->weights.names()) {
-    if (name == "vocabulary") continue;
-    count +=
-        static_cast<std::uint64_t>(state_->file->weights.take_any_shape(name).shape().elements());
-  }
-  return count;
+  return state_->shared->parameters;
 }
 
 std::uint64_t Session::file_bytes() const {
-  return state_->file->weights.total_bytes();
+  return state_->shared->file.weights.total_bytes();
 }
 
 Segmentation Session::segment(const ImageView& image, const Progress& progress) {

@@ -5,7 +5,8 @@
 //
 // Standard C++ alone: no CUDA and no library type appears here. All members throw
 // std::runtime_error, whose text says what was expected, what was found and what to do. A Session
-// is used by one thread at a time; several Sessions may run side by side.
+// is used by one thread at a time; several, clones of one, may run side by side. A Model is used by
+// any number of threads at once: it keeps Sessions for them.
 #pragma once
 
 #include <array>
@@ -124,7 +125,8 @@ class Session {
   Session& operator=(Session&&) noexcept;
 
   // Another session of this model, with `threads` threads (0: as many), which may run beside this
-  // one. The file is shared, and so are the weights of an image network on a CPU.
+  // one, on another thread. All but the memory of its intermediate maps is shared: file, network,
+  // weights, vocabulary.
   Session clone(int threads = 0) const;
 
   Task task() const;
@@ -156,8 +158,41 @@ class Session {
   std::vector<NodeTime> node_times();
 
  private:
+  struct Shared;
   struct State;
+  friend class Model;
   explicit Session(std::unique_ptr<State> state);
+  // Another for a set of `sharers` that divide the memory.
+  Session clone_for(int sharers) const;
+  std::unique_ptr<State> state_;
+};
+
+// A model that any number of threads use at once, as in a server: the file is opened and its
+// weights are packed once. A call takes a Session that is idle, or waits for one: there are as many
+// as threads of the CPU, or on a GPU kGpuSessions. One caller has all threads of the CPU, several
+// divide them, and the memory that `max_memory` allows is divided among the Sessions.
+class Model {
+ public:
+  static constexpr int kGpuSessions = 4;
+
+  static Model open(const std::string& path, const SessionOptions& options = {});
+  ~Model();
+  Model(Model&&) noexcept;
+  Model& operator=(Model&&) noexcept;
+
+  // What Session says of these.
+  Session::Task task() const;
+  const std::vector<ClassInfo>& classes() const;
+  std::string config_json() const;
+  Segmentation segment(const ImageView& image) const;
+  SegmentationPlan plan(std::int64_t height, std::int64_t width) const;
+  Classification classify(std::string_view text) const;
+  std::vector<Classification> classify(const std::vector<std::string_view>& texts) const;
+
+ private:
+  struct State;
+  class Lease;
+  explicit Model(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
 

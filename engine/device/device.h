@@ -1,11 +1,7 @@
-// Where a network runs: what makes its steps, owns its memory and keeps its time.
-//
-// All work of one device is enqueued in order; `finish` waits for it. On a CPU every call is done
-// when it returns.
+// Where a network runs: a CPU or a GPU, which any thread may ask for memory and for queues.
 #pragma once
 
 #include <cstddef>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -14,9 +10,6 @@
 
 #include "engine/graph/graph.h"
 #include "kernels/precision.h"
-#include "kernels/train/backward.h"
-#include "kernels/train/loss/loss.h"
-#include "kernels/train/optimiser/update.h"
 
 namespace tessera {
 
@@ -42,36 +35,18 @@ class DeviceMemory {
   virtual std::byte* get() const = 0;
 };
 
-// Takes the time between marks that are enqueued like work.
-class Stopwatch {
+class Queue;  // engine/device/queue.h
+
+// Weights of a graph's nodes in the kernels' own order, each packed once, by the first queue that
+// prepares its node. Of one device; for queues of any number of threads.
+class Packed {
  public:
-  virtual ~Stopwatch() = default;
-  virtual void mark() = 0;
-  // Seconds of each mark since the first; to be called once all work is finished.
-  virtual std::vector<double> seconds() = 0;
+  virtual ~Packed() = default;
+  virtual std::size_t bytes() const = 0;  // of all weights that are there
 };
 
-// Work that was enqueued once and can be enqueued again at little cost.
-class Recording {
- public:
-  virtual ~Recording() = default;
-  virtual void replay() = 0;
-};
-
-// The arithmetic of optimiser steps on tensors of one device (kernels/train/optimiser/update.h).
-class Updates {
- public:
-  virtual ~Updates() = default;
-  // The sum of squares of each tensor's gradient.
-  virtual std::vector<double> squares(std::span<const OptimiserTensor> tensors) = 0;
-  // One update for each tensor.
-  virtual void sgd(std::span<const OptimiserTensor> tensors,
-                   std::span<const SgdUpdate> updates) = 0;
-  virtual void adam(std::span<const OptimiserTensor> tensors,
-                    std::span<const AdamUpdate> updates) = 0;
-};
-
-class Device {
+// Any thread may call it at any time.
+class Device : public std::enable_shared_from_this<Device> {
  public:
   virtual ~Device() = default;
 
@@ -85,45 +60,20 @@ class Device {
   // `graph` as this device runs it best. `types` are input types of any size that runs; without
   // `winograd` convolutions are direct.
   virtual Graph optimise(const Graph& graph, Types types, bool winograd) const = 0;
-  // The step of one node; `weights` are in host memory and may be needed until the device is gone.
-  virtual Step prepare(const Node& node, Types inputs, std::span<const TensorView> weights) = 0;
-  virtual std::size_t weight_bytes() const = 0;  // of all weights in the kernels' own order
+  virtual Graph optimise_for_training(const Graph& graph, Types types) const = 0;
 
   // Throws DeviceError, with the remedy, where there is not that much.
-  virtual std::unique_ptr<DeviceMemory> allocate(std::size_t bytes) = 0;
+  virtual std::unique_ptr<DeviceMemory> allocate(std::size_t bytes) const = 0;
   virtual std::size_t available_bytes() const = 0;  // free now
-  // Between the caller's memory and the device's. After an upload the caller's may change.
-  virtual void upload(const TensorView& from, std::byte* to) = 0;
-  virtual void download(const std::byte* from, const TensorView& to) = 0;
-  virtual void finish() = 0;
+  // For the weights of a graph of so many nodes; empty.
+  virtual std::unique_ptr<Packed> packed(std::size_t nodes) const = 0;
 
-  // For up to `marks` marks. What is enqueued behind the first is timed without the host's own
-  // time where the device can wait for the host to be ahead.
-  virtual std::unique_ptr<Stopwatch> stopwatch(std::size_t marks) = 0;
-  // Records what `work` enqueues, without running it. Null where that saves nothing.
-  virtual std::unique_ptr<Recording> record(const std::function<void()>& work) = 0;
-  // Training (engine/train/gradients.h). All operands lie in this device's memory.
-  virtual Graph optimise_for_training(const Graph& graph, Types types) const = 0;
-  // `weights` are those of the first run, or have types alone.
-  virtual TrainStep prepare_train(const Node& node, Types inputs,
-                                  std::span<const TensorView> weights) = 0;
-  virtual BackwardStep prepare_backward(const Node& node, Types inputs,
-                                        std::span<const TensorView> weights) = 0;
-  // Its run waits for the result.
-  virtual LossStep prepare_loss(const Loss& op, const TensorType& logits,
-                                const TensorType& labels) = 0;
-  virtual void clear(std::byte* memory, std::size_t bytes) = 0;         // to zero
-  virtual void add(const TensorView& sum, const TensorView& term) = 0;  // sum += term
-  virtual std::unique_ptr<Updates> updates() = 0;
-  // The same device without the weights that this one keeps.
-  virtual std::shared_ptr<Device> another() const = 0;
-  // A CPU with `threads` threads that shares the weights that this one keeps, for an Executor
-  // beside this one's. Of graphs whose steps change nothing that they keep: of images. Null on a
-  // GPU.
-  virtual std::shared_ptr<Device> with_threads(int threads) const = 0;
+  // Computes on `threads` threads of the CPU; 0: as many as the device was opened with. The device
+  // lives as long as it does.
+  virtual std::shared_ptr<Queue> queue(int threads = 0) const = 0;
 
   // Measures for about a second, in memory that is given back.
-  virtual Peaks measure_peaks() = 0;
+  virtual Peaks measure_peaks() const = 0;
 
  protected:
   explicit Device(Precision precision) : precision_(precision) {}
@@ -138,7 +88,7 @@ class GrowingMemory {
   std::byte* get() const { return memory_ ? memory_->get() : nullptr; }
   std::size_t size() const { return size_; }
   // Whether it moved.
-  bool grow(Device& device, std::size_t bytes) {
+  bool grow(const Device& device, std::size_t bytes) {
     if (size_ >= bytes) return false;
     memory_.reset();  // first: the peak is one memory, not two
     size_ = 0;

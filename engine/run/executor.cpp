@@ -3,34 +3,18 @@
 #include <algorithm>
 
 #include "engine/graph/node_checks.h"
-#include "kernels/cpu/convert.h"
 
 namespace tessera {
 
-Executor::Executor(Graph graph, const WeightSource& weights, Types example,
-                   std::shared_ptr<Device> device)
-    : device_(std::move(device)), graph_(std::move(graph)) {
-  const std::vector<TensorType> types = infer_types(graph_, example);
-  for (const Node& node : graph_.nodes) {
-    std::vector<TensorView>& taken = weights_.emplace_back();
-    for (const Parameter& parameter : parameters_of(node, input_types(node, types))) {
-      const std::string name = weight_name(node, parameter.name);
-      taken.push_back(weights(name, parameter.shape));
-      // Kernels convert weights within parallel regions, which no exception may leave.
-      require(is_float(taken.back().type.dtype),
-              "weight '{}' is {}; expected f32, bf16 or f16: export it as one of them", name,
-              taken.back().type.to_string());
-      require(all_finite(taken.back()),
-              "weight '{}' holds a NaN or an infinity; was its training broken off?", name);
-    }
-  }
-}
+Executor::Executor(std::shared_ptr<const Compiled> compiled, int threads)
+    : compiled_(std::move(compiled)), queue_(compiled_->device().queue(threads)) {}
 
-std::vector<TensorType> Executor::output_types(Types inputs) const {
-  const std::vector<TensorType> types = infer_types(graph_, inputs);
-  std::vector<TensorType> outputs;
-  for (const ValueId value : graph_.outputs) outputs.push_back(types[value]);
-  return outputs;
+Executor::Executor(Graph graph, const WeightSource& weights, Types example,
+                   std::shared_ptr<const Device> device)
+    : Executor(std::make_shared<Compiled>(std::move(graph), weights, example, std::move(device))) {}
+
+Executor::~Executor() {
+  compiled_->count_arena(-static_cast<std::ptrdiff_t>(arena_.size()));
 }
 
 const Plan& Executor::plan(const Graph& piece, Types inputs) {
@@ -49,26 +33,28 @@ Executor::Prepared Executor::make(const Graph& piece, Types inputs) const {
   for (const Node& node : piece.nodes) made.ops.push_back(node.op);
   made.inputs.assign(inputs.begin(), inputs.end());
   made.types = infer_types(piece, inputs);
-  made.buffer_of.assign(graph_.values.size(), kExternal);
+  made.buffer_of.assign(graph().values.size(), kExternal);
 
-  const Readers readers(graph_);
+  const Readers readers(graph());
   std::vector<PlanBuffer> buffers;
   const auto add_value = [&](ValueId value, std::size_t first) {
     std::size_t last = readers[value].empty() ? first : readers[value].back();
-    if (graph_.is_output(value)) last = graph_.nodes.size();  // until it is copied out
+    if (graph().is_output(value)) last = graph().nodes.size();  // until it is copied out
     made.buffer_of[value] = buffers.size();
-    buffers.push_back({graph_.values[value], made.types[value].bytes(), first, last});
+    buffers.push_back({graph().values[value], made.types[value].bytes(), first, last});
   };
-  if (!device_->is_host())
-    for (const ValueId value : graph_.inputs) add_value(value, 0);
-  for (std::size_t step = 0; step < graph_.nodes.size(); ++step) {
+  if (!device().is_host())
+    for (const ValueId value : graph().inputs) add_value(value, 0);
+  for (std::size_t step = 0; step < graph().nodes.size(); ++step) {
     const Node& node = piece.nodes[step];
     for (const ValueId value : node.outputs) {
-      if (device_->is_host() && graph_.is_output(value)) continue;
+      if (device().is_host() && graph().is_output(value)) continue;
       add_value(value, step);
     }
     const std::vector<TensorType> read = input_types(node, made.types);
-    made.steps.push_back(named(node, [&] { return device_->prepare(node, read, weights_[step]); }));
+    made.steps.push_back(named(node, [&] {
+      return queue_->prepare(node, step, read, compiled_->weights(step), compiled_->packed());
+    }));
     made.recordable = made.recordable && !made.steps.back().on_host;
     made.scratch_of.push_back(buffers.size());
     buffers.push_back({node.name + " (scratch)", made.steps.back().scratch_bytes, step, step});
@@ -78,7 +64,10 @@ Executor::Prepared Executor::make(const Graph& piece, Types inputs) const {
 }
 
 void Executor::grow_arena(std::size_t bytes) {
-  if (!arena_.grow(*device_, bytes)) return;
+  if (arena_.size() >= bytes) return;
+  compiled_->count_arena(-static_cast<std::ptrdiff_t>(arena_.size()));
+  arena_.grow(device(), bytes);
+  compiled_->count_arena(static_cast<std::ptrdiff_t>(arena_.size()));
   for (Prepared& prepared : prepared_) {  // they hold addresses of the old one
     prepared.recording.reset();
     prepared.runs = 0;
@@ -88,23 +77,23 @@ void Executor::grow_arena(std::size_t bytes) {
 std::vector<TensorView> Executor::place(const Prepared& prepared,
                                         std::span<const TensorView> inputs,
                                         std::span<const TensorView> outputs) const {
-  std::vector<TensorView> values(graph_.values.size());
+  std::vector<TensorView> values(graph().values.size());
   for (std::size_t i = 0; i < values.size(); ++i) {
     std::byte* memory = nullptr;
     if (prepared.buffer_of[i] != kExternal)
       memory = arena_.get() + prepared.plan.buffers[prepared.buffer_of[i]].offset;
     values[i] = {memory, prepared.types[i]};
   }
-  require(outputs.size() == graph_.outputs.size(), "the graph has {} outputs, {} were given",
-          graph_.outputs.size(), outputs.size());
+  require(outputs.size() == graph().outputs.size(), "the graph has {} outputs, {} were given",
+          graph().outputs.size(), outputs.size());
   for (std::size_t i = 0; i < outputs.size(); ++i) {
-    const TensorType& type = values[graph_.outputs[i]].type;
+    const TensorType& type = values[graph().outputs[i]].type;
     require(outputs[i].type == type, "output '{}' is {}, memory for {} was given",
-            graph_.values[graph_.outputs[i]], type.to_string(), outputs[i].type.to_string());
-    if (device_->is_host()) values[graph_.outputs[i]] = outputs[i];
+            graph().values[graph().outputs[i]], type.to_string(), outputs[i].type.to_string());
+    if (device().is_host()) values[graph().outputs[i]] = outputs[i];
   }
-  for (std::size_t i = 0; device_->is_host() && i < inputs.size(); ++i)
-    values[graph_.inputs[i]] = inputs[i];
+  for (std::size_t i = 0; device().is_host() && i < inputs.size(); ++i)
+    values[graph().inputs[i]] = inputs[i];
   return values;
 }
 
@@ -112,14 +101,16 @@ void Executor::enqueue(const Prepared& prepared, const std::vector<TensorView>& 
                        Stopwatch* stopwatch) const {
   std::vector<TensorView> read, written;
   if (stopwatch != nullptr) stopwatch->mark();
-  for (std::size_t step = 0; step < graph_.nodes.size(); ++step) {
-    const Node& node = graph_.nodes[step];
+  for (std::size_t step = 0; step < graph().nodes.size(); ++step) {
+    const Node& node = graph().nodes[step];
     read.clear();
     written.clear();
     for (const ValueId value : node.inputs) read.push_back(values[value]);
     for (const ValueId value : node.outputs) written.push_back(values[value]);
     std::byte* scratch = arena_.get() + prepared.plan.buffers[prepared.scratch_of[step]].offset;
-    named(node, [&] { prepared.steps[step].run({read, weights_[step], written}, scratch); });
+    named(node, [&] {
+      prepared.steps[step].run({read, compiled_->weights(step), written}, scratch);
+    });
     if (stopwatch != nullptr) stopwatch->mark();
   }
 }
@@ -132,20 +123,20 @@ void Executor::run(const Graph& piece, std::span<const TensorView> inputs,
   grow_arena(std::max(prepared.plan.peak, kPlanAlignment));
   const std::vector<TensorView> values = place(prepared, inputs, outputs);
 
-  if (!device_->is_host()) {
-    check_inputs(graph_, prepared.types, inputs);
+  if (!device().is_host()) {
+    check_inputs(graph(), prepared.types, inputs);
     for (std::size_t i = 0; i < inputs.size(); ++i)
-      device_->upload(inputs[i], values[graph_.inputs[i]].as<std::byte>());
+      queue_->upload(inputs[i], values[graph().inputs[i]].as<std::byte>());
   }
 
   const std::unique_ptr<Stopwatch> stopwatch =
-      timings != nullptr ? device_->stopwatch(graph_.nodes.size() + 1) : nullptr;
+      timings != nullptr ? queue_->stopwatch(graph().nodes.size() + 1) : nullptr;
   if (stopwatch) {
     enqueue(prepared, values, stopwatch.get());
   } else {
     if (prepared.runs == 1 &&
         prepared.recordable)  // what a first run sets up (kernels loaded, limits raised) is done
-      prepared.recording = device_->record([&] { enqueue(prepared, values, nullptr); });
+      prepared.recording = queue_->record([&] { enqueue(prepared, values, nullptr); });
     prepared.runs = std::min(prepared.runs + 1, 2);
     if (prepared.recording) {
       prepared.recording->replay();
@@ -154,14 +145,14 @@ void Executor::run(const Graph& piece, std::span<const TensorView> inputs,
     }
   }
 
-  if (!device_->is_host()) {
+  if (!device().is_host()) {
     for (std::size_t i = 0; i < outputs.size(); ++i)
-      device_->download(values[graph_.outputs[i]].as<std::byte>(), outputs[i]);
+      queue_->download(values[graph().outputs[i]].as<std::byte>(), outputs[i]);
   }
-  device_->finish();
+  queue_->finish();
   if (!stopwatch) return;
   const std::vector<double> marks = stopwatch->seconds();
-  for (std::size_t step = 0; step < graph_.nodes.size(); ++step) {
+  for (std::size_t step = 0; step < graph().nodes.size(); ++step) {
     const Node& node = piece.nodes[step];
     timings->push_back({node.name, std::string(kind_of(node.op)),
                         cost_of(node, input_types(node, prepared.types)), marks[step],
@@ -170,13 +161,13 @@ void Executor::run(const Graph& piece, std::span<const TensorView> inputs,
 }
 
 double Executor::replay_seconds(Types inputs, int count) {
-  const Prepared& prepared = prepare(graph_, inputs);
+  const Prepared& prepared = prepare(graph(), inputs);
   if (!prepared.recording) return 0;
-  const std::unique_ptr<Stopwatch> stopwatch = device_->stopwatch(2);
+  const std::unique_ptr<Stopwatch> stopwatch = queue_->stopwatch(2);
   stopwatch->mark();
   for (int i = 0; i < count; ++i) prepared.recording->replay();
   stopwatch->mark();
-  device_->finish();
+  queue_->finish();
   return stopwatch->seconds()[1] / count;
 }
 

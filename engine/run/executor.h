@@ -1,20 +1,19 @@
-// Runs a graph on a device: plans once per shape, then one visible loop.
+// Runs a Compiled: plans once per shape, then one visible loop.
+//
+// An Executor has the queue, the arena and the prepared steps of one thread at a time; threads that
+// each have one share the Compiled.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "engine/device/device.h"
-#include "engine/graph/graph.h"
+#include "engine/device/queue.h"
+#include "engine/run/compiled.h"
 #include "engine/run/plan.h"
 #include "engine/run/recent_shapes.h"
 
 namespace tessera {
-
-// Gives the weight tensor of a name; throws where there is none of that shape.
-using WeightSource = std::function<TensorView(const std::string& name, const Shape& shape)>;
 
 // What one node did in one run.
 struct NodeTiming {
@@ -27,34 +26,34 @@ struct NodeTiming {
 
 class Executor {
  public:
-  // Takes every weight of the graph at once, so that a bad model file fails here. `example` are
-  // input types of any size that runs; they settle the channel counts.
-  Executor(Graph graph, const WeightSource& weights, Types example, std::shared_ptr<Device> device);
+  // Computes on `threads` threads of the CPU; 0: as many as the device was opened with.
+  explicit Executor(std::shared_ptr<const Compiled> compiled, int threads = 0);
+  // Of a Compiled that nobody else runs.
+  Executor(Graph graph, const WeightSource& weights, Types example,
+           std::shared_ptr<const Device> device);
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
 
-  // Types of the graph's outputs for these inputs. Throws an Error that names the node that cannot
-  // take them.
-  std::vector<TensorType> output_types(Types inputs) const;
+  const Compiled& compiled() const { return *compiled_; }
 
   // A run makes the outputs of the graph, or of a piece of it: the same nodes, each replaced by a
   // part of it (engine/graph/window.h), with the same weights.
 
   // The memory plan for these inputs: arena and peak, before anything runs. On a GPU the arena
   // holds inputs and outputs too.
-  const Plan& plan(Types inputs) { return plan(graph_, inputs); }
+  const Plan& plan(Types inputs) { return plan(graph(), inputs); }
   const Plan& plan(const Graph& piece, Types inputs);
-
-  // Bytes of weights in the kernels' own order; final once a plan was made.
-  std::size_t packed_bytes() const { return device_->weight_bytes(); }
 
   // Bytes of the arena that is allocated now; a run grows it to its plan's peak.
   std::size_t arena_bytes() const { return arena_.size(); }
 
   // Computes `outputs` from `inputs`, both in the graph's order, dense, in host memory. With
-  // `timings`, appends one entry per node. Not for use by two threads at once. On a GPU the first
-  // run of a shape enqueues node by node, the later ones replay it as one recording.
+  // `timings`, appends one entry per node. On a GPU the first run of a shape enqueues node by node,
+  // the later ones replay it as one recording.
   void run(std::span<const TensorView> inputs, std::span<const TensorView> outputs,
            std::vector<NodeTiming>* timings = nullptr) {
-    run(graph_, inputs, outputs, timings);
+    run(graph(), inputs, outputs, timings);
   }
   void run(const Graph& piece, std::span<const TensorView> inputs,
            std::span<const TensorView> outputs, std::vector<NodeTiming>* timings = nullptr);
@@ -62,9 +61,6 @@ class Executor {
   // Seconds of one replay by the device's own clock, the mean of `count` in a row: the kernels
   // alone. 0 where no run of these inputs was recorded.
   double replay_seconds(Types inputs, int count);
-
-  const Graph& graph() const { return graph_; }
-  Device& device() const { return *device_; }
 
  private:
   // All that depends on the input shapes and the piece.
@@ -82,6 +78,8 @@ class Executor {
   };
   static constexpr std::size_t kExternal = static_cast<std::size_t>(-1);
 
+  const Graph& graph() const { return compiled_->graph(); }
+  const Device& device() const { return compiled_->device(); }
   Prepared& prepare(const Graph& piece, Types inputs);
   Prepared make(const Graph& piece, Types inputs) const;
   void grow_arena(std::size_t bytes);
@@ -90,9 +88,8 @@ class Executor {
   void enqueue(const Prepared& prepared, const std::vector<TensorView>& values,
                Stopwatch* stopwatch) const;
 
-  std::shared_ptr<Device> device_;  // outlives all that was made by it
-  Graph graph_;
-  std::vector<std::vector<TensorView>> weights_;  // by node
+  std::shared_ptr<const Compiled> compiled_;
+  std::shared_ptr<Queue> queue_;
   GrowingMemory arena_;
   RecentShapes<Prepared> prepared_;
 };

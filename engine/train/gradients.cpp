@@ -21,10 +21,10 @@ std::size_t in_parts(std::size_t bytes) {
 }  // namespace
 
 Gradients::Gradients(const Graph& graph, const WeightSource& initial, Types example,
-                     std::shared_ptr<Device> device, const std::vector<std::string>& frozen,
+                     std::shared_ptr<Queue> queue, const std::vector<std::string>& frozen,
                      bool recompute)
-    : device_(std::move(device)),
-      graph_(device_->optimise_for_training(graph, example)),
+    : queue_(std::move(queue)),
+      graph_(device().optimise_for_training(graph, example)),
       recompute_(recompute) {
   require(graph_.outputs.size() == 1, "a graph for training has one output, the logits, not {}",
           graph_.outputs.size());
@@ -50,10 +50,10 @@ Gradients::Gradients(const Graph& graph, const WeightSource& initial, Types exam
   for (const std::string& name : frozen)
     require(known.contains(name), "'{}' is to be frozen, but the network has no such weight", name);
 
-  value_memory_ = device_->allocate(value_bytes);
-  gradient_memory_ = device_->allocate(gradient_bytes_);
-  discarded_ = device_->allocate(statistic_bytes);
-  device_->clear(discarded_->get(), statistic_bytes);
+  value_memory_ = device().allocate(value_bytes);
+  gradient_memory_ = device().allocate(gradient_bytes_);
+  discarded_ = device().allocate(statistic_bytes);
+  queue_->clear(discarded_->get(), statistic_bytes);
   std::byte *value = value_memory_->get(), *gradient = gradient_memory_->get();
   for (Weight& weight : weights_) {
     const std::size_t bytes = in_parts(weight.value.type.bytes());
@@ -65,23 +65,23 @@ Gradients::Gradients(const Graph& graph, const WeightSource& initial, Types exam
     }
     const Shape& shape = weight.value.shape();
     const std::vector<float> values = to_f32(initial(weight.name, shape));
-    device_->upload({const_cast<float*>(values.data()), weight.value.type},
-                    weight.value.as<std::byte>());
+    queue_->upload({const_cast<float*>(values.data()), weight.value.type},
+                   weight.value.as<std::byte>());
   }
   clear();
 }
 
 void Gradients::clear() {
-  device_->clear(gradient_memory_->get(), gradient_bytes_);
+  queue_->clear(gradient_memory_->get(), gradient_bytes_);
 }
 
 FloatTensors Gradients::values() const {
   FloatTensors values;
   for (const Weight& weight : weights_) {
     FloatTensor& tensor = values[weight.name] = FloatTensor(weight.value.shape());
-    device_->download(weight.value.as<std::byte>(), tensor.view());
+    queue_->download(weight.value.as<std::byte>(), tensor.view());
   }
-  device_->finish();
+  queue_->finish();
   return values;
 }
 
@@ -90,7 +90,7 @@ void Gradients::set_values(const TensorViews& values) {
     const auto found = values.find(weight.name);
     require(found != values.end() && found->second.type == weight.value.type,
             "the values given have no '{}' of {}", weight.name, weight.value.type.to_string());
-    device_->upload(found->second, weight.value.as<std::byte>());
+    queue_->upload(found->second, weight.value.as<std::byte>());
   }
 }
 
@@ -105,7 +105,7 @@ class Gradients::Program {
         gradient_(graph_.values.size(), kNone),
         saved_(graph_.nodes.size()) {
     find_needs(owner);
-    if (!owner.device_->is_host()) {
+    if (!owner.device().is_host()) {
       for (const ValueId input : graph_.inputs)
         made_.input_buffers.push_back(
             value_[input] = add_buffer(graph_.values[input], made_.types[input].bytes()));
@@ -250,8 +250,8 @@ Gradients::Prepared Gradients::make(Types inputs) const {
     named(node, [&] {
       made.saved.push_back(visit_trainable<Saved>(
           node.op, [&](const auto& op) { return saved_for_backward(op, read); }));
-      made.forward.push_back(device_->prepare_train(node, read, weights));
-      made.backward.push_back(device_->prepare_backward(node, read, weights));
+      made.forward.push_back(queue_->prepare_train(node, read, weights));
+      made.backward.push_back(queue_->prepare_backward(node, read, weights));
     });
   }
   Program(*this, made);
@@ -268,7 +268,7 @@ std::vector<TensorView> Gradients::values(const Prepared& prepared, const std::v
   std::vector<TensorView> views;
   for (std::size_t i = 0; i < ids.size(); ++i) {
     const auto given = std::ranges::find(graph_.inputs, ids[i]);
-    if (device_->is_host() && given != graph_.inputs.end()) {
+    if (device().is_host() && given != graph_.inputs.end()) {
       views.push_back(inputs[static_cast<std::size_t>(given - graph_.inputs.begin())]);
     } else {
       views.emplace_back(memory(prepared, buffers[i]), prepared.types[ids[i]]);
@@ -324,22 +324,22 @@ void Gradients::backward(const Prepared& prepared, const Action& action,
       memory(prepared, action.scratch));
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
     if (action.sums[i] == kNone) continue;
-    device_->add({memory(prepared, action.sums[i]), prepared.types[node.inputs[i]]},
-                 input_gradients[i]);
+    queue_->add({memory(prepared, action.sums[i]), prepared.types[node.inputs[i]]},
+                input_gradients[i]);
   }
 }
 
 void Gradients::upload_inputs(const Prepared& prepared, std::span<const TensorView> inputs) const {
   check_inputs(graph_, prepared.types, inputs);
   for (std::size_t i = 0; i < inputs.size(); ++i)
-    device_->upload(inputs[i], memory(prepared, prepared.input_buffers[i]));
+    queue_->upload(inputs[i], memory(prepared, prepared.input_buffers[i]));
 }
 
 LossResult Gradients::run_loss(const Prepared& prepared, const Action& action,
                                const LossTarget& target) {
   const TensorType type = prepared.types[graph_.outputs[0]];
   const std::int64_t classes = type.shape[-1];
-  const LossStep step = device_->prepare_loss(target.loss, type, target.labels.type);
+  const LossStep step = queue_->prepare_loss(target.loss, type, target.labels.type);
   LossOperands operands{
       .logits = {memory(prepared, action.inputs[0]), type},
       .labels = target.labels,
@@ -347,20 +347,20 @@ LossResult Gradients::run_loss(const Prepared& prepared, const Action& action,
       .class_weights = target.class_weights,
       .gradient = reinterpret_cast<float*>(memory(prepared, action.output_gradients[0]))};
   std::size_t used = in_parts(step.scratch_bytes);
-  if (device_->is_host()) {
-    loss_memory_.grow(*device_, used);
+  if (device().is_host()) {
+    loss_memory_.grow(device(), used);
     return step.run(operands, loss_memory_.get());
   }
   check_labels(target.loss, classes, target.labels);
   const TensorType weights{DType::kF32, target.labels.shape()};
   const TensorType class_weights{DType::kF32, {std::max<std::int64_t>(classes, 2)}};
-  loss_memory_.grow(*device_, used + in_parts(target.labels.type.bytes()) +
+  loss_memory_.grow(device(), used + in_parts(target.labels.type.bytes()) +
                                   in_parts(weights.bytes()) + in_parts(class_weights.bytes()));
   const auto upload = [&](const void* from, const TensorType& of) -> std::byte* {
     if (from == nullptr) return nullptr;
     std::byte* const to = loss_memory_.get() + used;
     used += in_parts(of.bytes());
-    device_->upload({const_cast<void*>(from), of}, to);
+    queue_->upload({const_cast<void*>(from), of}, to);
     return to;
   };
   operands.labels.pointer = upload(target.labels.pointer, target.labels.type);
@@ -374,8 +374,8 @@ LossResult Gradients::add(std::span<const TensorView> inputs, const LossTarget& 
   std::vector<TensorType> types;
   for (const TensorView& input : inputs) types.push_back(input.type);
   const Prepared& prepared = prepare(types);
-  arena_.grow(*device_, prepared.plan.peak);
-  if (!device_->is_host()) upload_inputs(prepared, inputs);
+  arena_.grow(device(), prepared.plan.peak);
+  if (!device().is_host()) upload_inputs(prepared, inputs);
   LossResult result;
   for (const Action& action : prepared.program) {
     if (action.kind == Kind::kForward) {
@@ -391,11 +391,11 @@ LossResult Gradients::add(std::span<const TensorView> inputs, const LossTarget& 
 }
 
 bool Gradients::is_finite(const TensorView& view) const {
-  if (device_->is_host()) return all_finite(view);
+  if (device().is_host()) return all_finite(view);
   std::vector<std::byte> copy(view.type.bytes());
   const TensorView host{copy.data(), view.type};
-  device_->download(view.as<std::byte>(), host);
-  device_->finish();
+  queue_->download(view.as<std::byte>(), host);
+  queue_->finish();
   return all_finite(host);
 }
 

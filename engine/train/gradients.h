@@ -1,6 +1,6 @@
 // Gradients of a graph's weights: forward run, loss and backward run as one program in one arena.
 //
-//   Gradients gradients(graph, initial, example, device);
+//   Gradients gradients(graph, initial, example, device->queue());
 //   gradients.clear();
 //   const LossResult result = gradients.add(inputs, {.labels = labels}, {seed, step});
 //   for (const Gradients::Weight& weight : gradients.weights()) ...   // the optimiser's work
@@ -13,8 +13,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/device/queue.h"
 #include "engine/graph/graph.h"
-#include "engine/run/executor.h"
+#include "engine/run/compiled.h"
 #include "engine/run/plan.h"
 #include "engine/run/recent_shapes.h"
 #include "engine/train/float_tensor.h"
@@ -48,7 +49,7 @@ class Gradients {
   // being kept (Chen et al. 2016, "Training deep nets with sublinear memory cost"): about a third
   // more work, and less memory.
   Gradients(const Graph& graph, const WeightSource& initial, Types example,
-            std::shared_ptr<Device> device, const std::vector<std::string>& frozen = {},
+            std::shared_ptr<Queue> queue, const std::vector<std::string>& frozen = {},
             bool recompute = false);
 
   const std::vector<Weight>& weights() const { return weights_; }
@@ -69,7 +70,8 @@ class Gradients {
   LossResult add(std::span<const TensorView> inputs, const LossTarget& target, RandomStream random);
 
   const Graph& graph() const { return graph_; }
-  const Device& device() const { return *device_; }
+  const Device& device() const { return queue_->device(); }
+  Queue& queue() const { return *queue_; }
 
  private:
   static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
@@ -119,7 +121,7 @@ class Gradients {
   [[noreturn]] void report_not_finite(const Prepared& prepared, std::span<const TensorView> inputs,
                                       RandomStream random) const;
 
-  std::shared_ptr<Device> device_;
+  std::shared_ptr<Queue> queue_;
   Graph graph_;
   bool recompute_;
   std::vector<Weight> weights_;

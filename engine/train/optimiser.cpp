@@ -46,11 +46,11 @@ std::vector<TrainedParameter> trained_parameters(const Graph& graph, Types input
 }
 
 Optimiser::Optimiser(const Config& config, std::vector<TrainedParameter> parameters,
-                     std::shared_ptr<Device> device)
+                     std::shared_ptr<Queue> queue)
     : config_(config),
       parameters_(std::move(parameters)),
-      device_(std::move(device)),
-      updates_(device_->updates()) {
+      queue_(std::move(queue)),
+      updates_(queue_->updates()) {
   const auto share = [](const char* what, double value) {
     require(value >= 0 && value < 1, "optimiser: {} is {}; expected 0 to below 1", what, value);
   };
@@ -76,8 +76,8 @@ Optimiser::Optimiser(const Config& config, std::vector<TrainedParameter> paramet
     elements += in_lines(parameter.shape.elements()) *
                 std::size_t((has_first ? 1 : 0) + (has_second ? 1 : 0));
   }
-  memory_ = device_->allocate(elements * sizeof(float));
-  device_->clear(memory_->get(), elements * sizeof(float));
+  memory_ = queue_->device().allocate(elements * sizeof(float));
+  queue_->clear(memory_->get(), elements * sizeof(float));
   auto* next = reinterpret_cast<float*>(memory_->get());
   for (const TrainedParameter& parameter : parameters_) {
     const auto take = [&](bool needed) -> float* {
@@ -186,9 +186,9 @@ FloatTensors Optimiser::state() const {
   FloatTensors tensors;
   for (const auto& [name, view] : state_views()) {
     FloatTensor& tensor = tensors[name] = FloatTensor(view.shape());
-    device_->download(view.as<std::byte>(), tensor.view());
+    queue_->download(view.as<std::byte>(), tensor.view());
   }
-  device_->finish();
+  queue_->finish();
   return tensors;
 }
 
@@ -211,7 +211,7 @@ void Optimiser::restore(const TensorViews& saved, std::int64_t steps) {
     require(own.contains(entry.first), "optimiser: the saved '{}' belongs to no trained tensor",
             entry.first);
   }
-  for (const auto& [name, view] : own) device_->upload(saved.at(name), view.as<std::byte>());
+  for (const auto& [name, view] : own) queue_->upload(saved.at(name), view.as<std::byte>());
   steps_ = steps;
 }
 

@@ -25,7 +25,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/device/device.h"
+#include "engine/device/queue.h"
 #include "engine/graph/graph.h"
 #include "engine/train/float_tensor.h"
 
@@ -67,7 +67,7 @@ class Optimiser {
 
   // Throws Error for values out of their range or a tensor named twice.
   Optimiser(const Config& config, std::vector<TrainedParameter> parameters,
-            std::shared_ptr<Device> device);
+            std::shared_ptr<Queue> queue);
 
   // One step. `weights` (written) and `gradients` (read) are f32 of the parameters' shapes, in
   // their order and in the device's memory; a frozen one may have a null gradient. `rate` is r.
@@ -96,7 +96,7 @@ class Optimiser {
 
   Config config_;
   std::vector<TrainedParameter> parameters_;
-  std::shared_ptr<Device> device_;
+  std::shared_ptr<Queue> queue_;
   std::unique_ptr<Updates> updates_;
   std::unique_ptr<DeviceMemory> memory_;
   // By parameter, null for a frozen one. SGD: momentum and nothing; Adam: mean and square.

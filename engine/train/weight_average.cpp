@@ -4,16 +4,15 @@
 
 namespace tessera {
 
-WeightAverage::WeightAverage(const Gradients& gradients, std::shared_ptr<Device> device,
-                             double decay)
-    : device_(std::move(device)), decay_(decay), updates_(device_->updates()) {
+WeightAverage::WeightAverage(const Gradients& gradients, std::shared_ptr<Queue> queue, double decay)
+    : queue_(std::move(queue)), decay_(decay), updates_(queue_->updates()) {
   require(decay > 0 && decay < 1, "the average's decay is {}; expected above 0 and below 1", decay);
   constexpr std::size_t kPart = 256;  // bytes: tensors begin at multiples of it
   const auto in_parts = [](std::size_t bytes) { return (bytes + kPart - 1) / kPart * kPart; };
   std::size_t bytes = 0;
   for (const Gradients::Weight& weight : gradients.weights())
     bytes += in_parts(weight.value.type.bytes());
-  memory_ = device_->allocate(bytes);
+  memory_ = queue_->device().allocate(bytes);
   std::byte* next = memory_->get();
   for (const Gradients::Weight& weight : gradients.weights()) {
     names_.push_back(weight.name);
@@ -43,9 +42,9 @@ FloatTensors WeightAverage::values() const {
   FloatTensors values;
   for (std::size_t i = 0; i < names_.size(); ++i) {
     FloatTensor& tensor = values[names_[i]] = FloatTensor(averages_[i].shape());
-    device_->download(averages_[i].as<std::byte>(), tensor.view());
+    queue_->download(averages_[i].as<std::byte>(), tensor.view());
   }
-  device_->finish();
+  queue_->finish();
   return values;
 }
 
@@ -54,7 +53,7 @@ void WeightAverage::set_values(const TensorViews& values) {
     const auto found = values.find(names_[i]);
     require(found != values.end() && found->second.type == averages_[i].type,
             "the values given have no '{}' of {}", names_[i], averages_[i].type.to_string());
-    device_->upload(found->second, averages_[i].as<std::byte>());
+    queue_->upload(found->second, averages_[i].as<std::byte>());
   }
 }
 

@@ -12,8 +12,8 @@ namespace tessera {
 
 class WeightAverage {
  public:
-  // `gradients` and its device must outlive this. `decay`: above 0, below 1.
-  WeightAverage(const Gradients& gradients, std::shared_ptr<Device> device, double decay);
+  // `gradients` must outlive this. `decay`: above 0, below 1.
+  WeightAverage(const Gradients& gradients, std::shared_ptr<Queue> queue, double decay);
 
   void add(std::int64_t step);
 
@@ -22,7 +22,7 @@ class WeightAverage {
   void set_values(const TensorViews& values);
 
  private:
-  std::shared_ptr<Device> device_;
+  std::shared_ptr<Queue> queue_;
   double decay_;
   std::unique_ptr<Updates> updates_;
   std::unique_ptr<DeviceMemory> memory_;

@@ -48,6 +48,8 @@ std::shared_ptr<const AlignedBuffer> PackedWeights::get(
     fill(made->get());
     buffer = std::move(made);
   }
+  require(buffer->size() == bytes, "packed weights '{}' are {} bytes, but {} were asked for", key,
+          buffer->size(), bytes);
   return buffer;
 }
 

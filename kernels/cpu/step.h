@@ -33,7 +33,7 @@ class AlignedBuffer {
   std::size_t size_ = 0;
 };
 
-// Weights in the order that a CPU kernel reads them, made once and shared by all shapes of a node.
+// Weights of a node in the order that a CPU kernel reads them: made once, for all shapes, threads.
 class PackedWeights {
  public:
   PackedWeights() = default;
@@ -41,8 +41,8 @@ class PackedWeights {
   // for weights that change from run to run, where new pages would cost more than packing does.
   explicit PackedWeights(std::byte* memory) : memory_(memory) {}
 
-  // The buffer of `key` (node name + layout); when absent it is allocated with `bytes` and handed
-  // to `fill`.
+  // The buffer of `key` (which names the layout), of `bytes`; when absent it is allocated and
+  // handed to `fill`.
   std::shared_ptr<const AlignedBuffer> get(const std::string& key, std::size_t bytes,
                                            const std::function<void(std::byte*)>& fill);
   std::size_t bytes() const;  // of all buffers

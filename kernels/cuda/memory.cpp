@@ -49,6 +49,8 @@ std::shared_ptr<const DeviceBuffer> DeviceWeights::make_once(
     if (bytes > 0) make(made->get());
     buffer = std::move(made);
   }
+  require(buffer->size() == bytes, "packed weights '{}' are {} bytes, but {} were asked for", key,
+          buffer->size(), bytes);
   return buffer;
 }
 

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/shared_memory.h"
 
 #define SIMT_SHARED(T, name, dims) __shared__ T name dims
 // `align` must be a literal: blocks of one kernel that ask for different alignments are different
@@ -418,10 +419,7 @@ void launch_ex(bool cooperative, void (*kernel)(Parameters...), dim3 grid, dim3 
                std::size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
   constexpr std::size_t kSharedWithoutOptIn = 48 * 1024;
   if (shared_bytes > kSharedWithoutOptIn)
-    tessera::cuda_check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                             cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                             static_cast<int>(shared_bytes)),
-                        "more than 48 KiB of shared memory for a kernel");
+    tessera::allow_shared_memory(reinterpret_cast<const void*>(kernel), shared_bytes);
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeCooperative;
   attribute.val.cooperative = 1;

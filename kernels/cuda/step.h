@@ -44,12 +44,12 @@ class DeviceBuffer {
   std::size_t size_ = 0;
 };
 
-// Weights on the device in the order that a kernel reads them, made once and shared by all shapes
-// of a node.
+// Weights of a node on the device in the order that a kernel reads them, made once and shared by
+// all shapes and threads that run it.
 class DeviceWeights {
  public:
-  // The buffer of `key` (node name + layout); when absent, `fill` writes `bytes` in host memory,
-  // which are then copied to the device.
+  // The buffer of `key` (layout), of `bytes`; when absent, `fill` writes it in host memory, and it
+  // is copied to the device.
   std::shared_ptr<const DeviceBuffer> get(const std::string& key, std::size_t bytes,
                                           const std::function<void(std::byte*)>& fill);
   // The same for what kernels compute: `compute` enqueues the work that writes it, given where.

@@ -20,22 +20,22 @@ const std::string kAverage = "average/";  // before names in a checkpoint
 
 class Training {
  public:
-  Training(TrainingTask& task, const TrainingOptions& options, std::shared_ptr<Device> device,
+  Training(TrainingTask& task, const TrainingOptions& options, const Device& device,
            const TrainingEvents& events)
       : task_(task),
         options_(options),
         events_(events),
-        device_(std::move(device)),
+        queue_(device.queue()),
         steps_per_epoch_(steps_per_epoch(task, options)),
         total_(total_steps(task, options)),
         parameters_(make_parameters()),
         gradients_(make_gradients()),
-        optimiser_(options.optimiser, parameters_, device_) {
+        optimiser_(options.optimiser, parameters_, queue_) {
     for (const Gradients::Weight& weight : gradients_.weights()) {
       weights_.push_back(weight.value);
       weight_gradients_.push_back(weight.gradient);
     }
-    if (options.average > 0) average_.emplace(gradients_, device_, options.average);
+    if (options.average > 0) average_.emplace(gradients_, queue_, options.average);
     setup_.optimiser = &optimiser_;
     setup_.schedule = options.schedule;
     setup_.settings = {{"model", to_json(task.config())},
@@ -101,7 +101,7 @@ class Training {
       if (parameter.frozen) frozen.push_back(parameter.name);
     }
     return {task_.graph(), source, example_inputs(task_.config()),
-            device_,       frozen, options_.recompute};
+            queue_,        frozen, options_.recompute};
   }
 
   bool is_early() const { return options_.patience > 0 && worse_ >= options_.patience; }
@@ -138,7 +138,7 @@ class Training {
 
   // Before anything is written. On a GPU its own memory counts, which its driver tells.
   void require_memory() {
-    if (!device_->is_host()) return;
+    if (!queue_->device().is_host()) return;
     const auto needed = [&](std::int64_t batch) {
       std::vector<TensorType> inputs = task_.largest_batch();
       std::size_t bytes = 0;
@@ -208,7 +208,8 @@ class Training {
     correct_ = counted_ = 0;
     batches_summed_ = 0;
     const FloatTensors weights = model_values();
-    const std::optional<Evaluation> validation = task_.validate(views_of(weights), *device_);
+    const std::optional<Evaluation> validation =
+        task_.validate(views_of(weights), queue_->device());
     nlohmann::ordered_json line;
     line["step"] = state_.step;
     line["epoch"] = epoch;
@@ -304,7 +305,7 @@ class Training {
   TrainingTask& task_;
   const TrainingOptions& options_;
   const TrainingEvents& events_;
-  std::shared_ptr<Device> device_;
+  std::shared_ptr<Queue> queue_;
   std::int64_t steps_per_epoch_, total_;
   std::vector<TrainedParameter> parameters_;
   Gradients gradients_;
@@ -345,19 +346,18 @@ std::int64_t total_steps(const TrainingTask& task, const TrainingOptions& option
 }
 
 TrainingResult train(TrainingTask& task, const TrainingOptions& options,
-                     std::shared_ptr<Device> device, const TrainingEvents& events) {
+                     std::shared_ptr<const Device> device, const TrainingEvents& events) {
   require(task.batches() > 0, "there is nothing to train on");
-  return Training(task, options, std::move(device), events).run();
+  return Training(task, options, *device, events).run();
 }
 
 Executor make_evaluator(const ModelConfig& config, const Graph& graph, const TensorViews& weights,
                         const Device& device) {
-  const std::shared_ptr<Device> own = device.another();  // it keeps these weights
   const std::vector<TensorType> example = example_inputs(config);
   const WeightSource source = [&](const std::string& name, const Shape&) {
     return weights.at(name);
   };
-  return {own->optimise(graph, example, true), source, example, own};
+  return {device.optimise(graph, example, true), source, example, device.shared_from_this()};
 }
 
 }  // namespace tessera

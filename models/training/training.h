@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/run/executor.h"
 #include "engine/train/gradients.h"
 #include "engine/train/optimiser.h"
 #include "engine/train/schedule.h"
@@ -114,7 +115,7 @@ struct TrainingResult {
 // Throws Error where a file cannot be written, where a checkpoint is of another run, and where the
 // loss or a gradient is no longer finite; the last checkpoint is then still there.
 TrainingResult train(TrainingTask& task, const TrainingOptions& options,
-                     std::shared_ptr<Device> device, const TrainingEvents& events = {});
+                     std::shared_ptr<const Device> device, const TrainingEvents& events = {});
 
 // The trained network for inference on such a device. `weights`, in host memory, must outlive the
 // call alone.

@@ -61,9 +61,10 @@ Problem han_problem(const HanVariant& variant) {
   return p;
 }
 
-Gradients make_gradients(const Problem& p, std::shared_ptr<Device> device, bool recompute = false) {
+Gradients make_gradients(const Problem& p, const std::shared_ptr<Device>& device,
+                         bool recompute = false) {
   RandomWeights weights;
-  return {p.graph, weights.source(), types(p.inputs), std::move(device), {}, recompute};
+  return {p.graph, weights.source(), types(p.inputs), device->queue(), {}, recompute};
 }
 
 // `tensor` with every element moved by up to `unit` of itself.
@@ -89,10 +90,9 @@ FloatTensors gradients_of(const Gradients& gradients) {
   for (const Gradients::Weight& weight : gradients.weights()) {
     if (!weight.trained) continue;
     FloatTensor& tensor = list[weight.name] = FloatTensor(weight.value.shape());
-    const_cast<Device&>(gradients.device())
-        .download(weight.gradient.as<std::byte>(), tensor.view());
+    gradients.queue().download(weight.gradient.as<std::byte>(), tensor.view());
   }
-  const_cast<Device&>(gradients.device()).finish();
+  gradients.queue().finish();
   return list;
 }
 
@@ -143,7 +143,7 @@ FloatTensors moved_gradients(const Problem& p, double unit) {
   };
   std::vector<Tensor> inputs;
   for (const Tensor& input : p.inputs) inputs.push_back(moved(input, unit));
-  Gradients gradients(p.graph, source, types(inputs), open_cpu_device(1));
+  Gradients gradients(p.graph, source, types(inputs), open_cpu_device(1)->queue());
   gradients.add(views(inputs), p.target(), {1, 2});
   return gradients_of(gradients);
 }

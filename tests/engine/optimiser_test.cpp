@@ -83,7 +83,7 @@ TEST(OptimiserTest, TenStepsAreThoseOfPyTorch) {
       Optimiser optimiser(config_of(attributes),
                           {{.name = "weight", .shape = weight.shape},
                            {.name = "bias", .shape = bias.shape, .decays = false}},
-                          open_cpu_device(1));
+                          open_cpu_device(1)->queue());
       const std::vector<TensorView> weights{weight.view(), bias.view()};
       for (std::int64_t step = 0; step < 10; ++step) {
         SCOPED_TRACE(step);
@@ -150,7 +150,7 @@ struct Problem {
     return list;
   }
   Optimiser optimiser(const Optimiser::Config& config, int threads = 1) const {
-    return {config, parameters, open_cpu_device(threads)};
+    return {config, parameters, open_cpu_device(threads)->queue()};
   }
   double step(Optimiser& optimiser) const {
     return optimiser.step(views(weights), views(gradients), 0.1, 0.5);

@@ -1,4 +1,4 @@
-// Classifies documents on several threads, a session for each: batch HAN.safetensors
+// Classifies documents on several threads, which share a model: batch HAN.safetensors
 #include <tessera/session.h>
 
 #include <atomic>
@@ -15,18 +15,14 @@ int main(int, char** argv) try {
       "I loved it. See it!",          "Boring. Terrible."};
   constexpr std::size_t kThreads = 2;
 
-  // Clones share the file; each computes with one thread of its own.
-  const tessera::Session model = tessera::Session::open(argv[1]);
-  std::vector<tessera::Session> sessions;
-  for (std::size_t i = 0; i < kThreads; ++i) sessions.push_back(model.clone(1));
-
+  const tessera::Model model = tessera::Model::open(argv[1]);  // any thread may call it
   std::vector<tessera::Classification> answers(reviews.size());
   std::vector<std::exception_ptr> faults(kThreads);
   std::atomic<std::size_t> next = 0;
   const auto work = [&](std::size_t thread) {
     try {
       for (std::size_t i = next++; i < reviews.size(); i = next++)
-        answers[i] = sessions[thread].classify(reviews[i]);
+        answers[i] = model.classify(reviews[i]);
     } catch (...) {
       faults[thread] = std::current_exception();
     }

@@ -73,7 +73,7 @@ struct TrainingRun {
       : weights(weights_of(unet_config(), seed)),
         optimiser({.kind = Optimiser::Kind::kAdamW, .weight_decay = 0.1},
                   trained_parameters(build_network(unet_config()), example_inputs(unet_config())),
-                  open_cpu_device(1)),
+                  open_cpu_device(1)->queue()),
         setup{.optimiser = &optimiser,
               .schedule = {.kind = Schedule::Kind::kCosine, .warmup_steps = 2, .total_steps = 10},
               .settings = {{"seed", 1}, {"model", to_json(unet_config())}}} {}
@@ -161,7 +161,8 @@ TEST_F(CheckpointTest, OtherSettingsAreListedAndNothingChanges) {
 TEST_F(CheckpointTest, OtherOptimisersAndTensorsAreRefused) {
   TrainingRun run;
   save_checkpoint(folder_ / "a", views_of(run.weights), run.setup, run.state);
-  Optimiser sgd({.kind = Optimiser::Kind::kSgd}, run.optimiser.parameters(), open_cpu_device(1));
+  Optimiser sgd({.kind = Optimiser::Kind::kSgd}, run.optimiser.parameters(),
+                open_cpu_device(1)->queue());
   TrainingSetup other = run.setup;
   other.optimiser = &sgd;
   EXPECT_THAT(error_of([&] { load_checkpoint(folder_ / "a", views_of(run.weights), other); }),

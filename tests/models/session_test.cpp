@@ -75,6 +75,64 @@ TEST(SessionClones, OfDocumentsGiveTheSameBytes) {
   EXPECT_EQ(clones[0].threads(), 2);
 }
 
+TEST(Model, GivesManyThreadsTheBytesOfASession) {
+  const std::string path = demo("unet_isbi.safetensors");
+  Session session = Session::open(path, {.device = "cpu", .threads = 2});
+  const Model model = Model::open(path, {.device = "cpu", .threads = 2});
+  EXPECT_EQ(model.task(), Session::Task::kSegment);
+  EXPECT_EQ(model.config_json(), session.config_json());
+  struct Picture {
+    std::int64_t height, width;
+    std::vector<std::uint8_t> pixels = picture(height, width), mask = {};
+  };
+  std::vector<Picture> pictures{{40, 51}, {33, 20}, {64, 64}, {7, 90}};
+  for (Picture& one : pictures)
+    one.mask = session.segment({one.pixels.data(), one.height, one.width}).mask;
+  std::vector<std::thread> threads;  // more than there are Sessions
+  for (std::size_t thread = 0; thread < 5; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (std::size_t i = 0; i < pictures.size(); ++i) {
+        const Picture& one = pictures[(i + thread) % pictures.size()];
+        EXPECT_EQ(model.segment({one.pixels.data(), one.height, one.width}).mask, one.mask);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_THROW(model.classify("no image"), std::runtime_error);
+  EXPECT_EQ(model.segment({pictures[0].pixels.data(), 40, 51}).mask, pictures[0].mask);
+}
+
+TEST(Model, OfDocumentsGivesManyThreadsTheBytesOfASession) {
+  const std::string path = demo("han_imdb.safetensors");
+  Session session = Session::open(path, {.device = "cpu", .threads = 2});
+  const Model model = Model::open(path, {.device = "cpu", .threads = 2});
+  const std::vector<std::string> texts{"A film to remember.",
+                                       "The plot is dull. The actors are not.",
+                                       "Worst of all! Never again, I thought. And yet."};
+  std::vector<std::vector<float>> expected;
+  for (const std::string& text : texts) expected.push_back(session.classify(text).probabilities);
+  std::vector<std::thread> threads;
+  for (std::size_t thread = 0; thread < 4; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (std::size_t i = 0; i < texts.size(); ++i) {
+        const std::size_t at = (i + thread) % texts.size();
+        EXPECT_EQ(model.classify(texts[at]).probabilities, expected[at]);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+// What a Model's Sessions have is divided: none takes tiles that leave the others no memory.
+TEST(Model, DividesItsMemory) {
+  const std::string path = demo("unet_isbi.safetensors");
+  const Session session = Session::open(path, {.device = "cpu", .threads = 4});
+  const std::uint64_t alone = session.clone().plan(1000, 1000).peak;
+  EXPECT_EQ(session.clone().plan(1000, 1000).tiles, 1);
+  const Model model = Model::open(path, {.device = "cpu", .threads = 4, .max_memory = alone});
+  EXPECT_GT(model.plan(1000, 1000).tiles, 1);
+}
+
 #if !defined(TESSERA_NO_THREADS_IN_A_CHILD)
 TEST(SessionForks, AChildGoesOnWithItsParentsSession) {
   Session session = Session::open(demo("unet_isbi.safetensors"), {.device = "cpu", .threads = 2});

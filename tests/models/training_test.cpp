@@ -435,7 +435,7 @@ Gradients gradients_of(const TrainingTask& task, bool recompute, int threads) {
   const FloatTensors initial = task.initial_weights();
   return Gradients(
       task.graph(), [&](const std::string& name, const Shape&) { return initial.at(name).view(); },
-      example_inputs(task.config()), open_cpu_device(threads), {}, recompute);
+      example_inputs(task.config()), open_cpu_device(threads)->queue(), {}, recompute);
 }
 
 bool same_weights(const Gradients& a, const Gradients& b) {
@@ -498,7 +498,7 @@ TEST_F(TrainingTest, TheModelGetsTheAverageOfTheWeights) {
   const TextData text = han_text(folder_);
   HanTraining task(han_config(), text, nullptr, han_options(1));
   Gradients gradients = gradients_of(task, false, 1);
-  WeightAverage average(gradients, open_cpu_device(1), 0.5);
+  WeightAverage average(gradients, open_cpu_device(1)->queue(), 0.5);
   const std::string name = "output/bias";
   const auto weight = std::ranges::find(gradients.weights(), name, &Gradients::Weight::name);
   ASSERT_NE(weight, gradients.weights().end());

@@ -10,7 +10,7 @@
 #include <thread>
 
 #include "emulator/emulator.h"
-#include "engine/device/device.h"
+#include "engine/device/queue.h"
 #include "kernels/error.h"
 #include "models/session.h"
 #include "tests/support/paths.h"
@@ -174,24 +174,25 @@ TEST_F(CudaFaults, AnyThreadUsesTheDeviceThatWasNamed) {
   const auto in_its_own_thread = [](const std::function<void()>& call) {
     std::thread([&] { EXPECT_NO_THROW(call()); }).join();
   };
-  in_its_own_thread([&] { device->upload({values.data(), type}, memory->get()); });
-  in_its_own_thread([&] { device->add(on_device, on_device); });
+  std::shared_ptr<Queue> queue;
+  in_its_own_thread([&] { queue = device->queue(); });
+  in_its_own_thread([&] { queue->upload({values.data(), type}, memory->get()); });
+  in_its_own_thread([&] { queue->add(on_device, on_device); });
   std::unique_ptr<Stopwatch> stopwatch;
-  in_its_own_thread([&] { stopwatch = device->stopwatch(2); });
+  in_its_own_thread([&] { stopwatch = queue->stopwatch(2); });
   in_its_own_thread([&] { stopwatch->mark(); });
   std::unique_ptr<Recording> recording;
-  in_its_own_thread(
-      [&] { recording = device->record([&] { device->add(on_device, on_device); }); });
+  in_its_own_thread([&] { recording = queue->record([&] { queue->add(on_device, on_device); }); });
   in_its_own_thread([&] { recording->replay(); });
   in_its_own_thread([&] { stopwatch->mark(); });
-  in_its_own_thread([&] { device->download(memory->get(), {values.data(), type}); });
-  in_its_own_thread([&] { device->finish(); });
+  in_its_own_thread([&] { queue->download(memory->get(), {values.data(), type}); });
+  in_its_own_thread([&] { queue->finish(); });
   EXPECT_THAT(values, testing::ElementsAre(4, 8, 12, 16));
   EXPECT_GE(stopwatch->seconds().at(1), 0);
   auto* weight = reinterpret_cast<float*>(memory->get());
   const OptimiserTensor tensor{weight, weight, nullptr, nullptr, 4};
   std::unique_ptr<Updates> updates;
-  in_its_own_thread([&] { updates = device->updates(); });
+  in_its_own_thread([&] { updates = queue->updates(); });
   in_its_own_thread([&] {
     EXPECT_THAT(updates->squares({&tensor, 1}), testing::ElementsAre(16 + 64 + 144 + 256));
   });

@@ -90,8 +90,9 @@ TrainingRun run_training(const TrainingGolden& golden, const std::shared_ptr<Dev
     return found->second.view();
   };
   const std::vector<TensorType> example = types(golden.batches.at(0).inputs);
-  Gradients gradients(golden.graph, source, example, device, {}, recompute);
-  Optimiser optimiser(golden.optimiser, trained_parameters(golden.graph, example), device);
+  const std::shared_ptr<Queue> queue = device->queue();
+  Gradients gradients(golden.graph, source, example, queue, {}, recompute);
+  Optimiser optimiser(golden.optimiser, trained_parameters(golden.graph, example), queue);
   std::vector<TensorView> weights, weight_gradients;
   for (const Gradients::Weight& weight : gradients.weights()) {
     weights.push_back(weight.value);

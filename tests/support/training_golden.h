@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/device/device.h"
+#include "engine/device/queue.h"
 #include "engine/graph/graph.h"
 #include "engine/train/float_tensor.h"
 #include "engine/train/optimiser.h"

@@ -214,6 +214,7 @@ int bench_training(const BenchOptions& options) {
       device_options(config.unet.has_value(), workload.device, workload.precision, threads));
   if (!opened.note.empty()) fmt::print(stderr, "{}\n", opened.note);
   const std::shared_ptr<Device> device = std::move(opened.device);
+  const std::shared_ptr<Queue> queue = device->queue();
   const std::size_t available = device->is_host() ? 0 : device->available_bytes();
   std::unique_ptr<Gradients> gradients;
   if (workload.preset.empty()) {
@@ -221,16 +222,16 @@ int bench_training(const BenchOptions& options) {
     const WeightSource source = [&](const std::string& name, const Shape& shape) {
       return file.weights.take(name, shape);
     };
-    gradients = std::make_unique<Gradients>(graph, source, types, device);
+    gradients = std::make_unique<Gradients>(graph, source, types, queue);
   } else {
     constexpr std::uint64_t kSeed = 1;
     const FloatTensors initial = initial_weights(graph, types, kSeed, threads);
     const WeightSource source = [&](const std::string& name, const Shape&) {
       return initial.at(name).view();
     };
-    gradients = std::make_unique<Gradients>(graph, source, types, device);
+    gradients = std::make_unique<Gradients>(graph, source, types, queue);
   }
-  Optimiser optimiser({.kind = Optimiser::Kind::kAdam}, trained_parameters(graph, types), device);
+  Optimiser optimiser({.kind = Optimiser::Kind::kAdam}, trained_parameters(graph, types), queue);
 
   MeasuredSteps measured;
   std::vector<TensorView> weights, weight_gradients;
@@ -250,7 +251,7 @@ int bench_training(const BenchOptions& options) {
     gradients->clear();
     measured.losses.push_back(gradients->add(batch.inputs(), {.labels = batch.labels()}, {}).loss);
     optimiser.step(weights, weight_gradients, kRate);
-    device->finish();
+    queue->finish();
   });
   require(!measured.seconds.empty(), "interrupted before a step was complete");
   measured.peak_memory = device->is_host()

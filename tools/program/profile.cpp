@@ -47,7 +47,7 @@ struct Profile {
   json details;  // null on a CPU
   double peak = 0, bandwidth = 0;
 
-  void set_device(Device& device) {
+  void set_device(const Device& device) {
     precision = name_of(device.precision());
     runs_on = tessera::runs_on(device, threads);
     if (!device.is_host()) details = device_json(device);

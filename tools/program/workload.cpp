@@ -207,8 +207,8 @@ void Workload::start(const WorkloadOptions& options) {
   start_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (file_) file_->weights.release_pages();
   arena_bytes_ = executor_->plan(types).peak;
-  predicted_ = device().is_host() ? before + executor_->packed_bytes() + arena_bytes_
-                                  : executor_->packed_bytes() + arena_bytes_;
+  predicted_ =
+      device().is_host() ? before + packed_bytes() + arena_bytes_ : packed_bytes() + arena_bytes_;
 }
 
 std::size_t Workload::device_bytes_taken() const {

@@ -2,10 +2,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <numeric>
 
 #include "engine/device/cpu/peaks.h"
-#include "engine/device/device.h"
 #include "engine/device/machine.h"
+#include "engine/device/queue.h"
 #include "engine/passes/passes.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/paths.h"
@@ -95,31 +96,29 @@ class CpuUpdates : public Updates {
   int threads_;
 };
 
-class CpuDevice : public Device {
- public:
-  CpuDevice(int threads, Precision precision,
-            std::shared_ptr<PackedWeights> packed = std::make_shared<PackedWeights>())
-      : Device(precision), threads_(threads), packed_(std::move(packed)) {}
-
-  std::string name() const override { return "cpu"; }
-  std::vector<std::pair<std::string, std::string>> details() const override { return {}; }
-  bool is_host() const override { return true; }
-
-  Graph optimise(const Graph& graph, Types types, bool winograd) const override {
-    return optimise_for_cpu(graph, types, storage_of(precision()), winograd);
+struct CpuPacked : Packed {
+  explicit CpuPacked(std::size_t count) : nodes(count) {}
+  std::size_t bytes() const override {
+    return std::accumulate(
+        nodes.begin(), nodes.end(), std::size_t{0},
+        [](std::size_t sum, const PackedWeights& node) { return sum + node.bytes(); });
   }
-  Step prepare(const Node& node, Types inputs, std::span<const TensorView> weights) override {
+  std::vector<PackedWeights> nodes;
+};
+
+class CpuQueue : public Queue {
+ public:
+  CpuQueue(std::shared_ptr<const Device> device, int threads)
+      : Queue(std::move(device)), threads_(threads) {}
+
+  Step prepare(const Node& node, std::size_t index, Types inputs,
+               std::span<const TensorView> weights, Packed& packed) override {
     for (const TensorType& type : inputs)
       require(type.dtype != DType::kF16, "f16 maps are for CUDA; use bf16 or f32 on a CPU");
-    const CpuSetup setup{node.name, inputs, weights, threads_, packed_.get()};
+    const CpuSetup setup{node.name, inputs, weights, threads_,
+                         &static_cast<CpuPacked&>(packed).nodes[index]};
     return std::visit([&](const auto& op) { return host_step(op, setup); }, node.op);
   }
-  std::size_t weight_bytes() const override { return packed_->bytes(); }
-
-  std::unique_ptr<DeviceMemory> allocate(std::size_t bytes) override {
-    return std::make_unique<CpuMemory>(bytes);
-  }
-  std::size_t available_bytes() const override { return tessera::available_bytes(); }
   void upload(const TensorView& from, std::byte* to) override {
     std::memcpy(to, from.pointer, from.type.bytes());
   }
@@ -133,11 +132,6 @@ class CpuDevice : public Device {
   }
   std::unique_ptr<Recording> record(const std::function<void()>&) override { return nullptr; }
 
-  Graph optimise_for_training(const Graph& graph, Types types) const override {
-    require(precision() == Precision::kFp32, "training on a CPU is in fp32, not {}",
-            name_of(precision()));
-    return optimise_training_for_cpu(graph, types);
-  }
   TrainStep prepare_train(const Node& node, Types inputs,
                           std::span<const TensorView> weights) override {
     const CpuSetup setup{node.name, inputs, weights, threads_, nullptr};
@@ -159,18 +153,43 @@ class CpuDevice : public Device {
     add_gradients(sum, term, threads_);
   }
   std::unique_ptr<Updates> updates() override { return std::make_unique<CpuUpdates>(threads_); }
-  std::shared_ptr<Device> another() const override {
-    return open_cpu_device(threads_, precision());
-  }
-  std::shared_ptr<Device> with_threads(int threads) const override {
-    return std::make_shared<CpuDevice>(threads, precision(), packed_);
-  }
-
-  Peaks measure_peaks() override { return measure_cpu_peaks(threads_); }
 
  private:
   int threads_;
-  std::shared_ptr<PackedWeights> packed_;
+};
+
+class CpuDevice : public Device {
+ public:
+  CpuDevice(int threads, Precision precision) : Device(precision), threads_(threads) {}
+
+  std::string name() const override { return "cpu"; }
+  std::vector<std::pair<std::string, std::string>> details() const override { return {}; }
+  bool is_host() const override { return true; }
+
+  Graph optimise(const Graph& graph, Types types, bool winograd) const override {
+    return optimise_for_cpu(graph, types, storage_of(precision()), winograd);
+  }
+  Graph optimise_for_training(const Graph& graph, Types types) const override {
+    require(precision() == Precision::kFp32, "training on a CPU is in fp32, not {}",
+            name_of(precision()));
+    return optimise_training_for_cpu(graph, types);
+  }
+
+  std::unique_ptr<DeviceMemory> allocate(std::size_t bytes) const override {
+    return std::make_unique<CpuMemory>(bytes);
+  }
+  std::size_t available_bytes() const override { return tessera::available_bytes(); }
+  std::unique_ptr<Packed> packed(std::size_t nodes) const override {
+    return std::make_unique<CpuPacked>(nodes);
+  }
+  std::shared_ptr<Queue> queue(int threads) const override {
+    return std::make_shared<CpuQueue>(shared_from_this(), threads > 0 ? threads : threads_);
+  }
+
+  Peaks measure_peaks() const override { return measure_cpu_peaks(threads_); }
+
+ private:
+  int threads_;
 };
 
 }  // namespace

@@ -1,15 +1,17 @@
-// A GPU as a device: all work goes to one stream. Written against the CUDA runtime alone, so that
-// it also runs on the emulator's (tests/simt/emulator).
+// A GPU as a device: the work of a queue goes to one stream. Written against the CUDA runtime
+// alone, so that it also runs on the emulator's (tests/simt/emulator).
 #include <cuda_runtime_api.h>
 #include <nvtx3/nvToolsExt.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "engine/device/cuda/host_step.h"
 #include "engine/device/cuda/updates.h"
 #include "engine/device/cuda/uploads.h"
-#include "engine/device/device.h"
+#include "engine/device/machine.h"
+#include "engine/device/queue.h"
 #include "engine/passes/passes.h"
 #include "kernels/cuda/add.h"
 #include "kernels/cuda/check.h"
@@ -91,6 +93,32 @@ class CudaRecording : public Recording {
   cudaGraphExec_t executable_ = nullptr;
 };
 
+// A stream of the device that is current where it is made.
+class CudaStreamOwner {
+ public:
+  CudaStreamOwner() {
+    cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
+  }
+  ~CudaStreamOwner() { cudaStreamDestroy(stream_); }
+  CudaStreamOwner(const CudaStreamOwner&) = delete;
+  CudaStreamOwner& operator=(const CudaStreamOwner&) = delete;
+  cudaStream_t get() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+struct CudaPacked : Packed {
+  explicit CudaPacked(std::size_t nodes) : on_device(nodes), on_host(nodes) {}
+  std::size_t bytes() const override {
+    return std::accumulate(
+        on_device.begin(), on_device.end(), std::size_t{0},
+        [](std::size_t sum, const DeviceWeights& node) { return sum + node.bytes(); });
+  }
+  std::vector<DeviceWeights> on_device;
+  std::vector<PackedWeights> on_host;  // of steps that the host computes
+};
+
 class CudaDevice : public Device {
  public:
   CudaDevice(int index, Precision precision) : Device(precision), index_(index) {
@@ -107,12 +135,7 @@ class CudaDevice : public Device {
           index, title_, properties.major, properties.minor));
     }
     use();
-    cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
-    uploads_ = std::make_unique<CudaUploads>(stream_);
-  }
-  ~CudaDevice() override {
-    uploads_.reset();
-    if (stream_ != nullptr) cudaStreamDestroy(stream_);
+    const CudaStreamOwner stream;  // what cannot be used says so now
   }
 
   std::string name() const override { return fmt::format("cuda:{} ({})", index_, title_); }
@@ -128,25 +151,20 @@ class CudaDevice : public Device {
             {"cuda_runtime", version(runtime)}};
   }
   bool is_host() const override { return false; }
+  int index() const { return index_; }
+  const CudaTraits& traits() const { return traits_; }
 
   Graph optimise(const Graph& graph, Types, bool) const override {
     return optimise_for_cuda(graph, storage_of(precision()));
   }
-  Step prepare(const Node& node, Types inputs, std::span<const TensorView> weights) override {
-    use();
-    const CudaSetup setup = setup_of(node.name, inputs, weights);
-    return in_range(node.name, std::visit(
-                                   [&](const auto& op) -> Step {
-                                     if constexpr (OnCuda<std::decay_t<decltype(op)>>) {
-                                       if (Step step = cuda(op, setup); step.run) return step;
-                                     }
-                                     return step_on_host(op, setup);
-                                   },
-                                   node.op));
+  // Small gradients vanish in f16 unless the loss is scaled, which is not done here.
+  Graph optimise_for_training(const Graph& graph, Types) const override {
+    require(precision() != Precision::kFp16,
+            "training on a GPU is in fp32, tf32 or bf16, not fp16: take bf16");
+    return optimise_training_for_cuda(graph, storage_of(precision()));
   }
-  std::size_t weight_bytes() const override { return packed_.bytes(); }
 
-  std::unique_ptr<DeviceMemory> allocate(std::size_t bytes) override {
+  std::unique_ptr<DeviceMemory> allocate(std::size_t bytes) const override {
     use();
     return std::make_unique<CudaMemory>(bytes);
   }
@@ -156,54 +174,99 @@ class CudaDevice : public Device {
     cuda_check(cudaMemGetInfo(&free, &total), "free device memory");
     return free;
   }
+  std::unique_ptr<Packed> packed(std::size_t nodes) const override {
+    return std::make_unique<CudaPacked>(nodes);
+  }
+  std::shared_ptr<Queue> queue(int threads) const override;
+  Peaks measure_peaks() const override {
+    use();
+    const CudaStreamOwner stream;
+    const CudaPeaks peaks = measure_cuda_peaks(traits_, stream.get(), available_bytes());
+    return {peaks.f32, peaks.tf32, peaks.bf16, peaks.bandwidth};
+  }
+
+  // The runtime's current device is the calling thread's.
+  void use() const {
+    // CUDA's state does not survive a fork, and its calls in the child may hang.
+    require(
+        ::getpid() == process_,
+        "the model was opened on {} by process {}, of which this one is a fork, and a GPU cannot "
+        "be used across a fork; open the model in the child, or start the child by exec (spawn)",
+        name(), process_);
+    cuda_check(cudaSetDevice(index_), "use of the device");
+  }
+
+ private:
+  int index_;
+  const pid_t process_ = ::getpid();
+  std::string title_;
+  CudaTraits traits_;
+};
+
+class CudaQueue : public Queue {
+ public:
+  CudaQueue(std::shared_ptr<const CudaDevice> device, int threads)
+      : Queue(device), device_(std::move(device)), threads_(threads), uploads_(stream_.get()) {}
+
+  Step prepare(const Node& node, std::size_t index, Types inputs,
+               std::span<const TensorView> weights, Packed& packed) override {
+    use();
+    auto& kept = static_cast<CudaPacked&>(packed);
+    const CudaSetup setup = setup_of(node.name, inputs, weights, kept.on_device[index]);
+    return in_range(node.name, std::visit(
+                                   [&](const auto& op) -> Step {
+                                     if constexpr (OnCuda<std::decay_t<decltype(op)>>) {
+                                       if (Step step = cuda(op, setup); step.run) return step;
+                                     }
+                                     return step_on_host(op, setup, threads_, kept.on_host[index]);
+                                   },
+                                   node.op));
+  }
+
   void upload(const TensorView& from, std::byte* to) override {
     use();
-    uploads_->copy(to, from.pointer, from.type.bytes());
+    uploads_.copy(to, from.pointer, from.type.bytes());
   }
   void download(const std::byte* from, const TensorView& to) override {
     use();
-    cuda_check(cudaMemcpyAsync(to.pointer, from, to.type.bytes(), cudaMemcpyDeviceToHost, stream_),
-               "copy from the device");
+    cuda_check(
+        cudaMemcpyAsync(to.pointer, from, to.type.bytes(), cudaMemcpyDeviceToHost, stream_.get()),
+        "copy from the device");
   }
   void finish() override {
     use();
-    cuda_check(cudaStreamSynchronize(stream_), "run");
+    cuda_check(cudaStreamSynchronize(stream_.get()), "run");
   }
 
   std::unique_ptr<Stopwatch> stopwatch(std::size_t marks) override {
     use();
-    return std::make_unique<CudaStopwatch>(index_, stream_, marks);
+    return std::make_unique<CudaStopwatch>(device_->index(), stream_.get(), marks);
   }
   std::unique_ptr<Recording> record(const std::function<void()>& work) override {
     use();
-    cuda_check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
+    cuda_check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal), "capture");
     cudaGraph_t graph = nullptr;
     try {
       work();
     } catch (...) {
-      cudaStreamEndCapture(stream_, &graph);
+      cudaStreamEndCapture(stream_.get(), &graph);
       if (graph != nullptr) cudaGraphDestroy(graph);
       throw;
     }
-    cuda_check(cudaStreamEndCapture(stream_, &graph), "capture");
-    return std::make_unique<CudaRecording>(graph, stream_);
+    cuda_check(cudaStreamEndCapture(stream_.get(), &graph), "capture");
+    return std::make_unique<CudaRecording>(graph, stream_.get());
   }
-  // Small gradients vanish in f16 unless the loss is scaled, which is not done here.
-  Graph optimise_for_training(const Graph& graph, Types) const override {
-    require(precision() != Precision::kFp16,
-            "training on a GPU is in fp32, tf32 or bf16, not fp16: take bf16");
-    return optimise_training_for_cuda(graph, storage_of(precision()));
-  }
+
   TrainStep prepare_train(const Node& node, Types inputs, std::span<const TensorView>) override {
     use();
-    const CudaSetup setup = setup_of(node.name, inputs, {});
+    const CudaSetup setup = setup_of(node.name, inputs, {}, orders_);
     return in_range(node.name, visit_trainable<TrainStep>(
                                    node.op, [&](const auto& op) { return cuda_train(op, setup); }));
   }
   BackwardStep prepare_backward(const Node& node, Types inputs,
                                 std::span<const TensorView>) override {
     use();
-    const CudaSetup setup = setup_of(node.name, inputs, {});
+    const CudaSetup setup = setup_of(node.name, inputs, {}, orders_);
     return in_range(node.name + " (backward)",
                     visit_trainable<BackwardStep>(
                         node.op, [&](const auto& op) { return cuda_backward(op, setup); }));
@@ -211,33 +274,25 @@ class CudaDevice : public Device {
   LossStep prepare_loss(const Loss& op, const TensorType& logits,
                         const TensorType& labels) override {
     use();
-    return in_range("loss", cuda(op, logits, labels, setup_of("loss", {}, {})));
+    return in_range("loss", cuda(op, logits, labels, setup_of("loss", {}, {}, orders_)));
   }
   void clear(std::byte* memory, std::size_t bytes) override {
     use();
-    if (bytes > 0) cuda_check(cudaMemsetAsync(memory, 0, bytes, stream_), "clearing of memory");
+    if (bytes > 0)
+      cuda_check(cudaMemsetAsync(memory, 0, bytes, stream_.get()), "clearing of memory");
   }
   void add(const TensorView& sum, const TensorView& term) override {
     use();
-    add_cuda({sum.pointer, term.pointer, sum.shape().elements(), sum.type.dtype}, stream_);
+    add_cuda({sum.pointer, term.pointer, sum.shape().elements(), sum.type.dtype}, stream_.get());
   }
   std::unique_ptr<Updates> updates() override {
-    return make_cuda_updates(stream_, *uploads_, [this] { use(); });
-  }
-  std::shared_ptr<Device> another() const override {
-    return std::make_shared<CudaDevice>(index_, precision());
-  }
-  std::shared_ptr<Device> with_threads(int) const override { return nullptr; }
-
-  Peaks measure_peaks() override {
-    use();
-    const CudaPeaks peaks = measure_cuda_peaks(traits_, stream_, available_bytes());
-    return {peaks.f32, peaks.tf32, peaks.bf16, peaks.bandwidth};
+    return make_cuda_updates(stream_.get(), uploads_, [this] { use(); });
   }
 
  private:
-  CudaSetup setup_of(const std::string& name, Types inputs, std::span<const TensorView> weights) {
-    return {name, inputs, weights, traits_, precision(), stream_, &packed_};
+  CudaSetup setup_of(const std::string& name, Types inputs, std::span<const TensorView> weights,
+                     DeviceWeights& packed) const {
+    return {name, inputs, weights, device_->traits(), device_->precision(), stream_.get(), &packed};
   }
   // All launches of the step lie in an NVTX range of this name, for nsys.
   template <class AnyStep>
@@ -251,25 +306,21 @@ class CudaDevice : public Device {
     };
     return step;
   }
-  // The runtime's current device is the calling thread's; a session may have been moved to another.
-  void use() const {
-    // CUDA's state does not survive a fork, and its calls in the child may hang.
-    require(
-        ::getpid() == process_,
-        "the model was opened on {} by process {}, of which this one is a fork, and a GPU cannot "
-        "be used across a fork; open the model in the child, or start the child by exec (spawn)",
-        name(), process_);
-    cuda_check(cudaSetDevice(index_), "use of the device");
-  }
+  // A session may have been moved to another thread.
+  void use() const { device_->use(); }
 
-  int index_;
-  const pid_t process_ = ::getpid();
-  std::string title_;
-  CudaTraits traits_;
-  cudaStream_t stream_ = nullptr;
-  std::unique_ptr<CudaUploads> uploads_;
-  DeviceWeights packed_;
+  std::shared_ptr<const CudaDevice> device_;
+  int threads_;
+  CudaStreamOwner stream_;
+  CudaUploads uploads_;
+  DeviceWeights orders_;  // of training, whose weights are packed anew in each step
 };
+
+std::shared_ptr<Queue> CudaDevice::queue(int threads) const {
+  use();
+  return std::make_shared<CudaQueue>(std::static_pointer_cast<const CudaDevice>(shared_from_this()),
+                                     threads > 0 ? threads : default_threads());
+}
 
 }  // namespace
 

@@ -2,7 +2,6 @@
 // its attributes.
 #pragma once
 
-#include "engine/device/machine.h"
 #include "kernels/cpu/paths.h"
 #include "kernels/cuda/paths.h"
 
@@ -16,15 +15,12 @@ Step copied_step(Step host, std::vector<TensorType> inputs, std::vector<TensorTy
                  CudaStream stream);
 std::vector<TensorType> wide_inputs(Types inputs);
 
+// `packed`, which keeps the weights in the order of the host's kernels, outlives the step.
 template <class Op>
-Step step_on_host(const Op& op, const CudaSetup& setup) {
+Step step_on_host(const Op& op, const CudaSetup& setup, int threads, PackedWeights& packed) {
   const std::vector<TensorType> wide = wide_inputs(setup.inputs);
   std::vector<TensorType> made = infer(op, wide);
-  const auto packed = std::make_shared<PackedWeights>();
-  Step host = host_step(op, {setup.name, wide, setup.weights, default_threads(), packed.get()});
-  host.run = [run = std::move(host.run), packed](const Operands& operands, std::byte* scratch) {
-    run(operands, scratch);
-  };
+  Step host = host_step(op, {setup.name, wide, setup.weights, threads, &packed});
   return copied_step(std::move(host), {setup.inputs.begin(), setup.inputs.end()}, std::move(made),
                      infer(op, setup.inputs), setup.weights, setup.stream);
 }

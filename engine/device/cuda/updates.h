@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "engine/device/cuda/uploads.h"
-#include "engine/device/device.h"
+#include "engine/device/queue.h"
 #include "kernels/cuda/stream.h"
 
 namespace tessera {

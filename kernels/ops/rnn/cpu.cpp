@@ -3,10 +3,11 @@
 // Method: (1) W x + b of both directions is one matrix product over the valid steps, or, with
 // `embedding`, over the distinct words, whose steps then gather their row; words that an earlier
 // run projected are not projected again (the embedding is frozen), if the whole vocabulary would
-// fit kRnnKeptBytes. (2) Sequences, longest first, run step by step in groups; a group's direction
-// is the unit of work of the threads: its product h U leaves the gates of 16 units at hand in L1,
-// where the cells take them. A sequence that has ended drops off the end of its group. (3)
-// Sequences are taken in chunks of about kChunkSteps steps, which bounds the scratch memory.
+// fit kRnnKeptBytes; threads that run one model share them. (2) Sequences, longest first, run step
+// by step in groups; a group's direction is the unit of work of the threads: its product h U leaves
+// the gates of 16 units at hand in L1, where the cells take them. A sequence that has ended drops
+// off the end of its group. (3) Sequences are taken in chunks of about kChunkSteps steps, which
+// bounds the scratch memory.
 //
 // Compute binds: at 64 x 150 steps, LSTM of 150 units, h U is 3.5 GFLOP and W x (features 100, no
 // word twice) 2.3 GFLOP; the weights of a direction (0.4 MB) stay in L2. Measured on 2 threads of
@@ -19,6 +20,8 @@
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
 #include <hwy/highway.h>
 
+#include <mutex>
+#include <new>
 #include <numeric>
 
 #include "kernels/cpu/convert.h"
@@ -121,6 +124,8 @@ class Cutter {
 
 // W x + b of the rows of x, or of the words, that have a slot: those below `used`.
 struct Slots {
+  std::mutex* mutex;  // of kept words: held to look up and to project; a row that has a slot
+                      // never changes, so the recurrence reads it without
   std::uint32_t* used;
   std::int64_t* sources;   // (slots): row of the embedding or of x that a slot projects
   std::uint32_t* slot_of;  // (words): of a word, if sources[slot_of[word]] == word
@@ -129,6 +134,7 @@ struct Slots {
   Slots(const BiRnn& op, const Dims& d, Cutter& cut) {
     const std::int64_t words = op.embedding ? op.embedding->words : 0;
     const std::int64_t slots = d.kept ? words : d.fresh;
+    mutex = cut.take<std::mutex>(1);
     used = cut.take<std::uint32_t>(1);
     sources = cut.take<std::int64_t>(slots);
     slot_of = cut.take<std::uint32_t>(words);
@@ -188,10 +194,7 @@ class Run {
     });
     for (std::int64_t first = 0; first < d.rows; first += d.chunk) {
       const std::int64_t rows = std::min(d.chunk, d.rows - first);
-      if (!d.kept) *slots_.used = 0;
-      const std::uint32_t used = assign_slots(s_.order + first, rows);
-      project(*slots_.used, used);
-      *slots_.used = used;
+      find_words(s_.order + first, rows);
       recur(s_.order + first, rows);
     }
   }
@@ -199,6 +202,19 @@ class Run {
  private:
   std::int64_t length(std::int64_t row) const {
     return op_.masked ? operands_.inputs[1].as<std::int32_t>()[row] : d_.t;
+  }
+
+  // Fills the slots of all valid steps of the sequences.
+  void find_words(const std::int64_t* rows, std::int64_t count) {
+    std::unique_lock<std::mutex> lock;
+    if (d_.kept) {
+      lock = std::unique_lock(*slots_.mutex);
+    } else {
+      *slots_.used = 0;
+    }
+    const std::uint32_t used = assign_slots(rows, count);
+    project(*slots_.used, used);
+    *slots_.used = used;
   }
 
   // Gives each valid step of the sequences a slot, the same to equal words; returns how many are
@@ -309,7 +325,9 @@ Step cpu(const BiRnn& op, const CpuSetup& setup) {
     words = setup.packed->get(setup.name + "/projected words", bytes_of<Slots>(op, d),
                               [&](std::byte* to) {
                                 Cutter cut(to);
-                                *Slots(op, d, cut).used = 0;
+                                const Slots slots(op, d, cut);
+                                ::new (slots.mutex) std::mutex;
+                                *slots.used = 0;
                               });
   }
   const auto run = [op, d, packed, words, threads = setup.threads](const Operands& operands,

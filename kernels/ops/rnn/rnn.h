@@ -39,8 +39,8 @@ struct BiRnn {
   bool masked = true;
   bool carried = false;  // the state goes from sequence to sequence
   // Folds the look-up in: each distinct word of a run is multiplied with weight_ih once. Where all
-  // words together are small enough, the CPU keeps the products for the runs to come: steps of one
-  // PackedWeights share them and must not run at the same time, as those of one Session never do.
+  // words together are small enough, the products are kept for the runs to come: steps of one
+  // PackedWeights share them, also where several threads run them at the same time.
   std::optional<Embedding> embedding = std::nullopt;
 
   bool operator==(const BiRnn&) const = default;

@@ -1,0 +1,102 @@
+// Model: Sessions for the threads that call at once.
+#include <condition_variable>
+#include <mutex>
+#include <utility>
+
+#include "models/session.h"
+
+namespace tessera {
+
+struct Model::State {
+  Session first;  // alone cloned
+  int most;       // Sessions beside it
+
+  std::mutex mutex;  // of what follows
+  std::condition_variable freed;
+  std::vector<Session> idle = {};
+  int made = 0;
+};
+
+// A Session for one call.
+class Model::Lease {
+ public:
+  explicit Lease(State& state) : state_(state), session_(take(state)) {}
+  ~Lease() {
+    {
+      const std::lock_guard lock(state_.mutex);
+      state_.idle.push_back(std::move(session_));  // there is room since it was made
+    }
+    state_.freed.notify_one();
+  }
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+  Session* operator->() { return &session_; }
+
+ private:
+  static Session take(State& state) {
+    std::unique_lock lock(state.mutex);
+    state.freed.wait(lock, [&] { return !state.idle.empty() || state.made < state.most; });
+    if (!state.idle.empty()) {
+      Session session = std::move(state.idle.back());
+      state.idle.pop_back();
+      return session;
+    }
+    ++state.made;
+    lock.unlock();
+    try {
+      return state.first.clone_for(state.most);
+    } catch (...) {
+      lock.lock();
+      --state.made;
+      lock.unlock();
+      state.freed.notify_one();
+      throw;
+    }
+  }
+
+  State& state_;
+  Session session_;
+};
+
+Model::Model(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Model::~Model() = default;
+Model::Model(Model&&) noexcept = default;
+Model& Model::operator=(Model&&) noexcept = default;
+
+Model Model::open(const std::string& path, const SessionOptions& options) {
+  Session first = Session::open(path, options);
+  const int most = first.device() == "cpu" ? first.threads() : kGpuSessions;
+  std::unique_ptr<State> state(new State{std::move(first), most, {}, {}});
+  state->idle.reserve(static_cast<std::size_t>(most));
+  return Model(std::move(state));
+}
+
+Session::Task Model::task() const {
+  return state_->first.task();
+}
+
+const std::vector<ClassInfo>& Model::classes() const {
+  return state_->first.classes();
+}
+
+std::string Model::config_json() const {
+  return state_->first.config_json();
+}
+
+Segmentation Model::segment(const ImageView& image) const {
+  return Lease(*state_)->segment(image);
+}
+
+SegmentationPlan Model::plan(std::int64_t height, std::int64_t width) const {
+  return Lease(*state_)->plan(height, width);
+}
+
+Classification Model::classify(std::string_view text) const {
+  return Lease(*state_)->classify(text);
+}
+
+std::vector<Classification> Model::classify(const std::vector<std::string_view>& texts) const {
+  return Lease(*state_)->classify(texts);
+}
+
+}  // namespace tessera
