@@ -15,6 +15,28 @@ constexpr std::size_t kMostUnasked = std::size_t{4} << 30;
 constexpr double kMostWork = 2;
 constexpr std::int64_t kUntiled = std::int64_t{1} << 40;
 
+}  // namespace
+
+std::shared_ptr<const Compiled> Segmenter::compile(ModelFile& file, const SessionOptions& options,
+                                                   std::shared_ptr<const Device> device) {
+  const std::vector<TensorType> example{image_sizes(file.config).least()};
+  const WeightSource weights = [&](const std::string& name, const Shape& shape) {
+    return file.weights.take(name, shape);
+  };
+  const Graph network = build_network(file.config);
+  const std::vector<TensorType> types = infer_types(network, example);
+  // Outputs that segmenting does not need have weights too.
+  for (const Node& node : network.nodes) {
+    for (const Parameter& parameter : parameters_of(node, input_types(node, types)))
+      weights(weight_name(node, parameter.name), parameter.shape);
+  }
+  Graph graph = device->optimise(segmentation_graph(file.config, options.probabilities), example,
+                                 options.winograd);
+  return std::make_shared<Compiled>(std::move(graph), weights, example, std::move(device));
+}
+
+namespace {
+
 std::int64_t largest(const std::vector<AxisTile>& tiles) {
   return std::ranges::max(tiles, {}, &AxisTile::input_size).input_size;
 }
@@ -37,24 +59,6 @@ std::int64_t Segmenter::Tiling::input_pixels() const {
   return sum(rows) * sum(columns);
 }
 
-std::shared_ptr<const Compiled> Segmenter::compile(ModelFile& file, const SessionOptions& options,
-                                                   std::shared_ptr<const Device> device) {
-  const std::vector<TensorType> example{image_sizes(file.config).least()};
-  const WeightSource weights = [&](const std::string& name, const Shape& shape) {
-    return file.weights.take(name, shape);
-  };
-  const Graph network = build_network(file.config);
-  const std::vector<TensorType> types = infer_types(network, example);
-  // Outputs that segmenting does not need have weights too.
-  for (const Node& node : network.nodes) {
-    for (const Parameter& parameter : parameters_of(node, input_types(node, types)))
-      weights(weight_name(node, parameter.name), parameter.shape);
-  }
-  Graph graph = device->optimise(segmentation_graph(file.config, options.probabilities), example,
-                                 options.winograd);
-  return std::make_shared<Compiled>(std::move(graph), weights, example, std::move(device));
-}
-
 Segmenter::Segmenter(const ModelFile& file, const SessionOptions& options,
                      std::shared_ptr<const Compiled> compiled, int sharers)
     : file_(file),
@@ -63,7 +67,7 @@ Segmenter::Segmenter(const ModelFile& file, const SessionOptions& options,
       sizes_(image_sizes(file.config)),
       executor_(std::move(compiled), options.threads) {
   if (options.probabilities)
-    outputs_ = executor_.compiled().output_types(std::vector{sizes_.least()})[1].shape[-1];
+    outputs_ = executor_.output_types(std::vector{sizes_.least()})[1].shape[-1];
 }
 
 std::optional<Segmenter::Tiling> Segmenter::cut(std::int64_t height, std::int64_t width,
@@ -74,7 +78,7 @@ std::optional<Segmenter::Tiling> Segmenter::cut(std::int64_t height, std::int64_
       const std::int64_t output = *sizes_.output(axis, whole);
       return std::vector<AxisTile>{{0, whole, 0, output, 0, output}};
     }
-    return tile_axis(executor_.compiled().graph(), whole, tile,
+    return tile_axis(executor_.graph(), whole, tile,
                      [&](std::int64_t size) { return sizes_.output(axis, size).has_value(); });
   };
   auto rows = along(0, height);
@@ -91,15 +95,14 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
   plan.work = work(height, width, tiling);
   const std::vector<TensorType> input{sizes_.type(plan.tile_height, plan.tile_width)};
   plan.arena = executor_.plan(input).peak;
-  plan.weights = packed_bytes();
+  plan.weights = executor_.packed_bytes();
   const auto pixels = static_cast<std::uint64_t>(height * width);
   const auto channels = static_cast<std::uint64_t>(image_channels(file_.config));
   // The session's copy of an 8-bit image, the image as floats, the tile, the mask, the caller's
   // own.
   plan.images = pixels * channels * (1 + sizeof(float)) + input[0].bytes() +
                 pixels * (1 + options_.caller_bytes_per_pixel);
-  for (const TensorType& output : executor_.compiled().output_types(input))
-    plan.images += output.bytes();
+  for (const TensorType& output : executor_.output_types(input)) plan.images += output.bytes();
   if (options_.probabilities)
     plan.images += pixels * static_cast<std::uint64_t>(outputs_) * sizeof(float);
   file_.weights.release_pages();  // they are packed now
@@ -130,18 +133,20 @@ std::size_t Segmenter::limit() const {
   const auto share = [](std::size_t bytes) {
     return static_cast<std::size_t>(kShareOfFreeMemory * static_cast<double>(bytes));
   };
-  const std::size_t fixed = on_gpu() ? packed_bytes() : held();
+  const std::size_t fixed = on_gpu() ? executor_.packed_bytes() : held();
   std::size_t limit = options_.max_memory;
-  if (limit == 0 && on_gpu()) limit = share(device().available_bytes() + fixed + arena_bytes());
-  if (limit == 0) limit = fixed + std::min(share(device().available_bytes()), kMostUnasked);
+  if (limit == 0 && on_gpu())
+    limit = share(executor_.device().available_bytes() + fixed + arena_bytes());
+  if (limit == 0)
+    limit = fixed + std::min(share(executor_.device().available_bytes()), kMostUnasked);
   const auto sharers = static_cast<std::size_t>(sharers_);
   return limit > fixed ? fixed + (limit - fixed) / sharers : limit;
 }
 
 std::size_t Segmenter::available() const {
   if (options_.max_memory > 0) return options_.max_memory;
-  const std::size_t free = device().available_bytes() + arena_bytes();
-  return free + (on_gpu() ? packed_bytes() : held());
+  const std::size_t free = executor_.device().available_bytes() + arena_bytes();
+  return free + (on_gpu() ? executor_.packed_bytes() : held());
 }
 
 void Segmenter::require_memory(std::int64_t height, std::int64_t width, const Tiling& tiling) {
