@@ -67,7 +67,7 @@ Segmenter::Segmenter(const ModelFile& file, const SessionOptions& options,
       sizes_(image_sizes(file.config)),
       executor_(std::move(compiled), options.threads) {
   if (options.probabilities)
-    outputs_ = executor_.compiled().output_types(std::vector{sizes_.least()})[1].shape[-1];
+    outputs_ = executor_.output_types(std::vector{sizes_.least()})[1].shape[-1];
 }
 
 TensorType Segmenter::whole(std::int64_t height, std::int64_t width) const {
@@ -76,7 +76,7 @@ TensorType Segmenter::whole(std::int64_t height, std::int64_t width) const {
 
 std::optional<Segmenter::Tiling> Segmenter::cut_image(std::int64_t height, std::int64_t width,
                                                       std::int64_t tile) const {
-  const Graph& graph = executor_.compiled().graph();
+  const Graph& graph = executor_.graph();
   const TensorType input = whole(height, width);
   const std::vector<TensorType> types = infer_types(graph, {&input, 1});
   const auto along = [&](int axis, std::int64_t pixels) -> std::vector<AxisPiece> {
@@ -97,7 +97,7 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
   plan.tile_height = tiling.height;
   plan.tile_width = tiling.width;
   plan.work = work(height, width, tiling);
-  const Graph& graph = executor_.compiled().graph();
+  const Graph& graph = executor_.graph();
   std::size_t tile_bytes = 0;
   for (const PieceShape& rows : shapes_of(tiling.rows)) {
     for (const PieceShape& columns : shapes_of(tiling.columns)) {
@@ -114,7 +114,7 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
       plan.memory_map = one.memory_map();
     }
   }
-  plan.weights = packed_bytes();
+  plan.weights = executor_.packed_bytes();
   const auto pixels = static_cast<std::uint64_t>(height * width);
   const auto channels = static_cast<std::uint64_t>(image_channels(file_.config));
   // The session's copy of an 8-bit image, the image as floats, the tile, the mask, the caller's
@@ -134,7 +134,7 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
 }
 
 double Segmenter::work(std::int64_t height, std::int64_t width, const Tiling& tiling) const {
-  const Graph& graph = executor_.compiled().graph();
+  const Graph& graph = executor_.graph();
   const auto flops = [&](const Graph& one, const TensorType& input) {
     return flops_of(one, {&input, 1});
   };
@@ -162,18 +162,20 @@ std::size_t Segmenter::limit() const {
   const auto share = [](std::size_t bytes) {
     return static_cast<std::size_t>(kShareOfFreeMemory * static_cast<double>(bytes));
   };
-  const std::size_t fixed = on_gpu() ? packed_bytes() : held();
+  const std::size_t fixed = on_gpu() ? executor_.packed_bytes() : held();
   std::size_t limit = options_.max_memory;
-  if (limit == 0 && on_gpu()) limit = share(device().available_bytes() + fixed + arena_bytes());
-  if (limit == 0) limit = fixed + std::min(share(device().available_bytes()), kMostUnasked);
+  if (limit == 0 && on_gpu())
+    limit = share(executor_.device().available_bytes() + fixed + arena_bytes());
+  if (limit == 0)
+    limit = fixed + std::min(share(executor_.device().available_bytes()), kMostUnasked);
   const auto sharers = static_cast<std::size_t>(sharers_);
   return limit > fixed ? fixed + (limit - fixed) / sharers : limit;
 }
 
 std::size_t Segmenter::available() const {
   if (options_.max_memory > 0) return options_.max_memory;
-  const std::size_t free = device().available_bytes() + arena_bytes();
-  return free + (on_gpu() ? packed_bytes() : held());
+  const std::size_t free = executor_.device().available_bytes() + arena_bytes();
+  return free + (on_gpu() ? executor_.packed_bytes() : held());
 }
 
 void Segmenter::require_memory(std::int64_t height, std::int64_t width, const Tiling& tiling) {
@@ -221,7 +223,7 @@ Segmenter::Tiling Segmenter::choose_tiling(std::int64_t height, std::int64_t wid
       return *std::move(tiling);
     }
     const TensorType input = whole(height, width);
-    const Graph& graph = executor_.compiled().graph();
+    const Graph& graph = executor_.graph();
     const std::vector<TensorType> types = infer_types(graph, {&input, 1});
     fail(
         "a tile of {} pixels is too small for what the network reads, {} x {} pixels for one; use "
@@ -265,7 +267,7 @@ Segmentation Segmenter::segment(const Image& image, const Session::Progress& pro
   std::vector<float> input, probabilities;
   std::vector<std::uint8_t> mask;
   std::int64_t done = 0;
-  const Graph& graph = executor_.compiled().graph();
+  const Graph& graph = executor_.graph();
   for (const AxisPiece& row : tiling.rows) {
     for (const AxisPiece& column : tiling.columns) {
       const Interval from_y = row.input(graph), from_x = column.input(graph);

@@ -66,9 +66,7 @@ class Segmenter {
   void require_memory(std::int64_t height, std::int64_t width, const Tiling& tiling);
   // Says once that tiles repeat most of the work, and what would not.
   void note_work(std::int64_t height, std::int64_t width, const Tiling& tiling);
-  const Device& device() const { return executor_.compiled().device(); }
-  std::size_t packed_bytes() const { return executor_.compiled().packed().bytes(); }
-  bool on_gpu() const { return !device().is_host(); }
+  bool on_gpu() const { return !executor_.device().is_host(); }
 
   const ModelFile& file_;
   SessionOptions options_;

@@ -26,11 +26,4 @@ Compiled::Compiled(Graph graph, const WeightSource& weights, Types example,
   }
 }
 
-std::vector<TensorType> Compiled::output_types(Types inputs) const {
-  const std::vector<TensorType> types = infer_types(graph_, inputs);
-  std::vector<TensorType> outputs;
-  for (const ValueId value : graph_.outputs) outputs.push_back(types[value]);
-  return outputs;
-}
-
 }  // namespace tessera

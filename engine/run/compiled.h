@@ -29,10 +29,6 @@ class Compiled {
   const Graph& graph() const { return graph_; }
   const std::vector<TensorView>& weights(std::size_t node) const { return weights_[node]; }
 
-  // Types of the graph's outputs for these inputs. Throws an Error that names the node that cannot
-  // take them.
-  std::vector<TensorType> output_types(Types inputs) const;
-
   // The weights in the kernels' own order. They depend on channels, precision and device alone:
   // the first Executor that plans packs them, and later ones, of whatever sizes, add nothing.
   Packed& packed() const { return *packed_; }

@@ -7,7 +7,10 @@
 namespace tessera {
 
 Executor::Executor(std::shared_ptr<const Compiled> compiled, int threads)
-    : compiled_(std::move(compiled)), queue_(compiled_->device().queue(threads)) {}
+    : compiled_(std::move(compiled)),
+      device_(compiled_->device()),
+      graph_(compiled_->graph()),
+      queue_(device_.queue(threads)) {}
 
 Executor::Executor(Graph graph, const WeightSource& weights, Types example,
                    std::shared_ptr<const Device> device)
@@ -15,6 +18,13 @@ Executor::Executor(Graph graph, const WeightSource& weights, Types example,
 
 Executor::~Executor() {
   compiled_->count_arena(-static_cast<std::ptrdiff_t>(arena_.size()));
+}
+
+std::vector<TensorType> Executor::output_types(Types inputs) const {
+  const std::vector<TensorType> types = infer_types(graph_, inputs);
+  std::vector<TensorType> outputs;
+  for (const ValueId value : graph_.outputs) outputs.push_back(types[value]);
+  return outputs;
 }
 
 const Plan& Executor::plan(const Graph& piece, Types inputs) {
@@ -33,22 +43,22 @@ Executor::Prepared Executor::make(const Graph& piece, Types inputs) const {
   for (const Node& node : piece.nodes) made.ops.push_back(node.op);
   made.inputs.assign(inputs.begin(), inputs.end());
   made.types = infer_types(piece, inputs);
-  made.buffer_of.assign(graph().values.size(), kExternal);
+  made.buffer_of.assign(graph_.values.size(), kExternal);
 
-  const Readers readers(graph());
+  const Readers readers(graph_);
   std::vector<PlanBuffer> buffers;
   const auto add_value = [&](ValueId value, std::size_t first) {
     std::size_t last = readers[value].empty() ? first : readers[value].back();
-    if (graph().is_output(value)) last = graph().nodes.size();  // until it is copied out
+    if (graph_.is_output(value)) last = graph_.nodes.size();  // until it is copied out
     made.buffer_of[value] = buffers.size();
-    buffers.push_back({graph().values[value], made.types[value].bytes(), first, last});
+    buffers.push_back({graph_.values[value], made.types[value].bytes(), first, last});
   };
-  if (!device().is_host())
-    for (const ValueId value : graph().inputs) add_value(value, 0);
-  for (std::size_t step = 0; step < graph().nodes.size(); ++step) {
+  if (!device_.is_host())
+    for (const ValueId value : graph_.inputs) add_value(value, 0);
+  for (std::size_t step = 0; step < graph_.nodes.size(); ++step) {
     const Node& node = piece.nodes[step];
     for (const ValueId value : node.outputs) {
-      if (device().is_host() && graph().is_output(value)) continue;
+      if (device_.is_host() && graph_.is_output(value)) continue;
       add_value(value, step);
     }
     const std::vector<TensorType> read = input_types(node, made.types);
@@ -66,7 +76,7 @@ Executor::Prepared Executor::make(const Graph& piece, Types inputs) const {
 void Executor::grow_arena(std::size_t bytes) {
   if (arena_.size() >= bytes) return;
   compiled_->count_arena(-static_cast<std::ptrdiff_t>(arena_.size()));
-  arena_.grow(device(), bytes);
+  arena_.grow(device_, bytes);
   compiled_->count_arena(static_cast<std::ptrdiff_t>(arena_.size()));
   for (Prepared& prepared : prepared_) {  // they hold addresses of the old one
     prepared.recording.reset();
@@ -77,23 +87,23 @@ void Executor::grow_arena(std::size_t bytes) {
 std::vector<TensorView> Executor::place(const Prepared& prepared,
                                         std::span<const TensorView> inputs,
                                         std::span<const TensorView> outputs) const {
-  std::vector<TensorView> values(graph().values.size());
+  std::vector<TensorView> values(graph_.values.size());
   for (std::size_t i = 0; i < values.size(); ++i) {
     std::byte* memory = nullptr;
     if (prepared.buffer_of[i] != kExternal)
       memory = arena_.get() + prepared.plan.buffers[prepared.buffer_of[i]].offset;
     values[i] = {memory, prepared.types[i]};
   }
-  require(outputs.size() == graph().outputs.size(), "the graph has {} outputs, {} were given",
-          graph().outputs.size(), outputs.size());
+  require(outputs.size() == graph_.outputs.size(), "the graph has {} outputs, {} were given",
+          graph_.outputs.size(), outputs.size());
   for (std::size_t i = 0; i < outputs.size(); ++i) {
-    const TensorType& type = values[graph().outputs[i]].type;
+    const TensorType& type = values[graph_.outputs[i]].type;
     require(outputs[i].type == type, "output '{}' is {}, memory for {} was given",
-            graph().values[graph().outputs[i]], type.to_string(), outputs[i].type.to_string());
-    if (device().is_host()) values[graph().outputs[i]] = outputs[i];
+            graph_.values[graph_.outputs[i]], type.to_string(), outputs[i].type.to_string());
+    if (device_.is_host()) values[graph_.outputs[i]] = outputs[i];
   }
-  for (std::size_t i = 0; device().is_host() && i < inputs.size(); ++i)
-    values[graph().inputs[i]] = inputs[i];
+  for (std::size_t i = 0; device_.is_host() && i < inputs.size(); ++i)
+    values[graph_.inputs[i]] = inputs[i];
   return values;
 }
 
@@ -101,8 +111,8 @@ void Executor::enqueue(const Prepared& prepared, const std::vector<TensorView>& 
                        Stopwatch* stopwatch) const {
   std::vector<TensorView> read, written;
   if (stopwatch != nullptr) stopwatch->mark();
-  for (std::size_t step = 0; step < graph().nodes.size(); ++step) {
-    const Node& node = graph().nodes[step];
+  for (std::size_t step = 0; step < graph_.nodes.size(); ++step) {
+    const Node& node = graph_.nodes[step];
     read.clear();
     written.clear();
     for (const ValueId value : node.inputs) read.push_back(values[value]);
@@ -123,14 +133,14 @@ void Executor::run(const Graph& piece, std::span<const TensorView> inputs,
   grow_arena(std::max(prepared.plan.peak, kPlanAlignment));
   const std::vector<TensorView> values = place(prepared, inputs, outputs);
 
-  if (!device().is_host()) {
-    check_inputs(graph(), prepared.types, inputs);
+  if (!device_.is_host()) {
+    check_inputs(graph_, prepared.types, inputs);
     for (std::size_t i = 0; i < inputs.size(); ++i)
-      queue_->upload(inputs[i], values[graph().inputs[i]].as<std::byte>());
+      queue_->upload(inputs[i], values[graph_.inputs[i]].as<std::byte>());
   }
 
   const std::unique_ptr<Stopwatch> stopwatch =
-      timings != nullptr ? queue_->stopwatch(graph().nodes.size() + 1) : nullptr;
+      timings != nullptr ? queue_->stopwatch(graph_.nodes.size() + 1) : nullptr;
   if (stopwatch) {
     enqueue(prepared, values, stopwatch.get());
   } else {
@@ -145,14 +155,14 @@ void Executor::run(const Graph& piece, std::span<const TensorView> inputs,
     }
   }
 
-  if (!device().is_host()) {
+  if (!device_.is_host()) {
     for (std::size_t i = 0; i < outputs.size(); ++i)
-      queue_->download(values[graph().outputs[i]].as<std::byte>(), outputs[i]);
+      queue_->download(values[graph_.outputs[i]].as<std::byte>(), outputs[i]);
   }
   queue_->finish();
   if (!stopwatch) return;
   const std::vector<double> marks = stopwatch->seconds();
-  for (std::size_t step = 0; step < graph().nodes.size(); ++step) {
+  for (std::size_t step = 0; step < graph_.nodes.size(); ++step) {
     const Node& node = piece.nodes[step];
     timings->push_back({node.name, std::string(kind_of(node.op)),
                         cost_of(node, input_types(node, prepared.types)), marks[step],
@@ -161,7 +171,7 @@ void Executor::run(const Graph& piece, std::span<const TensorView> inputs,
 }
 
 double Executor::replay_seconds(Types inputs, int count) {
-  const Prepared& prepared = prepare(graph(), inputs);
+  const Prepared& prepared = prepare(graph_, inputs);
   if (!prepared.recording) return 0;
   const std::unique_ptr<Stopwatch> stopwatch = queue_->stopwatch(2);
   stopwatch->mark();

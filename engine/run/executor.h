@@ -35,25 +35,30 @@ class Executor {
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
-  const Compiled& compiled() const { return *compiled_; }
+  // Types of the graph's outputs for these inputs. Throws an Error that names the node that cannot
+  // take them.
+  std::vector<TensorType> output_types(Types inputs) const;
 
   // A run makes the outputs of the graph, or of a piece of it: the same nodes, each replaced by a
   // part of it (engine/graph/window.h), with the same weights.
 
   // The memory plan for these inputs: arena and peak, before anything runs. On a GPU the arena
   // holds inputs and outputs too.
-  const Plan& plan(Types inputs) { return plan(graph(), inputs); }
+  const Plan& plan(Types inputs) { return plan(graph_, inputs); }
   const Plan& plan(const Graph& piece, Types inputs);
+
+  // Bytes of weights in the kernels' own order; final once a plan was made.
+  std::size_t packed_bytes() const { return compiled_->packed().bytes(); }
 
   // Bytes of the arena that is allocated now; a run grows it to its plan's peak.
   std::size_t arena_bytes() const { return arena_.size(); }
 
   // Computes `outputs` from `inputs`, both in the graph's order, dense, in host memory. With
-  // `timings`, appends one entry per node. On a GPU the first run of a shape enqueues node by node,
-  // the later ones replay it as one recording.
+  // `timings`, appends one entry per node. Not for use by two threads at once. On a GPU the first
+  // run of a shape enqueues node by node, the later ones replay it as one recording.
   void run(std::span<const TensorView> inputs, std::span<const TensorView> outputs,
            std::vector<NodeTiming>* timings = nullptr) {
-    run(graph(), inputs, outputs, timings);
+    run(graph_, inputs, outputs, timings);
   }
   void run(const Graph& piece, std::span<const TensorView> inputs,
            std::span<const TensorView> outputs, std::vector<NodeTiming>* timings = nullptr);
@@ -61,6 +66,10 @@ class Executor {
   // Seconds of one replay by the device's own clock, the mean of `count` in a row: the kernels
   // alone. 0 where no run of these inputs was recorded.
   double replay_seconds(Types inputs, int count);
+
+  const Graph& graph() const { return graph_; }
+  const Device& device() const { return device_; }
+  const Compiled& compiled() const { return *compiled_; }
 
  private:
   // All that depends on the input shapes and the piece.
@@ -78,8 +87,6 @@ class Executor {
   };
   static constexpr std::size_t kExternal = static_cast<std::size_t>(-1);
 
-  const Graph& graph() const { return compiled_->graph(); }
-  const Device& device() const { return compiled_->device(); }
   Prepared& prepare(const Graph& piece, Types inputs);
   Prepared make(const Graph& piece, Types inputs) const;
   void grow_arena(std::size_t bytes);
@@ -89,6 +96,8 @@ class Executor {
                Stopwatch* stopwatch) const;
 
   std::shared_ptr<const Compiled> compiled_;
+  const Device& device_;  // this and the graph are the Compiled's
+  const Graph& graph_;
   std::shared_ptr<Queue> queue_;
   GrowingMemory arena_;
   RecentShapes<Prepared> prepared_;

@@ -143,8 +143,7 @@ std::optional<Evaluation> HanTraining::validate(const TensorViews& weights, cons
     std::vector<TensorType> types;
     for (const TensorView& input : inputs) types.push_back(input.type);
     std::vector<FloatTensor> tensors;
-    for (const TensorType& type : executor.compiled().output_types(types))
-      tensors.emplace_back(type.shape);
+    for (const TensorType& type : executor.output_types(types)) tensors.emplace_back(type.shape);
     std::vector<TensorView> outputs;
     for (const FloatTensor& tensor : tensors) outputs.push_back(tensor.view());
     executor.run(inputs, outputs);

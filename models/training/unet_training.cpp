@@ -157,7 +157,7 @@ std::optional<Evaluation> UNetTraining::validate(const TensorViews& weights, con
   const TileShape& shape = sampler_.shape();
   const TensorType input_type{DType::kF32,
                               {1, shape.input_height, shape.input_width, images_.channels()}};
-  const std::vector<TensorType> types = executor.compiled().output_types({&input_type, 1});
+  const std::vector<TensorType> types = executor.output_types({&input_type, 1});
   std::vector<std::uint8_t> mask(types[0].bytes());
   FloatTensor probabilities(types[1].shape);
   const std::vector<TensorView> outputs{{mask.data(), types[0]}, probabilities.view()};

@@ -178,10 +178,10 @@ TEST_F(CudaExecutor, TimesEveryNodeAndGivesTheSameBytes) {
   Executor executor = make_executor(plain, weights, types({input}), Precision::kFp32);
   const std::vector<Tensor> expected = run_executor(executor, {input});
   std::vector<Tensor> outputs;
-  for (const TensorType& type : executor.compiled().output_types(types({input}))) outputs.emplace_back(type);
+  for (const TensorType& type : executor.output_types(types({input}))) outputs.emplace_back(type);
   std::vector<NodeTiming> timings;
   executor.run(views({input}), views(outputs), &timings);
-  ASSERT_EQ(timings.size(), executor.compiled().graph().nodes.size());
+  ASSERT_EQ(timings.size(), executor.graph().nodes.size());
   EXPECT_EQ(timings[0].name, "down0/conv1");
   for (const NodeTiming& timing : timings) EXPECT_GE(timing.seconds, 0);
   EXPECT_TRUE(outputs[1].same_bytes(expected[1]));

@@ -231,11 +231,11 @@ TEST(Executor, TimesEveryNode) {
   Executor executor(optimise_for_cpu(build_unet(config, false), example, DType::kF32),
                     weights.source(), example, open_cpu_device(1));
   const Tensor input = test::random({1, 20, 20, 1}, 1);
-  Tensor mask(executor.compiled().output_types(example)[0]);
+  Tensor mask(executor.output_types(example)[0]);
   std::vector<NodeTiming> timings;
   const std::vector<TensorView> in{input.view()}, out{mask.view()};
   executor.run(in, out, &timings);
-  ASSERT_EQ(timings.size(), executor.compiled().graph().nodes.size());
+  ASSERT_EQ(timings.size(), executor.graph().nodes.size());
   EXPECT_EQ(timings[0].name, "down0/conv1");
   // 18 x 18 pixels of 4 channels, 9 multiply-adds each.
   EXPECT_GE(timings[0].cost.flops, 18 * 18 * 4 * 9 * 2.0);

@@ -134,7 +134,7 @@ std::vector<Tensor> run_graph_reference(const Graph& graph, const WeightSource& 
 
 std::vector<Tensor> run_executor(Executor& executor, const std::vector<Tensor>& inputs) {
   std::vector<Tensor> outputs;
-  for (const TensorType& type : executor.compiled().output_types(types(inputs))) outputs.emplace_back(type);
+  for (const TensorType& type : executor.output_types(types(inputs))) outputs.emplace_back(type);
   executor.run(views(inputs), views(outputs));
   for (const Tensor& output : outputs) EXPECT_TRUE(output.guards_intact());
   return outputs;

@@ -60,7 +60,7 @@ class Workload {
   const std::string& title() const { return title_; }  // "unet-paper 1 x 572 x 572 x 1"
   const char* item() const { return config_.is_of_images() ? "image" : "document"; }
   int items() const { return batch_; }
-  const Device& device() const { return executor_->compiled().device(); }
+  const Device& device() const { return executor_->device(); }
   int threads() const { return threads_; }
   std::string precision() const { return std::string(name_of(device().precision())); }
   double flops() const { return flops_; }          // of one run
@@ -70,7 +70,7 @@ class Workload {
   // Bytes of a GPU's memory that were taken since the device was opened: weights, maps, and what
   // the driver keeps for kernels and recordings.
   std::size_t device_bytes_taken() const;
-  std::size_t packed_bytes() const { return executor_->compiled().packed().bytes(); }
+  std::size_t packed_bytes() const { return executor_->packed_bytes(); }
   std::size_t arena_bytes() const { return arena_bytes_; }
 
  private:
