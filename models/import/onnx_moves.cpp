@@ -271,6 +271,7 @@ void add_span(const OnnxCall& call, const OnnxValue& x, int axis, int start, int
     };
     const std::int64_t from = place(start), to = place(end);
     if (from == 0 && to == extent) return;
+    require(from < to, "nothing is left of axis {} of {}", axis, shape_text(call.shape(x)));
     // Behind the middle, a place belongs to the end.
     start = static_cast<int>(2 * from > extent ? from - extent : from);
     end = to == extent      ? std::numeric_limits<int>::max()

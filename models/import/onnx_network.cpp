@@ -172,6 +172,8 @@ void add_outputs(const OnnxModel& model, OnnxConverter& converter, Converted& re
   for (const OnnxValueInfo& info : model.outputs) {
     OnnxValue value = converter.value(info.name);
     require(value.is_map, "the output {} is a constant", in_quotes(info.name));
+    require(maker_of(converter.graph(), value.id) != nullptr,
+            "the output {} is an input: there is nothing to compute", in_quotes(info.name));
     NetworkOutput output{info.name, OutputKind::kTensor};
     // A mask with an axis of 1 for the classes is one without it.
     if (const Node* node = maker_of(converter.graph(), value.id);

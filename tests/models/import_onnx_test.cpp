@@ -203,8 +203,8 @@ TEST(ImportOnnx, ListsAllThatIsNotSupportedAtOnce) {
   made.node("Sin", {"b"}, "c");
   made.node("Add", {"a", "c"}, "y");  // reads what could not be made: not told
   EXPECT_THAT(made.error(),
-              testing::AllOf(HasSubstr("2 of its nodes"), HasSubstr("Det \"Det_of_a\""),
-                             HasSubstr("Sin \"Sin_of_c\""), testing::Not(HasSubstr("Add"))));
+              testing::AllOf(HasSubstr("2 of its nodes"), HasSubstr("Det 'Det_of_a'"),
+                             HasSubstr("Sin 'Sin_of_c'"), testing::Not(HasSubstr("Add"))));
 }
 
 TEST(ImportOnnx, RefusesCyclesAndDoubleNames) {
@@ -216,7 +216,7 @@ TEST(ImportOnnx, RefusesCyclesAndDoubleNames) {
   Made twice;
   twice.node("Relu", {"x"}, "y");
   twice.node("Relu", {"x"}, "y");
-  EXPECT_THAT(twice.error(), HasSubstr("two values are called \"y\""));
+  EXPECT_THAT(twice.error(), HasSubstr("two values are called 'y'"));
 }
 
 TEST(ImportOnnx, ChecksTensorsAgainstTheirBytes) {
@@ -228,13 +228,13 @@ TEST(ImportOnnx, ChecksTensorsAgainstTheirBytes) {
     return made.error();
   };
   EXPECT_EQ(error_with([](auto&) {}), "");
-  EXPECT_THAT(error_with([](auto& t) { t.set_dims(0, 3); }), HasSubstr("\"w\""));
+  EXPECT_THAT(error_with([](auto& t) { t.set_dims(0, 3); }), HasSubstr("'w'"));
   EXPECT_THAT(error_with([](auto& t) { t.set_dims(0, -2); }), HasSubstr("(-2, 1, 1)"));
   EXPECT_THAT(error_with([](auto& t) { t.set_dims(0, 1); }), HasSubstr("takes 4 bytes, but 8"));
   EXPECT_THAT(error_with([](auto& t) {
                 for (int i = 0; i < 3; ++i) t.set_dims(i, std::int64_t{1} << 40);
               }),
-              HasSubstr("\"w\""));
+              HasSubstr("'w'"));
   EXPECT_THAT(error_with([](auto& t) { t.set_raw_data("abc"); }),
               HasSubstr("but the file holds 3"));
   EXPECT_THAT(error_with([](auto& t) { t.set_data_type(17); }), HasSubstr("float8e4m3fn"));
@@ -244,7 +244,7 @@ TEST(ImportOnnx, ChecksTensorsAgainstTheirBytes) {
   Made sparse;
   sparse.graph().add_sparse_initializer()->mutable_values()->set_name("thin");
   sparse.node("Relu", {"x"}, "y");
-  EXPECT_THAT(sparse.error(), HasSubstr("\"thin\" is sparse"));
+  EXPECT_THAT(sparse.error(), HasSubstr("'thin' is sparse"));
 }
 
 TEST(ImportOnnx, ReadsDataBesideTheModelAndNowhereElse) {
@@ -270,7 +270,7 @@ TEST(ImportOnnx, ReadsDataBesideTheModelAndNowhereElse) {
   };
   EXPECT_EQ(error_with("w.data", "4", "8"), "");
   EXPECT_THAT(error_with("w.data", "8", "8"), HasSubstr("outside"));
-  EXPECT_THAT(error_with("w.data", "4", "4"), HasSubstr("\"w\""));
+  EXPECT_THAT(error_with("w.data", "4", "4"), HasSubstr("'w'"));
   EXPECT_THAT(error_with("w.data", "-4", "8"), HasSubstr("offset"));
   EXPECT_THAT(error_with("w.data", "4", "99999999999999999999"), HasSubstr("length"));
   EXPECT_THAT(error_with("w.data", "9223372036854775807", "8"), HasSubstr("outside"));
@@ -330,7 +330,10 @@ TEST(ImportOnnx, NucleiBroadGivesItsOwnTestOutput) {
   ModelFile model = open_model(folder / "weights.onnx");
   const auto inputs = network_inputs(model.config), outputs = network_outputs(model.config);
   const auto answers = run_network(model, {{inputs.at(0).name, scaled}}, open_cpu_device(2));
-  EXPECT_TRUE(difference(answers.at(outputs.at(0).name).view(), output.tensor).largest <= 3e-5);
+  const TensorView logits = answers.at(outputs.at(0).name).view();
+  for (std::int64_t i = 0; i < logits.shape().elements(); ++i)  // the package's last step, too
+    logits.as<float>()[i] = 1 / (1 + std::exp(-logits.as<float>()[i]));
+  EXPECT_TRUE(difference(logits, output.tensor).largest <= 1e-5);
 }
 
 std::vector<std::byte> bytes_of(const fs::path& path) {
@@ -453,7 +456,7 @@ TEST(ImportOnnx, PassesTheCasesOfOnnxItselfThatItSupports) {
     }
   }
   std::printf("%zu of %zu cases pass, %zu are refused\n", passed, cases.size(), refused.size());
-  EXPECT_GE(passed, 150u);
+  EXPECT_GE(passed, 200u);
 }
 
 }  // namespace
