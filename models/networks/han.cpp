@@ -41,19 +41,22 @@ ValueId level(Graph& graph, const HanConfig& config, const std::string& name, Va
 }  // namespace
 
 nlohmann::json to_json(const HanConfig& config) {
-  return {{"words", config.words},
-          {"features", config.features},
-          {"cell", json_name(config.cell, kCellNames)},
-          {"units", config.units},
-          {"gate", json_name(config.gate, kGateNames)},
-          {"reset_after", config.reset_after},
-          {"dense", config.dense},
-          {"attention", config.attention},
-          {"masked", config.masked},
-          {"eps", config.eps},
-          {"classes", config.classes},
-          {"max_sentences", config.max_sentences},
-          {"max_words", config.max_words}};
+  nlohmann::json object{{"words", config.words},
+                        {"features", config.features},
+                        {"cell", json_name(config.cell, kCellNames)},
+                        {"units", config.units},
+                        {"gate", json_name(config.gate, kGateNames)},
+                        {"reset_after", config.reset_after},
+                        {"dense", config.dense},
+                        {"attention", config.attention},
+                        {"masked", config.masked},
+                        {"eps", config.eps},
+                        {"classes", config.classes},
+                        {"max_sentences", config.max_sentences},
+                        {"max_words", config.max_words}};
+  // Left out where it is the default: files written before it existed keep their bytes.
+  if (config.missing_sentences) object["missing_sentences"] = true;
+  return object;
 }
 
 HanConfig han_config_from_json(const nlohmann::json& object) {
@@ -68,6 +71,7 @@ HanConfig han_config_from_json(const nlohmann::json& object) {
   fields.read("dense", config.dense, 0, kMaxUnits);
   fields.read("attention", config.attention, 1, kMaxUnits);
   fields.read("masked", config.masked);
+  fields.read("missing_sentences", config.missing_sentences);
   fields.read("eps", config.eps);
   fields.read("classes", config.classes, 2, kMaxUnits);
   fields.read("max_sentences", config.max_sentences, 1, kMaxLength);
@@ -78,6 +82,8 @@ HanConfig han_config_from_json(const nlohmann::json& object) {
           "han: {} sentences of {} words are {} words, at most {} are supported",
           config.max_sentences, config.max_words,
           std::int64_t{config.max_sentences} * config.max_words, kMaxDocument);
+  require(config.masked || !config.missing_sentences,
+          "han.missing_sentences: an unmasked network has them anyway; leave it out");
   require(config.eps >= 0, "han.eps: expected a number of at least 0, found {}", config.eps);
   return config;
 }
@@ -126,12 +132,15 @@ HanBatch batch_documents(const HanConfig& config, std::span<const Document> docu
     batch.sentences = config.max_sentences;
     batch.words = config.max_words;
   }
+  if (config.missing_sentences) batch.sentences = config.max_sentences;
 
   batch.ids.assign(static_cast<std::size_t>(batch.documents * batch.sentences * batch.words), 0);
   batch.word_counts.assign(static_cast<std::size_t>(batch.documents * batch.sentences), 0);
   std::size_t row = 0;  // of (document, sentence)
   for (const Document& document : documents) {
-    batch.sentence_counts.push_back(static_cast<std::int32_t>(document.sentences.size()));
+    batch.sentence_counts.push_back(config.missing_sentences
+                                        ? static_cast<std::int32_t>(config.max_sentences)
+                                        : static_cast<std::int32_t>(document.sentences.size()));
     for (std::size_t i = 0; i < document.sentences.size(); ++i) {
       const std::vector<Word>& words = document.sentences[i].words;
       batch.word_counts[row + i] = static_cast<std::int32_t>(words.size());

@@ -24,7 +24,10 @@ struct HanConfig {
   int dense = 0;            // units of the layer between recurrence and attention; 0: none
   int attention = 100;      // units of the attention's hidden layer
   bool masked = true;       // false: padding takes part, as in the tutorial
-  double eps = 1e-7;        // of the attention's sum
+  // Of a masked network: sentences that a document lacks take part, as vectors of 0, because no mask
+  // leaves a Keras encoder.
+  bool missing_sentences = false;
+  double eps = 1e-7;  // of the attention's sum
   int classes = 2;
   int max_sentences = 15;
   int max_words = 150;
