@@ -53,8 +53,9 @@ std::vector<Classification> Classifier::classify(const std::vector<std::string_v
     std::int64_t longest = config_.masked ? 0 : config_.max_words;
     for (const Sentence& sentence : document.sentences)
       longest = std::max(longest, static_cast<std::int64_t>(sentence.words.size()));
-    const auto count = config_.masked ? static_cast<std::int64_t>(document.sentences.size())
-                                      : config_.max_sentences;
+    const auto count = config_.masked && !config_.missing_sentences
+                           ? static_cast<std::int64_t>(document.sentences.size())
+                           : config_.max_sentences;
     const std::int64_t after = static_cast<std::int64_t>(batch.size() + 1) *
                                std::max(sentences, count) * std::max(words, longest);
     if (after > kWordsPerRun) flush();

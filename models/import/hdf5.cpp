@@ -68,17 +68,18 @@ void limit_resources(std::size_t file_bytes) {
   limit(RLIMIT_CORE, 0);
   std::ifstream sizes("/proc/self/statm");
   if (rlim_t pages = 0; sizes >> pages)
-    limit(RLIMIT_AS, pages * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE)) + 2 * file_bytes + kBytes);
+    limit(RLIMIT_AS,
+          pages * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE)) + 2 * file_bytes + kBytes);
 }
 
 // From here on the process may use its memory and what it has open, and end; all else kills it.
 // A kernel without filters leaves it as it is: they are the second wall, not the first.
 void renounce_rights() {
   constexpr std::array kAllowed{
-      SYS_read,         SYS_write,      SYS_close,         SYS_lseek,     SYS_mmap,
-      SYS_munmap,       SYS_mremap,     SYS_mprotect,      SYS_madvise,   SYS_brk,
-      SYS_futex,        SYS_exit,       SYS_exit_group,    SYS_fstat,     SYS_newfstatat,
-      SYS_rt_sigreturn, SYS_getpid,     SYS_rt_sigaction,  SYS_getrandom, SYS_clock_gettime,
+      SYS_read,         SYS_write,       SYS_close,         SYS_lseek,     SYS_mmap,
+      SYS_munmap,       SYS_mremap,      SYS_mprotect,      SYS_madvise,   SYS_brk,
+      SYS_futex,        SYS_exit,        SYS_exit_group,    SYS_fstat,     SYS_newfstatat,
+      SYS_rt_sigreturn, SYS_getpid,      SYS_rt_sigaction,  SYS_getrandom, SYS_clock_gettime,
       SYS_gettimeofday, SYS_sched_yield, SYS_rt_sigprocmask};
   std::vector<sock_filter> filter;
   filter.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)));
@@ -108,8 +109,8 @@ void renounce_rights() {
     });
     text = walked.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   } catch (const std::exception& error) {
-    text = nlohmann::json{{"error", error.what()}}.dump(
-        -1, ' ', false, nlohmann::json::error_handler_t::replace);
+    text = nlohmann::json{{"error", error.what()}}.dump(-1, ' ', false,
+                                                        nlohmann::json::error_handler_t::replace);
   }
   int status = 1;
   try {

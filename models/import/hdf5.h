@@ -28,10 +28,10 @@ struct Hdf5 {
 
 inline constexpr std::string_view kHdf5Magic = "\x89HDF\r\n\x1a\n";
 
-// `bytes` of the whole file, which the result reads further; `file` names it in errors. Throws Error
-// for a damaged file, links that are not hard or make a cycle, data outside of the file or virtual,
-// filters other than gzip, shuffle and Fletcher's checksum, and where this build or machine has no
-// HDF5 library.
+// `bytes` of the whole file, which the result reads further; `file` names it in errors. Throws
+// Error for a damaged file, links that are not hard or make a cycle, data outside of the file or
+// virtual, filters other than gzip, shuffle and Fletcher's checksum, and where this build or
+// machine has no HDF5 library.
 Hdf5 read_hdf5(std::span<const std::byte> bytes, const std::string& file);
 
 }  // namespace tessera

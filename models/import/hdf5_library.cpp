@@ -22,7 +22,8 @@ namespace tessera {
 #ifndef TESSERA_HDF5_LIBRARY
 
 void load_hdf5_library() {
-  fail("this build of Tessera reads no HDF5 files; apt-get install libhdf5-dev, and build it again");
+  fail(
+      "this build of Tessera reads no HDF5 files; apt-get install libhdf5-dev, and build it again");
 }
 
 nlohmann::json walk_hdf5(std::span<const std::byte>,
@@ -37,7 +38,8 @@ namespace {
 
 // Macros of hdf5.h name versions of some functions: the name is that of the symbol behind them.
 #define TESSERA_SYMBOL_TEXT(name) #name
-#define TESSERA_SYMBOL(name) decltype(&::name) name##_ = symbol<decltype(&::name)>(TESSERA_SYMBOL_TEXT(name))
+#define TESSERA_SYMBOL(name) \
+  decltype(&::name) name##_ = symbol<decltype(&::name)>(TESSERA_SYMBOL_TEXT(name))
 
 class Library {
  public:
@@ -51,9 +53,10 @@ class Library {
 
   static void* open() {
     void* handle = ::dlopen(TESSERA_HDF5_LIBRARY, RTLD_LAZY | RTLD_LOCAL);
-    require(handle != nullptr,
-            "the HDF5 library {}, which reads Keras' files, is missing; apt-get install libhdf5-dev",
-            TESSERA_HDF5_LIBRARY);
+    require(
+        handle != nullptr,
+        "the HDF5 library {}, which reads Keras' files, is missing; apt-get install libhdf5-dev",
+        TESSERA_HDF5_LIBRARY);
     return handle;
   }
   template <class Function>
@@ -175,7 +178,7 @@ class Walk {
       require(++objects_ <= kMostObjects, "the file has more than {} objects", kMostObjects);
       std::string name(kMostName, '\0');
       const ssize_t length = h5_.H5Lget_name_by_idx_(group, ".", H5_INDEX_NAME, H5_ITER_INC, i,
-                                                    name.data(), name.size(), H5P_DEFAULT);
+                                                     name.data(), name.size(), H5P_DEFAULT);
       require(length >= 0 && static_cast<std::size_t>(length) < kMostName,
               "a name in {} cannot be read or has more than {} bytes", shown, kMostName - 1);
       name.resize(static_cast<std::size_t>(length));
@@ -278,7 +281,8 @@ class Walk {
     const hid_t create = checked(h5_.H5Dget_create_plist_(dataset), shown);
     const H5D_layout_t layout = h5_.H5Pget_layout_(create);
     require(layout != H5D_VIRTUAL,
-            "the dataset {} is virtual, made of other files; save the model with its weights", shown);
+            "the dataset {} is virtual, made of other files; save the model with its weights",
+            shown);
     require(h5_.H5Pget_external_count_(create) == 0,
             "the data of {} lie in another file, which is not opened; save the model with its "
             "weights in one file",
@@ -288,7 +292,7 @@ class Walk {
       unsigned flags = 0, config = 0;
       std::size_t values = 0;
       const H5Z_filter_t filter = h5_.H5Pget_filter2_(create, static_cast<unsigned>(i), &flags,
-                                                     &values, nullptr, 0, nullptr, &config);
+                                                      &values, nullptr, 0, nullptr, &config);
       require(filter == H5Z_FILTER_DEFLATE || filter == H5Z_FILTER_SHUFFLE ||
                   filter == H5Z_FILTER_FLETCHER32,
               "the dataset {} goes through the filter {}; gzip and shuffle are read: save the "
@@ -305,8 +309,7 @@ class Walk {
     const int rank = checked(h5_.H5Sget_simple_extent_ndims_(space), shown);
     require(rank <= H5S_MAX_RANK, "the dataset {} has {} axes", shown, rank);
     std::vector<hsize_t> extents(static_cast<std::size_t>(rank));
-    if (rank > 0)
-      checked(h5_.H5Sget_simple_extent_dims_(space, extents.data(), nullptr), shown);
+    if (rank > 0) checked(h5_.H5Sget_simple_extent_dims_(space, extents.data(), nullptr), shown);
     std::uint64_t bytes = size_of(*stored);
     std::vector<std::int64_t> shape;
     for (const hsize_t extent : extents) {
@@ -319,8 +322,10 @@ class Walk {
     const bool is_empty = h5_.H5Sget_simple_extent_npoints_(space) == 0;
     const haddr_t offset = layout == H5D_CONTIGUOUS && !is_empty ? h5_.H5Dget_offset_(dataset) : 0;
     const bool copied = layout != H5D_CONTIGUOUS;
-    require(is_empty || offset != HADDR_UNDEF, "the dataset {} was never written; save the model "
-            "again", shown);
+    require(is_empty || offset != HADDR_UNDEF,
+            "the dataset {} was never written; save the model "
+            "again",
+            shown);
     std::uint64_t place = offset;
     if (copied && !is_empty) {
       // No stream of deflate grows by more than this when it is read.

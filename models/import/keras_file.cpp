@@ -111,8 +111,8 @@ void read_weights(std::span<const std::byte> bytes, Contents& contents) {
   const nlohmann::json& weights = hdf5.groups.at(whole ? "model_weights" : "");
   nlohmann::json& keras = contents.said["keras"] = nlohmann::json::object();
   if (has_layer_names(weights)) {
-    const auto version = root.contains("keras_version") ? root.find("keras_version")
-                                                        : weights.find("keras_version");
+    const auto version =
+        root.contains("keras_version") ? root.find("keras_version") : weights.find("keras_version");
     require(root.contains("keras_version") || weights.contains("keras_version"),
             "{}: a file of Keras 1, whose layers are other ones; load it with Keras 2 and save it "
             "again",
@@ -123,8 +123,8 @@ void read_weights(std::span<const std::byte> bytes, Contents& contents) {
       contents.said["config"] = read_config(root["model_config"].get<std::string>(),
                                             contents.file + ": the attribute model_config");
   } else {
-    const bool newer = hdf5.groups.contains("layers") ||
-                       hdf5.groups.contains("_layer_checkpoint_dependencies");
+    const bool newer =
+        hdf5.groups.contains("layers") || hdf5.groups.contains("_layer_checkpoint_dependencies");
     require(newer,
             "{}: an HDF5 file, but none that Keras wrote: it has no attribute layer_names and no "
             "group layers",
@@ -169,8 +169,7 @@ Contents read_keras_archive(const ZipArchive& archive, const std::string& file) 
                contents);
   contents.owners.push_back(weights);
   if (archive.find("metadata.json") != nullptr) {
-    const nlohmann::json metadata =
-        read_config(text_of("metadata.json"), file + ": metadata.json");
+    const nlohmann::json metadata = read_config(text_of("metadata.json"), file + ": metadata.json");
     if (metadata.is_object() && metadata.contains("keras_version"))
       contents.said["keras"]["version"] = metadata["keras_version"];
   }

@@ -47,8 +47,8 @@ class Reader {
             "expected a TimeDistributed encoder, a recurrent layer, attention and a Dense layer");
     const KerasLayer outer = sentences.layers[0];
     sentences.layers.erase(sentences.layers.begin());
-    const KerasModel encoder = read_keras_model(outer.config.at("layer"), outer,
-                                                outer.path + "/layer", model_.version);
+    const KerasModel encoder =
+        read_keras_model(outer.config.at("layer"), outer, outer.path + "/layer", model_.version);
     Level words = chain(encoder, 1);
     require(!words.layers.empty() && words.layers[0].type == "Embedding",
             "the encoder {} does not begin with an Embedding", in_quotes(outer.name));
@@ -65,6 +65,7 @@ class Reader {
     sentences.layers.pop_back();
 
     config_.masked = keras_flag(embedding.config, "mask_zero", false);
+    config_.missing_sentences = config_.masked;
     config_.max_words = static_cast<int>(words.length);
     config_.max_sentences = static_cast<int>(sentences.length);
     read_level("word", words);
@@ -85,6 +86,7 @@ class Reader {
     for (std::size_t i = 0; i < model.calls.size(); ++i) {
       const KerasCall& call = model.calls[i];
       const KerasLayer& layer = model.layers[call.layer];
+      if (layer.type == "NotEqual") continue;  // makes an Embedding's mask (Keras 3)
       if (layer.type == "InputLayer") {
         const nlohmann::json& shape = keras_input_shape(layer.config);
         require(shape.is_array() && shape.size() == axes + 1,
@@ -94,9 +96,10 @@ class Reader {
         constexpr int kDefaultSentences = 15, kDefaultWords = 100;
         if (!length.is_number_integer()) {
           level.length = axes == 1 ? kDefaultWords : kDefaultSentences;
-          imported_.notes.push_back(fmt::format("the file does not say how many {} there are; {} are "
-                                                "read",
-                                                axes == 1 ? "words" : "sentences", level.length));
+          imported_.notes.push_back(
+              fmt::format("the file does not say how many {} there are; {} are "
+                          "read",
+                          axes == 1 ? "words" : "sentences", level.length));
         } else {
           level.length = length.get<std::int64_t>();
         }
@@ -142,7 +145,8 @@ class Reader {
     const std::string type = type_inside(layer);
     const bool cudnn = type.starts_with("CuDNN");
     require(type == "LSTM" || type == "GRU" || type == "CuDNNLSTM" || type == "CuDNNGRU",
-            "the layer {} is a Bidirectional {}, expected LSTM or GRU", in_quotes(layer.name), type);
+            "the layer {} is a Bidirectional {}, expected LSTM or GRU", in_quotes(layer.name),
+            type);
     require(keras_text(layer.config, "merge_mode", "concat") == "concat",
             "the layer {} joins its directions by {}, expected \"concat\"", in_quotes(layer.name),
             in_quotes(keras_text(layer.config, "merge_mode", "concat")));
@@ -153,9 +157,10 @@ class Reader {
     Recurrence recurrence;
     recurrence.cell = type.ends_with("GRU") ? BiRnn::Cell::kGru : BiRnn::Cell::kLstm;
     if (!cudnn) recurrence.gate = gate_of(layer, config);
-    const std::string backward = layer.config.contains("backward_layer")
-                                     ? keras_text(layer.config.at("backward_layer"), "class_name", "")
-                                     : type;
+    const std::string backward =
+        layer.config.contains("backward_layer")
+            ? keras_text(layer.config.at("backward_layer"), "class_name", "")
+            : type;
     require(backward == type, "the directions of {} are a {} and a {}", in_quotes(layer.name), type,
             backward);
     std::int64_t width = 0;
@@ -196,8 +201,8 @@ class Reader {
       const bool is_part = is_newer() || path.find("/" + part + "_") != std::string_view::npos;
       const std::string_view last = path.substr(path.rfind('/') + 1);
       for (std::size_t i = 0; i < kNames.size() && is_part; ++i) {
-        const bool is_it = is_newer() ? last == std::to_string(i)
-                                      : last.substr(0, last.find(':')) == kNames[i];
+        const bool is_it =
+            is_newer() ? last == std::to_string(i) : last.substr(0, last.find(':')) == kNames[i];
         if (is_it) found[i] = weight;
       }
     }
@@ -289,7 +294,8 @@ class Reader {
             in_quotes(activation));
     const int units = give_linear(name + "/dense", dense, 1);
     require(name == "word" || config_.dense == units,
-            "the Dense layers of words and of sentences have {} and {} units", config_.dense, units);
+            "the Dense layers of words and of sentences have {} and {} units", config_.dense,
+            units);
     config_.dense = units;
     return units;
   }
@@ -298,8 +304,8 @@ class Reader {
   int give_linear(const std::string& name, const KerasLayer& layer, std::int64_t least) {
     const StoredTensor& kernel = weights_.get(layer, {"kernel", "bias"}, "kernel", 2);
     const std::int64_t units = kernel.shape[1];
-    require(units >= least && units <= (1 << 14), "the layer {} has {} units", in_quotes(layer.name),
-            units);
+    require(units >= least && units <= (1 << 14), "the layer {} has {} units",
+            in_quotes(layer.name), units);
     FloatTensor bias{Shape{units}};
     if (keras_flag(layer.config, "use_bias", true))
       bias = read_floats(weights_.get(layer, {"kernel", "bias"}, "bias", 1));
@@ -313,7 +319,8 @@ class Reader {
                       const std::string& shown) {
     const std::vector<const StoredTensor*> weights = weights_.all(layer);
     std::string shapes;
-    for (const StoredTensor* weight : weights) shapes += fmt::format(" {}", shape_text(weight->shape));
+    for (const StoredTensor* weight : weights)
+      shapes += fmt::format(" {}", shape_text(weight->shape));
     const auto elements = [&](std::size_t i) { return weights[i]->elements(); };
     const bool has_bias = weights.size() == 3;
     bool fits = (has_bias || weights.size() == 2) && weights[0]->shape.size() == 2 &&
@@ -322,12 +329,14 @@ class Reader {
     fits = fits && units >= 1 && units <= (1 << 14);
     for (std::size_t i = 1; i < weights.size() && fits; ++i)
       fits = elements(i) == units && weights[i]->is_float();
-    require(fits,
-            "the layer {} has weights of the shapes{}, expected attention with W ({}, A), b (A) and "
-            "u (A): its formula is another one, which Tessera's HANs do not have",
-            shown, shapes.empty() ? " of none" : shapes, features);
+    require(
+        fits,
+        "the layer {} has weights of the shapes{}, expected attention with W ({}, A), b (A) and "
+        "u (A): its formula is another one, which Tessera's HANs do not have",
+        shown, shapes.empty() ? " of none" : shapes, features);
     require(name == "word" || config_.attention == units,
-            "the attention of words and of sentences has {} and {} units", config_.attention, units);
+            "the attention of words and of sentences has {} and {} units", config_.attention,
+            units);
     config_.attention = static_cast<int>(units);
     constexpr double kKerasEpsilon = 1e-7;
     const double eps = has_bias ? kKerasEpsilon : 0;
@@ -346,16 +355,19 @@ class Reader {
 
   void read_output(const KerasLayer& layer, const std::optional<KerasLayer>& behind) {
     std::string activation = keras_text(layer.config, "activation", "linear");
-    if (behind) activation = behind->type == "Softmax" ? "softmax"
-                                                       : keras_text(behind->config, "activation", "");
+    if (behind)
+      activation =
+          behind->type == "Softmax" ? "softmax" : keras_text(behind->config, "activation", "");
     const int units = give_linear("output", layer, 1);
-    require(activation == "softmax" || activation == "linear" ||
-                (activation == "sigmoid" && units == 1),
-            "the last layer {} has {} units and the activation {}; Tessera's HANs choose one class, "
-            "by softmax",
-            in_quotes(layer.name), units, in_quotes(activation));
+    require(
+        activation == "softmax" || activation == "linear" ||
+            (activation == "sigmoid" && units == 1),
+        "the last layer {} has {} units and the activation {}; Tessera's HANs choose one class, "
+        "by softmax",
+        in_quotes(layer.name), units, in_quotes(activation));
     if (activation == "linear")
-      imported_.notes.push_back("the last layer has no activation; Tessera gives the softmax of it");
+      imported_.notes.push_back(
+          "the last layer has no activation; Tessera gives the softmax of it");
     if (units > 1) {
       config_.classes = units;
       return;
@@ -388,9 +400,10 @@ class Reader {
     if (!ordered.knows_unknown) rules.unknown_words = UnknownWords::kDrop;
     rules.max_sentences = config_.max_sentences;
     rules.max_words = config_.max_words;
-    imported_.guesses.push_back({"sentences", "tessera",
-                                 "how texts were split into sentences is not in the file; Tessera's "
-                                 "own rules are taken"});
+    imported_.guesses.push_back(
+        {"sentences", "tessera",
+         "how texts were split into sentences is not in the file; Tessera's "
+         "own rules are taken"});
     if (!file.rules)
       imported_.guesses.push_back({"words", "tessera",
                                    "how sentences were split into words is not in the file; "

@@ -40,10 +40,11 @@ class Reader {
 
   Imported read() {
     refuse_unknown_layers();
-    require(model_.inputs.size() == 1 && model_.outputs.size() == 1,
-            "{}: the model has {} inputs and {} outputs, images have 1 of each; save a model of one "
-            "of them",
-            contents_.file, model_.inputs.size(), model_.outputs.size());
+    require(
+        model_.inputs.size() == 1 && model_.outputs.size() == 1,
+        "{}: the model has {} inputs and {} outputs, images have 1 of each; save a model of one "
+        "of them",
+        contents_.file, model_.inputs.size(), model_.outputs.size());
     for (const KerasCall& call : model_.calls) {
       for (const std::size_t input : call.inputs) ++readers_[input];
     }
@@ -68,8 +69,8 @@ class Reader {
   void refuse_unknown_layers() const {
     std::vector<std::string> refused;
     for (const KerasLayer& layer : model_.layers) {
-      const bool is_model = layer.type == "Functional" || layer.type == "Model" ||
-                            layer.type == "Sequential";
+      const bool is_model =
+          layer.type == "Functional" || layer.type == "Model" || layer.type == "Sequential";
       if (!is_model && !kHandlers.contains(layer.type)) {
         refused.push_back(fmt::format("{} ({}{})", in_quotes(layer.name), layer.type,
                                       layer.type == "Lambda" ? ", which is code" : ""));
@@ -85,8 +86,10 @@ class Reader {
 
   Imported finish() {
     Map& end = maps_[model_.outputs[0]];
-    require(!end.is_vector, "{}: the model gives one answer for the whole image, no map: Tessera "
-            "segments images and classifies texts", contents_.file);
+    require(!end.is_vector,
+            "{}: the model gives one answer for the whole image, no map: Tessera "
+            "segments images and classifies texts",
+            contents_.file);
     NetworkEnd network{.logits = end.value, .output = end.pending};
     network.input = input_;
     network.input_said_by = input_said_by_;
@@ -134,8 +137,9 @@ class Reader {
     const std::int64_t needed = pixels / std::gcd(pixels, map.map_pixels[axis]);
     multiple_ = std::lcm(multiple_, needed);
     constexpr std::int64_t kMostMultiple = 4096;
-    require(multiple_ <= kMostMultiple, "only images of multiples of {} pixels would run, at most {}",
-            multiple_, kMostMultiple);
+    require(multiple_ <= kMostMultiple,
+            "only images of multiples of {} pixels would run, at most {}", multiple_,
+            kMostMultiple);
   }
   static void scale(Map& map, std::size_t axis, std::int64_t larger, std::int64_t smaller) {
     map.size[axis] = map.size[axis] * larger / smaller;
@@ -149,8 +153,8 @@ class Reader {
   }
 
   // The window of a convolution or pool, padded as TensorFlow does: "same" pads
-  // max((ceil(size / stride) - 1) stride + reach - size, 0), the odd one behind. That depends on the
-  // size; for multiples of the stride it is max(reach - stride, 0).
+  // max((ceil(size / stride) - 1) stride + reach - size, 0), the odd one behind. That depends on
+  // the size; for multiples of the stride it is max(reach - stride, 0).
   Window window_of(const KerasLayer& layer, Map& map, const char* kernel_key) {
     Window window;
     window.kernel = keras_pair(layer.config, kernel_key, {1, 1});
@@ -164,8 +168,10 @@ class Reader {
       const int stride = window.stride[axis];
       if (padding == "same") {
         if (stride > 1) {
-          require(map.lost[axis] == 0, "padding \"same\" with the stride {} behind a layer that cuts borders "
-                  "off depends on the image's size", stride);
+          require(map.lost[axis] == 0,
+                  "padding \"same\" with the stride {} behind a layer that cuts borders "
+                  "off depends on the image's size",
+                  stride);
           require_multiple(map, axis, stride);
         }
         const int pads = std::max(window.reach(axis) - stride, 0);
@@ -343,9 +349,9 @@ class Reader {
     require(keras_int(layer.config, "groups", 1, 1, 1 << 20) == 1,
             "it has groups; export the model as ONNX");
     map.channels = kernel.shape[2];
-    map.value = net_.add(
-        layer.name, conv_transpose_of(static_cast<int>(channels_of(map)), window, 1, bias),
-        {map.value});
+    map.value =
+        net_.add(layer.name, conv_transpose_of(static_cast<int>(channels_of(map)), window, 1, bias),
+                 {map.value});
     net_.give("weight", read_floats(kernel, std::array{3, 2, 0, 1}));
     give_bias(layer, {"kernel", "bias"}, bias);
     return activated(layer, map);
@@ -373,8 +379,9 @@ class Reader {
     if (!beta) order.erase(order.begin() + 1);
     if (!gamma) order.erase(order.begin());
     constexpr double kKerasEps = 1e-3;
-    map.value = net_.add(layer.name, BatchNorm{.eps = keras_number(layer.config, "epsilon", kKerasEps)},
-                         {map.value});
+    map.value =
+        net_.add(layer.name, BatchNorm{.eps = keras_number(layer.config, "epsilon", kKerasEps)},
+                 {map.value});
     const auto give = [&](const char* parameter, const char* name, bool there, float value) {
       if (there) return net_.give(parameter, weights_.get(layer, order, name, 1));
       FloatTensor tensor{Shape{map.channels}};
@@ -399,7 +406,7 @@ class Reader {
                                    [&](float one) { return std::abs(one - value) <= 1e-7; });
       };
       input_said_by_ = "its layer " + layer.name;
-      input_ = are(factor, 1 / 255.0) && are(shift, 0)     ? "unit"
+      input_ = are(factor, 1 / 255.0) && are(shift, 0)    ? "unit"
                : are(factor, 2 / 255.0) && are(shift, -1) ? "symmetric"
                                                           : "none";
       if (input_ != "none") return map;
@@ -462,15 +469,17 @@ class Reader {
   Map prelu(const KerasLayer& layer, const Inputs& inputs) {
     Map map = only(inputs);
     const StoredTensor& alpha = weights_.get(layer, {"alpha"}, "alpha", 3);
-    require(alpha.shape[0] == 1 && alpha.shape[1] == 1 &&
-                (alpha.shape[2] == 1 || alpha.shape[2] == map.channels),
-            "its slopes have the shape {}, expected one for each channel (shared_axes [1, 2]) or one "
-            "for all",
-            shape_text(alpha.shape));
+    require(
+        alpha.shape[0] == 1 && alpha.shape[1] == 1 &&
+            (alpha.shape[2] == 1 || alpha.shape[2] == map.channels),
+        "its slopes have the shape {}, expected one for each channel (shared_axes [1, 2]) or one "
+        "for all",
+        shape_text(alpha.shape));
     FloatTensor slopes = read_floats(alpha);
     slopes.shape = Shape{alpha.shape[2]};
-    map.value = net_.add(
-        layer.name, Activation{.kind = Kind::kPrelu, .per_channel = alpha.shape[2] > 1}, {map.value});
+    map.value =
+        net_.add(layer.name, Activation{.kind = Kind::kPrelu, .per_channel = alpha.shape[2] > 1},
+                 {map.value});
     net_.give("weight", std::move(slopes));
     return map;
   }
@@ -488,10 +497,10 @@ class Reader {
 
   Map global_pool(const KerasLayer& layer, const Inputs& inputs) {
     Map map = only(inputs);
-    const auto kind = layer.type.find("Max") == std::string::npos ? Reduce::Kind::kMean
-                                                                  : Reduce::Kind::kMax;
-    map.value = net_.add(layer.name, Reduce{.kind = kind, .axes = {1, 2}, .keepdims = true},
-                         {map.value});
+    const auto kind =
+        layer.type.find("Max") == std::string::npos ? Reduce::Kind::kMean : Reduce::Kind::kMax;
+    map.value =
+        net_.add(layer.name, Reduce{.kind = kind, .axes = {1, 2}, .keepdims = true}, {map.value});
     map.size = {1, 1};
     map.is_vector = true;
     return map;
@@ -528,8 +537,8 @@ class Reader {
       if (map.size[axis] > 0) map.size[axis] += both;
       map.lost[axis] -= both;
     }
-    map.value = net_.add(
-        layer.name, Pad{.pads = {0, pads[0], pads[2], 0, 0, pads[1], pads[3], 0}}, {map.value});
+    map.value = net_.add(layer.name, Pad{.pads = {0, pads[0], pads[2], 0, 0, pads[1], pads[3], 0}},
+                         {map.value});
     return map;
   }
 
@@ -547,9 +556,9 @@ class Reader {
     // Of two maps that have one size it is what convolutions read in place.
     const bool is_skip = inputs.size() == 2 && map.is_whole() && !map.is_vector;
     if (is_skip) require_whole_maps();
-    map.value = net_.add(layer.name,
-                         is_skip ? Op(CropConcat{CropConcat::Align::kPadUp, true}) : Op(Concat{}),
-                         values);
+    map.value =
+        net_.add(layer.name,
+                 is_skip ? Op(CropConcat{CropConcat::Align::kPadUp, true}) : Op(Concat{}), values);
     return map;
   }
 
@@ -563,9 +572,9 @@ class Reader {
 
   Map merge(const KerasLayer& layer, const Inputs& inputs) {
     static const std::map<std::string_view, Binary::Kind> kKinds{
-        {"Add", Binary::Kind::kAdd},         {"Subtract", Binary::Kind::kSub},
-        {"Multiply", Binary::Kind::kMul},    {"Maximum", Binary::Kind::kMax},
-        {"Minimum", Binary::Kind::kMin},     {"Average", Binary::Kind::kAdd}};
+        {"Add", Binary::Kind::kAdd},      {"Subtract", Binary::Kind::kSub},
+        {"Multiply", Binary::Kind::kMul}, {"Maximum", Binary::Kind::kMax},
+        {"Minimum", Binary::Kind::kMin},  {"Average", Binary::Kind::kAdd}};
     require(inputs.size() >= 2, "it reads {} values, expected 2 or more", inputs.size());
     Map map = take(inputs[0]);
     for (std::size_t i = 1; i < inputs.size(); ++i) {
@@ -600,9 +609,8 @@ class Reader {
       return extent == -1 || (expected > 0 && extent == expected);
     };
     const bool to_vector = map.is_vector && keeps_channels &&
-                           std::ranges::all_of(target.begin(), target.end() - 1, [](auto extent) {
-                             return extent == 1;
-                           });
+                           std::ranges::all_of(target.begin(), target.end() - 1,
+                                               [](auto extent) { return extent == 1; });
     const bool to_map = keeps_channels && target.size() == 3 && is(target[0], map.size[0]) &&
                         is(target[1], map.size[1]);
     const bool to_rows =

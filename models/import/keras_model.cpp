@@ -49,7 +49,8 @@ std::optional<KerasHistory> history_of(const Json& list) {
 }
 
 // All that a node of inbound_nodes reads, in order: lists [name, node, tensor, ..] however they are
-// wrapped, or __keras_tensor__.
+// wrapped, or __keras_tensor__. Masks, which Keras 3 hands from layer to layer, are left out: the
+// layer that makes them says that it does.
 void collect_histories(const Json& value, std::vector<KerasHistory>& into) {
   if (const std::optional<KerasHistory> history = history_of(value)) {
     into.push_back(*history);
@@ -63,8 +64,9 @@ void collect_histories(const Json& value, std::vector<KerasHistory>& into) {
     into.push_back(*history);
     return;
   }
-  if (value.is_structured()) {
-    for (const Json& item : value) collect_histories(item, into);
+  if (!value.is_structured()) return;
+  for (const auto& item : value.items()) {
+    if (!value.is_object() || item.key() != "mask") collect_histories(item.value(), into);
   }
 }
 
@@ -199,8 +201,8 @@ class Flattener {
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       const auto place = places.find(inputs[i].layer);
       require(place != places.end(), "the input {} is no layer", in_quotes(inputs[i].layer));
-      made[{inputs[i].layer, 0}] = given != nullptr ? std::vector{(*given)[i]}
-                                                    : input(layers[place->second]);
+      made[{inputs[i].layer, 0}] =
+          given != nullptr ? std::vector{(*given)[i]} : input(layers[place->second]);
     }
     const auto find = [&](const KerasHistory& history) -> const std::vector<std::size_t>* {
       const auto place = places.find(history.layer);
@@ -235,7 +237,8 @@ class Flattener {
         made[{model_.layers[layer].own_name(), one.node}] =
             apply(layer, list[one.layer], from, depth);
       }
-      require(later.size() < pending.size(), "the layers read one another in a cycle, {} among them",
+      require(later.size() < pending.size(),
+              "the layers read one another in a cycle, {} among them",
               in_quotes(model_.layers[layers[pending[0].layer]].name));
       pending = std::move(later);
     }
@@ -294,8 +297,8 @@ std::string snake_case(std::string_view type) {
   std::string name;
   for (std::size_t i = 0; i < type.size(); ++i) {
     // Keras' two patterns: (.)([A-Z][a-z]+) and ([a-z])([A-Z]).
-    const bool starts_word = i > 0 && is(i, std::isupper) &&
-                             (is(i + 1, std::islower) || is(i - 1, std::islower));
+    const bool starts_word =
+        i > 0 && is(i, std::isupper) && (is(i + 1, std::islower) || is(i - 1, std::islower));
     if (starts_word && !name.ends_with('_')) name += '_';
     name += static_cast<char>(std::tolower(static_cast<unsigned char>(type[i])));
   }
@@ -346,7 +349,7 @@ std::string KerasWeights::newer_path(const KerasLayer& layer) const {
   if (counted == names.end() || text_of(*counted) == layer.own_name()) return layer.path;
   const auto named = path_of_name_.find(layer.own_name());
   return named != path_of_name_.end() && named->second.starts_with(base) ? named->second
-                                                                        : layer.path;
+                                                                         : layer.path;
 }
 
 std::vector<const StoredTensor*> KerasWeights::all(const KerasLayer& layer) {
@@ -359,7 +362,8 @@ std::vector<const StoredTensor*> KerasWeights::all(const KerasLayer& layer) {
       weights.push_back(found);
     }
   }
-  const Json& names = member(member(member(contents_.said, "keras"), "layers"), layer.group.c_str());
+  const Json& names =
+      member(member(member(contents_.said, "keras"), "layers"), layer.group.c_str());
   if (!names.is_array()) return weights;
   const bool nested = layer.name != layer.group;
   for (const Json& name : names) {

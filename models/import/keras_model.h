@@ -44,8 +44,8 @@ bool is_keras_model(const nlohmann::json& config);
 // The model of Contents::said. Throws Error for descriptions that are none, that go in a cycle or
 // name what is not there.
 KerasModel read_keras_model(const Contents& contents);
-// Of a model inside of a layer that is applied many times (TimeDistributed): its layers' weights lie
-// with those of `outer`, and in the newer layout below `path`.
+// Of a model inside of a layer that is applied many times (TimeDistributed): its layers' weights
+// lie with those of `outer`, and in the newer layout below `path`.
 KerasModel read_keras_model(const nlohmann::json& config, const KerasLayer& outer,
                             const std::string& path, int version);
 
@@ -57,8 +57,8 @@ class KerasWeights {
  public:
   explicit KerasWeights(const Contents& contents);
 
-  // The weight called `name` of a layer, which has those of `order`, in the order in which the layer
-  // makes them. Null where there is none.
+  // The weight called `name` of a layer, which has those of `order`, in the order in which the
+  // layer makes them. Null where there is none.
   const StoredTensor* find(const KerasLayer& layer, const std::vector<std::string>& order,
                            std::string_view name);
   // The same, which must be there with `rank` axes. Throws Error.

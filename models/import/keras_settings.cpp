@@ -22,8 +22,8 @@ const Json* setting(const Json& config, const char* key) {
 
 int int_of(const Json& value, const char* key, int least, int most) {
   require(value.is_number_integer() && value.get<double>() >= least && value.get<double>() <= most,
-          "its {} is {}, expected a whole number from {} to {}", key, JsonFields::shown(value), least,
-          most);
+          "its {} is {}, expected a whole number from {} to {}", key, JsonFields::shown(value),
+          least, most);
   return value.get<int>();
 }
 
@@ -79,7 +79,8 @@ std::vector<float> keras_numbers(const Json& config, const char* key, float valu
   std::vector<float> numbers;
   collect_numbers(*found, key, count, numbers);
   if (numbers.size() == 1) numbers.assign(count, numbers[0]);
-  require(numbers.size() == count, "its {} has {} numbers, expected {}", key, numbers.size(), count);
+  require(numbers.size() == count, "its {} has {} numbers, expected {}", key, numbers.size(),
+          count);
   return numbers;
 }
 
@@ -108,7 +109,8 @@ std::array<int, 4> keras_borders(const Json& config, const char* key) {
   std::array<int, 4> borders{};
   for (const std::size_t axis : {0u, 1u}) {
     const Json& one = (*found)[axis];
-    require(!one.is_array() || one.size() == 2, "its {} has {} entries, expected 2", key, one.size());
+    require(!one.is_array() || one.size() == 2, "its {} has {} entries, expected 2", key,
+            one.size());
     for (const std::size_t side : {0u, 1u})
       borders[2 * axis + side] = int_of(one.is_array() ? one[side] : one, key, 0, kMost);
   }
@@ -165,11 +167,13 @@ KerasActivation keras_activation_layer(const std::string& type, const Json& conf
   using Kind = Activation::Kind;
   constexpr double kLeakySlope = 0.3;  // Keras' default
   if (type == "Softmax") return {.is_linear = false, .is_softmax = true};
-  if (type == "ELU") return {false, false, {.kind = Kind::kElu, .alpha = keras_number(config, "alpha", 1)}};
+  if (type == "ELU")
+    return {false, false, {.kind = Kind::kElu, .alpha = keras_number(config, "alpha", 1)}};
   if (type == "LeakyReLU") {
     const double slope = keras_number(config, "alpha", kLeakySlope);
-    return {false, false, {.kind = Kind::kLeakyRelu,
-                   .slope = keras_number(config, "negative_slope", slope)}};
+    return {false,
+            false,
+            {.kind = Kind::kLeakyRelu, .slope = keras_number(config, "negative_slope", slope)}};
   }
   require(type == "ReLU", "its activation is a layer {}; expected ReLU, LeakyReLU, ELU or Softmax",
           in_quotes(type));

@@ -46,7 +46,8 @@ class Collector {
     for (std::size_t i = 0; i < entries.size(); ++i) {
       // A word of the unknown id may be written like one of the text: both stay.
       const bool is_unknown = result_.unknown_id == entries[i].id;
-      if (is_unknown || last.at(entries[i].word) == i) kept.push_back({entries[i].id, entries[i].word});
+      if (is_unknown || last.at(entries[i].word) == i)
+        kept.push_back({entries[i].id, entries[i].word});
     }
     std::ranges::stable_sort(kept, {}, &VocabularyFile::Entry::id);
     std::vector<VocabularyFile::Entry> unique;
@@ -68,8 +69,8 @@ class Collector {
  private:
   void find_unknown() {
     if (result_.unknown_id || !result_.has_ids) return;
-    static constexpr std::string_view kNames[] = {"<unk>", "<UNK>",      "[UNK]", "_unk_", "<OOV>",
-                                                  "<oov>", "_unk_word_", "<unknown>"};
+    static constexpr std::string_view kNames[] = {"<unk>", "<UNK>", "[UNK]",      "_unk_",
+                                                  "<OOV>", "<oov>", "_unk_word_", "<unknown>"};
     for (const VocabularyFile::Entry& entry : result_.entries) {
       if (std::ranges::count(kNames, entry.word) > 0) result_.unknown_id = entry.id;
     }
@@ -79,7 +80,8 @@ class Collector {
 };
 
 // A JSON object of words and ids in the file's order, a word twice included: nlohmann's own objects
-// keep the last one alone, and the boolean True of Keras' oov_token is written like the word "true".
+// keep the last one alone, and the boolean True of Keras' oov_token is written like the word
+// "true".
 class WordMapReader : public nlohmann::json_sax<Json> {
  public:
   explicit WordMapReader(Collector& collector) : collector_(collector) {}
@@ -204,7 +206,8 @@ void read_json_value(const Json& value, std::string_view text, Collector& collec
     require(level < kMostLevels, "{}: JSON in JSON more than {} levels deep", file, kMostLevels);
     return read_json(value.get_ref<const std::string&>(), collector, level + 1);
   }
-  if (value.is_object() && value.contains("class_name")) return read_tokenizer_json(value, collector);
+  if (value.is_object() && value.contains("class_name"))
+    return read_tokenizer_json(value, collector);
   if (value.is_object()) return read_word_map(text, collector);
   require(value.is_array(), "{}: neither a map nor a list of words", file);
   std::int64_t id = 0;
@@ -248,9 +251,10 @@ void read_word_dict(const Pickle& pickle, const PickleValue& dict, Collector& co
     } else if (key.is(PickleValue::Kind::kInt) && word_of(value)) {  // index_word
       collector.add(*word_of(value), key.integer);
     } else {
-      fail("{}: entry {} of the dictionary is not a word and its id; give the tokenizer or its "
-           "word_index",
-           file, i / 2);
+      fail(
+          "{}: entry {} of the dictionary is not a word and its id; give the tokenizer or its "
+          "word_index",
+          file, i / 2);
     }
   }
   collector.result().has_ids = true;
@@ -314,9 +318,10 @@ std::optional<std::size_t> numbers_behind(std::string_view line) {
 
 void read_lines(std::string_view text, Collector& collector) {
   const std::string& file = collector.result().file;
-  require(text.find('\0') == std::string_view::npos,
-          "{}: neither words on lines, JSON nor a pickle; give a Keras tokenizer or a list of words",
-          file);
+  require(
+      text.find('\0') == std::string_view::npos,
+      "{}: neither words on lines, JSON nor a pickle; give a Keras tokenizer or a list of words",
+      file);
   constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
   if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   // A file of vectors is known by its first lines; word2vec's begins with `words width`.
@@ -384,10 +389,11 @@ OrderedVocabulary order_vocabulary(const VocabularyFile& file, const StoredTenso
   std::int64_t shift = 0;
   if (!file.has_ids) {
     shift = first.value_or(rows - static_cast<std::int64_t>(file.entries.size()));
-    require(shift >= 0,
-            "{}: {} words, but the embedding has {} rows; give the words that the model was trained "
-            "with",
-            file.file, file.entries.size(), rows);
+    require(
+        shift >= 0,
+        "{}: {} words, but the embedding has {} rows; give the words that the model was trained "
+        "with",
+        file.file, file.entries.size(), rows);
   }
   std::optional<std::int64_t> unknown = file.unknown_id;
   // A list of two rows fewer than the embedding leaves one for unknown words.
@@ -417,8 +423,9 @@ OrderedVocabulary order_vocabulary(const VocabularyFile& file, const StoredTenso
           "the embedding {} has {} rows, none for padding or unknown words",
           in_quotes(embedding.name), rows);
   if (beyond > 0)
-    notes.push_back(fmt::format("{} words of {} have no row in the embedding of {}, and are unknown",
-                                beyond, file.entries.size(), limit));
+    notes.push_back(
+        fmt::format("{} words of {} have no row in the embedding of {}, and are unknown", beyond,
+                    file.entries.size(), limit));
   if (unusable > 0)
     notes.push_back(fmt::format("{} words are empty, too long or hold line breaks", unusable));
 
@@ -426,8 +433,8 @@ OrderedVocabulary order_vocabulary(const VocabularyFile& file, const StoredTenso
   const auto features = static_cast<std::size_t>(embedding.shape[1]);
   FloatTensor ordered{Shape{static_cast<std::int64_t>(order.size()), embedding.shape[1]}};
   for (std::size_t i = 0; i < order.size(); ++i)
-    std::copy_n(table.values.begin() + static_cast<std::ptrdiff_t>(order[i]) *
-                                           static_cast<std::ptrdiff_t>(features),
+    std::copy_n(table.values.begin() +
+                    static_cast<std::ptrdiff_t>(order[i]) * static_cast<std::ptrdiff_t>(features),
                 features, ordered.values.begin() + static_cast<std::ptrdiff_t>(i * features));
   return {Vocabulary::from_blob(blob), std::move(ordered), unknown.has_value(), std::move(notes)};
 }

@@ -1,6 +1,7 @@
 // Files of words beside the weights of a text model, whoever wrote them; recognised by content:
 //
-//   {"class_name": "Tokenizer", "config": {"word_index": "{...}", ...}}   Keras' to_json(), also as a
+//   {"class_name": "Tokenizer", "config": {"word_index": "{...}", ...}}   Keras' to_json(), also as
+//   a
 //                                                                          text in JSON once more
 //   {"the": 1, "a": 2}, {"1": "the"}, ["the", "a"]                        JSON
 //   a pickled Tokenizer, dict of words or list of words                   Python, never executed
@@ -43,8 +44,8 @@ struct VocabularyFile {
 VocabularyFile read_vocabulary_file(const std::filesystem::path& path);
 VocabularyFile read_vocabulary(std::span<const std::byte> bytes, const std::string& file);
 
-// A vocabulary in our order (0 padding, 1 unknown, then words), with the rows of a model's embedding
-// that belong to them.
+// A vocabulary in our order (0 padding, 1 unknown, then words), with the rows of a model's
+// embedding that belong to them.
 struct OrderedVocabulary {
   Vocabulary vocabulary;
   FloatTensor embedding;  // (vocabulary.size(), features)
@@ -52,9 +53,10 @@ struct OrderedVocabulary {
   std::vector<std::string> notes;
 };
 
-// `embedding` (rows, features) is the model's, by the file's ids; row `padding` stands for none. Of a
-// list the first word has the id `first` (none: what makes the ids end with the rows). Words that the
-// embedding has no row for, or that no text can hold, are left out. Throws Error where none is left.
+// `embedding` (rows, features) is the model's, by the file's ids; row `padding` stands for none. Of
+// a list the first word has the id `first` (none: what makes the ids end with the rows). Words that
+// the embedding has no row for, or that no text can hold, are left out. Throws Error where none is
+// left.
 OrderedVocabulary order_vocabulary(const VocabularyFile& file, const StoredTensor& embedding,
                                    std::int64_t padding = 0,
                                    std::optional<std::int64_t> first = std::nullopt);

@@ -63,7 +63,8 @@ nlohmann::json to_json(const HanConfig& config) {
   // Younger than the format: written where they are set, so that files keep their bytes.
   for (const auto& [key, value] :
        {std::pair{"carried", config.carried}, std::pair{"tanh_word_score", config.tanh_word_score},
-        std::pair{"tanh_sentence_score", config.tanh_sentence_score}})
+        std::pair{"tanh_sentence_score", config.tanh_sentence_score},
+        std::pair{"missing_sentences", config.missing_sentences}})
     if (value) object[key] = true;
   return object;
 }
@@ -80,6 +81,7 @@ HanConfig han_config_from_json(const nlohmann::json& object) {
   fields.read("dense", config.dense, 0, kMaxUnits);
   fields.read("attention", config.attention, 1, kMaxUnits);
   fields.read("masked", config.masked);
+  fields.read("missing_sentences", config.missing_sentences);
   fields.read("eps", config.eps);
   fields.read("carried", config.carried);
   fields.read("tanh_word_score", config.tanh_word_score);
@@ -95,6 +97,8 @@ HanConfig han_config_from_json(const nlohmann::json& object) {
           std::int64_t{config.max_sentences} * config.max_words, kMaxDocument);
   require(!config.carried || !config.masked,
           "han.carried: the state goes through padding; expected masked to be false");
+  require(config.masked || !config.missing_sentences,
+          "han.missing_sentences: an unmasked network has them anyway; leave it out");
   require(config.eps >= 0, "han.eps: expected a number of at least 0, found {}", config.eps);
   return config;
 }
@@ -143,12 +147,15 @@ HanBatch batch_documents(const HanConfig& config, std::span<const Document> docu
     batch.sentences = config.max_sentences;
     batch.words = config.max_words;
   }
+  if (config.missing_sentences) batch.sentences = config.max_sentences;
 
   batch.ids.assign(static_cast<std::size_t>(batch.documents * batch.sentences * batch.words), 0);
   batch.word_counts.assign(static_cast<std::size_t>(batch.documents * batch.sentences), 0);
   std::size_t row = 0;  // of (document, sentence)
   for (const Document& document : documents) {
-    batch.sentence_counts.push_back(static_cast<std::int32_t>(document.sentences.size()));
+    batch.sentence_counts.push_back(config.missing_sentences
+                                        ? static_cast<std::int32_t>(config.max_sentences)
+                                        : static_cast<std::int32_t>(document.sentences.size()));
     for (std::size_t i = 0; i < document.sentences.size(); ++i) {
       const std::vector<Word>& words = document.sentences[i].words;
       batch.word_counts[row + i] = static_cast<std::int32_t>(words.size());

@@ -24,8 +24,11 @@ struct HanConfig {
   int dense = 0;            // units of the layer between recurrence and attention; 0: none
   int attention = 100;      // units of the attention's hidden layer
   bool masked = true;       // false: padding takes part, as in the tutorial
-  double eps = 1e-7;        // of the attention's sum
-  bool carried = false;     // the word level's state goes from sentence to sentence; not masked
+  // Of a masked network: sentences that a document lacks take part, as vectors of 0, because no
+  // mask leaves a Keras encoder.
+  bool missing_sentences = false;
+  double eps = 1e-7;     // of the attention's sum
+  bool carried = false;  // the word level's state goes from sentence to sentence; not masked
   bool tanh_word_score = false;  // Attention's tanh_score, of each level
   bool tanh_sentence_score = false;
   int classes = 2;

@@ -112,6 +112,7 @@ void fill_batch(const TextCorpus& corpus, const HanConfig& config,
     sentences = static_cast<std::size_t>(config.max_sentences);
     words = static_cast<std::size_t>(config.max_words);
   }
+  if (config.missing_sentences) sentences = static_cast<std::size_t>(config.max_sentences);
   input.sentences = static_cast<std::int64_t>(sentences);
   input.words = static_cast<std::int64_t>(words);
   input.ids.assign(documents.size() * sentences * words, Vocabulary::kPaddingId);
@@ -127,7 +128,8 @@ void fill_batch(const TextCorpus& corpus, const HanConfig& config,
       std::copy(ids.begin(), ids.end(),
                 input.ids.begin() + static_cast<std::ptrdiff_t>(row * words));
     }
-    input.sentence_counts.push_back(static_cast<std::int32_t>(count));
+    input.sentence_counts.push_back(
+        static_cast<std::int32_t>(config.missing_sentences ? sentences : count));
     batch.labels.push_back(corpus.label(documents[i]));
   }
 }

@@ -32,7 +32,9 @@ class Scratch : public testing::Test {
     std::ofstream(folder_.path() / name, std::ios::binary) << text;
     return folder_.path() / name;
   }
-  VocabularyFile read(const std::string& text) { return read_vocabulary_file(write("words", text)); }
+  VocabularyFile read(const std::string& text) {
+    return read_vocabulary_file(write("words", text));
+  }
 
   test::TempFolder folder_;
 };
@@ -75,7 +77,8 @@ TEST_P(KerasHan, AnswersAsKerasDoes) {
   const std::vector<float> found =
       test::run_graph_reference(
           build_han(config),
-          [&](const std::string& name, const Shape&) { return imported.tensors.at(name); }, inputs)[0]
+          [&](const std::string& name, const Shape&) { return imported.tensors.at(name); },
+          inputs)[0]
           .values();
   ASSERT_EQ(found.size(), static_cast<std::size_t>(expected.shape().elements()));
   for (std::size_t i = 0; i < found.size(); ++i)
@@ -90,6 +93,8 @@ INSTANTIATE_TEST_SUITE_P(
                     HanFile{"keras_han_deepresearch.keras", "keras_han_deepresearch"},
                     HanFile{"keras_han_deepresearch_k3.h5", "keras_han_deepresearch_k3"},
                     HanFile{"keras_han_deepresearch_k3.keras", "keras_han_deepresearch_k3"},
+                    HanFile{"keras_han_richliao.h5", "keras_han_richliao"},
+                    HanFile{"keras_han_gru_k3.keras", "keras_han_gru_k3"},
                     HanFile{"keras_han_gru.h5", "keras_han_gru"},
                     HanFile{"keras_han_cudnn.h5", "keras_han_gru"}),
     [](const auto& instance) {
@@ -136,7 +141,8 @@ TEST(VocabularyFiles, TheBooleanTrueIsNotTheWord) {
   EXPECT_EQ(file.rules->unknown_words, UnknownWords::kIndex);
   const auto words = words_of(file);
   EXPECT_EQ(words[0], "1=true");
-  EXPECT_EQ(std::ranges::count_if(words, [](const auto& word) { return word.ends_with("=true"); }), 2);
+  EXPECT_EQ(std::ranges::count_if(words, [](const auto& word) { return word.ends_with("=true"); }),
+            2);
 }
 
 using VocabularyForms = Scratch;
@@ -176,8 +182,8 @@ TEST_F(VocabularyForms, AMillionEqualWordsAreOne) {
 
 TEST_F(VocabularyForms, RowsFollowTheWords) {
   const std::vector<float> rows{0, 0, 10, 11, 20, 21, 30, 31, 40, 41};
-  StoredTensor embedding{"embeddings", StoredTensor::Type::kF32, {5, 2}, {},
-                         std::as_bytes(std::span(rows))};
+  StoredTensor embedding{
+      "embeddings", StoredTensor::Type::kF32, {5, 2}, {}, std::as_bytes(std::span(rows))};
   const OrderedVocabulary with_unknown =
       order_vocabulary(read(R"({"b": 3, "<unk>": 1, "a": 2, "c": 9})"), embedding);
   EXPECT_EQ(with_unknown.vocabulary.to_blob(), "a\nb\n");
