@@ -27,18 +27,22 @@ std::vector<TensorType> Executor::output_types(Types inputs) const {
   return outputs;
 }
 
-const Plan& Executor::plan(Types inputs) {
-  return prepare(inputs).plan;
+const Plan& Executor::plan(const Graph& piece, Types inputs) {
+  return prepare(piece, inputs).plan;
 }
 
-Executor::Prepared& Executor::prepare(Types inputs) {
-  return prepared_.find_or_make(inputs, [&] { return make(inputs); });
+Executor::Prepared& Executor::prepare(const Graph& piece, Types inputs) {
+  const auto serves = [&](const Prepared& prepared) {
+    return std::ranges::equal(prepared.ops, piece.nodes, {}, {}, &Node::op);
+  };
+  return prepared_.find_or_make(inputs, serves, [&] { return make(piece, inputs); });
 }
 
-Executor::Prepared Executor::make(Types inputs) const {
+Executor::Prepared Executor::make(const Graph& piece, Types inputs) const {
   Prepared made;
+  for (const Node& node : piece.nodes) made.ops.push_back(node.op);
   made.inputs.assign(inputs.begin(), inputs.end());
-  made.types = infer_types(graph_, inputs);
+  made.types = infer_types(piece, inputs);
   made.buffer_of.assign(graph_.values.size(), kExternal);
 
   const Readers readers(graph_);
@@ -52,7 +56,7 @@ Executor::Prepared Executor::make(Types inputs) const {
   if (!device_.is_host())
     for (const ValueId value : graph_.inputs) add_value(value, 0);
   for (std::size_t step = 0; step < graph_.nodes.size(); ++step) {
-    const Node& node = graph_.nodes[step];
+    const Node& node = piece.nodes[step];
     for (const ValueId value : node.outputs) {
       if (device_.is_host() && graph_.is_output(value)) continue;
       add_value(value, step);
@@ -121,11 +125,11 @@ void Executor::enqueue(const Prepared& prepared, const std::vector<TensorView>& 
   }
 }
 
-void Executor::run(std::span<const TensorView> inputs, std::span<const TensorView> outputs,
-                   std::vector<NodeTiming>* timings) {
+void Executor::run(const Graph& piece, std::span<const TensorView> inputs,
+                   std::span<const TensorView> outputs, std::vector<NodeTiming>* timings) {
   std::vector<TensorType> types;
   for (const TensorView& input : inputs) types.push_back(input.type);
-  Prepared& prepared = prepare(types);
+  Prepared& prepared = prepare(piece, types);
   grow_arena(std::max(prepared.plan.peak, kPlanAlignment));
   const std::vector<TensorView> values = place(prepared, inputs, outputs);
 
@@ -159,7 +163,7 @@ void Executor::run(std::span<const TensorView> inputs, std::span<const TensorVie
   if (!stopwatch) return;
   const std::vector<double> marks = stopwatch->seconds();
   for (std::size_t step = 0; step < graph_.nodes.size(); ++step) {
-    const Node& node = graph_.nodes[step];
+    const Node& node = piece.nodes[step];
     timings->push_back({node.name, std::string(kind_of(node.op)),
                         cost_of(node, input_types(node, prepared.types)), marks[step],
                         marks[step + 1] - marks[step]});
@@ -167,7 +171,7 @@ void Executor::run(std::span<const TensorView> inputs, std::span<const TensorVie
 }
 
 double Executor::replay_seconds(Types inputs, int count) {
-  const Prepared& prepared = prepare(inputs);
+  const Prepared& prepared = prepare(graph_, inputs);
   if (!prepared.recording) return 0;
   const std::unique_ptr<Stopwatch> stopwatch = queue_->stopwatch(2);
   stopwatch->mark();

@@ -39,9 +39,13 @@ class Executor {
   // take them.
   std::vector<TensorType> output_types(Types inputs) const;
 
+  // A run makes the outputs of the graph, or of a piece of it: the same nodes, each replaced by a
+  // part of it (engine/graph/window.h), with the same weights.
+
   // The memory plan for these inputs: arena and peak, before anything runs. On a GPU the arena
   // holds inputs and outputs too.
-  const Plan& plan(Types inputs);
+  const Plan& plan(Types inputs) { return plan(graph_, inputs); }
+  const Plan& plan(const Graph& piece, Types inputs);
 
   // Bytes of weights in the kernels' own order; final once a plan was made.
   std::size_t packed_bytes() const { return compiled_->packed().bytes(); }
@@ -53,7 +57,11 @@ class Executor {
   // `timings`, appends one entry per node. Not for use by two threads at once. On a GPU the first
   // run of a shape enqueues node by node, the later ones replay it as one recording.
   void run(std::span<const TensorView> inputs, std::span<const TensorView> outputs,
-           std::vector<NodeTiming>* timings = nullptr);
+           std::vector<NodeTiming>* timings = nullptr) {
+    run(graph_, inputs, outputs, timings);
+  }
+  void run(const Graph& piece, std::span<const TensorView> inputs,
+           std::span<const TensorView> outputs, std::vector<NodeTiming>* timings = nullptr);
 
   // Seconds of one replay by the device's own clock, the mean of `count` in a row: the kernels
   // alone. 0 where no run of these inputs was recorded.
@@ -64,8 +72,9 @@ class Executor {
   const Compiled& compiled() const { return *compiled_; }
 
  private:
-  // All that depends on the input shapes.
+  // All that depends on the input shapes and the piece.
   struct Prepared {
+    std::vector<Op> ops;  // by node
     std::vector<TensorType> inputs;
     std::vector<TensorType> types;        // of all values
     std::vector<Step> steps;              // by node
@@ -78,8 +87,8 @@ class Executor {
   };
   static constexpr std::size_t kExternal = static_cast<std::size_t>(-1);
 
-  Prepared& prepare(Types inputs);
-  Prepared make(Types inputs) const;
+  Prepared& prepare(const Graph& piece, Types inputs);
+  Prepared make(const Graph& piece, Types inputs) const;
   void grow_arena(std::size_t bytes);
   std::vector<TensorView> place(const Prepared& prepared, std::span<const TensorView> inputs,
                                 std::span<const TensorView> outputs) const;
