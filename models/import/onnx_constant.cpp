@@ -322,6 +322,8 @@ OnnxConstantPtr reduce(const Call& call, double start, double (*function)(double
   const OnnxConstant& x = call.input(0);
   const std::vector<int> axes = call.list(1, "axes");
   const bool keeps = call.attributes.integer("keepdims", 1) != 0;
+  if (axes.empty() && call.attributes.integer("noop_with_empty_axes", 0) != 0)
+    return call.inputs[0];
   std::vector<bool> gone(x.shape.size(), axes.empty());
   for (const int axis : axes)
     gone[static_cast<std::size_t>(onnx_axis(axis, x.shape.size()))] = true;

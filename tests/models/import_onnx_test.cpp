@@ -86,8 +86,7 @@ std::vector<Export> exports() {
   for (const char* network : {"padded", "bilinear", "residual", "valid", "shuffle"})
     for (const char* exporter : {"script", "dynamo"})
       for (const char* size : {"static", "dynamic"})
-        if (std::string_view(network) != "valid" || std::string_view(exporter) == "script" ||
-            std::string_view(size) == "static")
+        if (std::string_view(network) != "valid" || std::string_view(exporter) == "script")
           all.push_back({network, exporter, size});
   return all;
 }
