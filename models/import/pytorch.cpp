@@ -261,8 +261,10 @@ class TorchCheckpoint {
   }
   // Files before 1.6 carry the source text of each class. It is its author's, and dropped; only
   // which of these words are in it is kept, because they tell forks apart whose tensors are equal.
-  json words_of_source(const PickleValue& module) const {
-    json words = json::array();
+  json words_of_source(const PickleValue& module) {
+    // Of a class with several objects the first alone has the source.
+    json& words = words_[std::string(pickle_.class_name(module))];
+    if (words.is_null()) words = json::array();
     const PickleValue& callable = pickle_[pickle_.objects[module.object].callable];
     if (!callable.is(Kind::kPersistent)) return words;
     const PickleValue& id = pickle_[callable.items[0]];
@@ -277,6 +279,7 @@ class TorchCheckpoint {
   Contents contents_;
   std::vector<Network> networks_;
   std::set<std::string> names_;
+  std::map<std::string, json> words_;  // of each class's source
   std::size_t budget_ = kPlainValues;
   std::size_t work_ = kMostEntries;
   std::size_t modules_ = 0;

@@ -36,7 +36,7 @@ TEST(PickleMachine, CallsAreKeptByNameAlone) {
   // os.system("ls"), and getattr(os, "system")("ls").
   EXPECT_EQ(value_of("cos\nsystem\n(S'ls'\ntR.")["class"], "os.system");
   const std::string nested = "c__builtin__\ngetattr\n(cos\nS'system'\ntR(S'ls'\ntR.";
-  EXPECT_THAT(pickle_error(nested), HasSubstr("x.pkl"));  // "cos\nS'system'\n" names a class; no t
+  EXPECT_EQ(value_of(nested)["class"], "");  // what a call of a call would make has no name
   EXPECT_EQ(value_of("c__builtin__\neval\n(S'1+1'\ntR.")["class"], "__builtin__.eval");
   EXPECT_EQ(value_of("ccollections\nOrderedDict\n((lp0\n(S'a'\nI1\ntatR."),
             (nlohmann::json{{"a", 1}}));
@@ -57,7 +57,7 @@ TEST(PickleMachine, WhatIsMalformedIsRefused) {
       {"\x8d\xff\xff\xff\xff\xff\xff\xff\xff.", "more bytes are expected"},
       {"\x95\xff\xff\xff\xff\xff\xff\xff\xff.", "frame"},
       {"K\x01K\x02"s + "a.", "holds none"},
-      {"}K\x01s.", "holds none"},
+      {"K\x05K\x01K\x02s.", "holds none"},
       {"}(K\x01u.", "has no value"},
       {"K\x01K\x02R.", "no tuple"},
       {"}}b.", "plain data"},
@@ -94,7 +94,8 @@ TEST(PickleMachine, ValuesThatHoldThemselvesOrEachOtherAreCut) {
   // 2^64 texts in 64 lists that hold the one before twice.
   std::string laughs = "X\x02\0\0\0ha"s;
   for (int i = 0; i < 64; ++i) laughs += "2\x86";
-  const Pickle read = Pickle::read(bytes_of(laughs + "."), "x.pkl");
+  laughs += ".";
+  const Pickle read = Pickle::read(bytes_of(laughs), "x.pkl");
   std::size_t budget = 10000;
   read.to_json(read.root, 100, budget);
   EXPECT_EQ(budget, 0u);
@@ -105,7 +106,8 @@ TEST(PickleMachine, EqualKeysOfADictGiveTheLast) {
   // A million times the same word stays one.
   std::string many = "}(";
   for (int i = 0; i < 1'000'000; ++i) many += "X\1\0\0\0aK\1"s;
-  const Pickle read = Pickle::read(bytes_of(many + "u."), "x.pkl");
+  many += "u.";
+  const Pickle read = Pickle::read(bytes_of(many), "x.pkl");
   EXPECT_EQ(read.find(read[read.root], "a")->integer, 1);
   EXPECT_EQ(read.find(read[read.root], "b"), nullptr);
 }
