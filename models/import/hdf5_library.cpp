@@ -227,7 +227,8 @@ class Walk {
               "the attribute {} of {} has {} texts of {} bytes, at most {} MB are read",
               in_quotes(name), shown, count, size, kMostText >> 20);
       std::vector<std::string> texts;
-      if (variable) {
+      if (count == 0) {  // The library takes no null pointer, not even for nothing.
+      } else if (variable) {
         std::vector<const char*> pointers(static_cast<std::size_t>(count));
         checked(h5_.H5Aread_(attribute, type, pointers.data()), name);
         for (const char* text : pointers) texts.emplace_back(text == nullptr ? "" : text);

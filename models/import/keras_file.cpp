@@ -67,13 +67,13 @@ nlohmann::json config_beside(const std::string& file, std::vector<std::string>& 
 }
 
 // weight_names of each layer, as paths of tensors.
-nlohmann::json older_layout(const Hdf5& hdf5, const std::string& prefix) {
+nlohmann::json older_layout(const Hdf5& hdf5, const std::string& prefix, const std::string& file) {
   nlohmann::json layers = nlohmann::json::object();
   const std::string root = prefix.empty() ? "" : prefix.substr(0, prefix.size() - 1);
   for (const std::string& layer : texts_of(hdf5.groups.at(root), "layer_names")) {
     const auto group = hdf5.groups.find(prefix + layer);
     require(group != hdf5.groups.end(),
-            "the layer {} is named and has no group: the file is cut off; save it again",
+            "{}: the layer {} is named and has no group: the file is cut off; save it again", file,
             in_quotes(layer));
     std::vector<std::string> paths = texts_of(group->second, "weight_names");
     for (std::string& path : paths) path = fmt::format("{}{}/{}", prefix, layer, path);
@@ -118,7 +118,7 @@ void read_weights(std::span<const std::byte> bytes, Contents& contents) {
             "again",
             contents.file);
     keras["version"] = *version;
-    keras["layers"] = older_layout(hdf5, prefix);
+    keras["layers"] = older_layout(hdf5, prefix, file);
     if (root.contains("model_config") && root["model_config"].is_string())
       contents.said["config"] = read_config(root["model_config"].get<std::string>(),
                                             contents.file + ": the attribute model_config");
