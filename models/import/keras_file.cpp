@@ -118,7 +118,7 @@ void read_weights(std::span<const std::byte> bytes, Contents& contents) {
             "again",
             contents.file);
     keras["version"] = *version;
-    keras["layers"] = older_layout(hdf5, prefix, file);
+    keras["layers"] = older_layout(hdf5, prefix, contents.file);
     if (root.contains("model_config") && root["model_config"].is_string())
       contents.said["config"] = read_config(root["model_config"].get<std::string>(),
                                             contents.file + ": the attribute model_config");
