@@ -18,8 +18,9 @@ double scale_of(const Resize& op, std::size_t axis) {
 std::int64_t outputs_of(const Resize& op, std::size_t axis, std::int64_t size) {
   if (op.sizes[axis] > 0) return op.sizes[axis];
   const double outputs = std::floor(static_cast<double>(size) * scale_of(op, axis));
-  require(outputs >= 1 && outputs <= kMostPixels, "resize: {} pixels times {} must be within 1 .. {}",
-          size, scale_of(op, axis), kMostPixels);
+  require(outputs >= 1 && outputs <= kMostPixels,
+          "resize: {} pixels times {} must be within 1 .. {}", size, scale_of(op, axis),
+          kMostPixels);
   return static_cast<std::int64_t>(outputs);
 }
 
