@@ -59,6 +59,7 @@ void with_reader(Type type, const Visit& visit) {
 // Writes all elements, in the order of `axes` or as they are, to `out`.
 template <class Value>
 void read_into(const StoredTensor& tensor, std::span<const int> axes, Value* out) {
+  if (tensor.elements() == 0) return;
   const std::size_t rank = tensor.shape.size();
   const std::vector<std::int64_t> strides =
       tensor.strides.empty() ? dense_strides(tensor.shape) : tensor.strides;
