@@ -33,9 +33,9 @@ struct Map {
   bool is_whole() const { return lost[0] == 0 && lost[1] == 0; }
 };
 
-class Reader {
+class KerasImageReader {
  public:
-  Reader(const KerasModel& model, const Contents& contents, const ImportOptions& options)
+  KerasImageReader(const KerasModel& model, const Contents& contents, const ImportOptions& options)
       : model_(model), contents_(contents), weights_(contents), net_(contents, options) {}
 
   Imported read() {
@@ -64,7 +64,7 @@ class Reader {
 
  private:
   using Inputs = std::vector<std::size_t>;
-  using Handler = Map (*)(Reader&, const KerasLayer&, const Inputs&);
+  using Handler = Map (*)(KerasImageReader&, const KerasLayer&, const Inputs&);
 
   void refuse_unknown_layers() const {
     std::vector<std::string> refused;
@@ -624,8 +624,8 @@ class Reader {
 
   Map pass(const KerasLayer&, const Inputs& inputs) { return only(inputs); }
 
-  template <Map (Reader::*Function)(const KerasLayer&, const Inputs&)>
-  static Map call(Reader& reader, const KerasLayer& layer, const Inputs& inputs) {
+  template <Map (KerasImageReader::*Function)(const KerasLayer&, const Inputs&)>
+  static Map call(KerasImageReader& reader, const KerasLayer& layer, const Inputs& inputs) {
     return (reader.*Function)(layer, inputs);
   }
   static const std::map<std::string, Handler, std::less<>> kHandlers;
@@ -640,53 +640,53 @@ class Reader {
   std::string input_ = "unit", input_said_by_;
 };
 
-const std::map<std::string, Reader::Handler, std::less<>> Reader::kHandlers{
-    {"InputLayer", &call<&Reader::input>},
-    {"Conv2D", &call<&Reader::conv>},
-    {"Convolution2D", &call<&Reader::conv>},
-    {"DepthwiseConv2D", &call<&Reader::depthwise_conv>},
-    {"SeparableConv2D", &call<&Reader::separable_conv>},
-    {"Conv2DTranspose", &call<&Reader::conv_transpose>},
-    {"Dense", &call<&Reader::dense>},
-    {"BatchNormalization", &call<&Reader::batch_norm>},
-    {"Rescaling", &call<&Reader::rescaling>},
-    {"Normalization", &call<&Reader::normalization>},
-    {"Activation", &call<&Reader::activation>},
-    {"ReLU", &call<&Reader::activation>},
-    {"LeakyReLU", &call<&Reader::activation>},
-    {"ELU", &call<&Reader::activation>},
-    {"Softmax", &call<&Reader::activation>},
-    {"PReLU", &call<&Reader::prelu>},
-    {"MaxPooling2D", &call<&Reader::pool>},
-    {"AveragePooling2D", &call<&Reader::pool>},
-    {"GlobalAveragePooling2D", &call<&Reader::global_pool>},
-    {"GlobalMaxPooling2D", &call<&Reader::global_pool>},
-    {"UpSampling2D", &call<&Reader::upsample>},
-    {"Cropping2D", &call<&Reader::borders>},
-    {"ZeroPadding2D", &call<&Reader::borders>},
-    {"Concatenate", &call<&Reader::concatenate>},
-    {"Add", &call<&Reader::merge>},
-    {"Subtract", &call<&Reader::merge>},
-    {"Multiply", &call<&Reader::merge>},
-    {"Average", &call<&Reader::merge>},
-    {"Maximum", &call<&Reader::merge>},
-    {"Minimum", &call<&Reader::merge>},
-    {"Reshape", &call<&Reader::reshape>},
+const std::map<std::string, KerasImageReader::Handler, std::less<>> KerasImageReader::kHandlers{
+    {"InputLayer", &call<&KerasImageReader::input>},
+    {"Conv2D", &call<&KerasImageReader::conv>},
+    {"Convolution2D", &call<&KerasImageReader::conv>},
+    {"DepthwiseConv2D", &call<&KerasImageReader::depthwise_conv>},
+    {"SeparableConv2D", &call<&KerasImageReader::separable_conv>},
+    {"Conv2DTranspose", &call<&KerasImageReader::conv_transpose>},
+    {"Dense", &call<&KerasImageReader::dense>},
+    {"BatchNormalization", &call<&KerasImageReader::batch_norm>},
+    {"Rescaling", &call<&KerasImageReader::rescaling>},
+    {"Normalization", &call<&KerasImageReader::normalization>},
+    {"Activation", &call<&KerasImageReader::activation>},
+    {"ReLU", &call<&KerasImageReader::activation>},
+    {"LeakyReLU", &call<&KerasImageReader::activation>},
+    {"ELU", &call<&KerasImageReader::activation>},
+    {"Softmax", &call<&KerasImageReader::activation>},
+    {"PReLU", &call<&KerasImageReader::prelu>},
+    {"MaxPooling2D", &call<&KerasImageReader::pool>},
+    {"AveragePooling2D", &call<&KerasImageReader::pool>},
+    {"GlobalAveragePooling2D", &call<&KerasImageReader::global_pool>},
+    {"GlobalMaxPooling2D", &call<&KerasImageReader::global_pool>},
+    {"UpSampling2D", &call<&KerasImageReader::upsample>},
+    {"Cropping2D", &call<&KerasImageReader::borders>},
+    {"ZeroPadding2D", &call<&KerasImageReader::borders>},
+    {"Concatenate", &call<&KerasImageReader::concatenate>},
+    {"Add", &call<&KerasImageReader::merge>},
+    {"Subtract", &call<&KerasImageReader::merge>},
+    {"Multiply", &call<&KerasImageReader::merge>},
+    {"Average", &call<&KerasImageReader::merge>},
+    {"Maximum", &call<&KerasImageReader::merge>},
+    {"Minimum", &call<&KerasImageReader::merge>},
+    {"Reshape", &call<&KerasImageReader::reshape>},
     // What does nothing once training is over.
-    {"Dropout", &call<&Reader::pass>},
-    {"SpatialDropout2D", &call<&Reader::pass>},
-    {"AlphaDropout", &call<&Reader::pass>},
-    {"GaussianDropout", &call<&Reader::pass>},
-    {"GaussianNoise", &call<&Reader::pass>},
-    {"ActivityRegularization", &call<&Reader::pass>},
-    {"Identity", &call<&Reader::pass>},
+    {"Dropout", &call<&KerasImageReader::pass>},
+    {"SpatialDropout2D", &call<&KerasImageReader::pass>},
+    {"AlphaDropout", &call<&KerasImageReader::pass>},
+    {"GaussianDropout", &call<&KerasImageReader::pass>},
+    {"GaussianNoise", &call<&KerasImageReader::pass>},
+    {"ActivityRegularization", &call<&KerasImageReader::pass>},
+    {"Identity", &call<&KerasImageReader::pass>},
 };
 
 }  // namespace
 
 Imported read_keras_image(const KerasModel& model, const Contents& contents,
                           const ImportOptions& options) {
-  return Reader(model, contents, options).read();
+  return KerasImageReader(model, contents, options).read();
 }
 
 }  // namespace tessera

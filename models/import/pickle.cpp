@@ -14,7 +14,7 @@
 namespace tessera {
 namespace {
 
-using Kind = PickleValue::Kind;
+using PickleKind = PickleValue::Kind;
 
 constexpr std::uint8_t kNewestProtocol = 5;
 
@@ -106,13 +106,13 @@ class PickleMachine {
     pickle_.values.push_back(std::move(value));
     return static_cast<PickleRef>(pickle_.values.size() - 1);
   }
-  PickleRef add(Kind kind, std::string_view text) {
+  PickleRef add(PickleKind kind, std::string_view text) {
     PickleValue value;
     value.kind = kind;
     value.text = text;
     return add(std::move(value));
   }
-  PickleRef add(Kind kind, std::vector<PickleRef> items) {
+  PickleRef add(PickleKind kind, std::vector<PickleRef> items) {
     count(items.size());
     PickleValue value;
     value.kind = kind;
@@ -121,13 +121,13 @@ class PickleMachine {
   }
   static PickleValue integer(std::int64_t number) {
     PickleValue value;
-    value.kind = Kind::kInt;
+    value.kind = PickleKind::kInt;
     value.integer = number;
     return value;
   }
   static PickleValue real(double number) {
     PickleValue value;
-    value.kind = Kind::kFloat;
+    value.kind = PickleKind::kFloat;
     value.real = number;
     return value;
   }
@@ -151,7 +151,7 @@ class PickleMachine {
     PickleRef& kept = bools_[value ? 1 : 0];
     if (kept == 0) {
       PickleValue made = integer(value ? 1 : 0);
-      made.kind = Kind::kBool;
+      made.kind = PickleKind::kBool;
       kept = add(std::move(made));
     }
     push(kept);
@@ -194,19 +194,20 @@ class PickleMachine {
   void tuple(std::size_t size) {
     std::vector<PickleRef> items(size);
     for (std::size_t i = size; i-- > 0;) items[i] = pop();
-    push(add(Kind::kTuple, std::move(items)));
+    push(add(PickleKind::kTuple, std::move(items)));
   }
 
   // Containers.
-  void extend(PickleRef ref, Kind kind, const std::vector<PickleRef>& items) {
+  void extend(PickleRef ref, PickleKind kind, const std::vector<PickleRef>& items) {
     PickleValue& value = at(ref);
-    if (value.is(Kind::kObject) && value.items.empty() && kind != Kind::kSet) value.kind = kind;
+    if (value.is(PickleKind::kObject) && value.items.empty() && kind != PickleKind::kSet)
+      value.kind = kind;
     if (!value.is(kind)) fault("items are added to what holds none");
-    if (kind == Kind::kDict && items.size() % 2 != 0) fault("a key has no value");
+    if (kind == PickleKind::kDict && items.size() % 2 != 0) fault("a key has no value");
     count(items.size());
     value.items.insert(value.items.end(), items.begin(), items.end());
   }
-  void extend_top(Kind kind) {
+  void extend_top(PickleKind kind) {
     const std::vector<PickleRef> items = pop_to_mark();
     extend(top(), kind, items);
   }
@@ -296,25 +297,25 @@ class PickleMachine {
         fault("a text has no quotes");
       line = line.substr(1, line.size() - 2);
     }
-    push(add(Kind::kText, keep(unescaped(line, unicode))));
+    push(add(PickleKind::kText, keep(unescaped(line, unicode))));
   }
   // Python 2's texts are bytes; they are read as latin-1.
   void latin_text(std::uint64_t size) {
     const std::string_view bytes = take(size);
     bool ascii = true;
     for (const char c : bytes) ascii &= static_cast<std::uint8_t>(c) < 0x80;
-    if (ascii) return push(add(Kind::kText, bytes));
+    if (ascii) return push(add(PickleKind::kText, bytes));
     std::string text;
     for (const char c : bytes) append_utf8(text, static_cast<std::uint8_t>(c));
-    push(add(Kind::kText, keep(std::move(text))));
+    push(add(PickleKind::kText, keep(std::move(text))));
   }
 
   // What would be a call.
   void global(std::string_view module, std::string_view name) {
-    push(add(Kind::kGlobal, keep(fmt::format("{}.{}", module, name))));
+    push(add(PickleKind::kGlobal, keep(fmt::format("{}.{}", module, name))));
   }
   std::optional<std::vector<PickleRef>> pairs_of(const PickleValue& from) const {
-    if (from.is(Kind::kDict)) return from.items;
+    if (from.is(PickleKind::kDict)) return from.items;
     if (!from.is_sequence()) return std::nullopt;
     std::vector<PickleRef> pairs;
     for (const PickleRef item : from.items) {
@@ -351,31 +352,34 @@ class PickleMachine {
     const bool is_default = name == "collections.defaultdict";
     if (is_default || plain == "dict" ||
         is_one_of(name, {"collections.OrderedDict", "collections.Counter"})) {
-      made.kind = Kind::kDict;
+      made.kind = PickleKind::kDict;
       if (first == nullptr || is_default) return made;
       std::optional<std::vector<PickleRef>> pairs = pairs_of(*first);
       if (!pairs) return std::nullopt;
       made.items = *std::move(pairs);
     } else if (is_one_of(plain, {"list", "set", "frozenset", "tuple"})) {
-      made.kind = plain == "list" ? Kind::kList : plain == "tuple" ? Kind::kTuple : Kind::kSet;
+      made.kind = plain == "list"    ? PickleKind::kList
+                  : plain == "tuple" ? PickleKind::kTuple
+                                     : PickleKind::kSet;
       if (first == nullptr) return made;
-      if (!first->is_sequence() && !first->is(Kind::kSet)) return std::nullopt;
+      if (!first->is_sequence() && !first->is(PickleKind::kSet)) return std::nullopt;
       made.items = first->items;
     } else if (is_one_of(plain, {"int", "long", "float", "bool"})) {
       if (first == nullptr) return integer(0);
-      if (!first->is(Kind::kInt) && !first->is(Kind::kFloat) && !first->is(Kind::kBool))
+      if (!first->is(PickleKind::kInt) && !first->is(PickleKind::kFloat) &&
+          !first->is(PickleKind::kBool))
         return std::nullopt;
       return *first;
     } else if (name == "_codecs.encode" || plain == "bytearray" || plain == "bytes") {
-      made.kind = Kind::kBytes;
+      made.kind = PickleKind::kBytes;
       if (first == nullptr) return made;
-      if (!first->is(Kind::kText) && !first->is(Kind::kBytes)) return std::nullopt;
-      made.text = first->is(Kind::kBytes) ? first->text : latin_bytes(first->text);
+      if (!first->is(PickleKind::kText) && !first->is(PickleKind::kBytes)) return std::nullopt;
+      made.text = first->is(PickleKind::kBytes) ? first->text : latin_bytes(first->text);
     } else if (last_part(name) == "scalar" && name.starts_with("numpy.") &&
                args.items.size() == 2) {
       const PickleValue& value = pickle_[args.items[1]];
-      if (pickle_.class_name(*first) != "numpy.dtype" || !first->is(Kind::kObject) ||
-          !value.is(Kind::kBytes))
+      if (pickle_.class_name(*first) != "numpy.dtype" || !first->is(PickleKind::kObject) ||
+          !value.is(PickleKind::kBytes))
         return std::nullopt;
       return numpy_scalar(*first, value.text);
     } else {
@@ -394,8 +398,8 @@ class PickleMachine {
     return keep(std::move(bytes));
   }
   void call(PickleRef callable, PickleRef arguments) {
-    if (!at(arguments).is(Kind::kTuple)) fault("the arguments of a call are no tuple");
-    const std::string_view name = at(callable).is(Kind::kGlobal) ? at(callable).text : "";
+    if (!at(arguments).is(PickleKind::kTuple)) fault("the arguments of a call are no tuple");
+    const std::string_view name = at(callable).is(PickleKind::kGlobal) ? at(callable).text : "";
     // Protocols 0 and 1 make objects through functions: their first argument is the class.
     if (is_one_of(name,
                   {"copy_reg._reconstructor", "copyreg._reconstructor", "copyreg.__newobj__"}) &&
@@ -403,8 +407,9 @@ class PickleMachine {
       callable = at(arguments).items[0];
     std::optional<PickleValue> data = known_data(name, at(arguments));
     PickleValue made = data ? *std::move(data) : PickleValue{};
-    if (!data) made.kind = Kind::kObject;
-    const bool is_number = made.is(Kind::kInt) || made.is(Kind::kFloat) || made.is(Kind::kBool);
+    if (!data) made.kind = PickleKind::kObject;
+    const bool is_number =
+        made.is(PickleKind::kInt) || made.is(PickleKind::kFloat) || made.is(PickleKind::kBool);
     if (!is_number) {
       count(1);
       made.object = static_cast<std::uint32_t>(pickle_.objects.size());
@@ -417,14 +422,16 @@ class PickleMachine {
     const PickleValue& value = at(top());
     if (value.object == PickleValue::kNoObject) {
       // A number of numpy, or a storage, that its class would have given attributes.
-      if (value.is(Kind::kPersistent) || value.is(Kind::kInt) || value.is(Kind::kFloat)) return;
+      if (value.is(PickleKind::kPersistent) || value.is(PickleKind::kInt) ||
+          value.is(PickleKind::kFloat))
+        return;
       fault("attributes are given to plain data");
     }
     pickle_.objects[value.object].state = state;
   }
   void persistent() {
     const PickleRef id = pop();
-    push(add(Kind::kPersistent, std::vector<PickleRef>{id}));
+    push(add(PickleKind::kPersistent, std::vector<PickleRef>{id}));
   }
 
   void step(std::uint8_t opcode);
@@ -465,11 +472,11 @@ bool PickleMachine::step_of_protocol_0(std::uint8_t opcode) {
     case 'g':
       return get(line_number()), true;
     case 'l':
-      return push(add(Kind::kList, pop_to_mark())), true;
+      return push(add(PickleKind::kList, pop_to_mark())), true;
     case 'd': {
       std::vector<PickleRef> items = pop_to_mark();
       if (items.size() % 2 != 0) fault("a key has no value");
-      return push(add(Kind::kDict, std::move(items))), true;
+      return push(add(PickleKind::kDict, std::move(items))), true;
     }
     default:
       return false;
@@ -523,59 +530,60 @@ void PickleMachine::step(std::uint8_t opcode) {
     case 'G':
       return push(add(real(big_endian_double(take(8)))));
     case 'X':
-      return push(add(Kind::kText, take(take_number<std::uint32_t>())));
+      return push(add(PickleKind::kText, take(take_number<std::uint32_t>())));
     case 0x8c:
-      return push(add(Kind::kText, take(take_number<std::uint8_t>())));
+      return push(add(PickleKind::kText, take(take_number<std::uint8_t>())));
     case 0x8d:
-      return push(add(Kind::kText, take(take_number<std::uint64_t>())));
+      return push(add(PickleKind::kText, take(take_number<std::uint64_t>())));
     case 'U':
       return latin_text(take_number<std::uint8_t>());
     case 'T':
       return latin_text(take_number<std::uint32_t>());
     case 'B':
-      return push(add(Kind::kBytes, take(take_number<std::uint32_t>())));
+      return push(add(PickleKind::kBytes, take(take_number<std::uint32_t>())));
     case 'C':
-      return push(add(Kind::kBytes, take(take_number<std::uint8_t>())));
+      return push(add(PickleKind::kBytes, take(take_number<std::uint8_t>())));
     case 0x8e:
     case 0x96:  // BYTEARRAY8
-      return push(add(Kind::kBytes, take(take_number<std::uint64_t>())));
+      return push(add(PickleKind::kBytes, take(take_number<std::uint64_t>())));
     case ')':
-      return push(add(Kind::kTuple, std::vector<PickleRef>()));
+      return push(add(PickleKind::kTuple, std::vector<PickleRef>()));
     case 't':
-      return push(add(Kind::kTuple, pop_to_mark()));
+      return push(add(PickleKind::kTuple, pop_to_mark()));
     case 0x85:
     case 0x86:
     case 0x87:
       return tuple(opcode - 0x84u);
     case ']':
-      return push(add(Kind::kList, std::vector<PickleRef>()));
+      return push(add(PickleKind::kList, std::vector<PickleRef>()));
     case 'a': {
       const PickleRef item = pop();
-      return extend(top(), Kind::kList, {item});
+      return extend(top(), PickleKind::kList, {item});
     }
     case 'e':
-      return extend_top(Kind::kList);
+      return extend_top(PickleKind::kList);
     case '}':
-      return push(add(Kind::kDict, std::vector<PickleRef>()));
+      return push(add(PickleKind::kDict, std::vector<PickleRef>()));
     case 's': {
       const PickleRef value = pop(), key = pop();
-      return extend(top(), Kind::kDict, {key, value});
+      return extend(top(), PickleKind::kDict, {key, value});
     }
     case 'u':
-      return extend_top(Kind::kDict);
+      return extend_top(PickleKind::kDict);
     case 0x8f:
-      return push(add(Kind::kSet, std::vector<PickleRef>()));
+      return push(add(PickleKind::kSet, std::vector<PickleRef>()));
     case 0x90:
-      return extend_top(Kind::kSet);
+      return extend_top(PickleKind::kSet);
     case 0x91:  // FROZENSET
-      return push(add(Kind::kSet, pop_to_mark()));
+      return push(add(PickleKind::kSet, pop_to_mark()));
     case 'c': {
       const std::string_view module = take_line();
       return global(module, take_line());
     }
     case 0x93: {  // STACK_GLOBAL
       const PickleRef name = pop(), module = pop();
-      if (!at(name).is(Kind::kText) || !at(module).is(Kind::kText)) fault("a class has no name");
+      if (!at(name).is(PickleKind::kText) || !at(module).is(PickleKind::kText))
+        fault("a class has no name");
       return global(at(module).text, at(name).text);
     }
     case 'R':
@@ -614,17 +622,17 @@ Pickle Pickle::read(std::span<const std::byte> bytes, const std::string& file,
 }
 
 std::string_view Pickle::class_name(const PickleValue& value) const {
-  if (value.is(Kind::kGlobal)) return value.text;
+  if (value.is(PickleKind::kGlobal)) return value.text;
   if (value.object == PickleValue::kNoObject) return {};
   const PickleValue* callable = &values[objects[value.object].callable];
   // torch.save before 1.6 wraps a module's class: ("module", class, file of its source, source).
-  if (callable->is(Kind::kPersistent)) {
+  if (callable->is(PickleKind::kPersistent)) {
     const PickleValue& id = values[callable->items[0]];
-    if (!id.is(Kind::kTuple) || id.items.size() < 2 || values[id.items[0]].text != "module")
+    if (!id.is(PickleKind::kTuple) || id.items.size() < 2 || values[id.items[0]].text != "module")
       return {};
     callable = &values[id.items[1]];
   }
-  return callable->is(Kind::kGlobal) ? callable->text : std::string_view();
+  return callable->is(PickleKind::kGlobal) ? callable->text : std::string_view();
 }
 
 const PickleValue& Pickle::state(const PickleValue& value) const {
@@ -632,10 +640,10 @@ const PickleValue& Pickle::state(const PickleValue& value) const {
 }
 
 const PickleValue* Pickle::find(const PickleValue& dict, std::string_view key) const {
-  if (!dict.is(Kind::kDict)) return nullptr;
+  if (!dict.is(PickleKind::kDict)) return nullptr;
   for (std::size_t i = dict.items.size(); i >= 2; i -= 2) {
     const PickleValue& candidate = values[dict.items[i - 2]];
-    if (candidate.is(Kind::kText) && candidate.text == key) return &values[dict.items[i - 1]];
+    if (candidate.is(PickleKind::kText) && candidate.text == key) return &values[dict.items[i - 1]];
   }
   return nullptr;
 }
@@ -646,18 +654,18 @@ nlohmann::json Pickle::to_json(PickleRef ref, int depth, std::size_t& budget) co
   if (budget < price || depth < 0) return nullptr;
   budget -= price;
   switch (value.kind) {
-    case Kind::kBool:
+    case PickleKind::kBool:
       return value.integer != 0;
-    case Kind::kInt:
+    case PickleKind::kInt:
       return value.integer;
-    case Kind::kFloat:
+    case PickleKind::kFloat:
       return value.real;
-    case Kind::kText:
-    case Kind::kGlobal:
+    case PickleKind::kText:
+    case PickleKind::kGlobal:
       return valid_utf8(value.text);
-    case Kind::kTuple:
-    case Kind::kList:
-    case Kind::kSet: {
+    case PickleKind::kTuple:
+    case PickleKind::kList:
+    case PickleKind::kSet: {
       nlohmann::json list = nlohmann::json::array();
       for (const PickleRef item : value.items) {
         if (budget == 0) break;
@@ -665,23 +673,23 @@ nlohmann::json Pickle::to_json(PickleRef ref, int depth, std::size_t& budget) co
       }
       return list;
     }
-    case Kind::kDict: {
+    case PickleKind::kDict: {
       nlohmann::json object = nlohmann::json::object();
       for (std::size_t i = 0; i + 1 < value.items.size() && budget > 0; i += 2) {
         const PickleValue& key = values[value.items[i]];
-        const std::string name = key.is(Kind::kText)  ? valid_utf8(key.text)
-                                 : key.is(Kind::kInt) ? std::to_string(key.integer)
-                                                      : std::string();
+        const std::string name = key.is(PickleKind::kText)  ? valid_utf8(key.text)
+                                 : key.is(PickleKind::kInt) ? std::to_string(key.integer)
+                                                            : std::string();
         if (!name.empty()) object[name] = to_json(value.items[i + 1], depth - 1, budget);
       }
       return object;
     }
-    case Kind::kObject:
+    case PickleKind::kObject:
       return {{"class", valid_utf8(class_name(value))},
               {"state", to_json(objects[value.object].state, depth - 1, budget)}};
-    case Kind::kNone:
-    case Kind::kBytes:
-    case Kind::kPersistent:
+    case PickleKind::kNone:
+    case PickleKind::kBytes:
+    case PickleKind::kPersistent:
       break;
   }
   return nullptr;

@@ -63,8 +63,8 @@ std::vector<ModelClass> classes_of_masks(const nlohmann::json& said) {
   const auto is_byte = [](const nlohmann::json& value) {
     return value.is_number_integer() && value >= 0 && value <= 255;
   };
-  constexpr std::size_t kMostClasses = 256;
-  if (!values.is_array() || values.size() > kMostClasses) return {};
+  constexpr std::size_t kMostMaskValues = 256;
+  if (!values.is_array() || values.size() > kMostMaskValues) return {};
   const bool reach_white =
       std::ranges::any_of(values, [](const nlohmann::json& value) { return value == 255; });
   const std::vector<Rgb> colours = default_colours(static_cast<std::int64_t>(values.size()));
