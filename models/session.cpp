@@ -10,6 +10,7 @@
 #include "engine/device/device.h"
 #include "engine/device/machine.h"
 #include "models/classifier.h"
+#include "models/image/instances.h"
 #include "models/import/import.h"
 #include "models/segmenter.h"
 
@@ -260,9 +261,28 @@ Classification Session::classify(std::string_view text) {
   return answer;
 }
 
-std::vector<Classification> Session::classify(const std::vector<std::string_view>& texts) {
+std::vector<Classification> Session::classify(const std::vector<std::string_view>& texts,
+                                              const Progress& progress) {
   require(state_->classifier != nullptr, "this model segments images; it classifies no documents");
-  return state_->on_device([&] { return state_->classifier->classify(texts, state_->sink()); });
+  return state_->on_device(
+      [&] { return state_->classifier->classify(texts, progress, state_->sink()); });
+}
+
+Objects find_objects(const std::uint8_t* mask, std::int64_t height, std::int64_t width,
+                     const ObjectOptions& options) {
+  require(height > 0 && width > 0, "a mask of {} x {} pixels has no objects; give it at least one",
+          width, height);
+  const Instances found =
+      find_instances({mask, static_cast<std::size_t>(height * width)}, height, width,
+                     {options.background, options.connectivity, options.min_area});
+  Objects result;
+  std::visit([&](const auto& labels) { result.labels.assign(labels.begin(), labels.end()); },
+             found.labels.pixels);
+  for (const Instance& one : found.objects) {
+    result.objects.push_back({one.label, one.class_id, one.area, one.x, one.y, one.width,
+                              one.height, one.centroid_x, one.centroid_y});
+  }
+  return result;
 }
 
 void Session::keep_node_times(bool keep) {
