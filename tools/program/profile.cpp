@@ -1,4 +1,6 @@
 // `tessera profile`: where the time of a run goes, node by node, beside the roofline.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <iostream>
 #include <map>
@@ -249,12 +251,11 @@ Verb make_profile_verb(CLI::App& program) {
       "  tessera profile -m han.safetensors review.txt --json");
   return {&command, [options] {
             const std::string& word = options->words[0];
-            const bool preset = word == "unet-paper" || word == "han" || word == "han-paper";
+            const bool preset = std::ranges::count(kPresets, word) > 0;
             if (options->model.path.empty() && !preset) {
-              throw UsageError(fmt::format(
-                  "'{}' is no preset (unet-paper, han, han-paper), and as an input it needs a "
-                  "model: -m FILE",
-                  word));
+              throw UsageError(
+                  fmt::format("'{}' is no preset ({}), and as an input it needs a model: -m FILE",
+                              word, fmt::join(kPresets, ", ")));
             }
             return profile(*options);
           }};
