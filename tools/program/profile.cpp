@@ -10,6 +10,7 @@
 #include "engine/files/atomic_file.h"
 #include "models/image/image_io.h"
 #include "models/text/documents.h"
+#include "tools/program/inputs.h"
 #include "tools/program/program.h"
 #include "tools/program/workload.h"
 
@@ -206,6 +207,9 @@ void print_json(const Profile& profile, const std::vector<NodeTotal>& totals,
 }
 
 int profile(const ProfileOptions& options) {
+  std::vector<std::string> read = options.words;
+  read.push_back(options.model.path);
+  require_no_input("--trace", options.trace, read);
   const Profile profile =
       options.model.path.empty() ? profile_preset(options) : profile_model(options);
   require(!profile.times.empty(), "nothing ran, so there is nothing to show");
