@@ -101,7 +101,7 @@ def train_han(data: Path_, output: Path_, *, on_epoch: Callable[[dict[str, Any]]
 
 def _train(network: str, data: Path_, output: Path_, on_epoch, options: dict[str, Any]) -> list[dict[str, Any]]:
     output = os.fspath(output)
-    folder = options.setdefault("metrics", output.removesuffix(".safetensors") + ".run")
+    folder = options.setdefault("metrics", output + ".run")
     log = _Log(Path(os.fspath(folder)) / "metrics.jsonl", bool(options.get("resume")))
     lines: list[dict[str, Any]] = []
     with tempfile.TemporaryFile("w+") as said:
