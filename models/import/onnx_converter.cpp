@@ -133,6 +133,10 @@ void OnnxConverter::convert(const OnnxNode& node) {
   }
   if (constant) {
     if (const auto made = evaluate(node, model_.opset, constants)) {
+      constexpr std::size_t kMostMade = std::size_t{1} << 26;  // of all nodes together
+      made_ += made->front()->made.size();
+      require(made_ <= kMostMade, "the constants that nodes make have more than {} elements",
+              kMostMade);
       values_[node.outputs[0]] = of_constant(made->front());
       return;
     }
@@ -141,6 +145,8 @@ void OnnxConverter::convert(const OnnxNode& node) {
     if (const auto found = table.find(node.op); found != table.end())
       return found->second(OnnxCall(*this, node));
   }
+  require(!node.op.ends_with("QuantizeLinear") && !node.op.starts_with("QLinear"),
+          "quantised networks are not read; export it without quantisation");
   fail("this operator is not supported");
 }
 
@@ -182,7 +188,11 @@ ValueId OnnxConverter::emit(const std::string& wanted, Op op, std::vector<ValueI
   for (const ValueId id : from) read.push_back(types_[id]);
   const std::vector<TensorType> made =
       std::visit([&](const auto& one) { return infer(one, read); }, op);
-  for (const TensorType& type : made) type.bytes();
+  for (const TensorType& type : made) {
+    type.bytes();
+    require(std::ranges::all_of(type.shape.dims(), [](std::int64_t extent) { return extent > 0; }),
+            "it makes {}, which has no elements", type.to_string());
+  }
   const std::string base = plain_name(wanted);
   std::string name = base;
   for (int copy = 2; !names_.insert(name).second; ++copy) name = fmt::format("{}~{}", base, copy);

@@ -79,6 +79,7 @@ class OnnxConverter {
   std::map<std::string, OnnxValue, std::less<>> values_;
   std::set<std::string, std::less<>> names_;  // of the graph's values
   std::vector<std::string> errors_;
+  std::size_t made_ = 0;  // elements of constants that nodes made
 };
 
 // One node on its way, for the function that converts its kind. All of its members throw Error for

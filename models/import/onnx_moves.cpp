@@ -50,7 +50,7 @@ void cast(const OnnxCall& call) {
 }
 
 void dropout(const OnnxCall& call) {
-  require(!call.has(2) || call.constant(2).values().at(0) == 0, "it is of training");
+  require(!call.has(2) || is_number(call.input(2), 0), "it is of training");
   call.refuse_outputs_from(1);
   keep(call);
 }
@@ -88,6 +88,7 @@ void gemm(const OnnxCall& call) {
   const double alpha = call.attributes.number("alpha", 1), beta = call.attributes.number("beta", 1);
   const bool is_bias = call.has(2) && call.input(2).constant && matrix->shape.size() == 2 &&
                        call.constant(2).elements() == matrix->shape[transposed ? 0 : 1] &&
+                       !call.constant(2).shape.empty() &&
                        call.constant(2).shape.back() == call.constant(2).elements();
   OnnxValue y =
       product(call, x, matrix, transposed, alpha, is_bias ? call.constant_ptr(2) : nullptr, beta);
@@ -141,7 +142,10 @@ void reduce(const OnnxCall& call) {
   if (given.empty() && call.attributes.integer("noop_with_empty_axes", 0) != 0) return keep(call);
   Reduce op{kind, {}, call.attributes.integer("keepdims", 1) != 0};
   std::vector<int> gone;
-  for (const int axis : given) gone.push_back(call.axis(x, axis));
+  for (const int axis : given) {
+    gone.push_back(call.axis(x, axis));
+    require(std::ranges::count(gone, gone.back()) == 1, "it names axis {} twice", gone.back());
+  }
   if (given.empty())
     for (int axis = 0; axis < static_cast<int>(x.order.size()); ++axis) gone.push_back(axis);
   for (const int axis : gone) op.axes.push_back(call.place(x, axis));

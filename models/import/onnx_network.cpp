@@ -53,14 +53,14 @@ struct OnnxInput {
 };
 
 // Channels in the last axis, as TensorFlow has them, rather than in the second.
-bool is_channels_last(const OnnxModel& model, const OnnxValueInfo& input) {
+bool is_channels_last(const OnnxModel& model, const std::string& input, const Extents& shape) {
   constexpr std::int64_t kMostChannels = 4;
   const auto is_few = [&](std::size_t axis) {
-    return input.dims[axis] >= 1 && input.dims[axis] <= kMostChannels;
+    return shape[axis] >= 1 && shape[axis] <= kMostChannels;
   };
   if (is_few(3) != is_few(1)) return is_few(3);
   for (const OnnxNode& node : model.nodes) {
-    if (node.inputs.empty() || node.inputs[0] != input.name) continue;
+    if (node.inputs.empty() || node.inputs[0] != input) continue;
     const auto perm = node.attributes.find("perm");
     return node.op == "Transpose" && perm != node.attributes.end() &&
            perm->second.ints == Extents{0, 3, 1, 2};
@@ -95,7 +95,7 @@ OnnxInput describe_input(const OnnxModel& model, const OnnxValueInfo& info,
   input.order.resize(input.shape.size());
   std::iota(input.order.begin(), input.order.end(), 0);
   if (input.shape.size() == 4) {
-    const bool last = is_channels_last(model, info);
+    const bool last = is_channels_last(model, info.name, input.shape);
     input.rows = last ? 1 : 2;
     input.columns = last ? 2 : 3;
     if (!last) input.order = kNhwc;
