@@ -155,7 +155,8 @@ Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 
 Session Session::open(const std::string& path, const SessionOptions& options) {
-  auto state = std::make_unique<State>(State{std::make_shared<Shared>(open_model(path)), options});
+  auto state = std::make_unique<State>(
+      State{std::make_shared<Shared>(open_model(path, options.foreign, options.on_note)), options});
   if (state->options.threads <= 0) state->options.threads = default_threads();
   Shared& shared = *state->shared;
   ModelConfig& config = shared.file.config;

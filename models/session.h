@@ -12,12 +12,23 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace tessera {
+
+// What a file that another program made does not say; `tessera import FILE --dry-run` shows what is
+// guessed. Our own files say all of it.
+struct ImportOptions {
+  std::string family = "";      // the only network to look for, as `tessera import --list` names it
+  std::string key = "";         // of several networks in one file, the entry to take
+  std::string vocabulary = "";  // a file: the words of a HAN whose own has none
+  // Guesses to overrule, by their names: {"concat": "up_first"}.
+  std::map<std::string, std::string> choices = {};
+};
 
 struct SessionOptions {
   // "cpu", "cuda", "cuda:N", or "auto": a GPU, and the CPU where there is none or it fails.
@@ -26,7 +37,10 @@ struct SessionOptions {
   // For images that is bf16 on a GPU; on a CPU fp32, whose Winograd convolutions outrun bf16. For
   // documents it is fp32; on a CPU they know no other.
   std::string precision = "auto";
-  // Hears, in one line: why "auto" runs on the CPU; once, that images fill an odd range of their
+  // Of a file that another program made.
+  ImportOptions foreign = {};
+  // Hears, in one line: what is taken for granted of a file that another program made; why "auto"
+  // runs on the CPU; once, that images fill an odd range of their
   // type; once, that small tiles do most of the work twice.
   std::function<void(std::string_view line)> on_note = {};
   int threads = 0;  // 0: OMP_NUM_THREADS, else every processor

@@ -24,6 +24,7 @@ struct InfoOptions {
   std::string device = "auto";
   std::string precision = "auto";
   std::string max_memory;
+  ForeignOptions foreign;
 };
 
 // Nodes of the network as the papers name them, on the smallest input that runs.
@@ -68,7 +69,8 @@ json describe(const InfoOptions& options) {
   model.device = options.device;
   model.precision = options.precision;
   model.max_memory = options.max_memory;
-  Session session = Session::open(options.model, model.session_options(true));
+  model.foreign = options.foreign;
+  Session session = Session::open(options.model, model.session_options(options.json));
   json info = json::parse(session.config_json());
   info["file"] = options.model;
   info["parameters"] = session.parameters();
@@ -199,12 +201,14 @@ void print(const json& info, const InfoOptions& options) {
 Verb make_info_verb(CLI::App& program) {
   const auto options = std::make_shared<InfoOptions>();
   CLI::App& command = *program.add_subcommand("info", "what a model file holds and needs");
-  command.add_option("model", options->model, "model file (.safetensors)")->required();
+  command.add_option("model", options->model, "a model file, of any program that is read")
+      ->required();
   command.add_option("--size", options->sizes, "image size for the memory; may be given again")
       ->type_name("HxW");
   add_device_options(command, options->device, options->precision);
   command.add_option("--max-memory", options->max_memory, "as in 'segment': picks the tile")
       ->type_name("BYTES");
+  options->foreign.add_to(command);
   command.add_flag("--layers", options->layers, "every layer, on the smallest input");
   command.add_flag("--memory-map", options->memory_map, "place and life of every buffer");
   command.add_flag("--json", options->json, "all of it for machines");
