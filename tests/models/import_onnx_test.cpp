@@ -206,6 +206,15 @@ TEST(ImportOnnx, ListsAllThatIsNotSupportedAtOnce) {
                              HasSubstr("Sin 'Sin_of_c'"), testing::Not(HasSubstr("Add"))));
 }
 
+TEST(ImportOnnx, QuantisedNetworksAreNamedAsSuch) {
+  Made made;
+  made.floats("scale", {}, 1);
+  made.node("QuantizeLinear", {"x", "scale"}, "q");
+  made.node("DequantizeLinear", {"q", "scale"}, "y");
+  EXPECT_THAT(made.error(), testing::AllOf(HasSubstr("QuantizeLinear 'QuantizeLinear_of_q'"),
+                                           HasSubstr("export it without quantisation")));
+}
+
 TEST(ImportOnnx, RefusesCyclesAndDoubleNames) {
   Made cycle;
   cycle.node("Add", {"x", "b"}, "a");
