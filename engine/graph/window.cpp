@@ -16,19 +16,6 @@ struct NodeSizes {
   }
 };
 
-Extent extent_of(const Node& node, int axis, std::span<const std::int64_t> sizes,
-                 std::span<const Interval> wanted) {
-  const NodeSizes whole(node, sizes);
-  const Along along{axis, whole.inputs, whole.outputs};
-  return std::visit([&](const auto& op) { return extent(op, along, wanted); }, node.op);
-}
-
-Op part_of(const Node& node, int axis, std::span<const std::int64_t> sizes, Extent& piece) {
-  const NodeSizes whole(node, sizes);
-  const Along along{axis, whole.inputs, whole.outputs};
-  return std::visit([&](const auto& op) -> Op { return part(op, along, piece); }, node.op);
-}
-
 // From outputs to inputs: what every value must hold for `asked` of each.
 void pull(const Graph& graph, std::span<const Interval> asked, AxisPiece& piece) {
   piece.values.assign(asked.begin(), asked.end());
@@ -69,6 +56,20 @@ bool settle(const Graph& graph, AxisPiece& piece, std::vector<Interval>& asked) 
   return settled;
 }
 
+AxisPiece unread_piece(int axis, std::span<const std::int64_t> sizes, Interval wanted) {
+  return {.axis = axis,
+          .sizes = {sizes.begin(), sizes.end()},
+          .wanted = wanted,
+          .values = {},
+          .nodes = {}};
+}
+
+std::vector<Interval> asked_of(const Graph& graph, Interval wanted) {
+  std::vector<Interval> asked(graph.values.size());
+  for (const ValueId value : graph.outputs) asked[value] = wanted;
+  return asked;
+}
+
 // Pieces read least where they begin and end with what shares its rounding or its pool, which is so
 // many elements in deep networks; but longer ones may fit between.
 constexpr std::int64_t kFinest = 16;
@@ -93,42 +94,58 @@ double flops_of(std::span<const AxisPiece> pieces, std::span<const double> flops
 
 }  // namespace
 
+bool has_axes(const TensorType& type) {
+  const int rank = type.shape.rank();
+  return rank == 4 || (rank == 3 && type.dtype == DType::kU8);
+}
+
 std::vector<std::int64_t> sizes_along(Types types, int axis) {
   std::vector<std::int64_t> sizes;
-  for (const TensorType& type : types) {
-    // An image, or its mask; all else has no such axis, and is never cut.
-    const int rank = type.shape.rank();
-    const bool has_axis = rank == 4 || (rank == 3 && type.dtype == DType::kU8);
-    sizes.push_back(has_axis ? type.shape[axis] : 1);
-  }
+  for (const TensorType& type : types) sizes.push_back(has_axes(type) ? type.shape[axis] : 1);
   return sizes;
+}
+
+Extent extent_of(const Node& node, int axis, std::span<const std::int64_t> sizes,
+                 std::span<const Interval> wanted) {
+  const NodeSizes whole(node, sizes);
+  const Along along{axis, whole.inputs, whole.outputs};
+  return std::visit([&](const auto& op) { return extent(op, along, wanted); }, node.op);
+}
+
+Op part_of(const Node& node, int axis, std::span<const std::int64_t> sizes, Extent& piece) {
+  const NodeSizes whole(node, sizes);
+  const Along along{axis, whole.inputs, whole.outputs};
+  return std::visit([&](const auto& op) -> Op { return part(op, along, piece); }, node.op);
+}
+
+AxisPiece needs(const Graph& graph, int axis, std::span<const std::int64_t> sizes,
+                Interval wanted) {
+  AxisPiece piece = unread_piece(axis, sizes, wanted);
+  pull(graph, asked_of(graph, wanted), piece);
+  return piece;
 }
 
 AxisPiece window(const Graph& graph, int axis, std::span<const std::int64_t> sizes,
                  Interval wanted) {
-  AxisPiece piece{.axis = axis,
-                  .sizes = {sizes.begin(), sizes.end()},
-                  .wanted = wanted,
-                  .values = {},
-                  .nodes = {}};
-  std::vector<Interval> asked(graph.values.size());
-  for (const ValueId value : graph.outputs) asked[value] = wanted;
+  AxisPiece piece = unread_piece(axis, sizes, wanted);
+  std::vector<Interval> asked = asked_of(graph, wanted);
   do {
     pull(graph, asked, piece);
   } while (!settle(graph, piece, asked));
   return piece;
 }
 
-Graph piece_of(const Graph& graph, const AxisPiece& rows, const AxisPiece& columns) {
+Graph piece_of(const Graph& graph, const AxisPiece& piece) {
   Graph result = graph;
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-    Node& node = result.nodes[i];
-    for (const AxisPiece* piece : {&rows, &columns}) {
-      Extent made = piece->nodes[i];
-      node.op = part_of(node, piece->axis, piece->sizes, made);
-    }
+    Extent made = piece.nodes[i];
+    result.nodes[i].op = part_of(graph.nodes[i], piece.axis, piece.sizes, made);
   }
   return result;
+}
+
+Graph piece_of(const Graph& graph, const AxisPiece& rows, const AxisPiece& columns) {
+  return piece_of(piece_of(graph, rows), columns);
 }
 
 std::vector<AxisPiece> cut(const Graph& graph, int axis, Types types, std::int64_t length,

@@ -28,12 +28,26 @@ struct AxisPiece {
 // Sizes of all values along an axis of (n, h, w, ...), from their types.
 std::vector<std::int64_t> sizes_along(Types types, int axis);
 
+// Whether maps of this type have rows and columns: an image, or its mask. All else is never cut.
+bool has_axes(const TensorType& type);
+
+// One operator of a graph whose maps have `sizes` along `axis`: its `extent`, and its `part`.
+Extent extent_of(const Node& node, int axis, std::span<const std::int64_t> sizes,
+                 std::span<const Interval> wanted);
+Op part_of(const Node& node, int axis, std::span<const std::int64_t> sizes, Extent& piece);
+
+// What `wanted` of each of the graph's outputs needs of every value, and no more than that: the
+// parts of some operators take more, which `window` adds.
+AxisPiece needs(const Graph& graph, int axis, std::span<const std::int64_t> sizes, Interval wanted);
+
 // The piece that holds `wanted` of each of the graph's outputs. `sizes` are those of the whole.
 AxisPiece window(const Graph& graph, int axis, std::span<const std::int64_t> sizes,
                  Interval wanted);
 
 // `graph` with each node replaced by its part, for inputs of the sizes that the pieces hold.
 Graph piece_of(const Graph& graph, const AxisPiece& rows, const AxisPiece& columns);
+// The same along one axis; along the other the maps stay whole.
+Graph piece_of(const Graph& graph, const AxisPiece& piece);
 
 // Covers outputs [0, length) with pieces that want equally many, the last one fewer, and whose
 // inputs hold at most `most` elements; of such cuts one that computes little twice. `types` are

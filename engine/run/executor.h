@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/device/queue.h"
+#include "engine/graph/bands.h"
 #include "engine/run/compiled.h"
 #include "engine/run/plan.h"
 #include "engine/run/recent_shapes.h"
@@ -23,6 +24,22 @@ struct NodeTiming {
   double start = 0;  // seconds since the run began
   double seconds = 0;
 };
+
+// How a graph, or a piece of it that has all rows, runs in bands of rows.
+struct BandedPlan {
+  std::shared_ptr<const Graph> graph;
+  std::vector<TensorType> types;  // of all values, whole
+  Bands bands;                    // before the first one
+  BandLayout layout;
+  std::vector<std::size_t> buffer_of, scratch_of;  // value, node -> index in plan.buffers
+  Plan plan;
+  double flops = 0;
+};
+
+// Fills rows of the graph's input, of this type.
+using RowSource = std::function<void(Interval rows, const TensorView& to)>;
+// Takes rows of one of the graph's outputs, by its index there; each row comes once, in order.
+using RowSink = std::function<void(std::size_t output, Interval rows, const TensorView& from)>;
 
 class Executor {
  public:
@@ -63,6 +80,15 @@ class Executor {
   void run(const Graph& piece, std::span<const TensorView> inputs,
            std::span<const TensorView> outputs, std::vector<NodeTiming>* timings = nullptr);
 
+  // Rows `wanted` of the outputs in bands of `rows` rows of the input (engine/graph/bands.h): equal
+  // bytes in less memory. `piece` has one input, of one image of type `input`. On a CPU alone.
+  BandedPlan plan_bands(const Graph& piece, const TensorType& input, Interval wanted,
+                        std::int64_t rows);
+  // `on_band` is called behind each band.
+  void run_bands(const BandedPlan& plan, const RowSource& source, const RowSink& sink,
+                 const std::function<void()>& on_band = {},
+                 std::vector<NodeTiming>* timings = nullptr);
+
   // Seconds of one replay by the device's own clock, the mean of `count` in a row: the kernels
   // alone. 0 where no run of these inputs was recorded.
   double replay_seconds(Types inputs, int count);
@@ -85,9 +111,16 @@ class Executor {
     int runs = 0;                          // node by node, into the arena that is there now
     std::unique_ptr<Recording> recording;  // of those runs
   };
+  // A node's step of a band, which the bands between the ends have in common.
+  struct PreparedStep {
+    std::vector<TensorType> inputs;
+    Op op;
+    Step step;
+  };
   static constexpr std::size_t kExternal = static_cast<std::size_t>(-1);
 
   Prepared& prepare(const Graph& piece, Types inputs);
+  const Step& prepare(const Node& node, const BandStep& step, Types types);
   Prepared make(const Graph& piece, Types inputs) const;
   void grow_arena(std::size_t bytes);
   std::vector<TensorView> place(const Prepared& prepared, std::span<const TensorView> inputs,
@@ -101,6 +134,7 @@ class Executor {
   std::shared_ptr<Queue> queue_;
   GrowingMemory arena_;
   RecentShapes<Prepared> prepared_;
+  std::vector<RecentShapes<PreparedStep>> band_steps_;  // by node
 };
 
 }  // namespace tessera

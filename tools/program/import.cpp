@@ -7,6 +7,7 @@
 
 #include "engine/files/safetensors.h"
 #include "models/import/import.h"
+#include "tools/program/inputs.h"
 #include "tools/program/program.h"
 
 namespace tessera {
@@ -67,7 +68,9 @@ int import_file(ImportCommand& command) {
     print_families();
     return kExitDone;
   }
-  const Imported imported = import_model(command.input, command.foreign.read());
+  const ImportOptions options = command.foreign.read();
+  require_no_input("-o", command.output, {command.input, options.vocabulary});
+  const Imported imported = import_model(command.input, options);
   print(command, imported);
   if (!command.dry_run) {
     save_model(command.output, imported.config, imported.tensors, imported.vocabulary);
