@@ -137,8 +137,8 @@ void OnnxConverter::convert(const OnnxNode& node) {
       return;
     }
   }
-  for (const auto& table : {onnx_layers(), onnx_moves()}) {
-    if (const auto found = table.find(node.op); found != table.end())
+  for (const auto* table : {&onnx_layers(), &onnx_moves(), &onnx_classes(), &onnx_sequences()}) {
+    if (const auto found = table->find(node.op); found != table->end())
       return found->second(OnnxCall(*this, node));
   }
   fail("this operator is not supported");
