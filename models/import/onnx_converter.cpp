@@ -331,6 +331,8 @@ OnnxValue OnnxCall::add(Op op, const std::vector<OnnxValue>& from, const OnnxVal
 }
 
 OnnxValue OnnxCall::combine(Binary::Kind kind, const OnnxValue& a, const OnnxValue& b) const {
+  for (const OnnxValue* value : {&a, &b})
+    require(value->is_map || value->constant, "it reads an error function, which is of no GELU");
   if (a.constant || b.constant) {
     require(!a.constant || !b.constant, "both operands are constants");
     const OnnxValue& map = a.constant ? b : a;

@@ -19,17 +19,73 @@ void keep(const OnnxCall& call) {
 
 // ---- arithmetic --------------------------------------------------------------------------------
 
-template <Binary::Kind kind>
-void fold(const OnnxCall& call) {
-  OnnxValue sum = call.input(0);
-  for (std::size_t i = 1; i < call.inputs(); ++i) sum = call.combine(kind, sum, call.input(i));
-  call.set(sum);
-}
-
 // Whether a value is a constant of this one number.
 bool is_number(const OnnxValue& value, double number) {
   return value.constant && value.constant->elements() == 1 &&
          std::abs(value.constant->values()[0] - number) <= 1e-6 * std::abs(number);
+}
+
+// The exact GELU, as it is spelt before opset 20: x (1 + erf(x / sqrt 2)) / 2, the half before,
+// behind or in between. Values on the way say how far they are (Origin::pads[0]); those of the
+// error function are no maps, so that nothing else can read them.
+enum GeluPart { kScaled = 1, kErrorFunction, kErrorFunctionAndOne, kTwice, kHalf };
+
+OnnxValue gelu_part(OnnxValue value, GeluPart part, const OnnxValue& from) {
+  value.origin = std::make_shared<Origin>(
+      Origin{Origin::Kind::kErf, std::make_shared<OnnxValue>(from), {part, 0, 0, 0}});
+  return value;
+}
+
+bool is_part(const OnnxValue& value, GeluPart part) {
+  return value.origin && value.origin->kind == Origin::Kind::kErf && value.origin->pads[0] == part;
+}
+
+void erf(const OnnxCall& call) {
+  const OnnxValue& x = call.map(0);
+  require(is_part(x, kScaled), "it is of no GELU: x (1 + erf(x / sqrt 2)) / 2");
+  OnnxValue y = x;
+  y.is_map = false;
+  call.set(gelu_part(y, kErrorFunction, *x.origin->from));
+}
+
+// Takes a and b of a sum or product, or a quotient, for a part of a GELU.
+bool take_gelu(const OnnxCall& call, Binary::Kind kind, const OnnxValue& a, const OnnxValue& b) {
+  constexpr double kRoot = 1.4142135623730951;
+  const auto numbered = [&](GeluPart part) {
+    call.set(gelu_part(call.combine(kind, a, b), part, a));
+    return true;
+  };
+  if (kind == Binary::Kind::kAdd && is_part(a, kErrorFunction) && is_number(b, 1)) {
+    call.set(gelu_part(a, kErrorFunctionAndOne, *a.origin->from));
+    return true;
+  }
+  if (kind == Binary::Kind::kDiv && a.is_map && is_number(b, kRoot)) return numbered(kScaled);
+  if (kind != Binary::Kind::kMul) return false;
+  if (a.is_map && is_number(b, 1 / kRoot)) return numbered(kScaled);
+  if (is_part(a, kTwice) && is_number(b, 0.5)) {
+    call.set(*a.origin->from);
+    return true;
+  }
+  if (a.is_map && is_number(b, 0.5)) return numbered(kHalf);
+  if (!is_part(a, kErrorFunctionAndOne) || !b.is_map) return false;
+  const OnnxValue& x = *a.origin->from;
+  const bool halved = is_part(b, kHalf) && b.origin->from->id == x.id;
+  if (!halved && b.id != x.id) return false;
+  const OnnxValue y = call.activate(x, {Activation::Kind::kGelu});
+  call.set(halved ? y : gelu_part(call.combine(Binary::Kind::kMul, y, 2), kTwice, y));
+  return true;
+}
+
+template <Binary::Kind kind>
+void fold(const OnnxCall& call) {
+  if (call.inputs() == 2) {
+    const OnnxValue &a = call.input(0), &b = call.input(1);
+    const bool swaps = kind == Binary::Kind::kAdd || kind == Binary::Kind::kMul;
+    if (take_gelu(call, kind, a, b) || (swaps && take_gelu(call, kind, b, a))) return;
+  }
+  OnnxValue sum = call.input(0);
+  for (std::size_t i = 1; i < call.inputs(); ++i) sum = call.combine(kind, sum, call.input(i));
+  call.set(sum);
 }
 
 void pow(const OnnxCall& call) {
@@ -430,6 +486,7 @@ const std::map<std::string_view, OnnxOperator>& onnx_moves() {
       {"DepthToSpace", depth_to_space},
       {"Div", fold<Binary::Kind::kDiv>},
       {"Dropout", dropout},
+      {"Erf", erf},
       {"Expand", expand},
       {"Flatten", flatten},
       {"Gather", gather},

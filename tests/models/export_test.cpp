@@ -105,9 +105,7 @@ class Exported : public testing::Test {
 class ExportedOperator : public Exported, public testing::WithParamInterface<OperatorNetwork> {};
 
 TEST_P(ExportedOperator, ComesBackTheSame) {
-  // ONNX 17 spells the exact GELU with Erf, which is not read yet.
-  const bool onnx_reads = GetParam().name != "activation_gelu";
-  check_images(GetParam().name, config_of(GetParam()), 16, 12, onnx_reads);
+  check_images(GetParam().name, config_of(GetParam()), 16, 12);
 }
 INSTANTIATE_TEST_SUITE_P(, ExportedOperator, testing::ValuesIn(operator_networks()),
                          [](const auto& one) { return one.param.name; });
