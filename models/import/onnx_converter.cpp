@@ -141,8 +141,8 @@ void OnnxConverter::convert(const OnnxNode& node) {
       return;
     }
   }
-  for (const auto& table : {onnx_layers(), onnx_moves()}) {
-    if (const auto found = table.find(node.op); found != table.end())
+  for (const auto* table : {&onnx_layers(), &onnx_moves(), &onnx_classes(), &onnx_sequences()}) {
+    if (const auto found = table->find(node.op); found != table->end())
       return found->second(OnnxCall(*this, node));
   }
   require(!node.op.ends_with("QuantizeLinear") && !node.op.starts_with("QLinear"),
@@ -341,6 +341,8 @@ OnnxValue OnnxCall::add(Op op, const std::vector<OnnxValue>& from, const OnnxVal
 }
 
 OnnxValue OnnxCall::combine(Binary::Kind kind, const OnnxValue& a, const OnnxValue& b) const {
+  for (const OnnxValue* value : {&a, &b})
+    require(value->is_map || value->constant, "it reads an error function, which is of no GELU");
   if (a.constant || b.constant) {
     require(!a.constant || !b.constant, "both operands are constants");
     const OnnxValue& map = a.constant ? b : a;

@@ -138,7 +138,9 @@ OnnxValue of_constant(OnnxConstantPtr constant);
 
 // What an operator of ONNX becomes.
 using OnnxOperator = void (*)(const OnnxCall& call);
-const std::map<std::string_view, OnnxOperator>& onnx_layers();  // windows, norms, activations
-const std::map<std::string_view, OnnxOperator>& onnx_moves();   // arithmetic, shapes, reductions
+const std::map<std::string_view, OnnxOperator>& onnx_layers();     // windows, norms, activations
+const std::map<std::string_view, OnnxOperator>& onnx_moves();      // arithmetic, shapes, reductions
+const std::map<std::string_view, OnnxOperator>& onnx_classes();    // softmax, argmax
+const std::map<std::string_view, OnnxOperator>& onnx_sequences();  // recurrent layers
 
 }  // namespace tessera

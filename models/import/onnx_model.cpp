@@ -305,6 +305,8 @@ OnnxModel read_model(const onnx::ModelProto& proto, const std::filesystem::path&
                     model.opset, proto.ir_version(), kMostOpset, kMostIr));
   model.producer = proto.producer_name();
   if (!proto.producer_version().empty()) model.producer += " " + proto.producer_version();
+  for (const onnx::StringStringEntryProto& entry : proto.metadata_props())
+    if (entry.key() == "tessera") model.config = entry.value();
   const onnx::GraphProto& graph = proto.graph();
   require(static_cast<std::size_t>(graph.node_size()) <= kMostNodes,
           "the graph has {} nodes, at most {} are supported", graph.node_size(), kMostNodes);
