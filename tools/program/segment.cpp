@@ -160,7 +160,8 @@ class SegmentRun {
       const SegmentationPlan plan = session_.plan(side, side);
       lane_bytes_ = plan.arena + plan.images;
       const std::uint64_t others = (lanes - 1) * lane_bytes_;
-      if (plan.tiles > 1 || plan.arena > kMostLaneBytes || plan.peak + others > limit) continue;
+      if (plan.tiles > 1 || plan.bands || plan.arena > kMostLaneBytes || plan.peak + others > limit)
+        continue;
       for (std::size_t i = 0; i < lanes; ++i) lanes_.push_back(session_.clone(1));
       return;
     }
@@ -174,7 +175,7 @@ class SegmentRun {
       if (const auto known = fits_lane_.find(size); known != fits_lane_.end()) return known->second;
     }
     const SegmentationPlan plan = lane.plan(image.height, image.width);
-    const bool fits = plan.tiles == 1 && plan.arena + plan.images <= lane_bytes_;
+    const bool fits = plan.tiles == 1 && !plan.bands && plan.arena + plan.images <= lane_bytes_;
     const std::lock_guard lock(mutex_);
     return fits_lane_[size] = fits;
   }
@@ -318,11 +319,12 @@ class SegmentRun {
       if (!explained_.emplace(height, width).second) continue;
       const SegmentationPlan plan = session_.plan(height, width);
       report_.detail(fmt::format(
-          "{}: {} x {} in {} tile{} of up to {} x {}, {:.0f} % of the work done twice, on {}; "
+          "{}: {} x {} in {} {}{} of up to {} x {}, {:.0f} % of the work done twice, on {}; "
           "memory: "
           "weights {}, maps {}, images {}, predicted peak {}",
-          input.name(), height, width, plan.tiles, plan.tiles == 1 ? "" : "s", plan.tile_height,
-          plan.tile_width, 100 * (1 - 1 / plan.work), session_.device(), format_bytes(plan.weights),
+          input.name(), height, width, plan.tiles, plan.bands ? "band" : "tile",
+          plan.tiles == 1 ? "" : "s", plan.tile_height, plan.tile_width,
+          100 * std::max(0.0, 1 - 1 / plan.work), session_.device(), format_bytes(plan.weights),
           format_bytes(plan.arena), format_bytes(plan.images), format_bytes(plan.peak)));
     }
   }
