@@ -27,13 +27,16 @@ Classifier::Classifier(const HanConfig& config, std::shared_ptr<const Tokenizer>
     : config_(config), tokenizer_(std::move(tokenizer)), executor_(std::move(compiled), threads) {}
 
 std::vector<Classification> Classifier::classify(const std::vector<std::string_view>& texts,
+                                                 const Session::Progress& progress,
                                                  std::vector<NodeTiming>* timings) {
   std::vector<Classification> answers(texts.size());
   std::vector<Document> batch;
   std::vector<Classification*> batch_answers;
   std::int64_t sentences = 0, words = 0;  // of the longest in the batch
-  const auto flush = [&] {
+  const auto flush = [&](std::size_t done) {
     if (!batch.empty()) run_batch(batch, batch_answers, timings);
+    if (progress)
+      progress(static_cast<std::int64_t>(done), static_cast<std::int64_t>(texts.size()));
     batch.clear();
     batch_answers.clear();
     sentences = words = 0;
@@ -58,13 +61,13 @@ std::vector<Classification> Classifier::classify(const std::vector<std::string_v
                            : config_.max_sentences;
     const std::int64_t after = static_cast<std::int64_t>(batch.size() + 1) *
                                std::max(sentences, count) * std::max(words, longest);
-    if (after > kWordsPerRun) flush();
+    if (after > kWordsPerRun) flush(i);
     sentences = std::max(sentences, count);
     words = std::max(words, longest);
     batch.push_back(std::move(document));
     batch_answers.push_back(&answer);
   }
-  flush();
+  flush(texts.size());
   return answers;
 }
 

@@ -23,6 +23,7 @@ class Classifier {
 
   // One answer per text; one that has none (no words) carries its error.
   std::vector<Classification> classify(const std::vector<std::string_view>& texts,
+                                       const Session::Progress& progress,
                                        std::vector<NodeTiming>* timings);
 
  private:

@@ -79,12 +79,24 @@ const std::vector<ClassInfo>& Model::classes() const {
   return state_->first.classes();
 }
 
+std::string Model::device() const {
+  return state_->first.device();
+}
+
+std::string Model::precision() const {
+  return state_->first.precision();
+}
+
+std::uint64_t Model::parameters() const {
+  return state_->first.parameters();
+}
+
 std::string Model::config_json() const {
   return state_->first.config_json();
 }
 
-Segmentation Model::segment(const ImageView& image) const {
-  return Lease(*state_)->segment(image);
+Segmentation Model::segment(const ImageView& image, const Session::Progress& progress) const {
+  return Lease(*state_)->segment(image, progress);
 }
 
 SegmentationPlan Model::plan(std::int64_t height, std::int64_t width) const {
@@ -115,8 +127,9 @@ Classification Model::classify(std::string_view text) const {
   return Lease(*state_)->classify(text);
 }
 
-std::vector<Classification> Model::classify(const std::vector<std::string_view>& texts) const {
-  return Lease(*state_)->classify(texts);
+std::vector<Classification> Model::classify(const std::vector<std::string_view>& texts,
+                                            const Session::Progress& progress) const {
+  return Lease(*state_)->classify(texts, progress);
 }
 
 }  // namespace tessera

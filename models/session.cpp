@@ -11,6 +11,7 @@
 #include "engine/device/machine.h"
 #include "models/classifier.h"
 #include "models/image/image_rows.h"
+#include "models/image/instances.h"
 #include "models/import/import.h"
 #include "models/segmenter.h"
 
@@ -95,10 +96,10 @@ struct Session::State {
                           options.threads);
   }
 
-  // Once for each type of pixels.
+  // Once for each type of pixels, where nobody has chosen the range.
   void note_range(const Image& image) {
     std::atomic<bool>& noted = shared->ranges_noted[image.pixels.index()];
-    if (noted) return;
+    if (noted || !options.range.empty()) return;
     const std::string line = range_note(image, config().preprocessing);
     if (line.empty() || noted.exchange(true)) return;
     const std::lock_guard lock(shared->mutex);
@@ -291,9 +292,28 @@ Classification Session::classify(std::string_view text) {
   return answer;
 }
 
-std::vector<Classification> Session::classify(const std::vector<std::string_view>& texts) {
+std::vector<Classification> Session::classify(const std::vector<std::string_view>& texts,
+                                              const Progress& progress) {
   require(state_->classifier != nullptr, "this model segments images; it classifies no documents");
-  return state_->on_device([&] { return state_->classifier->classify(texts, state_->sink()); });
+  return state_->on_device(
+      [&] { return state_->classifier->classify(texts, progress, state_->sink()); });
+}
+
+Objects find_objects(const std::uint8_t* mask, std::int64_t height, std::int64_t width,
+                     const ObjectOptions& options) {
+  require(height > 0 && width > 0, "a mask of {} x {} pixels has no objects; give it at least one",
+          width, height);
+  const Instances found =
+      find_instances({mask, static_cast<std::size_t>(height * width)}, height, width,
+                     {options.background, options.connectivity, options.min_area});
+  Objects result;
+  std::visit([&](const auto& labels) { result.labels.assign(labels.begin(), labels.end()); },
+             found.labels.pixels);
+  for (const Instance& one : found.objects) {
+    result.objects.push_back({one.label, one.class_id, one.area, one.x, one.y, one.width,
+                              one.height, one.centroid_x, one.centroid_y});
+  }
+  return result;
 }
 
 void Session::keep_node_times(bool keep) {

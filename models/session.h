@@ -67,6 +67,30 @@ struct Segmentation {
   std::int64_t outputs = 0;          // channels of `probabilities`, 0 without them
 };
 
+struct ObjectOptions {
+  std::vector<std::uint8_t> background{0};  // classes that are no objects
+  int connectivity = 8;                     // 4: pixels touch by edges; 8: by corners too
+  std::int64_t min_area = 1;                // pixels; smaller components become background
+};
+
+// A connected component of a class. Lengths in pixels; the centroid is the mean of its pixels'
+// (column, row).
+struct Object {
+  std::int64_t label = 0;  // its value in Objects::labels, from 1, in reading order
+  std::uint8_t class_id = 0;
+  std::int64_t area = 0;
+  std::int64_t x = 0, y = 0, width = 0, height = 0;  // bounding box
+  double centroid_x = 0, centroid_y = 0;
+};
+struct Objects {
+  std::vector<std::uint32_t> labels;  // (height, width); 0: background
+  std::vector<Object> objects;        // by label
+};
+
+// The objects of a mask, (height, width) class ids. Throws on a connectivity other than 4 or 8.
+Objects find_objects(const std::uint8_t* mask, std::int64_t height, std::int64_t width,
+                     const ObjectOptions& options = {});
+
 // How an image of some size would run.
 struct SegmentationPlan {
   std::int64_t tiles = 0;        // 1: the whole image at once
@@ -159,8 +183,11 @@ class Session {
   std::uint64_t parameters() const;  // weights in the file, in elements
   std::uint64_t file_bytes() const;
 
-  // The mask of an image of any size from 1x1; `progress` hears of every tile done.
-  using Progress = std::function<void(std::int64_t done, std::int64_t tiles)>;
+  // Hears of what is done of a call: tiles of an image, documents of a list. What it throws ends
+  // the call there and reaches the caller; the Session runs on.
+  using Progress = std::function<void(std::int64_t done, std::int64_t all)>;
+
+  // The mask of an image of any size from 1x1.
   Segmentation segment(const ImageView& image, const Progress& progress = {});
   // Tiles and memory of an image of this size, before anything runs.
   SegmentationPlan plan(std::int64_t height, std::int64_t width);
@@ -190,7 +217,8 @@ class Session {
   // Throws where the document has no words.
   Classification classify(std::string_view text);
   // One answer per text, in order; one that has none carries its error.
-  std::vector<Classification> classify(const std::vector<std::string_view>& texts);
+  std::vector<Classification> classify(const std::vector<std::string_view>& texts,
+                                       const Progress& progress = {});
 
   // From now on every run's node times are kept; `node_times` are those since the last call.
   void keep_node_times(bool keep);
@@ -222,8 +250,11 @@ class Model {
   // What Session says of these.
   Session::Task task() const;
   const std::vector<ClassInfo>& classes() const;
+  std::string device() const;
+  std::string precision() const;
   std::string config_json() const;
-  Segmentation segment(const ImageView& image) const;
+  std::uint64_t parameters() const;
+  Segmentation segment(const ImageView& image, const Session::Progress& progress = {}) const;
   SegmentationPlan plan(std::int64_t height, std::int64_t width) const;
   std::vector<SegmentationWindow> windows(std::int64_t height, std::int64_t width,
                                           std::int64_t tile) const;
@@ -233,7 +264,8 @@ class Model {
                               const PixelScale* scale = nullptr) const;
   PixelScale pixel_scale(const ImageView& image) const;
   Classification classify(std::string_view text) const;
-  std::vector<Classification> classify(const std::vector<std::string_view>& texts) const;
+  std::vector<Classification> classify(const std::vector<std::string_view>& texts,
+                                       const Session::Progress& progress = {}) const;
 
  private:
   struct State;

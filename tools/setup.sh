@@ -12,7 +12,7 @@ packages=(
   libhdf5-dev                                                 # Keras' files
   libutf8proc-dev                                             # Unicode
   libxxhash-dev                                               # digests
-  libgtest-dev libgmock-dev                                   # tests
+  libgtest-dev libgmock-dev pkgconf                           # tests
   "$@"                                                        # more, for CI
 )
 

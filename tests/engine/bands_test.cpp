@@ -26,11 +26,11 @@ std::vector<Tensor> run_in_bands(Executor& executor, const Graph& graph, const T
   }
   std::vector<std::int64_t> done(outputs.size(), wanted.begin);
   std::int64_t filled = -1;
-  const auto copy = [](const TensorView& whole, Interval at, const TensorView& rows, bool out) {
-    const std::size_t row = rows.type.bytes() / static_cast<std::size_t>(at.size());
+  const auto copy = [](const TensorView& whole, Interval at, const TensorView& part, bool out) {
+    const std::size_t row = part.type.bytes() / static_cast<std::size_t>(at.size());
     std::byte* place = whole.as<std::byte>() + static_cast<std::size_t>(at.begin) * row;
-    std::memcpy(out ? place : rows.as<std::byte>(), out ? rows.as<std::byte>() : place,
-                rows.type.bytes());
+    std::memcpy(out ? place : part.as<std::byte>(), out ? part.as<std::byte>() : place,
+                part.type.bytes());
   };
   executor.run_bands(
       plan,

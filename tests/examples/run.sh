@@ -32,5 +32,15 @@ prints 'more tiles need less memory'
 run profile unet_isbi
 prints '[1-9][0-9] nodes, [0-9.]*[1-9][0-9.]* GFLOP'
 
+# By pkg-config, and from another place than it was installed to.
+mv "$scratch/installed" "$scratch/moved"
+PKG_CONFIG_PATH=$(dirname "$(find "$scratch/moved" -name tessera.pc)") && export PKG_CONFIG_PATH
+read -ra flags <<<"$(pkg-config --cflags --libs tessera)"
+c++ -std=c++20 "$source/tests/examples/classify.cpp" -o "$scratch/build/plain" "${flags[@]}" \
+  "-Wl,-rpath,$(pkg-config --variable=pcfiledir tessera)/.."
+"$scratch/build/plain" "$scratch/moved/share/tessera/han_imdb.safetensors" >"$scratch/output"
+mv "$scratch/moved" "$scratch/installed"
+prints 'positive (0[.][5-9][0-9]|1[.]00)'
+
 # The installed program finds its bundled model.
 "$scratch/installed/bin/tessera" --version

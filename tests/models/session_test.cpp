@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
 #include <thread>
 #include <vector>
@@ -150,6 +151,65 @@ TEST(SessionForks, AChildGoesOnWithItsParentsSession) {
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
 }
 #endif
+
+struct Cancelled {};
+
+TEST(Session, ProgressThatThrowsEndsTheCallAlone) {
+  Session session = Session::open(demo("unet_isbi.safetensors"),
+                                  {.device = "cpu", .threads = 2, .tile = 320, .winograd = false});
+  const std::int64_t height = 400, width = 410;
+  const std::vector<std::uint8_t> pixels = picture(height, width);
+  const Segmentation expected = session.segment({pixels.data(), height, width});
+  std::int64_t calls = 0;
+  EXPECT_THROW(session.segment({pixels.data(), height, width},
+                               [&](std::int64_t done, std::int64_t all) {
+                                 EXPECT_EQ(done, ++calls);
+                                 EXPECT_GT(all, 2);
+                                 if (done == 2) throw Cancelled();
+                               }),
+               Cancelled);
+  EXPECT_EQ(calls, 2);
+  EXPECT_EQ(session.segment({pixels.data(), height, width}).mask, expected.mask);
+}
+
+TEST(Model, ClassifyingEndsBetweenBatches) {
+  const Model model = Model::open(demo("han_imdb.safetensors"), {.device = "cpu", .threads = 1});
+  const std::string text = "A film to remember. The plot is dull, but the actors are great.";
+  const std::vector<std::string_view> texts(5000, text);
+  std::vector<std::int64_t> seen;
+  const auto note = [&](std::int64_t done, std::int64_t all) {
+    EXPECT_EQ(all, 5000);
+    seen.push_back(done);
+  };
+  const std::vector<Classification> answers = model.classify(texts, note);
+  ASSERT_GT(seen.size(), 1u);
+  EXPECT_TRUE(std::is_sorted(seen.begin(), seen.end()));
+  EXPECT_EQ(seen.back(), 5000);
+  EXPECT_THROW(model.classify(texts, [](std::int64_t, std::int64_t) { throw Cancelled(); }),
+               Cancelled);
+  EXPECT_EQ(model.classify(text).probabilities, answers[4999].probabilities);
+}
+
+TEST(Objects, OfAMaskAreCountedAndMeasured) {
+  const std::vector<std::uint8_t> mask{1, 0, 2, 2,   //
+                                       0, 1, 0, 2,   //
+                                       0, 0, 0, 0,   //
+                                       1, 1, 1, 0};  //
+  const Objects found = find_objects(mask.data(), 4, 4);
+  EXPECT_EQ(found.labels,
+            (std::vector<std::uint32_t>{1, 0, 2, 2, 0, 1, 0, 2, 0, 0, 0, 0, 3, 3, 3, 0}));
+  ASSERT_EQ(found.objects.size(), 3u);
+  const Object& last = found.objects[2];
+  EXPECT_EQ(last.area, 3);
+  EXPECT_EQ(last.class_id, 1);
+  EXPECT_EQ((std::vector{last.x, last.y, last.width, last.height}),
+            (std::vector<std::int64_t>{0, 3, 3, 1}));
+  EXPECT_EQ(last.centroid_x, 1);
+  EXPECT_EQ(last.centroid_y, 3);
+  EXPECT_EQ(find_objects(mask.data(), 4, 4, {.connectivity = 4}).objects.size(), 4u);
+  EXPECT_EQ(find_objects(mask.data(), 4, 4, {.min_area = 3}).objects.size(), 2u);
+  EXPECT_THROW(find_objects(mask.data(), 4, 4, {.connectivity = 6}), std::runtime_error);
+}
 
 }  // namespace
 }  // namespace tessera

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "engine/device/cpu/peaks.h"
+#include "kernels/cpu/paths.h"
 #include "kernels/ops/conv/conv.h"
 #include "kernels/ops/conv_transpose/conv_transpose.h"
 

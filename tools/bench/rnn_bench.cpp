@@ -17,6 +17,7 @@
 
 #include "engine/device/cpu/peaks.h"
 #include "engine/device/machine.h"
+#include "kernels/cpu/paths.h"
 #include "kernels/ops/attention/attention.h"
 #include "kernels/ops/linear/linear.h"
 #include "kernels/ops/rnn/rnn.h"
