@@ -1,4 +1,5 @@
 // `tessera info`: what a model file holds, and what it needs to run.
+#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -53,6 +54,7 @@ json memory_at(Session& session, std::int64_t height, std::int64_t width) {
   return {{"height", height},
           {"width", width},
           {"tiles", plan.tiles},
+          {"bands", plan.bands},
           {"tile_height", plan.tile_height},
           {"tile_width", plan.tile_width},
           {"work", plan.work},
@@ -136,11 +138,12 @@ std::string outline(const json& info) {
 void print_memory(const json& memory, bool with_map) {
   for (const json& at : memory) {
     std::cout << fmt::format(
-        "  {:>5} x {:<5}  {:>3} tile(s) of up to {} x {}, {:.0f} % of the work done twice; weights "
+        "  {:>5} x {:<5}  {:>3} {}(s) of up to {} x {}, {:.0f} % of the work done twice; weights "
         "{}, maps {}, images {}; process at most {}\n",
         at["height"].get<std::int64_t>(), at["width"].get<std::int64_t>(),
-        at["tiles"].get<std::int64_t>(), at["tile_height"].get<std::int64_t>(),
-        at["tile_width"].get<std::int64_t>(), 100 * (1 - 1 / at["work"].get<double>()),
+        at["tiles"].get<std::int64_t>(), at["bands"].get<bool>() ? "band" : "tile",
+        at["tile_height"].get<std::int64_t>(), at["tile_width"].get<std::int64_t>(),
+        100 * std::max(0.0, 1 - 1 / at["work"].get<double>()),
         format_bytes(at["weights_bytes"].get<std::size_t>()),
         format_bytes(at["maps_bytes"].get<std::size_t>()),
         format_bytes(at["images_bytes"].get<std::size_t>()),
