@@ -293,7 +293,7 @@ _STYLE = """
 .tessera-legend { width: 100%; border-collapse: collapse; }
 .tessera-legend td, .tessera-legend th { padding: 2px 6px; text-align: left; }
 .tessera-legend .swatch { display: inline-block; width: 1em; height: 1em; margin-right: .5em; border: 1px solid #777; vertical-align: -2px; }
-.tessera-text { white-space: pre-wrap; line-height: 1.7; color: #000; background: #fff; padding: .6em; }
+.tessera-text { margin-top: 1.3em; white-space: pre-wrap; line-height: 1.7; color: #000; background: #fff; padding: .6em; }
 .tessera-text .bar { display: inline-block; width: .35em; min-height: 1px; margin-right: .15em; background: #06c; }
 .tessera-text .unknown { text-decoration: underline dotted; }
 """
