@@ -6,7 +6,7 @@
 
 #include "engine/files/json_text.h"
 #include "engine/files/safetensors.h"
-#include "models/import/word_list.h"
+#include "models/import/vocabulary_file.h"
 #include "models/networks/torch_names.h"
 
 namespace tessera {
@@ -20,17 +20,17 @@ Vocabulary vocabulary_of(const Contents& contents, const ImportOptions& options)
           "{}: it holds no vocabulary, without which no text can be read; give the .words.json "
           "that was exported with it with --vocabulary",
           contents.file);
-  const WordList list = read_word_list(options.vocabulary);
-  std::vector<std::string> words(list.words.size());
-  for (std::size_t i = 0; i < list.words.size(); ++i) {
-    const std::int64_t first = Vocabulary::kFirstWordId;
-    const std::int64_t id = list.rows.empty() ? first + static_cast<std::int64_t>(i) : list.rows[i];
-    require(id >= first && id - first < static_cast<std::int64_t>(words.size()) &&
-                words[static_cast<std::size_t>(id - first)].empty(),
-            "{}: the word {} has the id {}, expected each from {} to {} once", list.from,
-            in_quotes(list.words[i]), id, first,
-            first + static_cast<std::int64_t>(words.size()) - 1);
-    words[static_cast<std::size_t>(id - first)] = list.words[i];
+  const VocabularyFile file = read_vocabulary_file(options.vocabulary);
+  const std::int64_t first = Vocabulary::kFirstWordId;
+  std::vector<std::string> words(file.entries.size());
+  for (const VocabularyFile::Entry& entry : file.entries) {
+    const std::int64_t place = file.has_ids ? entry.id - first : entry.id;
+    require(place >= 0 && place < static_cast<std::int64_t>(words.size()) &&
+                words[static_cast<std::size_t>(place)].empty(),
+            "{}: the word {} has the id {}, expected each from {} to {} once", file.file,
+            in_quotes(entry.word), entry.id, file.has_ids ? first : 0,
+            (file.has_ids ? first : 0) + static_cast<std::int64_t>(words.size()) - 1);
+    words[static_cast<std::size_t>(place)] = entry.word;
   }
   std::string blob;
   for (const std::string& word : words) (blob += word) += '\n';
