@@ -15,8 +15,6 @@
 namespace tessera {
 namespace {
 
-using PickleKind = PickleValue::Kind;
-
 constexpr std::uint8_t kNewestProtocol = 5;
 
 template <class Number>

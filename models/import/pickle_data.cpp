@@ -11,8 +11,6 @@
 namespace tessera {
 namespace {
 
-using PickleKind = PickleValue::Kind;
-
 // Of `text`, the part behind the last dot.
 std::string_view last_part(std::string_view name) {
   return name.substr(name.rfind('.') + 1);

@@ -19,8 +19,6 @@ namespace tessera {
 namespace {
 
 using nlohmann::json;
-using PickleKind = PickleValue::Kind;
-
 constexpr std::size_t kMaxPickleBytes = std::size_t{1} << 30;
 constexpr std::size_t kMaxInflated = std::size_t{1} << 30;  // of a file's storages together
 constexpr std::size_t kPlainValues = std::size_t{1} << 23;  // those beside the tensors

@@ -11,7 +11,6 @@
 namespace tessera {
 namespace {
 
-using PickleKind = PickleValue::Kind;
 using StoredType = StoredTensor::Type;
 
 constexpr std::string_view kRebuild = "torch._utils._rebuild_";

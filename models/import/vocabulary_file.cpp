@@ -17,8 +17,6 @@ namespace tessera {
 namespace {
 
 using Json = nlohmann::json;
-using PickleKind = PickleValue::Kind;
-
 constexpr std::int64_t kMostId = std::int64_t{1} << 30;
 constexpr std::size_t kMostBytes = std::size_t{256} << 20;  // of JSON and pickles
 constexpr std::size_t kMostWords = std::size_t{1} << 24;
