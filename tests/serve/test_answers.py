@@ -111,7 +111,7 @@ def test_images_of_all_sizes_and_bad_ones_share_batches(server):
     images[3] = np.full(sizes[3], np.nan, np.float32)  # of another type, and refused
     images[6] = np.zeros((20, 20, 2), np.uint8)  # no image has two channels
     before = count("inference_count"), count("execution_count")
-    busy = [picture(900, 900)] * 2  # both instances have something to do while the others queue
+    busy = [picture(690, 690)] * 2  # both instances have something to do while the others queue
     answers = gather(server, "cells.tessera", [image_input(grpc, image[None]) for image in busy + images])[2:]
     for i, (answer, expected) in enumerate(zip(answers, alone, strict=True)):
         if i in (3, 6):
