@@ -20,15 +20,15 @@ OnnxConstantPtr made_constant(Extents shape, std::vector<double> values) {
 }
 
 // What the layer's weights are, and where each direction of the file goes.
-struct Recurrence {
+struct OnnxRecurrence {
   BiRnn op;
   std::int64_t gates = 0, units = 0, features = 0;
   std::vector<bool> reverse;  // by direction of the file
 };
 
-Recurrence describe(const OnnxCall& call, BiRnn::Cell cell) {
+OnnxRecurrence describe(const OnnxCall& call, BiRnn::Cell cell) {
   const bool lstm = cell == BiRnn::Cell::kLstm;
-  Recurrence result;
+  OnnxRecurrence result;
   result.gates = lstm ? 4 : 3;
   const Extents w = call.constant(1).shape, r = call.constant(2).shape;
   require(w.size() == 3 && r.size() == 3 && r[2] > 0 && r[2] <= 1 << 14 && w[0] == r[0] &&
@@ -82,7 +82,7 @@ std::vector<double> in_our_order(const std::vector<double>& values, std::size_t 
   return result;
 }
 
-std::map<std::string, OnnxWeight> weights_of(const OnnxCall& call, const Recurrence& layer) {
+std::map<std::string, OnnxWeight> weights_of(const OnnxCall& call, const OnnxRecurrence& layer) {
   const bool lstm = layer.op.cell == BiRnn::Cell::kLstm;
   const std::int64_t rows = layer.gates * layer.units;
   const auto count = static_cast<std::size_t>(rows);
@@ -123,7 +123,7 @@ void require_zeros(const OnnxCall& call, std::size_t input, const char* what) {
 
 template <BiRnn::Cell cell>
 void recurrent(const OnnxCall& call) {
-  const Recurrence layer = describe(call, cell);
+  const OnnxRecurrence layer = describe(call, cell);
   const bool batch_first = call.attributes.integer("layout", 0) != 0;
   const OnnxValue& given = call.map(0);
   const Extents shape = call.shape(given);

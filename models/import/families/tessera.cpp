@@ -12,10 +12,10 @@
 namespace tessera {
 namespace {
 
-constexpr int kMostNesting = 64;
+constexpr int kMostModelNesting = 64;
 
 // The words of {"the": 2, ...}, whose ids must be all from the first word's on.
-Vocabulary vocabulary_of(const Contents& contents, const ImportOptions& options) {
+Vocabulary exported_words(const Contents& contents, const ImportOptions& options) {
   require(!options.vocabulary.empty(),
           "{}: it holds no vocabulary, without which no text can be read; give the .words.json "
           "that was exported with it with --vocabulary",
@@ -44,7 +44,7 @@ std::optional<Imported> match_tessera(const Contents& contents, const ImportOpti
   const auto text = entries->find(kTorchModelKey);
   if (text == entries->end() || !text->is_string()) return std::nullopt;
   const auto& json = text->get_ref<const std::string&>();
-  check_json_limits(json, kMostNesting);
+  check_json_limits(json, kMostModelNesting);
   require(options.choices.empty(), "{}: --set {}: the file says everything about its network",
           contents.file, options.choices.begin()->first);
   Imported imported;
@@ -67,7 +67,7 @@ std::optional<Imported> match_tessera(const Contents& contents, const ImportOpti
   }
   for (const StoredTensor& tensor : contents.tensors)
     if (!used.contains(tensor.name)) imported.unused.push_back(tensor.name);
-  if (imported.config.han) imported.vocabulary = vocabulary_of(contents, options);
+  if (imported.config.han) imported.vocabulary = exported_words(contents, options);
   return imported;
 }
 
