@@ -4,7 +4,7 @@ import shutil
 import socket
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
@@ -25,9 +25,9 @@ def until(condition):
 
 def until_both_instances_run(server):
     """Of three requests one goes on waiting for them."""
-    waits = [False] * 5
+    waits = [False] * 3
     until(lambda: waits.append(server.metric("nv_inference_pending_request_count", "cells.tessera") == 1)
-          or all(waits[-5:]))
+          or all(waits[-3:]))
 
 
 def labels(server, module, texts, times=1):
@@ -173,10 +173,10 @@ def test_a_configuration_may_say_more(server, repository):
 def test_death_and_a_new_life_and_a_quiet_end(tmp_path):
     add_model(tmp_path / "repository", "cells.tessera", UNET)
     add_model(tmp_path / "repository", "reviews.tessera", HAN)
-    with Server(tmp_path / "repository", tmp_path / "server.log", threads=2, tile=700) as server:
+    with Server(tmp_path / "repository", tmp_path / "server.log", threads=2) as server:
         with server.http() as client:
             before = infer(client, http, "cells.tessera", image_input(http, LONG[None, :64, :80]))
-        with ThreadPoolExecutor() as threads:
+        with ThreadPoolExecutor(9) as threads:
             lost = threads.submit(labels, server, grpc, [b"good"] * 200, 1000)
             time.sleep(0.2)
             server.process.kill()
@@ -188,11 +188,11 @@ def test_death_and_a_new_life_and_a_quiet_end(tmp_path):
                 after = infer(client, http, "cells.tessera", image_input(http, LONG[None, :64, :80]))
             assert before.keys() == after.keys() and all(np.array_equal(before[name], after[name]) for name in before)
 
-            def answer(_):
+            def answer():
                 with server.http() as client:
-                    return infer(client, http, "cells.tessera", image_input(http, LONG[None, :1000, :1000]), ["MASK"])
-            last = threads.map(answer, range(3))
-            until_both_instances_run(server)
+                    return infer(client, http, "cells.tessera", image_input(http, LONG[None, :700, :700]), ["MASK"])
+            last = [threads.submit(answer) for _ in range(8)]
+            wait(last, WAIT, FIRST_COMPLETED)  # two instances: others run and wait
             server.terminate()
-            assert [one["MASK"].shape for one in last] == [(1, 1000, 1000)] * 3
+            assert [one.result(WAIT)["MASK"].shape for one in last] == [(1, 700, 700)] * 8
         assert server.process.wait(WAIT) == 0
