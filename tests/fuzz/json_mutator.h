@@ -50,7 +50,8 @@ class JsonMutator {
         if (node.is_string()) {
           mutate(node.get_ref<std::string&>());
         } else if (node.is_number_integer()) {
-          node = node.get<std::int64_t>() + static_cast<std::int64_t>(below(3)) - 1;
+          const auto value = static_cast<std::uint64_t>(node.get<std::int64_t>());
+          node = static_cast<std::int64_t>(value + below(3) - 1);  // it may wrap around
         } else {
           node = nlohmann::json::array({other});
         }
