@@ -10,6 +10,7 @@
 #include "models/image/image_rows.h"
 #include "models/session.h"
 #include "tests/support/error.h"
+#include "tests/support/forks.h"
 #include "tests/support/paths.h"
 
 namespace tessera {
@@ -78,7 +79,7 @@ TEST(RowNormaliser, RowsAreThoseOfTheWhole) {
 }
 
 TEST(LargeImages, InBandsEqualTheWholeToTheByte) {
-#if defined(TESSERA_THREAD_SANITIZER)
+#if defined(TESSERA_THREAD_SANITIZER) || defined(TESSERA_ADDRESS_SANITIZER)
   GTEST_SKIP() << "the sanitizer's own memory counts as the process's, and grows";
 #endif
   constexpr std::int64_t kHeight = 523, kWidth = 910;
