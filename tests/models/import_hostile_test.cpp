@@ -3,18 +3,22 @@
 #include <gtest/gtest.h>
 #include <zlib.h>
 
+#include <fstream>
 #include <string>
 #include <vector>
 
+#include "models/import/import.h"
 #include "models/import/pickle.h"
 #include "models/import/zip.h"
 #include "tests/support/error.h"
+#include "tests/support/temp_folder.h"
 
 namespace tessera {
 namespace {
 
 using namespace std::string_literals;
 using test::error_of;
+using testing::AllOf;
 using testing::HasSubstr;
 
 std::span<const std::byte> bytes_of(const std::string& text) {
@@ -239,6 +243,44 @@ TEST(Zip, BombsAreRefusedBeforeTheyCostMemory) {
   const ZipArchive liar = ZipArchive::read(bytes_of(more), "x.zip");
   EXPECT_THAT(error_of([&] { liar.content(liar.members()[0], 1 << 20, inflated); }),
               HasSubstr("does not inflate"));
+}
+
+// ---- what lies in archives
+
+std::string import_error(const std::string& bytes) {
+  const test::TempFolder folder;
+  std::ofstream(folder.path() / "x.zip", std::ios::binary) << bytes;
+  return error_of([&] { import_model(folder.path() / "x.zip"); });
+}
+
+TEST(TorchArchive, StoragesBeyondTheirMemberAreRefused) {
+  // {"w": a tensor of 100 floats in a storage that says so, whose member has 8 bytes}
+  const std::string pickle =
+      "\x80\x02}X\1\0\0\0wctorch._utils\n_rebuild_tensor_v2\n(("
+      "X\7\0\0\0storagectorch\nFloatStorage\n"
+      "X\1\0\0\0"
+      "0X\3\0\0\0cpuK\x64tQK\0K\x64\x85K\1\x85\x89"
+      "ccollections\nOrderedDict\n)RtRs."s;
+  EXPECT_THAT(
+      import_error(zip_of({{"m/data.pkl", pickle}, {"m/data/0", "12345678"}})),
+      AllOf(HasSubstr("8 bytes, 100 elements of 4 were expected"), HasSubstr("get it again")));
+  EXPECT_THAT(import_error(zip_of({{"m/data.pkl", pickle}})), HasSubstr("no member 'm/data/0'"));
+  // The storage may be larger than what the directory inflates to.
+  EXPECT_THAT(import_error(zip_of({{"m/data.pkl", pickle},
+                                   {.name = "m/data/0",
+                                    .content = std::string(100, 'a'),
+                                    .deflated = true,
+                                    .said = 2'000'000'000}})),
+              HasSubstr("at most 1073741824"));
+}
+
+TEST(KerasArchive, WeightsThatInflateWithoutBoundAreRefused) {
+  EXPECT_THAT(import_error(zip_of({{"config.json", "{}"},
+                                   {.name = "model.weights.h5",
+                                    .content = std::string(1000, 'a'),
+                                    .deflated = true,
+                                    .said = 3'000'000'000}})),
+              HasSubstr("at most 1073741824 are taken"));
 }
 
 TEST(Zip, CutOrChangedFilesAreRefused) {

@@ -21,6 +21,7 @@ struct RunOptions {
   std::vector<std::string> inputs, outputs, expected;  // "NAME=FILE", or "FILE"
   std::string device = "auto", precision = "auto";
   int threads = 0;
+  ForeignOptions foreign;
   double tolerance = 1e-4;
 };
 
@@ -54,7 +55,7 @@ Paths by_name(const std::vector<std::string>& words, const std::vector<NetworkTe
 
 std::map<std::string, NetworkAnswer> compute(const RunOptions& options, ModelConfig& config) {
   std::map<std::string, NumpyArray> arrays;
-  ImportOptions import;
+  ImportOptions import = options.foreign.read();
   const MappedFile file = MappedFile::open(options.model, "a model file");
   if (may_be_onnx(file.bytes())) {
     // The names of the inputs come before their shapes: they stand in the file itself.
@@ -67,7 +68,8 @@ std::map<std::string, NetworkAnswer> compute(const RunOptions& options, ModelCon
       import.choices["shape." + name] = fmt::format("{}", fmt::join(array.tensor.shape, "x"));
     }
   }
-  ModelFile model = open_model(options.model, import);
+  ModelFile model = open_model(options.model, import,
+                               [](std::string_view line) { fmt::print(stderr, "{}\n", line); });
   std::map<std::string, StoredTensor> tensors;
   for (const auto& [name, path] :
        by_name(options.inputs, network_inputs(model.config), "--input")) {
@@ -164,6 +166,7 @@ CLI::App& command_of(CLI::App& program, const std::string& name, const std::stri
       ->type_name("[NAME=]FILE")
       ->required();
   add_device_options(command, options.device, options.precision);
+  options.foreign.add_to(command);
   command.add_option("--threads", options.threads, "0: OMP_NUM_THREADS, else every processor")
       ->type_name("N")
       ->check(CLI::Range(0, kMaxThreads));
