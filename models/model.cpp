@@ -123,6 +123,14 @@ PixelScale Model::pixel_scale(const ImageView& image) const {
   return state_->first.pixel_scale(image);
 }
 
+std::optional<PixelScale> Model::pixel_scale(std::int64_t height, const Session::Rows& rows) const {
+  return state_->first.pixel_scale(height, rows);
+}
+
+SegmentationPlan Model::plan(const SegmentationWindow& window) const {
+  return Lease(*state_)->plan(window);
+}
+
 Classification Model::classify(std::string_view text) const {
   return Lease(*state_)->classify(text);
 }

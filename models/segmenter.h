@@ -38,6 +38,7 @@ class Segmenter {
                                           std::int64_t tile) const;
   SegmentationWindow window_of(std::int64_t image_height, std::int64_t image_width, std::int64_t y,
                                std::int64_t x, std::int64_t height, std::int64_t width) const;
+  SegmentationPlan plan(const SegmentationWindow& window);
   Segmentation segment(const Image& pixels, const SegmentationWindow& window,
                        const PixelScale* scale, std::vector<NodeTiming>* timings);
 

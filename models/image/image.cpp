@@ -257,22 +257,50 @@ void require_room(int64_t height, int64_t width, int64_t channels, std::span<con
 
 }  // namespace
 
+bool needs_all_pixels(const Preprocessing& preprocessing) {
+  return preprocessing.scale == Scale::kStandardize || preprocessing.scale == Scale::kMinMax ||
+         (preprocessing.range && preprocessing.range->automatic);
+}
+
+LinearScale scale_of_rows(
+    const Preprocessing& preprocessing,
+    const std::function<void(const std::function<void(std::span<const float> row)>& see)>&
+        each_row) {
+  if (preprocessing.scale == Scale::kStandardize) {
+    double sum = 0, count = 0, squares = 0;
+    each_row([&](std::span<const float> row) {
+      for (const float value : row) sum += value;
+      count += static_cast<double>(row.size());
+    });
+    const double mean = sum / count;
+    each_row([&](std::span<const float> row) {
+      for (const float value : row) squares += (value - mean) * (value - mean);
+    });
+    return {static_cast<float>(mean),
+            static_cast<float>(std::sqrt(squares / count) + kStandardizeEpsilon)};
+  }
+  float low = std::numeric_limits<float>::max(), high = std::numeric_limits<float>::lowest();
+  each_row([&](std::span<const float> row) {
+    for (const float value : row) {
+      low = std::min(low, value);
+      high = std::max(high, value);
+    }
+  });
+  return {low, high > low ? high - low : 1.0f};
+}
+
 RowNormaliser::RowNormaliser(const Image& image, const Preprocessing& preprocessing,
                              std::optional<LinearScale> whole)
     : image_(image), preprocessing_(preprocessing) {
-  std::vector<float> line(static_cast<size_t>(image.width * preprocessing.channels));
-  const auto for_each_value = [&](const auto& see) {
+  const auto each_row = [&](const auto& see) {
+    std::vector<float> line(static_cast<size_t>(image.width * preprocessing.channels));
     for (int64_t y = 0; y < image.height; ++y) {
       convert(y, y + 1, line);
-      for (const float value : line) see(value);
+      see(line);
     }
   };
-  if (std::holds_alternative<std::vector<float>>(image.pixels)) {
-    for (int64_t y = 0; y < image.height; ++y) {
-      convert(y, y + 1, line);
-      require_finite(line, "before");
-    }
-  }
+  if (std::holds_alternative<std::vector<float>>(image.pixels))
+    each_row([](std::span<const float> line) { require_finite(line, "before"); });
   const bool is_unit = preprocessing.scale == Scale::kUnit;
   const bool has_range = is_unit && preprocessing.range;
   divide_ = preprocessing.scale != Scale::kNone;
@@ -282,26 +310,11 @@ RowNormaliser::RowNormaliser(const Image& image, const Preprocessing& preprocess
   } else if (clamp_) {
     scale_.offset = preprocessing.range->low;
     scale_.divisor = preprocessing.range->high - preprocessing.range->low;
-  } else if (preprocessing.scale == Scale::kMinMax || has_range) {
-    float low = std::numeric_limits<float>::max(), high = std::numeric_limits<float>::lowest();
-    for_each_value([&](float value) {
-      low = std::min(low, value);
-      high = std::max(high, value);
-    });
-    scale_.offset = low;
-    scale_.divisor = high > low ? high - low : 1.0f;
+  } else if (needs_all_pixels(preprocessing)) {
+    scale_ = scale_of_rows(preprocessing, each_row);
   } else if (is_unit) {
     scale_.divisor =
         std::visit([](const auto& pixels) { return full_scale(pixels); }, image.pixels);
-  } else if (preprocessing.scale == Scale::kStandardize) {
-    const auto count = static_cast<double>(image.height * image.width * preprocessing.channels);
-    double sum = 0;
-    for_each_value([&](float value) { sum += value; });
-    const double mean = sum / count;
-    double squares = 0;
-    for_each_value([&](float value) { squares += (value - mean) * (value - mean); });
-    scale_.offset = static_cast<float>(mean);
-    scale_.divisor = static_cast<float>(std::sqrt(squares / count) + kStandardizeEpsilon);
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 
@@ -13,6 +14,16 @@ namespace tessera {
 struct LinearScale {
   float offset = 0, divisor = 1;
 };
+
+// Whether the scale depends on all pixels: "standardize", "min_max" and a range of "auto".
+bool needs_all_pixels(const Preprocessing& preprocessing);
+
+// The scale of such a preprocessing. `each_row` calls `see` with every row from the top down, as
+// RowNormaliser::convert makes them, and is called once, by "standardize" twice.
+LinearScale scale_of_rows(
+    const Preprocessing& preprocessing,
+    const std::function<void(const std::function<void(std::span<const float> row)>& see)>&
+        each_row);
 
 // `normalise` some rows at a time, to the byte: no image lies in memory as floats. What depends on
 // all pixels is found when this is made. It refers to both, which must outlive it.
@@ -27,10 +38,10 @@ class RowNormaliser {
 
   // Writes rows [begin, end) to `out`, (end - begin, width, preprocessing.channels).
   void rows(int64_t begin, int64_t end, std::span<float> out) const;
-
- private:
+  // The same before it is scaled.
   void convert(int64_t begin, int64_t end, std::span<float> out) const;
 
+ private:
   const Image& image_;
   const Preprocessing& preprocessing_;
   bool clamp_ = false, divide_ = false;
