@@ -154,6 +154,49 @@ def test_images_are_segmented_and_bad_ones_carry_their_error(cluster, tmp_path):
     assert {"path", "label", "area", "bbox-0"} <= table[0].keys() and "mask" not in table[0]
 
 
+def test_a_zarr_array_is_segmented_on_all_nodes(cluster, tmp_path, monkeypatch):
+    zarr = pytest.importorskip("zarr")
+    image = picture(520, 480)
+    source = zarr.create_array(tmp_path / "image.zarr", shape=image.shape, chunks=(64, 64), dtype="uint8")
+    source[...] = image
+    started = tmp_path / "started"
+    started.mkdir()
+
+    class Watched(tessera.ray._Windows):  # says that it works, and takes its time
+        def __call__(self, batch):
+            (started / str(os.getpid())).touch()
+            time.sleep(0.3)
+            return super().__call__(batch)
+    monkeypatch.setattr(tessera.ray, "_Windows", Watched)
+
+    def run(progress=None):
+        return tessera.ray.segment_zarr(str(UNET), str(tmp_path / "image.zarr"), str(tmp_path / "mask.zarr"), tile=320,
+                                        state=str(tmp_path / "state"), actors=(2, 3), progress=progress)
+
+    def stop(done, windows):
+        if done == 5:
+            raise LookupError("enough")
+    with pytest.raises(LookupError):
+        run(stop)
+    assert len((tmp_path / "state").read_text().splitlines()) == 6
+    seen = []
+    before = set(os.listdir(started))
+    killed = []
+
+    def kill(done, windows):  # a worker of this run, once
+        now = [int(name) for name in set(os.listdir(started)) - before]
+        if now and not killed:
+            os.kill(now[0], signal.SIGKILL)
+            killed.append(now[0])
+        seen.append((done, windows))
+    windows = seen[0][1] if run(kill) and seen else 0
+    assert killed and windows > 15 and [done for done, _ in seen] == list(range(6, windows + 1))
+    mask = zarr.open_array(tmp_path / "mask.zarr", mode="r")
+    assert mask.chunks == (64, 64)
+    np.testing.assert_array_equal(mask[:, :], tessera.load(UNET, device="cpu")(image).mask)
+    assert run() == 0
+
+
 def test_arrays_are_segmented_in_place(cluster):
     images = [picture(30 + i, 40) for i in range(4)]
     images[2] = np.full((30, 40), np.nan, np.float32)

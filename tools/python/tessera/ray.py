@@ -6,6 +6,8 @@
                               batch_size=8, compute=ray.data.ActorPoolStrategy(min_size=1, max_size=64), num_cpus=2)
     done.flat_map(tessera.ray.objects).write_parquet("s3://objects/")               # a row for each object
 
+    tessera.ray.segment_zarr("/models/unet.safetensors", "/shared/slide.zarr", "/shared/mask.zarr")   # of any size
+
     python -m tessera.ray segment s3://scans/ s3://masks/ -m /models/unet.safetensors --state /shared/state
 
 An actor opens the model once, from a path that every node sees, and uses as many threads as Ray grants it processors.
@@ -24,6 +26,8 @@ from typing import Any
 import numpy as np
 
 from . import load
+from ._arrays import (Grid, PixelScale, Progress, Source, State, bytes_of, check_sink, choose_sides, chunks_of, run_of,
+                      segment_window_of)
 from ._images import extra, for_model, read
 
 Batch = dict[str, np.ndarray]
@@ -114,16 +118,79 @@ def objects(row: dict[str, Any]) -> list[dict[str, Any]]:
     return [rest | one for one in json.loads(row["objects"])]
 
 
+class _Windows:
+    """Makes rectangles of the mask of a Zarr array."""
+
+    def __init__(self, model: str, source: str, sink: str, scale: PixelScale | None, options: dict[str, Any]):
+        import zarr
+        self._model, self._scale = load(model, **options), scale
+        self._source, self._sink = Source(zarr.open_array(source, mode="r")), zarr.open_array(sink, mode="r+")
+
+    def __call__(self, batch: Batch) -> Batch:
+        for box in batch["box"]:
+            segment_window_of(self._model, self._source, self._sink, tuple(map(int, box)), self._scale)
+        return batch
+
+
+def segment_zarr(model: str, source: str, sink: str, *, tile: int = 0, max_memory: int | str | None = None,
+                 state: str | None = None, actors: tuple[int, int] = (1, 1024), cpus: float = 1, gpus: float = 0,
+                 progress: Progress | None = None, **options: Any) -> int:
+    """Segments a Zarr array of any size on the cluster, to the bytes of one process; returns how many windows it made.
+
+    A task makes whole chunks (or shards) of the sink, so that no two write the same, and one that is lost and made again
+    writes the same bytes.
+
+    model, source, sink  paths or addresses that every node sees. The source is (H, W) or (H, W, C); the sink is (H, W) of
+                         an integer type, and made where there is none: uint8, in chunks of the source's sides
+    tile, max_memory     of segment_array(): of a worker, whose windows are whole chunks of the sink
+    state                a text file of the driver's that tells what is done: killed, a run goes on where it was
+    actors, cpus, gpus   how many workers there are, at least and at most, and what each takes
+    progress             called with (windows done, all windows)
+    options              of tessera.load
+    """
+    try:
+        import ray
+        import zarr
+    except ImportError as error:
+        raise extra("ray", "a batch on a cluster", error) from error
+    model = os.path.abspath(model)
+    opened = load(model, **options)
+    image = Source(zarr.open_array(source, mode="r"))
+    try:
+        out = zarr.open_array(sink, mode="r+")
+    except FileNotFoundError:
+        out = zarr.create_array(sink, shape=image.shape[:2], chunks=chunks_of(image.array), dtype="uint8")
+    check_sink(opened, image, out)
+    known = State(state, run_of(opened, image, False) if state is not None else {})
+    if known.sides is None:
+        known.begin(choose_sides(opened, image, chunks_of(out), tile, bytes_of(max_memory), whole_chunks=True),
+                    opened.pixel_scale(image.array))
+    grid = Grid(image.shape, known.sides)
+    left = [{"box": np.array(box)} for box in grid if box[:2] not in known.done]
+    if not left:
+        return 0
+    made = ray.data.from_items(left, override_num_blocks=min(len(left), 1000)).map_batches(
+        _Windows, fn_constructor_args=(model, source, sink, known.scale, options), batch_size=1, num_cpus=cpus, num_gpus=gpus,
+        compute=ray.data.ActorPoolStrategy(min_size=actors[0], max_size=actors[1]))
+    for row in made.iter_rows():
+        known.add(int(row["box"][0]), int(row["box"][1]))
+        if progress is not None:
+            progress(len(known.done), len(grid))
+    if len(known.done) != len(grid):
+        raise RuntimeError(f"{len(known.done)} of {len(grid)} windows were made; call again with the same state")
+    return len(left)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The job: images or documents to Parquet. Returns 3 where rows failed, as the program does."""
     parser = argparse.ArgumentParser(prog="python -m tessera.ray", description=__doc__.split("\n")[0])
-    parser.add_argument("verb", choices=("segment", "classify"))
-    parser.add_argument("input", help="folder or object storage: images; or Parquet with texts")
-    parser.add_argument("output", help="folder or object storage for Parquet files")
+    parser.add_argument("verb", choices=("segment", "classify", "zarr"))
+    parser.add_argument("input", help="folder or object storage: images; or Parquet with texts; a Zarr array of any size")
+    parser.add_argument("output", help="folder or object storage for Parquet files; the Zarr array of the mask")
     parser.add_argument("-m", "--model", required=True, help="model file, at the same path on every node")
     parser.add_argument("--column", default=None, help="of the texts (text)")
     parser.add_argument("--id", default=None, help="column that tells documents apart (id); of images it is their path")
-    parser.add_argument("--state", help="folder that all nodes share: a run that was killed goes on where it was")
+    parser.add_argument("--state", help="folder that all nodes share (of a Zarr array a file): a run that was killed goes on")
     parser.add_argument("--actors", type=int, nargs=2, default=(1, 1024), metavar=("MIN", "MAX"))
     parser.add_argument("--cpus", type=float, default=1, help="of an actor")
     parser.add_argument("--gpus", type=float, default=0, help="of an actor")
@@ -137,6 +204,11 @@ def main(arguments: list[str] | None = None) -> int:
     except ImportError as error:
         raise extra("ray", "a batch on a cluster", error) from error
     ray.init(address=options.address, log_to_driver=False)
+    if options.verb == "zarr":
+        made = segment_zarr(options.model, options.input, options.output, state=options.state, actors=tuple(options.actors),
+                            cpus=options.cpus, gpus=options.gpus)
+        print(f"{made} windows in {options.output}")
+        return 0
     segments = options.verb == "segment"
     name = "path" if segments else options.id or "id"
     context = ray.data.DataContext.get_current()
