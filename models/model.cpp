@@ -123,8 +123,12 @@ PixelScale Model::pixel_scale(const ImageView& image) const {
   return state_->first.pixel_scale(image);
 }
 
-std::optional<PixelScale> Model::pixel_scale(std::int64_t height, const Session::Rows& rows) const {
-  return state_->first.pixel_scale(height, rows);
+bool Model::needs_pixel_scale() const {
+  return state_->first.needs_pixel_scale();
+}
+
+PixelScale Model::pixel_scale(const Session::RowReader& rows) const {
+  return state_->first.pixel_scale(rows);
 }
 
 SegmentationPlan Model::plan(const SegmentationWindow& window) const {

@@ -32,13 +32,13 @@ class Segmenter {
   Segmentation segment(const Image& image, const Session::Progress& progress,
                        std::vector<NodeTiming>* timings);
   SegmentationPlan plan(std::int64_t height, std::int64_t width);
+  SegmentationPlan plan(const SegmentationWindow& window);
 
   // What models/session.h says of windows.
   std::vector<SegmentationWindow> windows(std::int64_t height, std::int64_t width,
                                           std::int64_t tile) const;
   SegmentationWindow window_of(std::int64_t image_height, std::int64_t image_width, std::int64_t y,
                                std::int64_t x, std::int64_t height, std::int64_t width) const;
-  SegmentationPlan plan(const SegmentationWindow& window);
   Segmentation segment(const Image& pixels, const SegmentationWindow& window,
                        const PixelScale* scale, std::vector<NodeTiming>* timings);
 

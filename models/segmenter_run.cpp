@@ -184,17 +184,6 @@ SegmentationWindow Segmenter::window_of(std::int64_t image_height, std::int64_t 
           rows.size(),  columns.size()};
 }
 
-SegmentationPlan Segmenter::plan(const SegmentationWindow& w) {
-  // Of this window alone: the pixels that it reads are all that is copied of the image.
-  const SegmentationWindow window =
-      window_of(w.image_height, w.image_width, w.y, w.x, w.height, w.width);
-  Tiling tiling{{piece_along(0, w.image_height, {w.y, w.y + w.height})},
-                {piece_along(1, w.image_width, {w.x, w.x + w.width})}};
-  tiling.height = tiling.rows[0].input(executor_.graph()).size();
-  tiling.width = tiling.columns[0].input(executor_.graph()).size();
-  return memory(window.read_height, window.read_width, tiling);
-}
-
 std::vector<SegmentationWindow> Segmenter::windows(std::int64_t height, std::int64_t width,
                                                    std::int64_t tile) const {
   require(height > 0 && width > 0 && tile > 0,

@@ -247,6 +247,11 @@ SegmentationPlan Session::plan(std::int64_t height, std::int64_t width) {
   return state_->on_device([&] { return state_->segmenter->plan(height, width); });
 }
 
+SegmentationPlan Session::plan(const SegmentationWindow& window) {
+  require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
+  return state_->on_device([&] { return state_->segmenter->plan(window); });
+}
+
 std::vector<SegmentationWindow> Session::windows(std::int64_t height, std::int64_t width,
                                                  std::int64_t tile) {
   require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
@@ -267,34 +272,16 @@ PixelScale Session::pixel_scale(const ImageView& image) const {
   return {scale.offset, scale.divisor};
 }
 
-std::optional<PixelScale> Session::pixel_scale(std::int64_t height, const Rows& rows) const {
-  require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
-  const Preprocessing& preprocessing = state_->config().preprocessing;
-  if (!needs_all_pixels(preprocessing)) return std::nullopt;
-  require(height > 0, "an image of {} rows has no scale", height);
-  std::int64_t width = 0;
-  const LinearScale scale = scale_of_rows(preprocessing, [&](const auto& see) {
-    for (std::int64_t y = 0; y < height;) {
-      const Image part = to_image(rows(y));
-      if (width == 0) width = part.width;
-      require(part.width == width && part.height <= height - y,
-              "{} x {} pixels were given from row {} on of an image of {} x {}", part.height,
-              part.width, y, height, width);
-      const RowNormaliser normaliser(part, preprocessing, LinearScale{});
-      std::vector<float> line(static_cast<std::size_t>(width * preprocessing.channels));
-      for (std::int64_t i = 0; i < part.height; ++i) {
-        normaliser.convert(i, i + 1, line);
-        see(line);
-      }
-      y += part.height;
-    }
-  });
-  return PixelScale{scale.offset, scale.divisor};
+bool Session::needs_pixel_scale() const {
+  return state_->segmenter && needs_all_pixels(state_->config().preprocessing);
 }
 
-SegmentationPlan Session::plan(const SegmentationWindow& window) {
-  require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
-  return state_->on_device([&] { return state_->segmenter->plan(window); });
+PixelScale Session::pixel_scale(const RowReader& rows) const {
+  require(needs_pixel_scale(), "the model's preprocessing takes nothing from all pixels");
+  const LinearScale scale = scale_of(
+      [&](const auto& take) { rows([&](const ImageView& some) { take(to_image(some)); }); },
+      state_->config().preprocessing);
+  return {scale.offset, scale.divisor};
 }
 
 Segmentation Session::segment_window(const ImageView& pixels, const SegmentationWindow& window,

@@ -14,7 +14,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -206,6 +205,8 @@ class Session {
   Segmentation segment(const ImageView& image, const Progress& progress = {});
   // Tiles and memory of an image of this size, before anything runs.
   SegmentationPlan plan(std::int64_t height, std::int64_t width);
+  // Memory of a window, which is one tile.
+  SegmentationPlan plan(const SegmentationWindow& window);
 
   // Windows that cover an image of this size, in reading order, each pixel in one of them; what
   // they read is at most `tile` pixels a side. They lie on the network's own grid (of pools, and of
@@ -216,22 +217,19 @@ class Session {
   // The window that keeps any rectangle of an image.
   SegmentationWindow window(std::int64_t image_height, std::int64_t image_width, std::int64_t y,
                             std::int64_t x, std::int64_t height, std::int64_t width);
-  // Memory of a window, before it runs; it is one tile.
-  SegmentationPlan plan(const SegmentationWindow& window);
   // What segment() gives of the rectangle that `window` keeps, from the pixels that it reads alone;
   // beyond the image's borders they are mirrored. `scale` is the whole image's, which a model needs
   // whose preprocessing depends on all pixels ("standardize", "min_max", a range of "auto"); others
   // take none.
   Segmentation segment_window(const ImageView& pixels, const SegmentationWindow& window,
                               const PixelScale* scale = nullptr);
-  // The scale of a whole image.
+  bool needs_pixel_scale() const;
+  // Of a whole image.
   PixelScale pixel_scale(const ImageView& image) const;
-  // The same, to the byte, of an image that need not lie in memory: `rows(y)` gives one or more of
-  // its rows from row y on, which are read before the next call. It is asked from the top down to
-  // row `height`, by "standardize" twice. None, and nothing is asked, for a model whose windows
-  // take no scale.
-  using Rows = std::function<ImageView(std::int64_t y)>;
-  std::optional<PixelScale> pixel_scale(std::int64_t height, const Rows& rows) const;
+  // Of one that does not fit into memory: `rows`, called up to twice, gives all its rows in order,
+  // some at a time.
+  using RowReader = std::function<void(const std::function<void(const ImageView& rows)>& take)>;
+  PixelScale pixel_scale(const RowReader& rows) const;
 
   // Input pixels down an image that the network itself takes, the smallest first; every image size
   // runs, because borders are mirrored.
@@ -286,8 +284,9 @@ class Model {
   Segmentation segment_window(const ImageView& pixels, const SegmentationWindow& window,
                               const PixelScale* scale = nullptr) const;
   SegmentationPlan plan(const SegmentationWindow& window) const;
+  bool needs_pixel_scale() const;
   PixelScale pixel_scale(const ImageView& image) const;
-  std::optional<PixelScale> pixel_scale(std::int64_t height, const Session::Rows& rows) const;
+  PixelScale pixel_scale(const Session::RowReader& rows) const;
   Classification classify(std::string_view text) const;
   std::vector<Classification> classify(const std::vector<std::string_view>& texts,
                                        const Session::Progress& progress = {}) const;

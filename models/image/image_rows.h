@@ -15,15 +15,15 @@ struct LinearScale {
   float offset = 0, divisor = 1;
 };
 
-// Whether the scale depends on all pixels: "standardize", "min_max" and a range of "auto".
+// Gives an image's rows, from the first to the last, some at a time, whenever it is called.
+using ImageRows = std::function<void(const std::function<void(const Image& rows)>& take)>;
+
+// Whether it takes something from all pixels of an image before it can do any.
 bool needs_all_pixels(const Preprocessing& preprocessing);
 
-// The scale of such a preprocessing. `each_row` calls `see` with every row from the top down, as
-// RowNormaliser::convert makes them, and is called once, by "standardize" twice.
-LinearScale scale_of_rows(
-    const Preprocessing& preprocessing,
-    const std::function<void(const std::function<void(std::span<const float> row)>& see)>&
-        each_row);
+// What preprocessing takes from all pixels, in the order of rows: how they are cut does not matter.
+// `rows` is called up to twice. Throws Error where a value is not finite.
+LinearScale scale_of(const ImageRows& rows, const Preprocessing& preprocessing);
 
 // `normalise` some rows at a time, to the byte: no image lies in memory as floats. What depends on
 // all pixels is found when this is made. It refers to both, which must outlive it.
@@ -38,8 +38,6 @@ class RowNormaliser {
 
   // Writes rows [begin, end) to `out`, (end - begin, width, preprocessing.channels).
   void rows(int64_t begin, int64_t end, std::span<float> out) const;
-  // The same before it is scaled.
-  void convert(int64_t begin, int64_t end, std::span<float> out) const;
 
  private:
   const Image& image_;

@@ -140,18 +140,22 @@ std::vector<Window> windows(const tessera::Model& model, std::int64_t height, st
 
 Scale pixel_scale(const tessera::Model& model, std::int64_t height,
                   const std::function<Array(std::int64_t)>& rows) {
+  if (!model.needs_pixel_scale()) return std::nullopt;
   Array held;  // while the engine reads it
-  std::optional<tessera::PixelScale> scale;
-  {
-    const nb::gil_scoped_release unlocked;
-    scale = model.pixel_scale(height, [&](std::int64_t y) {
-      const nb::gil_scoped_acquire gil;
-      held = rows(y);
-      return view_of(held);
-    });
-  }
-  if (!scale) return std::nullopt;
-  return std::pair{scale->offset, scale->divisor};
+  const nb::gil_scoped_release unlocked;
+  const tessera::PixelScale scale = model.pixel_scale([&](const auto& take) {
+    for (std::int64_t y = 0; y < height;) {
+      tessera::ImageView view;
+      {
+        const nb::gil_scoped_acquire gil;
+        held = rows(y);
+        view = view_of(held);
+      }
+      take(view);
+      y += view.height;
+    }
+  });
+  return std::pair{scale.offset, scale.divisor};
 }
 
 std::vector<tessera::Classification> classify(const tessera::Model& model, const nb::list& texts,
