@@ -553,10 +553,12 @@ def compare(network, program, threads):
         changed = int((found.argmax(-1) != expected.argmax(-1)).sum())
         print(f"  {name}, {precision}: largest difference of a probability {difference:.2g}, "
               f"{changed} of {expected[..., 0].size} labels differ", file=sys.stderr)
-        # Written so that NaN fails too. What bf16 rounds away is reported, not judged.
-        if precision == "fp32" and not difference <= LARGEST_DIFFERENCE:
-            sys.exit(f"peers: the answers differ by up to {difference}, expected at most "
-                     f"{LARGEST_DIFFERENCE}: the programs do not compute the same")
+        # Written so that NaN fails too. What bf16 rounds away is reported, not judged; a peer may
+        # round more than we do.
+        most = LARGEST_DIFFERENCE * (1 if name == "Tessera" else 10)
+        if precision == "fp32" and not difference <= most:
+            sys.exit(f"peers: the answers differ by up to {difference}, expected at most {most}: "
+                     "the programs do not compute the same")
         return {"largest_difference": difference, "labels_changed": changed,
                 "labels": expected[..., 0].size}
 
