@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/run/executor.h"
+#include "kernels/cpu/convert.h"
 #include "kernels/strides.h"
 #include "models/import/onnx_network.h"
 
@@ -55,6 +56,14 @@ NetworkAnswer to_nchw(const NetworkAnswer& ours) {
     copy_element(ours.view(), from[0], result.view(), i);
   });
   return result;
+}
+
+// As f32 what a network of 16 bits answers: numpy has no bf16.
+NetworkAnswer widened(NetworkAnswer answer) {
+  if (answer.type.dtype != DType::kBF16 && answer.type.dtype != DType::kF16) return answer;
+  const std::vector<float> values = to_f32(answer.view());
+  const auto bytes = std::as_bytes(std::span(values));
+  return {{DType::kF32, answer.type.shape}, {bytes.begin(), bytes.end()}};
 }
 
 }  // namespace
@@ -115,7 +124,8 @@ std::map<std::string, NetworkAnswer> run_network(ModelFile& file,
   std::map<std::string, NetworkAnswer> answers;
   for (std::size_t i = 0; i < made.size(); ++i) {
     const bool turned = !names[i].axes.empty() && made[i].shape.rank() == 4;
-    answers[names[i].name] = turned ? to_nchw(ours[i]) : std::move(ours[i]);
+    NetworkAnswer answer = widened(std::move(ours[i]));
+    answers[names[i].name] = turned ? to_nchw(answer) : std::move(answer);
   }
   return answers;
 }

@@ -113,7 +113,9 @@ class Segmenter {
   }
   // A tile that the user chose must fit into memory: throws Error with one that does.
   void require_memory(std::int64_t height, std::int64_t width, const Tiling& tiling);
-  // Says once that tiles repeat most of the work, and what would not.
+  // That tiles repeat most of the work, and what would not; empty where they do not.
+  std::string advice(std::int64_t height, std::int64_t width, const Tiling& tiling);
+  // Says it once.
   void note_work(std::int64_t height, std::int64_t width, const Tiling& tiling);
   bool on_gpu() const { return !executor_.device().is_host(); }
 

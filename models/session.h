@@ -119,6 +119,7 @@ struct SegmentationPlan {
   std::uint64_t device = 0;   // on a GPU: of its memory, weights and maps; else 0
   std::uint64_t peak = 0;     // of the process: what it holds now, and the above that lies there
   std::string memory_map;     // offset, size and life of every buffer of the largest tile
+  std::string advice;         // not empty: tiles repeat most of the work; what would not
 };
 
 // A part of an image that is segmented by itself, on any machine and in any order: the rectangle
