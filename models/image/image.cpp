@@ -257,67 +257,93 @@ void require_room(int64_t height, int64_t width, int64_t channels, std::span<con
 
 }  // namespace
 
-RowNormaliser::RowNormaliser(const Image& image, const Preprocessing& preprocessing,
-                             std::optional<LinearScale> whole)
-    : image_(image), preprocessing_(preprocessing) {
-  std::vector<float> line(static_cast<size_t>(image.width * preprocessing.channels));
-  const auto for_each_value = [&](const auto& see) {
-    for (int64_t y = 0; y < image.height; ++y) {
-      convert(y, y + 1, line);
-      for (const float value : line) see(value);
-    }
-  };
-  if (std::holds_alternative<std::vector<float>>(image.pixels)) {
-    for (int64_t y = 0; y < image.height; ++y) {
-      convert(y, y + 1, line);
-      require_finite(line, "before");
-    }
-  }
-  const bool is_unit = preprocessing.scale == Scale::kUnit;
-  const bool has_range = is_unit && preprocessing.range;
-  divide_ = preprocessing.scale != Scale::kNone;
-  clamp_ = has_range && !preprocessing.range->automatic;
-  if (whole) {
-    scale_ = *whole;
-  } else if (clamp_) {
-    scale_.offset = preprocessing.range->low;
-    scale_.divisor = preprocessing.range->high - preprocessing.range->low;
-  } else if (preprocessing.scale == Scale::kMinMax || has_range) {
-    float low = std::numeric_limits<float>::max(), high = std::numeric_limits<float>::lowest();
-    for_each_value([&](float value) {
-      low = std::min(low, value);
-      high = std::max(high, value);
-    });
-    scale_.offset = low;
-    scale_.divisor = high > low ? high - low : 1.0f;
-  } else if (is_unit) {
-    scale_.divisor =
-        std::visit([](const auto& pixels) { return full_scale(pixels); }, image.pixels);
-  } else if (preprocessing.scale == Scale::kStandardize) {
-    const auto count = static_cast<double>(image.height * image.width * preprocessing.channels);
-    double sum = 0;
-    for_each_value([&](float value) { sum += value; });
-    const double mean = sum / count;
-    double squares = 0;
-    for_each_value([&](float value) { squares += (value - mean) * (value - mean); });
-    scale_.offset = static_cast<float>(mean);
-    scale_.divisor = static_cast<float>(std::sqrt(squares / count) + kStandardizeEpsilon);
+namespace {
+
+// Rows [begin, end) in the channels that a model reads.
+void convert_rows(const Image& image, int64_t begin, int64_t end, int64_t channels,
+                  std::span<float> out) {
+  std::visit(
+      [&](const auto& pixels) {
+        convert_channels(pixels.data() + begin * image.width * image.channels,
+                         (end - begin) * image.width, image.channels, channels, out);
+      },
+      image.pixels);
+}
+
+template <class See>
+void for_each_row(const Image& image, int64_t channels, const See& see) {
+  std::vector<float> line(static_cast<size_t>(image.width * channels));
+  for (int64_t y = 0; y < image.height; ++y) {
+    convert_rows(image, y, y + 1, channels, line);
+    see(line);
   }
 }
 
-void RowNormaliser::convert(int64_t begin, int64_t end, std::span<float> out) const {
-  std::visit(
-      [&](const auto& pixels) {
-        convert_channels(pixels.data() + begin * image_.width * image_.channels,
-                         (end - begin) * image_.width, image_.channels, preprocessing_.channels,
-                         out);
-      },
-      image_.pixels);
+void require_finite_rows(const Image& image, int64_t channels) {
+  if (!std::holds_alternative<std::vector<float>>(image.pixels)) return;
+  for_each_row(image, channels, [](const auto& line) { require_finite(line, "before"); });
+}
+
+}  // namespace
+
+bool needs_all_pixels(const Preprocessing& preprocessing) {
+  return preprocessing.scale == Scale::kStandardize || preprocessing.scale == Scale::kMinMax ||
+         (preprocessing.range && preprocessing.range->automatic);
+}
+
+LinearScale scale_of(const ImageRows& rows, const Preprocessing& preprocessing) {
+  const int64_t channels = preprocessing.channels;
+  const auto for_each_value = [&](const auto& see) {
+    rows([&](const Image& some) {
+      require_finite_rows(some, channels);
+      for_each_row(some, channels, [&](const auto& line) {
+        for (const float value : line) see(value);
+      });
+    });
+  };
+  if (preprocessing.scale == Scale::kStandardize) {
+    double sum = 0, count = 0;
+    for_each_value([&](float value) {
+      sum += value;
+      ++count;
+    });
+    const double mean = sum / count;
+    double squares = 0;
+    for_each_value([&](float value) { squares += (value - mean) * (value - mean); });
+    return {static_cast<float>(mean),
+            static_cast<float>(std::sqrt(squares / count) + kStandardizeEpsilon)};
+  }
+  float low = std::numeric_limits<float>::max(), high = std::numeric_limits<float>::lowest();
+  for_each_value([&](float value) {
+    low = std::min(low, value);
+    high = std::max(high, value);
+  });
+  return {low, high > low ? high - low : 1.0f};
+}
+
+RowNormaliser::RowNormaliser(const Image& image, const Preprocessing& preprocessing,
+                             std::optional<LinearScale> whole)
+    : image_(image), preprocessing_(preprocessing) {
+  const bool is_unit = preprocessing.scale == Scale::kUnit;
+  divide_ = preprocessing.scale != Scale::kNone;
+  clamp_ = is_unit && preprocessing.range && !preprocessing.range->automatic;
+  if (whole || !needs_all_pixels(preprocessing)) require_finite_rows(image, preprocessing.channels);
+  if (whole) {
+    scale_ = *whole;
+  } else if (needs_all_pixels(preprocessing)) {
+    scale_ = scale_of([&](const auto& take) { take(image); }, preprocessing);
+  } else if (clamp_) {
+    scale_.offset = preprocessing.range->low;
+    scale_.divisor = preprocessing.range->high - preprocessing.range->low;
+  } else if (is_unit) {
+    scale_.divisor =
+        std::visit([](const auto& pixels) { return full_scale(pixels); }, image.pixels);
+  }
 }
 
 void RowNormaliser::rows(int64_t begin, int64_t end, std::span<float> out) const {
   require_room(end - begin, image_.width, preprocessing_.channels, out);
-  convert(begin, end, out);
+  convert_rows(image_, begin, end, preprocessing_.channels, out);
   if (clamp_) {
     const ValueRange& range = *preprocessing_.range;
     for (float& value : out) value = std::clamp(value, range.low, range.high);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 
@@ -13,6 +14,16 @@ namespace tessera {
 struct LinearScale {
   float offset = 0, divisor = 1;
 };
+
+// Gives an image's rows, from the first to the last, some at a time, whenever it is called.
+using ImageRows = std::function<void(const std::function<void(const Image& rows)>& take)>;
+
+// Whether it takes something from all pixels of an image before it can do any.
+bool needs_all_pixels(const Preprocessing& preprocessing);
+
+// What preprocessing takes from all pixels, in the order of rows: how they are cut does not matter.
+// `rows` is called up to twice. Throws Error where a value is not finite.
+LinearScale scale_of(const ImageRows& rows, const Preprocessing& preprocessing);
 
 // `normalise` some rows at a time, to the byte: no image lies in memory as floats. What depends on
 // all pixels is found when this is made. It refers to both, which must outlive it.
@@ -29,8 +40,6 @@ class RowNormaliser {
   void rows(int64_t begin, int64_t end, std::span<float> out) const;
 
  private:
-  void convert(int64_t begin, int64_t end, std::span<float> out) const;
-
   const Image& image_;
   const Preprocessing& preprocessing_;
   bool clamp_ = false, divide_ = false;
