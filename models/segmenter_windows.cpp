@@ -95,7 +95,8 @@ Segmenter::Tiling Segmenter::cut_window(const SegmentationWindow& w) const {
   return tiling;
 }
 
-SegmentationPlan Segmenter::fit(const SegmentationWindow& w, const HeldImage& held, Tiling& tiling) {
+SegmentationPlan Segmenter::fit(const SegmentationWindow& w, const HeldImage& held,
+                                Tiling& tiling) {
   std::vector<std::int64_t> bands{0};
   if (can_run_in_bands(w.image_height, w.image_width)) {
     if (tiling.height > 2 * kWindowBands[0]) bands.clear();
@@ -113,13 +114,13 @@ SegmentationPlan Segmenter::fit(const SegmentationWindow& w, const HeldImage& he
 Segmenter::Tiling Segmenter::tiling_of(const SegmentationWindow& w) {
   Tiling tiling = cut_window(w);
   // Its pixels are there already.
-  const SegmentationPlan plan =
-      fit(w, {0, static_cast<std::uint64_t>(w.height * w.width)}, tiling);
-  require(needed(plan) <= available(),
-          "a window that keeps {} x {} pixels and reads {} x {} needs {}, the limit is {}; allow more "
-          "with --max-memory, or take smaller windows",
-          w.height, w.width, w.read_height, w.read_width, format_bytes(needed(plan)),
-          format_bytes(limit()));
+  const SegmentationPlan plan = fit(w, {0, static_cast<std::uint64_t>(w.height * w.width)}, tiling);
+  require(
+      needed(plan) <= available(),
+      "a window that keeps {} x {} pixels and reads {} x {} needs {}, the limit is {}; allow more "
+      "with --max-memory, or take smaller windows",
+      w.height, w.width, w.read_height, w.read_width, format_bytes(needed(plan)),
+      format_bytes(limit()));
   return tiling;
 }
 
@@ -200,8 +201,8 @@ WindowGrid Segmenter::window_grid(std::int64_t height, std::int64_t width, const
     }
     if (best) return finish(*best);
   }
-  const WindowGrid smallest{std::min(round_up(kFewestWindowRows, wish.multiple), all_rows),
-                            wish.multiple, {}};
+  const WindowGrid smallest{
+      std::min(round_up(kFewestWindowRows, wish.multiple), all_rows), wish.multiple, {}};
   const SegmentationWindow w = middle(smallest);
   const std::int64_t side = std::max(w.read_height, w.read_width);
   require(options_.tile == 0 || side <= options_.tile,
@@ -209,11 +210,11 @@ WindowGrid Segmenter::window_grid(std::int64_t height, std::int64_t width, const
           "leave the choice to --max-memory",
           w.height, w.width, w.read_height, w.read_width, side);
   fail(
-      "an image of {} x {} pixels needs {} in the smallest windows, which keep {} x {}; the limit is "
+      "an image of {} x {} pixels needs {} in the smallest windows, which keep {} x {}; the limit "
+      "is "
       "{}, allow more with --max-memory",
       height, width, format_bytes(needed(plan(w, wish.pixel_bytes))), w.height, w.width,
       format_bytes(limit()));
 }
-
 
 }  // namespace tessera

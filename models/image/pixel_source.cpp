@@ -11,8 +11,12 @@ namespace {
 // A window must have room beside what is decoded for it.
 constexpr int64_t kMostChunkBytes = int64_t{1} << 27;
 
-int64_t rows_of(const ImageWindow& part) { return part.y1 - part.y0; }
-int64_t columns_of(const ImageWindow& part) { return part.x1 - part.x0; }
+int64_t rows_of(const ImageWindow& part) {
+  return part.y1 - part.y0;
+}
+int64_t columns_of(const ImageWindow& part) {
+  return part.x1 - part.x0;
+}
 
 ImageWindow common_part(const ImageWindow& a, const ImageWindow& b) {
   ImageWindow both{std::max(a.y0, b.y0), std::max(a.x0, b.x0), std::min(a.y1, b.y1),
@@ -59,7 +63,8 @@ Image joined(const Image& left, const ImageWindow& left_at, const Image& right,
 PixelSource::PixelSource(ImageReader reader) : reader_(std::move(reader)) {
   if (!reader_.reads_parts()) {
     whole_ = reader_.read();
-    const auto bytes = std::visit([](const auto& pixels) { return sizeof(pixels[0]); }, whole_.pixels);
+    const auto bytes =
+        std::visit([](const auto& pixels) { return sizeof(pixels[0]); }, whole_.pixels);
     layout_ = {whole_.height, whole_.width, whole_.channels, static_cast<int64_t>(bytes)};
     return;
   }
@@ -68,14 +73,17 @@ PixelSource::PixelSource(ImageReader reader) : reader_(std::move(reader)) {
   constexpr int64_t kThumbnail = 4;  // times smaller
   for (int64_t page = 1; page < pages; ++page) {
     const ImageLayout other = reader_.layout(page);
-    require(other.height <= layout_.height / kThumbnail && other.width <= layout_.width / kThumbnail,
-            "image '{}' is a stack of {} pages, of which the first has {} x {} pixels and page {} {} x "
-            "{}; what is read in windows is one picture: save each page as a file of its own",
-            reader_.name(), pages, layout_.height, layout_.width, page, other.height, other.width);
+    require(
+        other.height <= layout_.height / kThumbnail && other.width <= layout_.width / kThumbnail,
+        "image '{}' is a stack of {} pages, of which the first has {} x {} pixels and page {} {} x "
+        "{}; what is read in windows is one picture: save each page as a file of its own",
+        reader_.name(), pages, layout_.height, layout_.width, page, other.height, other.width);
   }
-  const int64_t chunk = layout_.chunk_height * layout_.chunk_width * layout_.channels * layout_.sample_bytes;
+  const int64_t chunk =
+      layout_.chunk_height * layout_.chunk_width * layout_.channels * layout_.sample_bytes;
   require(chunk <= kMostChunkBytes,
-          "image '{}' is compressed in pieces of {} x {} pixels, which are decoded whole: {} bytes each, "
+          "image '{}' is compressed in pieces of {} x {} pixels, which are decoded whole: {} bytes "
+          "each, "
           "above {}; save it in tiles, of 512 x 512 say",
           reader_.name(), layout_.chunk_height, layout_.chunk_width, chunk, kMostChunkBytes);
 }

@@ -1,8 +1,8 @@
 // The pixels of an image that need not fit into memory, a rectangle at a time.
 //
-// Of a TIFF, tiled or in strips, each rectangle is read from the file when it is asked for; an image
-// of another format is held whole. Rows that are not compressed are read where they lie; of all else
-// whole tiles or strips are decoded, so that tiles serve windows better than strips.
+// Of a TIFF, tiled or in strips, each rectangle is read from the file when it is asked for; an
+// image of another format is held whole. Rows that are not compressed are read where they lie; of
+// all else whole tiles or strips are decoded, so that tiles serve windows better than strips.
 #pragma once
 
 #include <functional>
@@ -22,8 +22,8 @@ class PixelSource {
     return static_cast<std::uint64_t>(layout_.channels * layout_.sample_bytes);
   }
 
-  // `part` lies inside the image. What it has in common with `next`, the rectangle to be read behind
-  // it, is kept for that.
+  // `part` lies inside the image. What it has in common with `next`, the rectangle to be read
+  // behind it, is kept for that.
   Image read(const ImageWindow& part, const ImageWindow& next = {});
 
   // Gives all rows, from the first to the last, some at a time.

@@ -278,7 +278,8 @@ ImageLayout TiffReader::layout(int64_t page_index) {
   go_to(page_index);
   const TiffPage page = read_tiff_page(context_->handle, kMaxSamplesInParts);
   const int64_t bytes = page.has_palette || page.bits <= 8 ? 1 : page.bits <= 16 ? 2 : 4;
-  ImageLayout layout{page.height, page.width, page.channels(), bytes, page.chunk_height, page.chunk_width};
+  ImageLayout layout{page.height, page.width,        page.channels(),
+                     bytes,       page.chunk_height, page.chunk_width};
   if (tiff_rows_lie_open(context_->handle, page)) layout.chunk_height = layout.chunk_width = 1;
   return layout;
 }
@@ -413,10 +414,10 @@ void TiledTiffWriter::write(int64_t y, int64_t x, const Image& part) {
     return begin % kTile == 0 && size > 0 &&
            (size % kTile == 0 ? begin + size <= all : begin + size == all);
   };
-  require(ends_well(y, part.height, height_) && ends_well(x, part.width, width_) &&
-              part.channels == 1,
-          "a part of {} x {} x {} at {}, {} is no tiles of a picture of {} x {}", part.height,
-          part.width, part.channels, y, x, height_, width_);
+  require(
+      ends_well(y, part.height, height_) && ends_well(x, part.width, width_) && part.channels == 1,
+      "a part of {} x {} x {} at {}, {} is no tiles of a picture of {} x {}", part.height,
+      part.width, part.channels, y, x, height_, width_);
   const auto put_tile = [&](const auto& pixels, int64_t top, int64_t left) {
     const size_t sample = sizeof(pixels[0]);
     std::ranges::fill(tile_, uint8_t{0});

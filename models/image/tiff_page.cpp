@@ -218,8 +218,9 @@ class ChunkReader {
     const auto plane16 = static_cast<uint16_t>(plane);
     const uint32_t index = page_.tiled ? TIFFComputeTile(handle, x32, y32, z32, plane16)
                                        : TIFFComputeStrip(handle, y32, plane16);
-    const tmsize_t size = page_.tiled ? slice_bytes_ * page_.chunk_depth
-                                      : page_.row_bytes() * std::min(page_.chunk_height, page_.height - y);
+    const tmsize_t size = page_.tiled
+                              ? slice_bytes_ * page_.chunk_depth
+                              : page_.row_bytes() * std::min(page_.chunk_height, page_.height - y);
     if (as_they_lie_) {
       const bool complete = TIFFGetStrileByteCount(handle, index) >= static_cast<uint64_t>(size);
       const auto rows = complete
@@ -233,8 +234,9 @@ class ChunkReader {
                            : page_.tiled         ? TIFFReadEncodedTile(handle, index, to, size)
                                                  : TIFFReadEncodedStrip(handle, index, to, size);
     if (found != size || !context_.error.empty()) refuse(index, y, x);
-    return {to + place_.slice % page_.chunk_depth * slice_bytes_ + (part.y0 - y) * page_.row_bytes(),
-            page_.row_bytes(), part.x0 - x};
+    return {
+        to + place_.slice % page_.chunk_depth * slice_bytes_ + (part.y0 - y) * page_.row_bytes(),
+        page_.row_bytes(), part.x0 - x};
   }
 
  private:
@@ -333,7 +335,8 @@ std::vector<T> read_pixels(TiffContext& context, const TiffPage& page, const Tif
         const int64_t colours = page.planes > 1 ? 1 : page.colours;
         for (int64_t r = 0; r < y_end - y; ++r) {
           const uint8_t* from = rows.first + r * rows.stride;
-          T* to = pixels.data() + (y + r - part.y0) * out_row + (x - part.x0) * page.colours + plane;
+          T* to =
+              pixels.data() + (y + r - part.y0) * out_row + (x - part.x0) * page.colours + plane;
           for (int64_t c = rows.column; c < rows.column + x_end - x; ++c, to += page.colours) {
             for (int64_t k = 0; k < colours; ++k) {
               to[k] = unpack<T>(from, c * page.samples + k, page.bits);
@@ -391,8 +394,7 @@ Image::Pixels read_integers(TiffContext& context, const TiffPage& page, const Ti
     if (page.has_palette) {
       Image::Pixels colours = apply_palette(context.handle, pixels, page.bits);
       if (stored != nullptr) {
-        stored->indices =
-            Image{part.y1 - part.y0, part.x1 - part.x0, 1, std::move(pixels)};
+        stored->indices = Image{part.y1 - part.y0, part.x1 - part.x0, 1, std::move(pixels)};
       }
       return colours;
     }

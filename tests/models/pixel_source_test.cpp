@@ -54,7 +54,8 @@ TEST_F(PixelSources, ReadEveryRectangleOnce) {
   const Image image = random_image<uint8_t>(1500, 2600, 1);
   write_png(folder_ / "a.png", image);
   for (const fs::path& path :
-       {write_picture(folder_ / "tiles.tif", image, true), write_picture(folder_ / "strips.tif", image, false),
+       {write_picture(folder_ / "tiles.tif", image, true),
+        write_picture(folder_ / "strips.tif", image, false),
         write_picture(folder_ / "big.tif", image, false, true), folder_ / "a.png"}) {
     SCOPED_TRACE(path);
     PixelSource source{ImageReader(path)};
@@ -135,10 +136,9 @@ TEST(PixelScale, OfPartsIsThatOfTheWhole) {
   }
   Image bad = random_image<float>(5, 4, 1);
   std::get<std::vector<float>>(bad.pixels)[7] = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_THAT(error_of([&] {
-                scale_of([&](const auto& take) { take(bad); }, {.scale = Scale::kMinMax});
-              }),
-              HasSubstr("expected finite numbers"));
+  EXPECT_THAT(
+      error_of([&] { scale_of([&](const auto& take) { take(bad); }, {.scale = Scale::kMinMax}); }),
+      HasSubstr("expected finite numbers"));
 }
 
 // ---- hostile files -----------------------------------------------------------------------------
@@ -152,18 +152,15 @@ TEST_F(PixelSources, DamagedTilesAreNamed) {
   // Tiles lie in the order in which they were written, the first one behind the header.
   Bytes changed = whole;
   std::fill_n(changed.begin() + 2000, 4000, uint8_t{0x5a});
-  EXPECT_THAT(refused(changed, {0, 0, 5, 5}), HasSubstr("the tile of row 0, column 0 does not decode"));
-  EXPECT_EQ(refused(changed, {0, 600, 5, 700}), "");  // another tile
-  // Counts are the last words of the directory's table; one that is far too large leads out of the
-  // file.
-  const uint32_t count = static_cast<uint32_t>(512 * 512 + 200);
-  (void)count;
+  EXPECT_THAT(refused(changed, {0, 0, 5, 5}),
+              HasSubstr("the tile of row 0, column 0 does not decode"));
+  expect_equal(PixelSource(ImageReader(changed, "slide")).read({0, 600, 5, 700}),
+               cut_out(image, {0, 600, 5, 700}));  // of another tile
   Bytes shorter(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(whole.size() / 2));
   EXPECT_THAT(refused(shorter, {0, 0, 5, 5}), HasSubstr("truncated"));
 }
 
-TEST_F(PixelSources, OneTallStripOrAStackIsRefused) {
-  Image tall = random_image<uint8_t>(64, 64, 1);
+TEST_F(PixelSources, AStackIsRefused) {
   TiffWriter stack(folder_ / "stack.tif");
   for (const int64_t side : {64, 17}) stack.append(random_image<uint8_t>(side, side, 1));
   stack.commit();
@@ -173,10 +170,13 @@ TEST_F(PixelSources, OneTallStripOrAStackIsRefused) {
   for (const int64_t side : {64, 16}) thumbnail.append(random_image<uint8_t>(side, side, 1));
   thumbnail.commit();
   EXPECT_EQ(PixelSource{ImageReader(folder_ / "thumbnail.tif")}.layout().height, 64);
-  const ImageReader small(folder_ / "stack.tif");
-  EXPECT_THAT(error_of([&] { ImageReader(folder_ / "stack.tif").read_part({0, 0, 65, 1}); }),
+  EXPECT_THAT(error_of([&] {
+                ImageReader(folder_ / "stack.tif").read_part({0, 0, 65, 1});
+              }),
               HasSubstr("do not lie in a picture of 64 x 64"));
-  EXPECT_THAT(error_of([&] { ImageReader(folder_ / "stack.tif").read_part({0, 0, 1, 1}, 2); }),
+  EXPECT_THAT(error_of([&] {
+                ImageReader(folder_ / "stack.tif").read_part({0, 0, 1, 1}, 2);
+              }),
               HasSubstr("page 2 of 2"));
 }
 

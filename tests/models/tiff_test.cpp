@@ -131,8 +131,7 @@ TEST_F(TiffFiles, InEveryLayout) {
                  samples % 2 == 0 ? std::vector<uint16_t>{EXTRASAMPLE_UNASSALPHA}
                                   : std::vector<uint16_t>{}},
                 37, 45, value);
-            expect_reads(ImageReader(path),
-                         expected_image<uint16_t>(37, 45, colours, value));
+            expect_reads(ImageReader(path), expected_image<uint16_t>(37, 45, colours, value));
           }
         }
       }
@@ -305,7 +304,9 @@ TEST_F(TiffFiles, AStripOutsideOfTheFileIsSaidPlainly) {
                                     "but the file has {}",
                                     begin, whole.size())),
               Not(HasSubstr("scanline"))));
-    EXPECT_THAT(error_of([&] { ImageReader(bytes, "part").read_part({1, 1, 2, 3}); }),
+    EXPECT_THAT(error_of([&] {
+                  ImageReader(bytes, "part").read_part({1, 1, 2, 3});
+                }),
                 HasSubstr("the strip of row 0, column 0 has 16 bytes from byte"));
   }
 }

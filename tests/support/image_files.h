@@ -74,13 +74,15 @@ inline void expect_reads(ImageReader reader, const Image& expected, int64_t page
   EXPECT_EQ(layout.height, expected.height);
   EXPECT_EQ(layout.width, expected.width);
   EXPECT_EQ(layout.channels, expected.channels);
-  EXPECT_EQ(layout.sample_bytes, std::visit([](const auto& pixels) { return static_cast<int64_t>(sizeof(pixels[0])); },
-                                            expected.pixels));
+  EXPECT_EQ(layout.sample_bytes,
+            std::visit([](const auto& pixels) { return static_cast<int64_t>(sizeof(pixels[0])); },
+                       expected.pixels));
   const int64_t h = expected.height, w = expected.width;
   for (const ImageWindow& part :
-       {ImageWindow{0, 0, h, w}, ImageWindow{h / 3, w / 4, h, w}, ImageWindow{0, w / 2, h / 2 + 1, w},
-        ImageWindow{h / 2, 0, h / 2 + 1, w}, ImageWindow{0, w - 1, h, w},
-        ImageWindow{h / 3, w / 3, (2 * h + 2) / 3, (2 * w + 2) / 3}, ImageWindow{h - 1, 0, h, 1}}) {
+       {ImageWindow{0, 0, h, w}, ImageWindow{h / 3, w / 4, h, w},
+        ImageWindow{0, w / 2, h / 2 + 1, w}, ImageWindow{h / 2, 0, h / 2 + 1, w},
+        ImageWindow{0, w - 1, h, w}, ImageWindow{h / 3, w / 3, (2 * h + 2) / 3, (2 * w + 2) / 3},
+        ImageWindow{h - 1, 0, h, 1}}) {
     expect_equal(reader.read_part(part, page), cut_out(expected, part));
   }
 }

@@ -15,7 +15,7 @@ using testing::HasSubstr;
 
 enum class Layout { kTiles, kStrips, kBigStrips, kPng };
 
-class Windows : public Cli {
+class WindowsCli : public Cli {
  protected:
   static Image texture(std::int64_t height, std::int64_t width) {
     std::mt19937 random(3);
@@ -56,21 +56,29 @@ class Windows : public Cli {
   }
 };
 
-TEST_F(Windows, GiveTheBytesOfTheWhole) {
+TEST_F(WindowsCli, GiveTheBytesOfTheWhole) {
   for (const auto& [height, width] : {std::pair{1300, 1100}, {512, 513}, {1, 1100}, {700, 3}}) {
     const Image image = texture(height, width);
     const auto whole = expected(image);
-    for (const Layout layout : {Layout::kTiles, Layout::kStrips, Layout::kBigStrips, Layout::kPng}) {
-      SCOPED_TRACE(testing::Message() << height << " x " << width << ", " << static_cast<int>(layout));
+    for (const Layout layout :
+         {Layout::kTiles, Layout::kStrips, Layout::kBigStrips, Layout::kPng}) {
+      SCOPED_TRACE(testing::Message()
+                   << height << " x " << width << ", " << static_cast<int>(layout));
       write("in/x.tif", image, layout);
       for (const char* tile : {"640", "1200", "0"}) {
         fs::remove(at("mask.tif"));
-        const Result result = run(segment({"in/x.tif", "-o", "mask.tif", "--tile", tile, "--json"}));
+        const Result result =
+            run(segment({"in/x.tif", "-o", "mask.tif", "--tile", tile, "--json"}));
         ASSERT_EQ(result.code, 0) << result.err;
         EXPECT_EQ(mask("mask.tif"), whole) << tile;
         const json entry = json::parse(result.out).at("images").at(0);
         EXPECT_EQ(entry.at("height"), height);
-        EXPECT_EQ(entry.at("windows"), tile == std::string("640") ? (height + 511) / 512 * ((width + 511) / 512) : entry.at("windows_made").get<int>());
+        EXPECT_EQ(entry.at("windows"), entry.at("windows_made"));
+        if (height == 1300) {
+          EXPECT_EQ(entry.at("windows"), tile == std::string("640") ? 9
+                                         : tile == std::string("0") ? 1
+                                                                    : 2);
+        }
         EXPECT_EQ(entry.at("classes").at(1).at("pixels"), std::ranges::count(whole, 1));
       }
     }
@@ -79,7 +87,7 @@ TEST_F(Windows, GiveTheBytesOfTheWhole) {
   EXPECT_FALSE(fs::exists(at("summary.json")));
 }
 
-TEST_F(Windows, HaveTheScaleOfTheWhole) {
+TEST_F(WindowsCli, HaveTheScaleOfTheWhole) {
   for (const char* scale : {"standardize", "min_max"}) {
     UNetConfig unet;
     unet.depth = 1;
@@ -99,7 +107,7 @@ TEST_F(Windows, HaveTheScaleOfTheWhole) {
   }
 }
 
-TEST_F(Windows, ProcessesShareAnImage) {
+TEST_F(WindowsCli, ProcessesShareAnImage) {
   const Image image = texture(1100, 1600);  // 12 windows
   write("in/x.tif", image);
   const auto whole = expected(image);
@@ -129,7 +137,7 @@ TEST_F(Windows, ProcessesShareAnImage) {
   }
 }
 
-TEST_F(Windows, GoOnAfterAKill) {
+TEST_F(WindowsCli, GoOnAfterAKill) {
   const Image image = texture(2000, 2000);
   write("in/x.tif", image);
   const auto whole = expected(image);
@@ -142,7 +150,7 @@ TEST_F(Windows, GoOnAfterAKill) {
   EXPECT_THAT(run(in_windows({"--resume"})).out, HasSubstr("done before"));
 }
 
-TEST_F(Windows, OnlyWhatIsMissingIsMade) {
+TEST_F(WindowsCli, OnlyWhatIsMissingIsMade) {
   const Image image = texture(600, 1600);
   write("in/x.tif", image);
   const auto whole = expected(image);
@@ -153,7 +161,8 @@ TEST_F(Windows, OnlyWhatIsMissingIsMade) {
   std::string bytes = read_text(at("mask.tif.windows/row0-column2.mask.tif"));
   std::fill_n(bytes.begin() + 20, 40, '\x5a');
   write_bytes(at("mask.tif.windows/row0-column2.mask.tif"), bytes);
-  expect_error(run(in_windows({"--resume"})), 1, "the window is removed, and --resume makes it again");
+  expect_error(run(in_windows({"--resume"})), 1,
+               "the window is removed, and --resume makes it again");
   const Result result = run(in_windows({"--resume", "--json"}));
   EXPECT_EQ(result.code, 0) << result.err;
   EXPECT_EQ(json::parse(result.out).at("images").at(0).at("windows_made"), 1);
@@ -164,7 +173,7 @@ TEST_F(Windows, OnlyWhatIsMissingIsMade) {
   EXPECT_THAT(run(in_windows({})).err, HasSubstr("are made again; --resume keeps them"));
 }
 
-TEST_F(Windows, OfAnotherImageAreNotTaken) {
+TEST_F(WindowsCli, OfAnotherImageAreNotTaken) {
   write("in/x.tif", texture(600, 1100));
   ASSERT_EQ(run(in_windows({"--windows", "1/2"})).code, 0);
   write("in/x.tif", texture(610, 1100));
@@ -175,13 +184,14 @@ TEST_F(Windows, OfAnotherImageAreNotTaken) {
   EXPECT_EQ(ImageReader(at("mask.tif")).read().height, 610);
   // A mask of another size is somebody's.
   write("in/x.tif", texture(620, 1100));
-  expect_error(run(in_windows({})), 1, "has 610 x 1100 pixels, so it is no mask of this image of 620 x 1100");
+  expect_error(run(in_windows({})), 1,
+               "has 610 x 1100 pixels, so it is no mask of this image of 620 x 1100");
   write_bytes(at("mask.tif.windows/a"), "b");
   fs::remove(at("mask.tif"));
   expect_error(run(in_windows({"--resume"})), 1, "has no readable windows.json");
 }
 
-TEST_F(Windows, AreRefusedWhereTheyCannotBe) {
+TEST_F(WindowsCli, AreRefusedWhereTheyCannotBe) {
   write("in/x.tif", texture(600, 600));
   expect_error(run(in_windows({"--probabilities"})), 1, "leave out --probabilities");
   expect_error(run(segment({"in/x.tif", "-o", "mask.tif", "--tile", "300"})), 1, "or more");
@@ -198,15 +208,16 @@ TEST_F(Windows, AreRefusedWhereTheyCannotBe) {
   expect_error(run(in_windows({})), 1, "the tile of row 0, column 0 does not decode");
 }
 
-TEST_F(Windows, OfABatchHaveTheNamesOfItsResults) {
+TEST_F(WindowsCli, OfABatchHaveTheNamesOfItsResults) {
   const Image image = texture(700, 800);
   write("in/x.tif", image);
   make_image("in/y.png");
   const auto whole = expected(image);
   const Result result = run(segment({"in", "--windows", "1/1", "-v"}));
   EXPECT_EQ(result.code, 0) << result.err;
-  EXPECT_THAT(result.err, AllOf(HasSubstr("in/x.tif: 700 x 800 in 1 window that keeps up to 700 x 800"),
-                                HasSubstr("% of the work done twice"), HasSubstr("predicted peak")));
+  EXPECT_THAT(result.err,
+              AllOf(HasSubstr("in/x.tif: 700 x 800 in 1 window that keeps up to 700 x 800"),
+                    HasSubstr("% of the work done twice"), HasSubstr("predicted peak")));
   EXPECT_EQ(mask("out/x.mask.tif"), whole);
   EXPECT_EQ(files_in("out"),
             (std::vector<std::string>{"summary.json", "x.mask.tif", "y.mask.tif"}));

@@ -153,8 +153,8 @@ Shard parse_shard(const std::string& text, const char* option) {
       slash == std::string::npos ? std::string_view() : std::string_view(text).substr(slash + 1);
   const auto count = parse_count<std::size_t>(behind);
   if (!index || !count || *index > *count) {
-    throw UsageError(
-        fmt::format("{}: expected I/N with 1 <= I <= N, for example 2/4; found '{}'", option, text));
+    throw UsageError(fmt::format("{}: expected I/N with 1 <= I <= N, for example 2/4; found '{}'",
+                                 option, text));
   }
   return {*index, *count};
 }

@@ -66,7 +66,8 @@ bool names_mask(const fs::path& output) {
 // An image and what became of it, before anything of that has its name.
 struct Segmented {
   ImageSource source;
-  std::unique_ptr<ResultFiles> files = nullptr;  // none: an earlier result is kept, or others end it
+  std::unique_ptr<ResultFiles> files =
+      nullptr;  // none: an earlier result is kept, or others end it
   std::vector<std::pair<std::int64_t, std::int64_t>> sizes = {};  // of its pages: height, width
   json entry = {};                                                // of the summary
   std::string line = {};                                          // on the standard output
@@ -113,7 +114,10 @@ class SegmentRun {
   }
 
  private:
-  fs::path base_of(const Input& input) const { return folder_ / names_.at(input.path); }
+  fs::path base_of(const Input& input) const {
+    if (one_mask_) return fs::path(options_.output).replace_extension();
+    return folder_ / names_.at(input.path);
+  }
 
   // Processes that share an image keep each other's windows.
   Resume resume() const {
@@ -139,13 +143,12 @@ class SegmentRun {
   Input find_one() {
     std::vector<Input> all = expand_inputs(options_.inputs, is_image_name, "images");
     if (all.size() != 1)
-      throw UsageError(fmt::format("-o {}: a file is for the mask of one image, {} are given; name a "
-                                   "folder",
-                                   options_.output, all.size()));
+      throw UsageError(
+          fmt::format("-o {}: a file is for the mask of one image, {} are given; name a "
+                      "folder",
+                      options_.output, all.size()));
     require_no_input("-o", options_.output, {all[0].path});
-    const fs::path output = fs::path(options_.output).filename();
-    names_.emplace(all[0].path, output.stem());
-    options_.outputs.mask_ending = output.extension().string();
+    options_.outputs.mask_ending = fs::path(options_.output).extension().string();
     options_.outputs.overlay = false;
     return std::move(all[0]);
   }
@@ -303,18 +306,19 @@ class SegmentRun {
 
   void segment_in_windows(ImageReader reader, const Input& input, Segmented& result) {
     const auto begin = std::chrono::steady_clock::now();
-    auto files = std::make_unique<WindowedFiles>(
-        std::move(reader), session_, options_.outputs,
-        WindowJob{.base = base_of(input),
-                  .made_from = results_.made_from(result.source),
-                  .share = windows_,
-                  .joins = windows_.count > 1,
-                  .resumes = resume() != Resume::kNo});
+    auto files =
+        std::make_unique<WindowedFiles>(std::move(reader), session_, options_.outputs,
+                                        WindowJob{.base = base_of(input),
+                                                  .made_from = results_.made_from(result.source),
+                                                  .share = windows_,
+                                                  .joins = windows_.count > 1,
+                                                  .resumes = resume() != Resume::kNo});
     if (!files->note().empty()) report_.note(fmt::format("{}: {}", input.name(), files->note()));
     if (options_.outputs.overlay && options_.windows.empty())
-      report_.note(fmt::format("{}: too large for memory; its mask is made in windows, without an "
-                               "overlay",
-                               input.name()));
+      report_.note(
+          fmt::format("{}: too large for memory; its mask is made in windows, without an "
+                      "overlay",
+                      input.name()));
     report_.detail(fmt::format("{}: {}", input.name(), files->explanation()));
     bool first = true;
     files->make([&](double done) {
@@ -327,9 +331,10 @@ class SegmentRun {
       result.line = fmt::format("{}: {}", input.name(), line);
     };
     if (finished < files->windows() && !files->made_elsewhere())
-      return end_elsewhere(fmt::format("{} of {} windows are finished, the others are left to other "
-                                       "runs",
-                                       finished, files->windows()));
+      return end_elsewhere(
+          fmt::format("{} of {} windows are finished, the others are left to other "
+                      "runs",
+                      finished, files->windows()));
     try {
       files->assemble();
     } catch (const Error&) {
@@ -432,8 +437,9 @@ Verb make_segment_verb(CLI::App& program) {
                   "images (PNG, JPEG, BMP, PNM, TIFF stacks), folders, globs, or - for stdin")
       ->required();
   command
-      .add_option("-o,--output", options->output,
-                  "folder for the results; or NAME.tif, for the mask of one image of any size alone")
+      .add_option(
+          "-o,--output", options->output,
+          "folder for the results; or NAME.tif, for the mask of one image of any size alone")
       ->type_name("FOLDER")
       ->capture_default_str();
   command.add_flag("--no-overlay", options->no_overlay, "no picture of the mask over the image");
@@ -458,9 +464,10 @@ Verb make_segment_verb(CLI::App& program) {
       ->check(CLI::IsMember({"true", "strict", "false", "1", "0"}));
   command.add_option("--shard", options->shard, "do part I of N of the images")->type_name("I/N");
   command
-      .add_option("--windows", options->windows,
-                  "segment every image in windows, whatever its size, and of them part I of N: runs "
-                  "of all parts, at once or not, make one mask")
+      .add_option(
+          "--windows", options->windows,
+          "segment every image in windows, whatever its size, and of them part I of N: runs "
+          "of all parts, at once or not, make one mask")
       ->type_name("I/N");
   options->model.add_to(command, true);
   options->report.add_to(command);
@@ -468,7 +475,8 @@ Verb make_segment_verb(CLI::App& program) {
       "Each image becomes NAME.mask.png (class ids) and NAME.overlay.png; a stack becomes TIFFs "
       "of\n"
       "as many pages. summary.json counts pixels (with --json it goes to stdout instead).\n"
-      "A TIFF that is too large for memory becomes NAME.mask.tif in windows; what is finished stays,\n"
+      "A TIFF that is too large for memory becomes NAME.mask.tif in windows; what is finished "
+      "stays,\n"
       "and --resume goes on.\n"
       "Examples:\n"
       "  tessera segment cells.png\n"

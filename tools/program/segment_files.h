@@ -73,8 +73,8 @@ class ResultFiles {
   virtual ~ResultFiles() = default;
 
   virtual std::vector<std::filesystem::path> paths() const = 0;  // the mask last
-  virtual void commit() = 0;    // gives them their names
-  virtual void clean_up() = 0;  // behind that, once it is noted
+  virtual void commit() = 0;                                     // gives them their names
+  virtual void clean_up() = 0;                                   // behind that, once it is noted
 };
 
 class SegmentFiles : public ResultFiles {

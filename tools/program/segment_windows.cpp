@@ -44,10 +44,11 @@ WindowedFiles::WindowedFiles(ImageReader reader, Session& session, const Segment
       source_(std::move(reader)),
       folder_(mask_path(job_.base, true, outputs)),
       statistics_(outputs) {
-  require(!outputs.probabilities,
-          "probabilities of an image in windows are not written, {} x {} x {} bytes for each output; "
-          "leave out --probabilities, or cut out the part that matters",
-          source_.layout().height, source_.layout().width, sizeof(float));
+  require(
+      !outputs.probabilities,
+      "probabilities of an image in windows are not written, {} x {} x {} bytes for each output; "
+      "leave out --probabilities, or cut out the part that matters",
+      source_.layout().height, source_.layout().width, sizeof(float));
   require_same_geometry(mask_path(job_.base, true, outputs), source_.layout());
   begin();
 }
@@ -63,8 +64,9 @@ void WindowedFiles::begin() {
             "choose another -o",
             folder_.path().string());
     if (!same || !(job_.joins || job_.resumes)) {
-      note_ = same ? fmt::format("finished windows of an earlier run are made again; --resume keeps "
-                                 "them")
+      note_ = same ? fmt::format(
+                         "finished windows of an earlier run are made again; --resume keeps "
+                         "them")
                    : "done again: windows of another image, model or options";
       folder_.remove();
       manifest = nullptr;
@@ -72,8 +74,8 @@ void WindowedFiles::begin() {
   }
   WindowWish wish{.multiple = kTile, .pixel_bytes = source_.pixel_bytes()};
   const auto sharers = static_cast<std::int64_t>(job_.joins ? job_.share.count : 0);
-  wish.at_least = std::max({std::int64_t{1}, image.height * image.width / kWindowPixels,
-                            kWindowsEach * sharers});
+  wish.at_least = std::max(
+      {std::int64_t{1}, image.height * image.width / kWindowPixels, kWindowsEach * sharers});
   if (manifest.is_null()) {
     const WindowGrid chosen = session_.window_grid(image.height, image.width, wish);
     manifest = {{"made_from", job_.made_from}, {"window", {chosen.height, chosen.width}}};
@@ -90,8 +92,9 @@ void WindowedFiles::begin() {
             "another process has begun windows of another image, model or options");
     wish.height = manifest.at("window").at(0).get<std::int64_t>();
     wish.width = manifest.at("window").at(1).get<std::int64_t>();
-    require(wish.height > 0 && wish.width > 0 && wish.height % kTile == 0 && wish.width % kTile == 0,
-            "windows of {} x {}, expected multiples of {}", wish.height, wish.width, kTile);
+    require(
+        wish.height > 0 && wish.width > 0 && wish.height % kTile == 0 && wish.width % kTile == 0,
+        "windows of {} x {}, expected multiples of {}", wish.height, wish.width, kTile);
     if (session_.needs_pixel_scale())
       scale_ = {manifest.at("scale").at(0).get<float>(), manifest.at("scale").at(1).get<float>()};
   } catch (const std::exception& error) {
@@ -143,11 +146,12 @@ void WindowedFiles::make(const std::function<void(double)>& progress) {
   progress(static_cast<double>(others) / all);
   for (std::size_t i = 0; i < missing.size(); ++i) {
     const SegmentationWindow w = window(missing[i]);
-    const ImageWindow next = i + 1 < missing.size() ? read_by(window(missing[i + 1])) : ImageWindow{};
+    const ImageWindow next =
+        i + 1 < missing.size() ? read_by(window(missing[i + 1])) : ImageWindow{};
     const auto advance = [&](std::int64_t done, std::int64_t bands) {
       if (interrupted() != 0)
-        fail("interrupted; {} of {} windows are finished, and --resume goes on with them", finished(),
-             windows());
+        fail("interrupted; {} of {} windows are finished, and --resume goes on with them",
+             finished(), windows());
       progress((static_cast<double>(others + made_) +
                 static_cast<double>(done) / static_cast<double>(bands)) /
                all);
@@ -165,28 +169,33 @@ void WindowedFiles::assemble() {
   const ImageLayout& image = source_.layout();
   mask_.emplace(paths().back(), image.height, image.width, std::vector<std::uint8_t>());
   statistics_.begin_page(image.height, image.width);
-  for (std::int64_t i = 0; i < windows(); ++i) copy(i);
+  for (std::int64_t row = 0; row < rows_; ++row) copy(row);
   mask_->finish();
 }
 
-void WindowedFiles::copy(std::int64_t index) {
-  const SegmentationWindow w = window(index);
-  const std::int64_t row = index / columns_, column = index % columns_;
-  ImageReader part = folder_.open(row, column);
-  const auto read = [&](std::int64_t y, std::int64_t x) {
+// Row by row of tiles, so that the file is the same whatever the windows.
+void WindowedFiles::copy(std::int64_t row) {
+  std::vector<ImageReader> parts;
+  for (std::int64_t column = 0; column < columns_; ++column)
+    parts.push_back(folder_.open(row, column));
+  const auto read = [&](std::int64_t column, const ImageWindow& part) {
     try {
-      return part.read_part(
-          {y, x, std::min(y + kTile, w.height), std::min(x + kTile, w.width)});
+      return parts[static_cast<std::size_t>(column)].read_part(part);
     } catch (const Error& error) {
       folder_.discard(row, column);  // it does not count as finished any more
       fail("{}; the window is removed, and --resume makes it again", error.what());
     }
   };
-  for (std::int64_t y = 0; y < w.height; y += kTile) {
-    for (std::int64_t x = 0; x < w.width; x += kTile) {
-      const Image tile = read(y, x);
-      statistics_.count(std::get<std::vector<std::uint8_t>>(tile.pixels));
-      mask_->write(w.y + y, w.x + x, tile);
+  const std::int64_t height = window(row * columns_).height;
+  for (std::int64_t y = 0; y < height; y += kTile) {
+    for (std::int64_t column = 0; column < columns_; ++column) {
+      const SegmentationWindow w = window(row * columns_ + column);
+      for (std::int64_t x = 0; x < w.width; x += kTile) {
+        const Image tile =
+            read(column, {y, x, std::min(y + kTile, height), std::min(x + kTile, w.width)});
+        statistics_.count(std::get<std::vector<std::uint8_t>>(tile.pixels));
+        mask_->write(w.y + y, w.x + x, tile);
+      }
     }
   }
 }

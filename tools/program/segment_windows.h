@@ -56,7 +56,7 @@ class WindowedFiles : public ResultFiles {
   void begin();
   SegmentationWindow window(std::int64_t index) const;
   bool is_there(std::int64_t index) const;
-  void copy(std::int64_t index);  // of a window, into the mask
+  void copy(std::int64_t row);  // of windows, into the mask
 
   Session& session_;
   const SegmentOutputs& outputs_;
