@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kernels/error.h"
+#include "models/image/pixel_steps.h"
 
 namespace tessera {
 namespace {
@@ -190,10 +191,12 @@ std::string range_note(const Image& image, const Preprocessing& preprocessing) {
 Preprocessing preprocessing_from_json(const nlohmann::json& json) {
   require(json.is_object(), "preprocessing is {}, expected an object", json.type_name());
   for (const auto& [key, value] : json.items()) {
-    require(key == "channels" || key == "scale" || key == "mean" || key == "std" || key == "range",
-            "preprocessing has the unknown key \"{}\", expected channels, scale, mean, std or "
-            "range",
-            key);
+    require(
+        key == "channels" || key == "scale" || key == "mean" || key == "std" || key == "range" ||
+            key == "steps",
+        "preprocessing has the unknown key \"{}\", expected channels, scale, mean, std, range or "
+        "steps",
+        key);
   }
 
   Preprocessing result;
@@ -221,6 +224,7 @@ Preprocessing preprocessing_from_json(const nlohmann::json& json) {
             "preprocessing: a range is for the scale \"unit\", which it replaces; the scale is {}",
             json["scale"].dump());
   }
+  if (json.contains("steps")) result.steps = pixel_steps_from_json(json["steps"], result.channels);
   for (const float value : result.std) {
     require(value > 0, "preprocessing: \"std\" has the value {}, expected values above 0", value);
   }
@@ -239,6 +243,7 @@ nlohmann::json to_json(const Preprocessing& preprocessing) {
     json["range"] =
         range.automatic ? nlohmann::json("auto") : nlohmann::json{range.low, range.high};
   }
+  if (!preprocessing.steps.empty()) json["steps"] = to_json(preprocessing.steps);
   return json;
 }
 
@@ -276,6 +281,7 @@ void normalise(const Image& image, const Preprocessing& preprocessing, std::span
       break;
   }
 
+  for (const PixelStep& step : preprocessing.steps) apply(step, channels, out);
   if (!preprocessing.mean.empty() || !preprocessing.std.empty()) {
     for (size_t i = 0; i < out.size(); ++i) {
       const size_t c = i % static_cast<size_t>(channels);
@@ -284,8 +290,8 @@ void normalise(const Image& image, const Preprocessing& preprocessing, std::span
       out[i] = (out[i] - mean) / std;
     }
   }
-  // Only floats near the ends of their range can overflow above.
-  if (is_float) require_finite(out, "after");
+  // Only floats near the ends of their range, and steps, can overflow above.
+  if (is_float || !preprocessing.steps.empty()) require_finite(out, "after");
 }
 
 int64_t mirror_index(int64_t i, int64_t n) {

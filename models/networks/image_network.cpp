@@ -8,15 +8,15 @@ namespace tessera {
 
 namespace {
 
-using Kind = NetworkOutput::Kind;
+using OutputKind = NetworkOutput::Kind;
 
 // Index of the first output of this kind, or the number of outputs.
-std::size_t find(const NetworkGraph& network, Kind kind) {
+std::size_t find(const NetworkGraph& network, OutputKind kind) {
   const auto found = std::ranges::find(network.outputs, kind, &NetworkOutput::kind);
   return static_cast<std::size_t>(found - network.outputs.begin());
 }
 
-bool gives(const NetworkGraph& network, Kind kind) {
+bool gives(const NetworkGraph& network, OutputKind kind) {
   return find(network, kind) < network.outputs.size();
 }
 
@@ -51,16 +51,17 @@ void read_sizes(const nlohmann::json& object, ImageNetwork& network) {
 Graph segmentation_graph(const NetworkGraph& network, bool probabilities) {
   Graph graph = network.graph;
   std::optional<ValueId> classes, mask;
-  if (gives(network, Kind::kProbabilities)) {
-    classes = network.graph.outputs[find(network, Kind::kProbabilities)];
-  } else if (const std::size_t i = find(network, Kind::kLogits); i < network.outputs.size()) {
+  if (gives(network, OutputKind::kProbabilities)) {
+    classes = network.graph.outputs[find(network, OutputKind::kProbabilities)];
+  } else if (const std::size_t i = find(network, OutputKind::kLogits); i < network.outputs.size()) {
     const Op activation = network.outputs[i].activation == Head::Output::kSoftmax
                               ? Op(Softmax())
                               : Op(Activation{Activation::Kind::kSigmoid});
     const ValueId logits = network.graph.outputs[i];
     classes = graph.add(graph.values[logits] + "/probabilities", activation, {logits});
   }
-  if (gives(network, Kind::kMask)) mask = network.graph.outputs[find(network, Kind::kMask)];
+  if (gives(network, OutputKind::kMask))
+    mask = network.graph.outputs[find(network, OutputKind::kMask)];
   require(classes || (mask && !probabilities),
           "the network names no output of the kind \"probabilities\" or \"logits\", so that it has "
           "no {}; name the value that holds them",
@@ -75,7 +76,8 @@ std::int64_t check_segmentation(const ImageNetwork& image) {
   const NetworkGraph& network = image.network;
   require(network.channels.size() == 1, "graph.inputs: one image is the input, found {}",
           network.channels.size());
-  const bool probable = gives(network, Kind::kProbabilities) || gives(network, Kind::kLogits);
+  const bool probable =
+      gives(network, OutputKind::kProbabilities) || gives(network, OutputKind::kLogits);
   const Graph graph = segmentation_graph(network, probable);
   const ImageSizes sizes(graph, network.channels[0], image.multiple);
   const TensorType least = sizes.least();

@@ -16,6 +16,7 @@ struct ImportCommand {
   std::string input, output;
   ImportOptions options;
   std::vector<std::string> choices;
+  double tolerance = 1e-3;
   bool dry_run = false;
   bool list = false;
 
@@ -78,6 +79,28 @@ void print(const ImportCommand& command, const Imported& imported) {
     fmt::print(stderr, "{}\n", line_about(command.input, note));
 }
 
+// Whether the network gives what the model's own tensors say, where it brings any along.
+bool fits_example(const ImportCommand& command, const Imported& imported) {
+  if (imported.example == nullptr) return true;
+  const Example& example = *imported.example;
+  Weights weights = Weights::from_views(imported.tensors, command.input);
+  const ExampleResult result = run_example(
+      imported.config,
+      [&](const std::string& name, const Shape& shape) { return weights.take(name, shape); },
+      example, open_cpu_device(0));
+  std::cout << fmt::format("example  {} -> {}\n         {}\n", example.input, example.output,
+                           result.to_string());
+  if (result.relative() <= command.tolerance) return true;
+  fmt::print(
+      stderr, "{}\n",
+      line_about(command.input,
+                 fmt::format("it does not give what its own test tensors say: the largest "
+                             "difference is {:.3g} of their largest value, accepted is {:.3g} "
+                             "(--tolerance)",
+                             result.relative(), command.tolerance)));
+  return false;
+}
+
 int import_file(ImportCommand& command) {
   command.read_choices();
   command.check();
@@ -87,6 +110,7 @@ int import_file(ImportCommand& command) {
   }
   const Imported imported = import_model(command.input, command.options);
   print(command, imported);
+  if (!fits_example(command, imported)) return kExitFailed;
   if (!command.dry_run) {
     save_model(command.output, imported.config, imported.tensors, imported.vocabulary);
     std::cout << fmt::format("written  {}\n", command.output);
@@ -99,7 +123,8 @@ int import_file(ImportCommand& command) {
 Verb make_import_verb(CLI::App& program) {
   const auto command = std::make_shared<ImportCommand>();
   CLI::App& app = *program.add_subcommand("import", "a model file of what another program saved");
-  app.add_option("input", command->input, "file of PyTorch, Keras, ONNX or safetensors");
+  app.add_option("input", command->input,
+                 "file of PyTorch, Keras, ONNX or safetensors, or a package");
   app.add_option("-o,--output", command->output, "model file to write (.safetensors)")
       ->type_name("FILE");
   app.add_option("--family", command->options.family,
@@ -113,6 +138,12 @@ Verb make_import_verb(CLI::App& program) {
                  "what the file does not say, where the guess is wrong; may be given again")
       ->type_name("NAME=VALUE")
       ->allow_extra_args(false);
+  app.add_option("--tolerance", command->tolerance,
+                 "of a package with test tensors, the largest difference that is accepted, of the "
+                 "largest value expected")
+      ->type_name("X")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_flag("--dry-run", command->dry_run, "say what would be written");
   app.add_flag("--list", command->list, "the networks that are known by their tensors' names");
   app.footer(
