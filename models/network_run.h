@@ -29,6 +29,16 @@ struct NetworkAnswer {
   TensorView view() const { return {const_cast<std::byte*>(bytes.data()), type}; }
 };
 
+// `given` in our axes, (n, h, w, c) of an image, and our type. `axes` are its own: "NCHW", or as
+// ours. Throws Error for what the network does not take; `name` is the input's.
+NetworkAnswer our_input(const ModelConfig& config, const std::string& name, const std::string& axes,
+                        const StoredTensor& given);
+
+// The outputs of a graph of the network's layers, in its order; inputs and outputs in our axes.
+std::vector<NetworkAnswer> run_graph(ModelFile& file, const Graph& graph,
+                                     const std::vector<NetworkAnswer>& inputs,
+                                     const std::shared_ptr<Device>& device);
+
 // Computes all outputs, by name; tensors have the axes that the two functions above say. Inputs are
 // floats of an image network, and whole numbers of a HAN (word ids, and numbers of words and
 // sentences where it is masked). Throws Error for an input that is missing, or that the network

@@ -11,6 +11,7 @@
 #include "models/import/onnx_model.h"
 #include "models/network_run.h"
 #include "tools/program/program.h"
+#include "tools/program/verify_layers.h"
 
 namespace tessera {
 namespace {
@@ -18,6 +19,7 @@ namespace {
 struct RunOptions {
   std::string model;
   std::vector<std::string> inputs, outputs, expected;  // "NAME=FILE", or "FILE"
+  std::string activations, against;
   std::string device = "auto", precision = "auto";
   int threads = 0;
   double tolerance = 1e-4;
@@ -54,7 +56,7 @@ Paths by_name(const std::vector<std::string>& words, const std::vector<NetworkTe
 std::map<std::string, NetworkAnswer> compute(const RunOptions& options, ModelConfig& config) {
   std::map<std::string, NumpyArray> arrays;
   ImportOptions import;
-  const MappedFile file = MappedFile::open(options.model, "a model file");
+  const MappedFile file = MappedFile::open(model_path(options.model), "a model file");
   if (may_be_onnx(file.bytes())) {
     // The names of the inputs come before their shapes: they stand in the file itself.
     const OnnxModel onnx =
@@ -119,6 +121,16 @@ bool same_shape(std::span<const std::int64_t> a, std::span<const std::int64_t> b
 }
 
 int verify(const RunOptions& options) {
+  const LayerOptions layers{options.model,  options.activations, options.against,
+                            options.inputs, options.threads,     options.tolerance};
+  if (!options.activations.empty() || !options.against.empty()) {
+    if (!options.expected.empty())
+      throw UsageError("--expect is for --input alone, without --activations and --against");
+    return verify_layers(layers);
+  }
+  if (options.inputs.empty() && options.expected.empty()) return verify_example(layers);
+  if (options.inputs.empty() || options.expected.empty())
+    throw UsageError("--input and --expect go together");
   ModelConfig config;
   const auto answers = compute(options, config);
   bool agrees = true;
@@ -156,8 +168,7 @@ CLI::App& command_of(CLI::App& program, const std::string& name, const std::stri
   command
       .add_option("-i,--input", options.inputs,
                   "a .npy file; with its name where there are several inputs")
-      ->type_name("[NAME=]FILE")
-      ->required();
+      ->type_name("[NAME=]FILE");
   add_device_options(command, options.device, options.precision);
   command.add_option("--threads", options.threads, "0: OMP_NUM_THREADS, else every processor")
       ->type_name("N")
@@ -174,6 +185,7 @@ constexpr const char* kAxes =
 Verb make_run_verb(CLI::App& program) {
   const auto options = std::make_shared<RunOptions>();
   CLI::App& command = command_of(program, "run", "a network by itself, on numpy arrays", *options);
+  command.get_option("--input")->required();
   command.add_option("-o,--output", options->outputs, "where an output goes, a .npy file")
       ->type_name("[NAME=]FILE");
   command.footer(std::string(kAxes) +
@@ -188,18 +200,32 @@ Verb make_verify_verb(CLI::App& program) {
   CLI::App& command =
       command_of(program, "verify", "a network's answer against one that is known", *options);
   command.add_option("--expect", options->expected, "what an output should be, a .npy file")
-      ->type_name("[NAME=]FILE")
-      ->required();
+      ->type_name("[NAME=]FILE");
+  command
+      .add_option("--activations", options->activations,
+                  "what every layer should give: .npz or safetensors of tools/dump_torch.py or "
+                  "tools/dump_keras.py")
+      ->type_name("FILE");
+  command
+      .add_option("--against", options->against,
+                  "another model, whose layers are to give the same; without --input to a made-up "
+                  "input")
+      ->type_name("MODEL");
   command
       .add_option("--tolerance", options->tolerance,
                   "largest error that is accepted, of the largest value expected")
       ->type_name("X")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command.footer(std::string(kAxes) +
-                 "Exit code 1 where an output differs by more.\n"
-                 "Examples:\n"
-                 "  tessera verify weights.onnx --input test_input.npy --expect test_output.npy");
+  command.footer(
+      std::string(kAxes) +
+      "A package is held against its own test tensors where nothing else is named. Layers\n"
+      "run on the CPU in f32; where one diverges, usual reasons are tried, each by a run.\n"
+      "Exit code 1 where something differs by more.\n"
+      "Examples:\n"
+      "  tessera verify weights.onnx --input test_input.npy --expect test_output.npy\n"
+      "  tessera verify checkpoint.pth --activations dump.npz\n"
+      "  tessera verify unet.safetensors --against unet.onnx");
   return {&command, [options] { return verify(*options); }};
 }
 
