@@ -95,10 +95,10 @@ struct Session::State {
                           options.threads);
   }
 
-  // Once for each type of pixels.
+  // Once for each type of pixels, where nobody has chosen the range.
   void note_range(const Image& image) {
     std::atomic<bool>& noted = shared->ranges_noted[image.pixels.index()];
-    if (noted) return;
+    if (noted || !options.range.empty()) return;
     const std::string line = range_note(image, config().preprocessing);
     if (line.empty() || noted.exchange(true)) return;
     const std::lock_guard lock(shared->mutex);

@@ -19,6 +19,7 @@
 #include <set>
 #include <streambuf>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/error.h"
@@ -85,6 +86,18 @@ bool is_of_one_machine(const fs::path& folder) {
   return std::ranges::find(kLocal, file_system_of(folder)) != kLocal.end();
 }
 
+bool is_temporary(const fs::path& path) {
+  const std::string name = path.filename().string();
+  if (!name.starts_with(kTemporary)) return false;
+  const std::string_view numbers = std::string_view(name).substr(kTemporary.size());
+  const std::size_t dash = numbers.find('-');
+  const auto is_number = [](std::string_view text) {
+    return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
+  };
+  return dash != numbers.npos && is_number(numbers.substr(0, dash)) &&
+         is_number(numbers.substr(dash + 1));
+}
+
 // Removes a temporary that no living process has locked.
 void remove_if_left(const fs::path& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
@@ -110,7 +123,7 @@ void remove_leftovers(const fs::path& folder) {
   std::vector<fs::path> found;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
        entry.increment(error)) {
-    if (entry->path().filename().string().starts_with(kTemporary)) found.push_back(entry->path());
+    if (is_temporary(entry->path())) found.push_back(entry->path());
   }
   for (const fs::path& path : found) remove_if_left(path);
 }

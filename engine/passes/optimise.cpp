@@ -33,8 +33,8 @@ Graph fuse(const Graph& graph, DType precision) {
 }  // namespace
 
 Graph optimise_for_cpu(const Graph& graph, Types types, DType precision, bool winograd) {
-  const Graph fused = fuse(graph, precision);
-  return fuse_pool(winograd ? select_winograd(fused, types) : fused);
+  const Graph fused = fuse(join_concats(graph, types), precision);
+  return fuse_pool(fuse_epilogue(winograd ? select_winograd(fused, types) : fused, types));
 }
 
 Graph optimise_for_cuda(const Graph& graph, DType precision) {

@@ -19,6 +19,13 @@ Graph fuse_relu(const Graph& graph);
 // A CropConcat that one 3x3 or 1x1 convolution alone reads is read in place by it.
 Graph fuse_concat(const Graph& graph);
 
+// A Concat of two maps along the channels becomes a CropConcat, which convolutions read in place.
+Graph join_concats(const Graph& graph, Types types);
+
+// A sum with another map of the same size, and an activation, that alone read what a convolution or
+// a group norm makes, become its epilogue. A sum of two of them is made by the later one.
+Graph fuse_epilogue(const Graph& graph, Types types);
+
 // 3x3 convolutions with at least kWinogradChannels channels on both sides use Winograd's algorithm.
 // Depends on channel counts alone, so `types` may be those of any size that runs.
 Graph select_winograd(const Graph& graph, Types types);

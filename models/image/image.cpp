@@ -158,17 +158,49 @@ void set_range(Preprocessing& preprocessing, std::string_view text) {
           to_json(preprocessing)["scale"].dump());
 }
 
+namespace {
+
+// The same for a model of a range of its own: the image fills little of it, or mostly leaves it.
+std::string outside_note(const Image& image, const ValueRange& range) {
+  if (range.automatic) return "";
+  return std::visit(
+      [&](const auto& pixels) -> std::string {
+        if (pixels.empty()) return "";
+        const auto [least, greatest] = std::ranges::minmax_element(pixels);
+        const double low = static_cast<double>(*least), high = static_cast<double>(*greatest);
+        const double from = static_cast<double>(range.low), to = static_cast<double>(range.high);
+        const auto outside = std::ranges::count_if(pixels, [&](auto value) {
+          return static_cast<double>(value) < from || static_cast<double>(value) > to;
+        });
+        const bool odd = 4 * (high - from) <= to - from || 2 * outside > std::ssize(pixels);
+        if (!odd || low == high) return "";
+        return fmt::format(
+            "{} images with values from {:.6g} to {:.6g}, where this model takes {:.9g} for black "
+            "and {:.9g} for white. If these images have others, set them: --range LO,HI (or "
+            "--range auto)",
+            pixel_type_name(image), low, high, from, to);
+      },
+      image.pixels);
+}
+
+}  // namespace
+
 std::string range_note(const Image& image, const Preprocessing& preprocessing) {
-  if (preprocessing.scale != Scale::kUnit || preprocessing.range) return "";
+  if (preprocessing.scale != Scale::kUnit) return "";
+  if (preprocessing.range) return outside_note(image, *preprocessing.range);
   return std::visit(
       [&]<class T>(const std::vector<T>& pixels) -> std::string {
         if (sizeof(T) == 1 || pixels.empty()) return "";
         const auto [least, greatest] = std::ranges::minmax_element(pixels);
         const double low = static_cast<double>(*least), high = static_cast<double>(*greatest);
         const double white = static_cast<double>(full_scale(pixels));
-        // Of integers two unused bits are odd; an image of one value, perhaps empty, says nothing.
+        // Of integers two unused bits are odd, and so are signed ones that were shifted up; an
+        // image of one value, perhaps empty, says nothing.
         const bool is_float = std::is_floating_point_v<T>;
-        const bool odd = is_float ? low < 0 || high > 1 : 4 * high <= white + 3;
+        constexpr double kShifted =
+            32;  // a picture fills more of its type than one part of so many
+        const bool shifted = !is_float && 2 * low > white && kShifted * (high - low) < white;
+        const bool odd = is_float ? low < 0 || high > 1 : 4 * high <= white + 3 || shifted;
         if (!odd || low == high) return "";
         double end = high;  // what white may be: that of the least usual number of bits
         constexpr double kLeastGuessed = 100;  // floats below are in units of their own
@@ -183,7 +215,7 @@ std::string range_note(const Image& image, const Preprocessing& preprocessing) {
             is_float ? std::string("expects in 0 to 1")
                      : fmt::format("divides by {:.0f}",
                                    static_cast<double>(std::numeric_limits<T>::max())),
-            std::min(low, 0.0), end);
+            shifted ? low : std::min(low, 0.0), shifted ? high : end);
       },
       image.pixels);
 }

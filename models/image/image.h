@@ -113,9 +113,10 @@ void set_range(Preprocessing& preprocessing, std::string_view text);
 // NaN, and one NaN would spread over the whole receptive field).
 void normalise(const Image& image, const Preprocessing& preprocessing, std::span<float> out);
 
-// What is odd about the values of `image` for a model of scale "unit" without a range: they fill a
-// small part of 16 or 32 bits, or floats leave 0 to 1. Names the range seen and the option that
-// sets it. Empty where nothing is odd, and for other scales.
+// What is odd about the values of `image` for a model of scale "unit": they fill a small part of 16
+// or 32 bits, floats leave 0 to 1; or they fill a small part of the model's own range, or mostly
+// lie outside of it. Names the range seen and the option that sets it. Empty where nothing is odd,
+// and for other scales.
 std::string range_note(const Image& image, const Preprocessing& preprocessing);
 
 // ---- mirrored borders --------------------------------------------------------------------------

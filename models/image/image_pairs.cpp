@@ -194,9 +194,11 @@ std::vector<bool> held_out_names(const ImagePairs& pairs, std::set<std::string> 
   std::set<std::string> missing = names;
   std::vector<bool> held_out(pairs.size());
   for (std::size_t i = 0; i < pairs.size(); ++i) {
-    // A stack's own name stands for all of its pages.
+    // A stack's own name stands for all of its pages, and a file's for what is in it.
     const std::string& name = pairs[i].name;
-    for (const std::string& known : {name, name.substr(0, name.rfind('#'))}) {
+    for (const std::string& known :
+         {name, name.substr(0, name.rfind('#')),
+          fs::path(name).replace_filename(pairs[i].image.filename()).string()}) {
       if (!names.contains(known)) continue;
       held_out[i] = true;
       missing.erase(known);

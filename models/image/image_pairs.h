@@ -44,7 +44,8 @@ struct Split {
 //   "0.2"          that share, drawn by `seed`; at least one
 //   "every:5"      the first of the sorted names and each fifth after it
 //   "fold:2/5"     the second of five equal parts, drawn by `seed`
-//   "names:a,b/c,24..29"   these; two whole numbers with .. between them are a range
+//   "names:a,b/c,24..29"   these, with their endings or without; two whole numbers with .. between
+//                          them are a range
 //   "list:FILE"    the names in a text file, one a line
 // A name of the last two that stands for no pair, or a split that leaves nothing to train on, is an
 // Error.

@@ -316,8 +316,17 @@ MaskRules recognise_masks(const ImagePairs& pairs, const MaskHints& hints, int t
   const auto chosen = [&] {
     if (hints.trained && hints.trained->kind == Kind::kColours) {
       // The colours of a palette, where else its indices would count.
-      census = census_of(Kind::kColours);
-      if (could_be(census, *hints.trained, hints.classes)) return *hints.trained;
+      const MaskCensus colours = census_of(Kind::kColours);
+      const bool fits = could_be(colours, *hints.trained, hints.classes);
+      // Masks that cannot be read as colours are not in that census.
+      census = fits && colours.masks == pairs.size() ? colours : census_of(std::nullopt);
+      if (fits && colours.masks == census.masks) {
+        census = colours;
+        return *hints.trained;
+      }
+      MaskHints others = hints;
+      others.trained.reset();
+      return choose_mask_rules(census, others);
     }
     census = census_of(std::nullopt);
     return choose_mask_rules(census, hints);

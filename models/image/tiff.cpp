@@ -64,9 +64,11 @@ Found found_here(TIFF* handle, bool is_first) {
 // Of a directory, what tells whether more must be read of it. Found without libtiff, which takes
 // ten times as long to read all tags of a stack's thousand directories.
 struct Glance {
-  bool is_page = true;   // no overview of a pyramid, and no mask that goes with a picture
+  bool is_page = true;   // not marked as an overview of a pyramid, or a mask of a picture
   bool is_plain = true;  // a single plane, and no description of a series of pages
-  uint64_t next = 0;     // offset; 0: none
+  bool is_tiled = false;
+  uint64_t width = 0, height = 0;
+  uint64_t next = 0;  // offset; 0: none
 };
 
 class DirectoryWalk {
@@ -85,6 +87,9 @@ class DirectoryWalk {
     for (uint64_t at = 0; at < entries * entry_size; at += entry_size) {
       const uint64_t tag = number(all, at, 2), type = number(all, at + 2, 2);
       const uint64_t value = number(all, at + entry_size - word, type == TIFF_SHORT ? 2 : 4);
+      if (tag == TIFFTAG_IMAGEWIDTH) glance.width = value;
+      if (tag == TIFFTAG_IMAGELENGTH) glance.height = value;
+      if (tag == TIFFTAG_TILEWIDTH) glance.is_tiled = true;
       if (tag == TIFFTAG_SUBFILETYPE)
         glance.is_page &= (value & (FILETYPE_REDUCEDIMAGE | FILETYPE_MASK)) == 0;
       if (tag == TIFFTAG_OSUBFILETYPE) glance.is_page &= value != OFILETYPE_REDUCEDIMAGE;
@@ -121,6 +126,20 @@ class DirectoryWalk {
   bool little_endian_, big_;
 };
 
+// Whether a picture has the size of another one that was halved once or more, as the levels of a
+// pyramid do; programs round either way.
+bool is_level_of(const Glance& full, const Glance& one) {
+  if (!full.is_tiled || !one.is_tiled || one.width >= full.width) return false;
+  const auto scaled = [](uint64_t size, uint64_t whole, uint64_t factor) {
+    return size == whole / factor || size == (whole + factor - 1) / factor;
+  };
+  for (uint64_t factor = 2; factor <= full.width; factor *= 2) {
+    if (scaled(one.width, full.width, factor) && scaled(one.height, full.height, factor))
+      return true;
+  }
+  return false;
+}
+
 std::vector<Found> find_pages(TiffContext& context) {
   TIFF* handle = context.handle;
   uint64_t offset = TIFFCurrentDirOffset(handle);
@@ -132,8 +151,11 @@ std::vector<Found> find_pages(TiffContext& context) {
   const uint64_t first = offset;
   const DirectoryWalk walk(context);
   std::vector<Found> pages;
+  Glance full;
   for (int64_t directory = 0; directory < count; ++directory) {
-    const Glance glance = walk.look(offset);
+    Glance glance = walk.look(offset);
+    if (directory == 0) full = glance;
+    glance.is_page &= !is_level_of(full, glance);
     if (glance.is_page && glance.is_plain && !pages.empty()) {
       pages.push_back({offset, 1, std::nullopt});
     } else if (glance.is_page) {

@@ -62,6 +62,26 @@ DocumentFormat format_of(const std::string& path, std::string_view beginning) {
   return *named;
 }
 
+// The name of the format that a text may have whose name says otherwise or nothing: two lines or
+// more, each a JSON object, or each with one tab behind a label. Null for any other text.
+const char* collection_like(std::string_view beginning) {
+  constexpr std::size_t kLongestLabel = 40;
+  std::size_t lines = 0, objects = 0, labels = 0;
+  // The last line may be cut, or be the end of the text.
+  for (std::size_t end; (end = beginning.find('\n')) != beginning.npos;) {
+    const std::string_view line = beginning.substr(0, end);
+    beginning.remove_prefix(end + 1);
+    if (is_blank(line)) continue;
+    const std::size_t tab = line.find('\t');
+    ++lines;
+    labels +=
+        tab > 0 && tab <= kLongestLabel && line.rfind('\t') == tab && !is_blank(line.substr(tab));
+    objects += line[0] == '{' && json::accept(line);
+  }
+  if (lines < 2) return nullptr;
+  return objects == lines ? "jsonl" : labels == lines ? "tsv" : nullptr;
+}
+
 // Of a text, counted as decode() does.
 struct Utf8Count {
   size_t characters = 0;
@@ -116,8 +136,15 @@ DocumentReader::DocumentReader(const std::string& path, DocumentOptions options)
           "{}: column {} is chosen for the text and the label; choose two columns", path_,
           options_.text_column.value_or(0));
   const std::string_view beginning = source_->stream.beginning();
-  if (options_.format == DocumentFormat::kAuto) options_.format = format_of(path, beginning);
+  const DocumentFormat given = options_.format;
+  if (given == DocumentFormat::kAuto) options_.format = format_of(path, beginning);
   SeparatedValues::Style style{'\t', true};
+  const bool guessed = given == DocumentFormat::kAuto && options_.format == DocumentFormat::kText;
+  if (const char* const other = guessed ? collection_like(beginning) : nullptr; other != nullptr) {
+    notes_.push_back(fmt::format(
+        "{}: it looks like {} and is read as one document; --format {} reads each record as one",
+        path_, std::string_view(other) == "jsonl" ? "JSON lines" : "a TSV", other));
+  }
   if (options_.format == DocumentFormat::kCsv) style = {separator_of(beginning), false};
   source_->columns.emplace(source_->stream, style, kMaxRecordBytes);
   source_->values.emplace(source_->stream, kMaxRecordBytes);

@@ -52,7 +52,12 @@ std::vector<std::vector<std::string>> look_alikes(std::span<const std::string> l
   std::unordered_map<std::string, std::size_t> places;
   std::vector<std::vector<std::string>> groups;
   for (const std::string& label : labels) {
-    const std::size_t place = places.emplace(folded_label(label), groups.size()).first->second;
+    std::string folded = folded_label(label);
+    // A table with a gap in a column of whole numbers is saved with "1.0" for "1".
+    if (folded.ends_with(".0") &&
+        is_whole_number(std::string_view(folded).substr(0, folded.size() - 2)))
+      folded.resize(folded.size() - 2);
+    const std::size_t place = places.emplace(std::move(folded), groups.size()).first->second;
     if (place == groups.size()) groups.emplace_back();
     if (std::ranges::find(groups[place], label) == groups[place].end())
       groups[place].push_back(label);
@@ -63,8 +68,8 @@ std::vector<std::vector<std::string>> look_alikes(std::span<const std::string> l
 
 std::string look_alike_note(const std::vector<std::string>& group) {
   return fmt::format(
-      "the labels \"{}\" look alike, but for white space, case or composed letters; if they are "
-      "meant as one, write them as one",
+      "the labels \"{}\" look alike, but for white space, case, composed letters or a decimal "
+      "point; if they are meant as one, write them as one",
       fmt::join(group, "\", \""));
 }
 

@@ -13,7 +13,8 @@ namespace tessera {
 // Unicode composes a letter. Bytes that are not UTF-8 stay.
 std::string folded_label(std::string_view label);
 
-// Labels that differ and are alike once folded, in groups of two or more, in the order given.
+// Labels that differ and are alike once folded, or as whole numbers ("1", "1.0"), in groups of two
+// or more, in the order given.
 std::vector<std::vector<std::string>> look_alikes(std::span<const std::string> labels);
 
 // What is to be said of such a group.

@@ -195,13 +195,17 @@ TEST_F(AtomicFiles, TemporariesOfTheLivingAndFilesOfOthersStay) {
   const std::string living = names().at(0);
   put(folder_ / "tessera.tmp-1-0", "left by a killed process");
   put(folder_ / "a.txt.tmp-1-0", "somebody's");
+  const std::vector<std::string> others{"tessera.tmp-mine", "tessera.tmp-1", "tessera.tmp-1-0.txt",
+                                        "tessera.tmp--0"};
+  for (const std::string& name : others) put(folder_ / name, "somebody's");
   fs::create_symlink("a.txt.tmp-1-0", folder_ / "tessera.tmp-1-1");
   fs::create_directory(folder_ / "tessera.tmp-1-2");
   ASSERT_EQ(::mkfifo((folder_ / "tessera.tmp-1-3").c_str(), 0666), 0);
   write_text(folder_ / "b.txt", "new");
-  EXPECT_THAT(names(),
-              testing::UnorderedElementsAre(living, "a.txt.tmp-1-0", "tessera.tmp-1-1",
-                                            "tessera.tmp-1-2", "tessera.tmp-1-3", "b.txt"));
+  std::vector<std::string> expected{
+      living, "a.txt.tmp-1-0", "tessera.tmp-1-1", "tessera.tmp-1-2", "tessera.tmp-1-3", "b.txt"};
+  expected.insert(expected.end(), others.begin(), others.end());
+  EXPECT_THAT(names(), testing::UnorderedElementsAreArray(expected));
   ::kill(writer, SIGKILL);
   ::waitpid(writer, nullptr, 0);
   ::close(ready[0]);

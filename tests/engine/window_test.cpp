@@ -117,7 +117,20 @@ TEST(Part, OfConvolutions) {
     check_pieces(Conv{.c_out = 3, .window = window}, {{1, 9, 11, 2}});
     check_pieces(Conv{.c_out = 4, .window = window, .groups = 2, .norm = Conv::Norm::kAfterRelu},
                  {{1, 9, 11, 4}});
+    check_pieces(Conv{.c_out = 4, .window = window, .groups = 4}, {{1, 9, 11, 4}});
   }
+}
+
+TEST(Part, OfConvolutionsWithAResidual) {
+  Conv op{.c_out = 16, .window = same(3)};
+  op.epilogue.residual = true;
+  op.epilogue.activation = Activation{Activation::Kind::kLeakyRelu};
+  check_pieces(op, {{1, 9, 11, 2}, {1, 9, 11, 16}});
+  op.pool = true, op.technique = Conv::Technique::kWinograd;
+  check_pieces(op, {{1, 9, 13, 16}, {1, 9, 13, 16}});
+  op = {.c_out = 3, .window = square(3, 1, 2), .concat = CropConcat{CropConcat::Align::kEqual}};
+  op.epilogue.residual = true;
+  check_pieces(op, {{1, 9, 11, 2}, {1, 9, 11, 3}, {1, 5, 6, 3}});
 }
 
 TEST(Part, OfConvolutionsThatPool) {
@@ -137,6 +150,7 @@ TEST(Part, OfWinogradConvolutions) {
 
 TEST(Part, OfConcats) {
   using Align = CropConcat::Align;
+  check_pieces(CropConcat{Align::kEqual}, {{1, 6, 5, 2}, {1, 6, 5, 3}});
   for (const bool first : {true, false}) {
     check_pieces(CropConcat{Align::kCropSkip, first}, {{1, 11, 8, 2}, {1, 6, 5, 3}});
     check_pieces(CropConcat{Align::kPadUp, first}, {{1, 11, 8, 2}, {1, 4, 5, 3}});

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "kernels/ops/binary/binary.h"
 #include "kernels/ops/conv/conv.h"
 #include "tests/support/conv_operands.h"
 #include "tests/support/error.h"
@@ -90,7 +91,7 @@ TEST(Conv, OneByOne) {
   }
 }
 
-// Any kernel, stride, dilation and pads, with a pad below zero too; and groups, by the reference.
+// Any kernel, stride, dilation and pads, with a pad below zero too.
 TEST(Conv, AnyWindow) {
   const std::vector<Window> windows{
       square(7, 3, 2),
@@ -108,8 +109,88 @@ TEST(Conv, AnyWindow) {
         check(op, {random({2, 9, 73, c_in}, 40).rounded_to(op.dtype)});
     }
   }
-  for (const Conv& op : variants({.c_out = 6, .window = square(3, 1, 2), .groups = 3}))
-    check(op, {random({2, 9, 13, 9}, 41).rounded_to(op.dtype)});
+}
+
+struct Groups {
+  int groups, c_in, c_out;
+};
+// Groups of few and many channels, and filters for each channel, around the vectors.
+const std::vector<Groups> kGroups{{3, 9, 6},    {2, 32, 36},  {5, 5, 15},   {8, 64, 24},
+                                  {32, 64, 32}, {15, 15, 15}, {16, 16, 16}, {33, 33, 33}};
+
+TEST(Conv, Groups) {
+  for (const auto& [groups, c_in, c_out] : kGroups) {
+    for (const Window& w :
+         {same(3), square(3, 1, 2), square(1), square(7, 3),
+          Window{.kernel = {3, 2}, .stride = {1, 2}, .dilation = {2, 3}, .pads = {2, 0, -1, 3}}}) {
+      SCOPED_TRACE(fmt::format("{} groups, kernel {}x{}", groups, w.kernel[0], w.kernel[1]));
+      for (const Conv& op : variants({.c_out = c_out, .window = w, .groups = groups}))
+        check(op, {random({2, 9, 71, c_in}, 41).rounded_to(op.dtype)});
+    }
+  }
+  const Conv fused{.c_out = 18,
+                   .window = same(3),
+                   .groups = 18,
+                   .bias = false,
+                   .relu = true,
+                   .norm = Norm::kAfterRelu,
+                   .concat = CropConcat{CropConcat::Align::kEqual},
+                   .pool = true};
+  check(fused, {random({1, 9, 11, 7}, 42), random({1, 9, 11, 11}, 43)});
+}
+
+// One channel's NaN stays in its group.
+TEST(Conv, NanStaysInItsGroup) {
+  for (const int groups : {2, 4}) {  // of two channels, of one
+    Tensor x = random({1, 5, 5, 4}, 44);
+    x.view().as<float>()[(2 * 5 + 2) * 4] = NAN;
+    const Conv op{.c_out = 4, .window = same(3), .groups = groups};
+    const std::vector<float> y = run_cpu(op, {x}, weights_for(op, {x}), 1)[0].values();
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      const std::size_t row = i / 20, column = i / 4 % 5;
+      const bool sees = row >= 1 && row <= 3 && column >= 1 && column <= 3;
+      EXPECT_EQ(std::isnan(y[i]), sees && i % 4 < static_cast<std::size_t>(4 / groups)) << i;
+    }
+  }
+}
+
+// What passes put behind the sums. An activation's slope is below 1.2, and it rounds within 6 ULP.
+TEST(Conv, ResidualAndActivation) {
+  for (std::size_t kind = 0; kind <= names_of(Activation::Kind{}).size(); ++kind) {
+    for (const int c_out : {16, 19}) {
+      for (const int groups : {1, c_out}) {
+        Conv base{.c_out = c_out, .window = same(3), .groups = groups, .pool = kind % 2 == 0};
+        if (kind == 0) {
+          base.relu = true, base.norm = Norm::kAfterRelu;
+        } else {
+          base.epilogue.activation = Activation{.kind = static_cast<Activation::Kind>(kind - 1)};
+        }
+        for (Conv op : variants(base)) {
+          SCOPED_TRACE(fmt::format("activation {}, {} groups", kind, groups));
+          const Tensor x = random({2, 6, 9, c_out}, 45).rounded_to(op.dtype);
+          const Tensor residual = random({2, 6, 9, c_out}, 46).rounded_to(op.dtype);
+          Bound bound = bound_for(op, c_out / groups);
+          bound.absolute = 1.5 * bound.absolute + 8 * 0x1p-24, bound.relative += 6 * 0x1p-23;
+          check_cpu(op, {x}, weights_for(op, {x}), bound);
+          op.epilogue.residual = true;
+          check_cpu(op, {x, residual}, weights_for(op, {x, residual}), bound);
+        }
+      }
+    }
+  }
+}
+
+// A fused sum has the bytes of one for itself.
+TEST(Conv, AResidualRoundsAsASumOfItsOwn) {
+  for (const Technique technique : {Technique::kDirect, Technique::kWinograd}) {
+    Conv op{.c_out = 20, .window = same(3), .technique = technique};
+    const Tensor x = random({1, 7, 9, 16}, 47), residual = random({1, 7, 9, 20}, 48);
+    const std::vector<Tensor> weights = weights_for(op, {x});
+    const Tensor y = run_cpu(op, {x}, weights, 1)[0];
+    const Tensor sum = run_cpu(Binary{}, {y, residual}, {}, 1)[0];
+    op.epilogue.residual = true;
+    EXPECT_TRUE(run_cpu(op, {x, residual}, weights, 1)[0].same_bytes(sum));
+  }
 }
 
 TEST(Conv, LongReduction) {
@@ -146,7 +227,8 @@ TEST(Conv, TwoSources) {
                          {{Align::kCropSkip, false}, {1, 11, 16, 16}, {1, 8, 9, 32}},
                          {{Align::kCropSkip, true}, {1, 9, 9, 3}, {1, 9, 9, 20}},
                          {{Align::kPadUp, true}, {2, 11, 13, 4}, {2, 10, 10, 17}},
-                         {{Align::kPadUp, false}, {1, 17, 12, 16}, {1, 12, 12, 16}}}) {
+                         {{Align::kPadUp, false}, {1, 17, 12, 16}, {1, 12, 12, 16}},
+                         {{Align::kEqual, true}, {1, 9, 8, 5}, {1, 9, 8, 18}}}) {
     for (Padding padding : {Padding::kValid, Padding::kSame}) {
       for (const Conv& op :
            variants({.c_out = 21, .window = window(3, padding), .concat = c.concat})) {
@@ -227,6 +309,12 @@ TEST(Conv, BytesDoNotDependOnSizeOrPlace) {
         expect_same_bytes_anywhere(op, x, windows);
       }
     }
+  }
+  for (const auto& [groups, c_in, c_out] : kGroups) {
+    const Tensor x = random({1, 20, 83, c_in}, 14);
+    for (const Conv& op : variants({.c_out = c_out, .groups = groups}))
+      expect_same_bytes_anywhere(op, x,
+                                 {{0, 0, 20, 83}, {3, 5, 3, 3}, {1, 1, 9, 7}, {7, 2, 8, 69}});
   }
 }
 

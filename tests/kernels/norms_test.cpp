@@ -40,6 +40,28 @@ TEST(GroupNorm, MatchesTheReferenceAtEveryTailAndGroupOnEveryInstructionSet) {
   }
 }
 
+// What passes put behind it: an activation adds 6 ULP.
+TEST(GroupNorm, TakesAResidualAndAnActivation) {
+  for (std::size_t kind = 0; kind < names_of(Activation::Kind{}).size(); ++kind) {
+    for (const bool residual : {false, true}) {
+      SCOPED_TRACE(fmt::format("{}, {}", names_of(Activation::Kind{})[kind], residual));
+      GroupNorm op;
+      op.epilogue.activation = Activation{.kind = static_cast<Activation::Kind>(kind)};
+      op.epilogue.residual = residual;
+      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+        std::vector<Tensor> x{test::random({2, 5, 7, 19}, 3).rounded_to(dtype)};
+        if (residual) x.push_back(test::random({2, 5, 7, 19}, 4).rounded_to(dtype));
+        std::vector<Tensor> weights;
+        for (const Parameter& p : parameters(op, test::types(x)))
+          weights.push_back(test::random(p.shape, static_cast<unsigned>(weights.size() + 7)));
+        test::Bound bound = dtype == DType::kF32 ? kBound : kBf16Bound;
+        bound.absolute *= 1.2, bound.relative += 6 * 0x1p-23;
+        test::check_cpu(op, x, weights, bound);
+      }
+    }
+  }
+}
+
 // Several pieces of pixels, whose sums threads make.
 TEST(GroupNorm, MatchesAcrossTasks) {
   const Tensor x = test::random({2, 150, 90, 3}, 4);

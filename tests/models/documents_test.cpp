@@ -58,6 +58,29 @@ TEST_F(Documents, FormatFollowsTheContentWhereTheNameSaysNothing) {
             DocumentFormat::kJsonl);
 }
 
+TEST_F(Documents, ATextThatLooksLikeACollectionIsSaid) {
+  const auto notes = [&](const char* name, std::string_view bytes, DocumentOptions options = {}) {
+    DocumentReader reader(write(name, bytes), options);
+    EXPECT_TRUE(reader.next().has_value());
+    std::string all;
+    for (const std::string& note : reader.notes()) all += note;
+    return all;
+  };
+  const std::string tsv = "ham\tSee you there.\n\nspam\tBuy now!\nham\tA line that is c";
+  for (const char* name : {"SMSSpamCollection", "train.txt"}) {
+    EXPECT_TRUE(holds(notes(name, tsv), "looks like a TSV")) << name;
+    EXPECT_TRUE(holds(notes(name, tsv), "--format tsv")) << name;
+  }
+  EXPECT_TRUE(holds(notes("a.txt", "{\"text\": \"x\"}\n{\"text\": \"y\"}\n"), "--format jsonl"));
+  for (const char* text :
+       {"One.\tTwo.\nThree.\n", "a\tb\n", "\tIndented.\n\tTwice.\n", "a\tb\tc\na\tb\tc\n",
+        "{so}\n{or so}\n", "A sentence of forty characters and a few more\tend.\nx\ty\n", ""}) {
+    EXPECT_EQ(notes("a.txt", text), "") << text;
+  }
+  EXPECT_EQ(notes("a.txt", tsv, {.format = DocumentFormat::kText}), "");
+  EXPECT_EQ(notes("a.txt", tsv, {.format = DocumentFormat::kLines}), "");
+}
+
 TEST_F(Documents, PlainTextIsOneDocument) {
   const auto records = read_all(write("a.txt", "\xEF\xBB\xBFOne\n\ntwo\r\n"));
   ASSERT_EQ(records.size(), 1u);

@@ -233,6 +233,11 @@ TEST(Splits, HoldOutWhatTheirRuleSays) {
   EXPECT_THAT(held_out("none"), IsEmpty());
   EXPECT_THAT(held_out("every:10"), ElementsAre(0, 10, 20));
   EXPECT_THAT(held_out("names:3,24..29"), ElementsAre(3, 24, 25, 26, 27, 28, 29));
+  pairs[3].image = "images/3.png";
+  pairs[4] = {"b/4", "images/b/4.tif", {}};
+  pairs[5] = {"b/4#1", "images/b/4.tif", {}};
+  EXPECT_THAT(held_out("names:3.png,b/4.tif"), ElementsAre(3, 4, 5));
+  EXPECT_NE(error_of([&] { split_pairs(pairs, "names:4.tif", 0); }), "");
   EXPECT_EQ(held_out("0.2").size(), 6U);
   EXPECT_EQ(held_out("0.001").size(), 1U);
   EXPECT_EQ(held_out("0.2"), held_out("0.2"));

@@ -119,6 +119,20 @@ TEST(Normalise, NotesARangeUnlikeTheType) {
   EXPECT_THAT(note(std::vector<float>{0, 255}),
               AllOf(HasSubstr("expects in 0 to 1"), HasSubstr("--range 0,255 ")));
   EXPECT_THAT(note(std::vector<float>{-0.5f, 1.5f}), HasSubstr("--range -0.5,1.5 "));
+  // Signed values, shifted up.
+  EXPECT_THAT(note(Words{32805, 33004}), HasSubstr("--range 32805,33004 "));
+  // Against the range that a model was trained with.
+  const Preprocessing of_12_bits{.range = ValueRange{.low = 0, .high = 4095}};
+  EXPECT_THAT(note(std::vector<uint8_t>{37, 236}, of_12_bits),
+              AllOf(HasSubstr("8-bit images with values from 37 to 236"),
+                    HasSubstr("4095 for white"), HasSubstr("--range auto")));
+  EXPECT_THAT(note(Words{100, 60000, 61000}, of_12_bits), HasSubstr("from 100 to 61000"));
+  EXPECT_THAT(note(Words{1, 2, 3}, {.range = ValueRange{.low = 100, .high = 200}}),
+              HasSubstr("100 for black"));
+  EXPECT_EQ(note(Words{0, 2000, 2500}, of_12_bits), "");
+  EXPECT_EQ(note(Words{0, 10, 65535}, of_12_bits), "");  // one hot pixel
+  EXPECT_EQ(note(Words{60000, 60000}, of_12_bits), "");
+  EXPECT_EQ(note(Words{30000, 33000}), "");
   // Usual: filled ranges, dark pictures of 8 bits, one value, and models that do not divide.
   EXPECT_EQ(note(Words{0, 30000}), "");
   EXPECT_EQ(note(Words{9, 9}), "");

@@ -27,7 +27,9 @@ TEST(Labels, FoldedAreWhatPeopleSee) {
 TEST(Labels, LookAlikesAreGroupedInTheirOrder) {
   EXPECT_THAT(look_alikes(Names{"neg", "pos", "neg ", "Pos", "neutral", "neg", "POS"}),
               ElementsAre(ElementsAre("neg", "neg "), ElementsAre("pos", "Pos", "POS")));
-  EXPECT_THAT(look_alikes(Names{"1", "10", "01"}), IsEmpty());
+  EXPECT_THAT(look_alikes(Names{"1", "10", "01", "1.5", "1.00", ".0", "v1.0", "v1"}), IsEmpty());
+  EXPECT_THAT(look_alikes(Names{"1.0", "-2", "1", "-2.0 ", "3.0"}),
+              ElementsAre(ElementsAre("1.0", "1"), ElementsAre("-2", "-2.0 ")));
   EXPECT_THAT(look_alikes(Names{}), IsEmpty());
 }
 

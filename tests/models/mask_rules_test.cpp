@@ -329,6 +329,24 @@ TEST_F(TrainingImages, TheFormatIsNotedInOneLine) {
   }
 }
 
+// Of masks that cannot be colours, those of the training say nothing.
+TEST_F(TrainingImages, ColoursOfTheTrainingAreHeldAgainstEveryMask) {
+  for (const char* name : {"a", "b"}) write_pair(name, 2, 4);
+  const MaskHints coloured = hints(2, "colours:#000000,#ffffff");
+  DataReport report;
+  EXPECT_EQ(recognise_masks(pairs(report), coloured, 1, report), *coloured.trained);
+  write("masks/b.png", {2, 4, 1, std::vector<std::uint16_t>{0, 255, 255, 0, 0, 0, 0, 0}});
+  EXPECT_EQ(recognise_masks(pairs(report), coloured, 1, report).to_string(), "binary");
+  write("masks/a.png", {2, 4, 1, std::vector<std::uint16_t>{0, 1, 1, 0, 0, 0, 2, 2}});
+  write("masks/b.png", {2, 4, 1, std::vector<std::uint16_t>{0, 1, 1, 0, 0, 0, 0, 0}});
+  EXPECT_EQ(recognise_masks(pairs(report), coloured, 1, report).to_string(), "objects");
+  EXPECT_THAT(report.notes().back(), Not(HasSubstr("training")));
+  // One that is no image at all changes nothing: the check tells of it.
+  write_pair("a", 2, 4);
+  write_text("masks/b.png", "no image");
+  EXPECT_EQ(recognise_masks(pairs(report), coloured, 1, report), *coloured.trained);
+}
+
 TEST(MaskRulesTest, AreWrittenAsTheyAreRead) {
   for (const char* text : {"ids", "binary", "values:7,0", "objects", "objects,ignore=9",
                            "ids,ignore=255", "colours:#000000,#ff8000"}) {

@@ -69,6 +69,47 @@ TEST_F(TiffFiles, OverviewsAndMasksAreNoPages) {
               AllOf(HasSubstr("2 directories"), HasSubstr("NewSubfileType")));
 }
 
+// Pyramids whose levels are not marked: each is tiled and a half of the one before it.
+TEST_F(TiffFiles, TiledHalvesOfTheFirstPictureAreNoPages) {
+  struct Size {
+    uint32_t width, height;
+  };
+  const fs::path path = folder_ / "a.tif";
+  const auto pages_of = [&](const std::vector<Size>& sizes, bool tiled, const char* mode = "w") {
+    TIFF* file = TIFFOpen(path.c_str(), mode);
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      TIFFSetField(file, TIFFTAG_IMAGEWIDTH, sizes[i].width);
+      TIFFSetField(file, TIFFTAG_IMAGELENGTH, sizes[i].height);
+      TIFFSetField(file, TIFFTAG_BITSPERSAMPLE, 8);
+      TIFFSetField(file, TIFFTAG_PHOTOMETRIC, PHOTOMETRIC_MINISBLACK);
+      Bytes pixels(16 * 16, static_cast<uint8_t>(i));
+      if (tiled) {
+        TIFFSetField(file, TIFFTAG_TILEWIDTH, 16);
+        TIFFSetField(file, TIFFTAG_TILELENGTH, 16);
+        for (uint32_t tile = 0; tile < TIFFNumberOfTiles(file); ++tile)
+          EXPECT_EQ(TIFFWriteEncodedTile(file, tile, pixels.data(), 256), 256);
+      } else {
+        TIFFSetField(file, TIFFTAG_ROWSPERSTRIP, 1);
+        for (uint32_t y = 0; y < sizes[i].height; ++y)
+          EXPECT_EQ(TIFFWriteEncodedStrip(file, y, pixels.data(), sizes[i].width), sizes[i].width);
+      }
+      EXPECT_EQ(TIFFWriteDirectory(file), 1);
+    }
+    TIFFClose(file);
+    return first_pixels(path);
+  };
+  for (const char* mode : {"wl", "wb", "w8"}) {
+    EXPECT_THAT(pages_of({{67, 35}, {33, 17}, {17, 9}, {8, 4}}, true, mode), ElementsAre(0));
+  }
+  EXPECT_THAT(pages_of({{64, 32}, {64, 32}, {32, 16}}, true), ElementsAre(0, 1));
+  EXPECT_THAT(pages_of({{64, 32}, {16, 8}}, true), ElementsAre(0));
+  // Pictures of other sizes, and those in strips, are pages.
+  EXPECT_THAT(pages_of({{64, 32}, {32, 32}, {40, 20}, {32, 8}, {64, 16}}, true),
+              ElementsAre(0, 1, 2, 3, 4));
+  EXPECT_THAT(pages_of({{64, 32}, {128, 64}}, true), ElementsAre(0, 1));
+  EXPECT_THAT(pages_of({{64, 32}, {32, 16}}, false), ElementsAre(0, 1));
+}
+
 // ---- planes without directories ----------------------------------------------------------------
 
 // (planes, height, width, samples) and what a file says of them.

@@ -123,7 +123,9 @@ TEST_F(Eval, SaysWhatIsWrong) {
   expect_error(eval({"gone"}), 1, "gone");
   expect_error(eval({"data", "--mask-format", "values:7,8", "--validation", "names:0"}), 1,
                "0 (780 pixels)");
-  expect_error(eval({"data", "--validation", "every:1"}), 2, "--validation");
+  expect_error(eval({"data", "--validation", "every:1"}), 2, "--validation: 'every:1'");
+  expect_error(eval({"data", "--validation", "list:gone"}), 2,
+               "--validation: gone: cannot be opened");
 }
 
 TEST_F(Eval, CountsTheLabelsThatClassifyPrints) {

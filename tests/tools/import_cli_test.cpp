@@ -52,6 +52,16 @@ TEST_F(ImportCli, ADryRunWritesNothing) {
   EXPECT_FALSE(fs::exists(at("m.safetensors")));
 }
 
+TEST_F(ImportCli, NeverReplacesWhatItReads) {
+  const std::string foreign = read_text(at("foreign"));
+  expect_error(run({"import", "foreign", "-o", "./foreign"}), 2, "-o ./foreign: this file is read");
+  fs::create_directories(at("folder"));
+  fs::copy(at("foreign"), at("folder/model.safetensors"));
+  expect_error(run({"import", "folder", "-o", "folder/model.safetensors"}), 2, "read too");
+  EXPECT_EQ(read_text(at("foreign")), foreign);
+  EXPECT_EQ(read_text(at("folder/model.safetensors")), foreign);
+}
+
 TEST_F(ImportCli, ListsWhatIsKnown) {
   const Result result = run({"import", "--list"});
   ASSERT_EQ(result.code, 0) << result.err;

@@ -70,6 +70,38 @@ TEST_F(Outputs, AModelNeedsAFileOfItsOwn) {
   }
 }
 
+TEST_F(Outputs, AnInputIsNeverReplaced) {
+  fs::create_directories(at("texts"));
+  const std::string texts = "good\tgreat film\nbad\tdull film\n";
+  write_bytes(at("texts/a.tsv"), texts);
+  fs::create_symlink("a.tsv", at("texts/link.tsv"));
+  const auto expect_refused = [&](std::vector<std::string> words, const std::string& option) {
+    expect_error(run(words), 2, option);
+    EXPECT_EQ(read_text(at("texts/a.tsv")), texts);
+    EXPECT_FALSE(fs::exists(at("texts/a.tsv.journal")));
+  };
+  expect_refused(classify({"texts/a.tsv", "-o", "texts/a.tsv"}),
+                 "-o texts/a.tsv: this file is read");
+  expect_refused(classify({"texts/a.tsv", "-o", path("texts/link.tsv")}), "read too");
+  expect_refused(classify({"texts/link.tsv", "--html", "texts/a.tsv"}), "--html");
+  expect_refused(classify({"texts", "-o", "texts/a.tsv"}), "-o");
+  expect_refused(classify({"texts/*.tsv", "-o", "texts/a.tsv"}), "-o");
+  expect_refused({"train", "han", "texts/a.tsv", "-o", "texts/a.tsv", "--epochs", "1"}, "-o");
+  const std::string model = read_text(han_);
+  expect_refused(classify({"texts/a.tsv", "-o", han_}), "-o");
+  EXPECT_EQ(read_text(han_), model);
+  for (const char* one : {"new.tsv", "./new.tsv"})
+    expect_refused(classify({"texts/a.tsv", "-o", "new.tsv", "--html", one}), "same file");
+  EXPECT_FALSE(fs::exists(at("new.tsv")));
+  // The results of an earlier run are no texts, nor do they keep a later one from replacing them.
+  fs::remove(at("texts/link.tsv"));
+  for (int i = 0; i < 2; ++i) {
+    const Result result = run(classify({"texts", "-o", "texts/labels.tsv"}));
+    EXPECT_EQ(result.code, 0) << result.err;
+    EXPECT_EQ(lines_of(read_text(at("texts/labels.tsv"))), 3U);
+  }
+}
+
 // Small images run one a thread, large and damaged ones and pipes between them do not: files, lines
 // and failures are the same for any number of threads, also within little memory.
 TEST_F(Outputs, ManyImagesGiveTheSameForAnyNumberOfThreads) {

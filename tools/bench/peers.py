@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures Tessera against ONNX Runtime: same weights, same machine, same run.
 
-    tools/bench/peers.py                      # the U-Net and the HAN, 2 threads
+    tools/bench/peers.py                      # all of them, 2 threads
     tools/bench/peers.py unet --threads 1
 
 The peer is installed from PyPI into .venv-peers by the first run (--upgrade: again, the newest).
@@ -221,6 +221,137 @@ class UNet:
 
     def peer_answer(self, threads):
         return run_peer(self, threads, "probabilities")[0].transpose(1, 2, 0)
+
+
+class ImageGraph:
+    """A network of 512 x 512 pixels that both programs read as the same ONNX graph."""
+
+    output = "logits"
+    variants = [("fp32", "auto"), ("bf16", "auto")]
+    checked = ["fp32", "bf16"]
+    iterations, warmup = 5, 1
+    channels, classes, size = 3, 2, 512
+
+    def write(self):
+        self.onnx, self.weights = OnnxGraph(), Weights(1)
+        self.onnx.add("Identity", self.logits("image"), output="logits")
+        self.onnx.save(self.graph, ("image", "FLOAT", [1, self.channels, self.size, self.size]),
+                       [("logits", "FLOAT", [1, self.classes, self.size, self.size])])
+        pixels = np.random.default_rng(2).random((1, self.channels, self.size, self.size))
+        np.save(self.data, pixels.astype(np.float32))
+
+    def convolution(self, x, name, c_in, c_out, k, stride=1, gain=2, bias=True):
+        weight = self.weights.normal(f"{name}/weight", c_out, c_in, k, k,
+                                     scale=(gain / (c_in * k * k))**0.5)
+        constants = [self.onnx.constant(weight)]
+        if bias:
+            constants.append(self.onnx.constant(self.weights.normal(f"{name}/bias", c_out,
+                                                                    scale=0.05)))
+        return self.onnx.add("Conv", x, *constants, strides=[stride] * 2, pads=[k // 2] * 4)
+
+    def near_one(self, name, c):
+        return self.onnx.constant(1 + self.weights.normal(name, c, scale=0.1))
+
+    def near_zero(self, name, c):
+        return self.onnx.constant(self.weights.normal(name, c, scale=0.1))
+
+    def bench_arguments(self):
+        return ["--size", str(self.size)]
+
+    def command(self, precision="fp32"):
+        return ["run", self.model, "--input", self.data, "--output", WORK / f"{precision}.npy",
+                "--precision", precision]
+
+    def tessera_answer(self, program, threads, precision):
+        program.run(self.command(precision), threads)
+        return self.probabilities(np.load(WORK / f"{precision}.npy"))
+
+    def peer_answer(self, threads):
+        return self.probabilities(run_peer(self, threads, "logits"))
+
+    @staticmethod
+    def probabilities(logits):  # (1, classes, h, w) -> (h, w, classes)
+        e = np.exp(logits[0] - logits[0].max(0))
+        return (e / e.sum(0)).transpose(1, 2, 0)
+
+
+class ResNetUNet(ImageGraph):
+    """segmentation_models.pytorch's Unet("resnet34"): residual blocks, batch norm, nearest."""
+
+    title = "ResNet34 U-Net, 1 x 512 x 512 x 3"
+    model = graph = WORK / "resnet34-unet.onnx"
+    data = WORK / "resnet34-unet.npy"
+
+    def unit(self, x, name, c_in, c_out, k=3, stride=1, relu=True, gain=2):
+        x = self.convolution(x, name, c_in, c_out, k, stride, gain, bias=False)
+        x = self.onnx.add("BatchNormalization", x, self.near_one(f"{name}/gamma", c_out),
+                          self.near_zero(f"{name}/beta", c_out),
+                          self.near_zero(f"{name}/mean", c_out),
+                          self.near_one(f"{name}/variance", c_out))
+        return self.onnx.add("Relu", x) if relu else x
+
+    def block(self, x, name, c_in, c_out, stride):
+        y = self.unit(x, f"{name}/1", c_in, c_out, stride=stride)
+        y = self.unit(y, f"{name}/2", c_out, c_out, relu=False, gain=0.5)
+        if c_in != c_out:
+            x = self.unit(x, f"{name}/short", c_in, c_out, 1, stride, relu=False, gain=1)
+        return self.onnx.add("Relu", self.onnx.add("Add", y, x))
+
+    def logits(self, x):
+        skips = [self.unit(x, "stem", self.channels, 64, 7, 2)]
+        x = self.onnx.add("MaxPool", skips[0], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+        c = 64
+        for stage, (blocks, wide) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512))):
+            for b in range(blocks):
+                x = self.block(x, f"stage{stage}/{b}", c, wide, 2 if b == 0 and stage > 0 else 1)
+                c = wide
+            skips.append(x)
+        skips.pop()
+        for i, (skip, wide) in enumerate(((256, 256), (128, 128), (64, 64), (64, 32), (0, 16))):
+            scales = self.onnx.constant(np.float32([1, 1, 2, 2]))
+            x = self.onnx.add("Resize", x, "", scales, mode="nearest", nearest_mode="floor",
+                              coordinate_transformation_mode="asymmetric")
+            if skip:
+                x = self.onnx.add("Concat", x, skips.pop(), axis=1)
+            x = self.unit(x, f"up{i}/1", c + skip, wide)
+            x = self.unit(x, f"up{i}/2", wide, wide)
+            c = wide
+        return self.convolution(x, "head", c, self.classes, 3, gain=1)
+
+
+class NnUNet(ImageGraph):
+    """nnU-Net v2 in 2-D: instance norm, LeakyReLU, strided convolutions down, transposed up."""
+
+    title = "nnU-Net, 1 x 512 x 512 x 1"
+    channels = 1
+    model = graph = WORK / "nnunet.onnx"
+    data = WORK / "nnunet.npy"
+    widths = (32, 64, 128, 256, 512, 512, 512, 512)
+
+    def unit(self, x, name, c_in, c_out, stride=1):
+        x = self.convolution(x, name, c_in, c_out, 3, stride)
+        x = self.onnx.add("InstanceNormalization", x, self.near_one(f"{name}/gamma", c_out),
+                          self.near_zero(f"{name}/beta", c_out))
+        return self.onnx.add("LeakyRelu", x, alpha=0.01)
+
+    def units(self, x, name, c_in, c_out, stride=1):
+        return self.unit(self.unit(x, f"{name}/1", c_in, c_out, stride), f"{name}/2", c_out, c_out)
+
+    def logits(self, x):
+        maps, c = [], self.channels
+        for stage, wide in enumerate(self.widths):
+            x, c = self.units(x, f"down{stage}", c, wide, 2 if stage > 0 else 1), wide
+            maps.append((x, c))
+        maps.pop()
+        while maps:
+            skip, wide = maps.pop()
+            name = f"up{len(maps)}"
+            weight = self.weights.normal(f"{name}/weight", c, wide, 2, 2, scale=c**-0.5)
+            x = self.onnx.add("ConvTranspose", x, self.onnx.constant(weight),
+                              self.near_zero(f"{name}/bias", wide), strides=[2, 2])
+            x = self.units(self.onnx.add("Concat", x, skip, axis=1), name, 2 * wide, wide)
+            c = wide
+        return self.convolution(x, "head", c, self.classes, 1, gain=1)
 
 
 class Han:
@@ -488,21 +619,25 @@ def markdown(report):
     return "\n".join(lines)
 
 
+NETWORKS = {"unet": UNet, "resnet34-unet": ResNetUNet, "nnunet": NnUNet, "han": Han}
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("networks", nargs="*", metavar="unet|han", help="default: both")
+    parser.add_argument("networks", nargs="*", metavar="NAME",
+                        help=f"{', '.join(NETWORKS)}; default: all")
     parser.add_argument("--threads", type=int, default=2, help="of both programs (default: 2)")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
-    parser.add_argument("--iterations", type=int, help="of a round; default: UNet 3, HAN 20")
+    parser.add_argument("--iterations", type=int, help="of a round; default: UNet 3, HAN 20, others 5")
     parser.add_argument("--tessera", default=ROOT / "build" / "tessera", metavar="PROGRAM")
     parser.add_argument("-o", "--output", type=pathlib.Path, metavar="FILE",
                         help="default: tools/bench/results/<date>-<cpu>.json")
     parser.add_argument("--upgrade", action="store_true", help="install the peer's newest release")
     options = parser.parse_args()
     for name in options.networks:
-        if name not in ("unet", "han"):
-            parser.error(f"expected unet or han, found '{name}'")
+        if name not in NETWORKS:
+            parser.error(f"expected {', '.join(NETWORKS)}, found '{name}'")
     for name in ("threads", "rounds", "iterations"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -520,13 +655,12 @@ def main(options):
         print(f"warning: the machine is busy (load {host['load_average_before']:.1f}); figures of "
               "a quiet one differ", file=sys.stderr)
     WORK.mkdir(parents=True, exist_ok=True)
-    networks = {"unet": UNet, "han": Han}
     now = datetime.datetime.now(datetime.timezone.utc)
     report = {"date": now.isoformat(timespec="seconds"), "commit": commit(),
               "command": shlex.join(["tools/bench/peers.py", *sys.argv[1:]]),
               "machine": host, "versions": versions, "threads": options.threads,
-              "results": [measure(networks[name](), program, options, versions)
-                          for name in options.networks or networks]}
+              "results": [measure(NETWORKS[name](), program, options, versions)
+                          for name in options.networks or NETWORKS]}
     cpu = slug(host["cpu"])
     path = options.output or RESULTS / f"{now:%Y-%m-%d}-{cpu}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

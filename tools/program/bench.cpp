@@ -1,6 +1,8 @@
 // `tessera bench`: how fast a network runs here, beside what this machine can do at most.
 #include "tools/program/bench.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -156,8 +158,9 @@ Verb make_bench_verb(CLI::App& program) {
   command
       .add_option(
           "preset", options->workload.preset,
-          "unet-paper (U-Net 2015, 572 x 572), han (tutorial, LSTM 150), han-paper (GRU 50)")
-      ->check(CLI::IsMember({"unet-paper", "han", "han-paper"}));
+          "unet-paper (U-Net 2015, 572 x 572), resnet34-unet (of segmentation_models.pytorch), "
+          "nnunet (8 levels), han (tutorial, LSTM 150), han-paper (GRU 50)")
+      ->check(CLI::IsMember(kPresets));
   command.add_option("-m,--model", options->workload.model, "a model file instead")
       ->type_name("FILE");
   options->workload.add_to(command);
@@ -191,7 +194,8 @@ Verb make_bench_verb(CLI::App& program) {
   return {&command, [options] {
             WorkloadOptions& workload = options->workload;
             if (workload.preset.empty() && workload.model.empty())
-              throw UsageError("name a preset (unet-paper, han, han-paper) or a model with -m");
+              throw UsageError(
+                  fmt::format("name a preset ({}) or a model with -m", fmt::join(kPresets, ", ")));
             catch_interrupts();
             return options->train ? bench_training(*options) : bench(*options);
           }};

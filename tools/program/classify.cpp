@@ -51,9 +51,8 @@ class ClassifyRun {
   explicit ClassifyRun(const ClassifyOptions& options)
       : options_(options),
         shard_(parse_shard(options.shard)),
-        inputs_(
-            expand_inputs(options.inputs, is_document_name, "texts (.txt, .tsv, .csv, .jsonl)")),
         model_(options.model.path_or_demo(kDemoHan)),
+        inputs_(find_inputs()),
         session_(Session::open(model_, options.model.session_options(options.report.quiet))),
         format_(session_.classes(), {options.report.json, options.attention, options.top_k}),
         report_(options.report, "documents", total()) {
@@ -88,6 +87,25 @@ class ClassifyRun {
  private:
   // One collection is split by its documents, several inputs as they are.
   bool shard_by_document() const { return inputs_.size() <= 1; }
+
+  // Without the results of an earlier run that lie among the texts: their journal tells them.
+  std::vector<Input> find_inputs() const {
+    std::vector<Input> inputs =
+        expand_inputs(options_.inputs, is_document_name, "texts (.txt, .tsv, .csv, .jsonl)");
+    std::error_code ignored;
+    if (inputs.size() > 1 && !options_.output.empty() &&
+        fs::exists(journal_of(options_.output), ignored)) {
+      std::erase_if(inputs, [&](const Input& input) {
+        return std::ranges::find(options_.inputs, input.path) == options_.inputs.end() &&
+               fs::equivalent(input.path, options_.output, ignored);
+      });
+    }
+    std::vector<std::string> read{model_};
+    for (const Input& input : inputs) read.push_back(input.path);
+    require_no_input("-o", options_.output, read);
+    require_no_input("--html", options_.html, read);
+    return inputs;
+  }
 
   // Beside a file of results lies the journal that lets a later run go on with them.
   void open_output() {
@@ -226,8 +244,8 @@ class ClassifyRun {
 
   const ClassifyOptions& options_;
   Shard shard_;
-  std::vector<Input> inputs_;
   std::string model_;
+  std::vector<Input> inputs_;
   Session session_;
   LabelFormat format_;
   Report report_;
@@ -249,6 +267,12 @@ void check(const ClassifyOptions& options) {
     throw UsageError("--resume goes on with a file of results; name it with -o");
   if (options.resume && !options.html.empty())
     throw UsageError("--resume does not have the finished documents that --html would show");
+  std::error_code ignored;
+  const auto named = [&](const std::string& path) { return fs::weakly_canonical(path, ignored); };
+  if (!options.html.empty() && !options.output.empty() &&
+      named(options.html) == named(options.output) &&
+      (!fs::exists(options.html, ignored) || fs::is_regular_file(options.html, ignored)))
+    throw UsageError("-o and --html name the same file, and one would replace the other");
   if (options.attention && !options.report.json)
     throw UsageError("--attention is part of the JSON results; add --json (or use --html)");
 }

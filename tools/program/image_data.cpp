@@ -60,7 +60,9 @@ Split ImageDataOptions::split(const ImagePairs& pairs) const {
   try {
     return split_pairs(pairs, validation, seed);
   } catch (const Error& error) {
-    throw UsageError(fmt::format("--{}", error.what()));  // "validation: ..."
+    const std::string_view text = error.what();  // "validation: ...", or of a file that it names
+    throw UsageError(
+        fmt::format("--{}{}", text.starts_with("validation:") ? "" : "validation: ", text));
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include "engine/files/safetensors.h"
 #include "models/import/import.h"
+#include "tools/program/inputs.h"
 #include "tools/program/program.h"
 
 namespace tessera {
@@ -108,6 +109,7 @@ int import_file(ImportCommand& command) {
     print_families();
     return kExitDone;
   }
+  require_no_input("-o", command.output, {command.input, command.options.vocabulary});
   const Imported imported = import_model(command.input, command.options);
   print(command, imported);
   if (!fits_example(command, imported)) return kExitFailed;

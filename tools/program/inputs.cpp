@@ -187,6 +187,9 @@ class Expansion {
       std::error_code ignored;
       if (fs::is_directory(path, ignored)) {
         add_folder(path);
+      } else if (fs::is_fifo(path, ignored) || fs::is_socket(path, ignored)) {
+        inputs_.push_back(
+            {path.string(), {}, "is a pipe or socket, not a file; name it by itself"});
       } else {
         add_file(path.string(), base.empty() ? path : path.lexically_relative(base));
       }
@@ -218,6 +221,27 @@ std::vector<Input> expand_inputs(const std::vector<std::string>& words, const Wa
     return !seen.insert(fs::path(input.path).lexically_normal()).second;
   });
   return inputs;
+}
+
+void require_no_input(std::string_view option, const fs::path& output,
+                      const std::vector<std::string>& read) {
+  std::error_code error;
+  if (!fs::is_regular_file(output, error)) return;
+  const auto check = [&](const fs::path& file) {
+    if (fs::equivalent(output, file, error))
+      throw UsageError(
+          fmt::format("{} {}: this file is read too, and would be replaced; choose another name",
+                      option, output.string()));
+  };
+  for (const std::string& one : read) {
+    if (!fs::is_directory(one, error)) {
+      check(one);
+      continue;
+    }
+    for (fs::directory_iterator entry(one, error), end; !error && entry != end;
+         entry.increment(error))
+      check(entry->path());
+  }
 }
 
 std::vector<fs::path> result_names(std::vector<Input>& inputs) {

@@ -1,4 +1,6 @@
 // `tessera profile`: where the time of a run goes, node by node, beside the roofline.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <iostream>
 #include <map>
@@ -8,6 +10,7 @@
 #include "engine/files/atomic_file.h"
 #include "models/image/image_io.h"
 #include "models/text/documents.h"
+#include "tools/program/inputs.h"
 #include "tools/program/program.h"
 #include "tools/program/workload.h"
 
@@ -204,6 +207,9 @@ void print_json(const Profile& profile, const std::vector<NodeTotal>& totals,
 }
 
 int profile(const ProfileOptions& options) {
+  std::vector<std::string> read = options.words;
+  read.push_back(options.model.path);
+  require_no_input("--trace", options.trace, read);
   const Profile profile =
       options.model.path.empty() ? profile_preset(options) : profile_model(options);
   require(!profile.times.empty(), "nothing ran, so there is nothing to show");
@@ -249,12 +255,11 @@ Verb make_profile_verb(CLI::App& program) {
       "  tessera profile -m han.safetensors review.txt --json");
   return {&command, [options] {
             const std::string& word = options->words[0];
-            const bool preset = word == "unet-paper" || word == "han" || word == "han-paper";
+            const bool preset = std::ranges::count(kPresets, word) > 0;
             if (options->model.path.empty() && !preset) {
-              throw UsageError(fmt::format(
-                  "'{}' is no preset (unet-paper, han, han-paper), and as an input it needs a "
-                  "model: -m FILE",
-                  word));
+              throw UsageError(
+                  fmt::format("'{}' is no preset ({}), and as an input it needs a model: -m FILE",
+                              word, fmt::join(kPresets, ", ")));
             }
             return profile(*options);
           }};

@@ -10,6 +10,7 @@
 #include "models/import/numpy_file.h"
 #include "models/import/onnx_model.h"
 #include "models/network_run.h"
+#include "tools/program/inputs.h"
 #include "tools/program/program.h"
 #include "tools/program/verify_layers.h"
 
@@ -103,6 +104,10 @@ int run(const RunOptions& options) {
   ModelConfig config;
   const auto answers = compute(options, config);
   const Paths paths = by_name(options.outputs, network_outputs(config), "--output");
+  std::vector<std::string> read{options.model};
+  for (const auto& [name, path] : by_name(options.inputs, network_inputs(config), "--input"))
+    read.push_back(path);
+  for (const auto& [name, path] : paths) require_no_input("--output", path, read);
   for (const auto& [name, answer] : answers)
     std::cout << fmt::format("{}  {}\n", name, summary(answer.view()));
   for (const auto& [name, path] : paths) write_numpy(path, answers.at(name).view());

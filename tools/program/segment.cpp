@@ -1,6 +1,5 @@
 // `tessera segment`: images in, masks and overlays out.
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <map>
 #include <memory>
@@ -10,12 +9,12 @@
 
 #include "engine/device/machine.h"
 #include "engine/files/atomic_file.h"
-#include "kernels/cpu/parallel.h"
 #include "tools/program/image_data.h"
 #include "tools/program/inputs.h"
 #include "tools/program/program.h"
 #include "tools/program/report.h"
 #include "tools/program/segment_files.h"
+#include "tools/program/segment_lanes.h"
 #include "tools/program/segment_results.h"
 
 namespace tessera {
@@ -70,12 +69,6 @@ struct Outcome {
 
 enum class Size { kSmall, kAny };
 
-// Finished images that wait for their turn, of each lane: enough that no lane waits long for
-// another, few enough that a run that is killed loses little.
-constexpr std::size_t kImagesPerLane = 16;
-// Maps of an image that one thread is given: beyond, all threads on one image are as fast.
-constexpr std::uint64_t kMostLaneBytes = std::uint64_t{512} << 20;
-
 class SegmentRun {
  public:
   explicit SegmentRun(SegmentOptions& options)
@@ -86,15 +79,16 @@ class SegmentRun {
         model_(options.model.path_or_demo(kDemoUNet)),
         report_(options.report, "images", inputs_.size()),
         session_(open_session()),
-        results_(folder_, model_, deciding_options(), resume_of(options.resume)) {
+        results_(folder_, model_, deciding_options(), resume_of(options.resume)),
+        lanes_(session_, max_memory_) {
     options_.outputs.classes = session_.classes();
   }
 
   int run() {
     const auto begin = std::chrono::steady_clock::now();
     for (std::size_t first = 0; first < inputs_.size() && interrupted() == 0;) {
-      open_lanes(inputs_.size() - first);
-      const std::size_t count = std::min(images_at_once(), inputs_.size() - first);
+      lanes_.open(inputs_.size() - first);
+      const std::size_t count = std::min(lanes_.images_at_once(), inputs_.size() - first);
       segment(first, count);
       first += count;
     }
@@ -148,41 +142,6 @@ class SegmentRun {
     return options;
   }
 
-  // Small images run one a thread, which keeps every thread at work whatever else the machine does,
-  // and reading and writing go on side by side too. Lanes share the packed weights. `left` inputs
-  // are still to be done.
-  void open_lanes(std::size_t left) {
-    const auto lanes = std::min(static_cast<std::size_t>(session_.threads()), left);
-    if (lanes < 2 || session_.device() != "cpu" || !lanes_.empty() || !images_are_small_) return;
-    const std::uint64_t limit =
-        max_memory_ > 0 ? max_memory_ : resident_bytes() + available_bytes() / 2;
-    for (const std::int64_t side : {1024, 512, 256, 128}) {
-      const SegmentationPlan plan = session_.plan(side, side);
-      lane_bytes_ = plan.arena + plan.images;
-      const std::uint64_t others = (lanes - 1) * lane_bytes_;
-      if (plan.tiles > 1 || plan.arena > kMostLaneBytes || plan.peak + others > limit) continue;
-      for (std::size_t i = 0; i < lanes; ++i) lanes_.push_back(session_.clone(1));
-      return;
-    }
-  }
-
-  // Whether a lane has the memory for `image`: what a network pads counts too.
-  bool fits_lane(Session& lane, const Image& image) {
-    const std::pair size(image.height, image.width);
-    {
-      const std::lock_guard lock(mutex_);
-      if (const auto known = fits_lane_.find(size); known != fits_lane_.end()) return known->second;
-    }
-    const SegmentationPlan plan = lane.plan(image.height, image.width);
-    const bool fits = plan.tiles == 1 && plan.arena + plan.images <= lane_bytes_;
-    const std::lock_guard lock(mutex_);
-    return fits_lane_[size] = fits;
-  }
-
-  std::size_t images_at_once() const {
-    return std::max<std::size_t>(1, kImagesPerLane * lanes_.size());
-  }
-
   // Does `count` inputs from `first` on: the small ones in lanes, the others with all threads.
   // Results get their names in the order of the inputs, each as soon as those before it have
   // theirs.
@@ -198,24 +157,13 @@ class SegmentRun {
       outcomes[i] = std::move(outcome);
       finish_ready();
     };
-    if (!lanes_.empty()) {
-      std::atomic<std::size_t> small = 0, large = 0;
-      parallel_for(static_cast<int>(lanes_.size()), static_cast<std::int64_t>(count),
-                   [&](std::int64_t at, int lane) {
-                     const auto i = static_cast<std::size_t>(at);
-                     if (interrupted() != 0) return;
-                     try {
-                       auto result = process(inputs_[first + i],
-                                             lanes_[static_cast<std::size_t>(lane)], Size::kSmall);
-                       ++(result ? small : large);
-                       if (result) settle(i, {std::move(result)});
-                     } catch (const std::exception&) {
-                       // It is tried again below, with all memory, and reported there.
-                     }
-                   });
-      images_are_small_ = small > 0 || large == 0;
-      if (finished < count) lanes_.clear();  // their memory is for the others
-    }
+    lanes_.run(count, [&](std::size_t i, Session& lane) {
+      auto result = process(inputs_[first + i], lane, Size::kSmall);
+      const bool fitted = result != nullptr;
+      if (fitted) settle(i, {std::move(result)});
+      return fitted;
+    });
+    if (finished < count) lanes_.close();  // their memory is for the others
     while (finished < count && interrupted() == 0) {
       Outcome outcome;
       try {
@@ -267,7 +215,7 @@ class SegmentRun {
     std::int64_t tiles = 0;
     for (std::int64_t page = 0; page < pages; ++page) {
       const Image image = reader.read(page);
-      if (size == Size::kSmall && !fits_lane(session, image)) return nullptr;
+      if (size == Size::kSmall && !lanes_.fits(session, image)) return nullptr;
       result.sizes.emplace_back(image.height, image.width);
       const auto progress = [&](std::int64_t done, std::int64_t all) {
         const double pages_done =
@@ -357,14 +305,11 @@ class SegmentRun {
   Report report_;
   Session session_;
   SegmentResults results_;
-  std::vector<Session> lanes_;    // of one thread each, for small images
-  std::uint64_t lane_bytes_ = 0;  // of maps and images of the largest image for one
-  bool images_are_small_ = true;  // as far as was seen
-  std::map<std::pair<std::int64_t, std::int64_t>, bool> fits_lane_;  // height, width
-  std::set<fs::path> looked_up_;                                     // results of earlier runs
-  std::mutex mutex_;             // of what lanes share: results_, report_, images_
-  json images_ = json::array();  // of the summary
-  double done_ = 0;              // images
+  SegmentLanes lanes_;
+  std::set<fs::path> looked_up_;  // results of earlier runs
+  std::mutex mutex_;              // of what lanes share: results_, report_, images_
+  json images_ = json::array();   // of the summary
+  double done_ = 0;               // images
   std::set<std::pair<std::int64_t, std::int64_t>> explained_;
 };
 

@@ -2,6 +2,7 @@
 #include <charconv>
 
 #include "models/training/han_training.h"
+#include "tools/program/inputs.h"
 #include "tools/program/program.h"
 #include "tools/program/train.h"
 
@@ -59,6 +60,8 @@ TextDataOptions data_options(const DocumentTrainOptions& options) {
 }  // namespace
 
 int train_on_documents(const DocumentTrainOptions& options) {
+  require_no_input("-o", options.run.output,
+                   {options.data, options.vectors, options.validation, options.run.recipe});
   const ModelConfig config = model_config(options);
   Report report(options.run.report, "documents", 0);
   DataReport found;

@@ -6,6 +6,7 @@
 #include "models/training/contact_sheet.h"
 #include "models/training/labelled_images.h"
 #include "models/training/unet_training.h"
+#include "tools/program/inputs.h"
 #include "tools/program/program.h"
 #include "tools/program/train.h"
 
@@ -87,6 +88,17 @@ std::vector<float> given_class_weights(const ImageTrainOptions& options) {
   return weights;
 }
 
+// The model and the contact sheet are none of the files that they are made from.
+void require_outputs_apart(const ImageTrainOptions& options, const ImagePairs& pairs) {
+  std::vector<std::string> read{options.data, options.run.recipe};
+  for (const ImagePair& pair : pairs) {
+    read.push_back(pair.image.string());
+    read.push_back(pair.mask.string());
+  }
+  require_no_input("-o", options.run.output, read);
+  require_no_input("--contact-sheet", options.contact_sheet, read);
+}
+
 Augmentation augmentation_of(const ImageTrainOptions& options) {
   if (options.plain) return Augmentation::none();
   try {
@@ -127,6 +139,7 @@ int train_on_images(const ImageTrainOptions& options) {
 
   DataReport found;
   const ImagePairs pairs = options.source.find(options.data, found);
+  require_outputs_apart(options, pairs);
   const MaskRules rules = options.source.mask_rules(pairs, mask_hints(options), threads, found);
   Report report(options.run.report, "images", pairs.size());
   const std::vector<ImageStatistics> statistics =

@@ -8,6 +8,7 @@
 
 #include "engine/device/machine.h"
 #include "models/import/import.h"
+#include "models/networks/published_images.h"
 #include "tools/program/program.h"
 
 namespace tessera {
@@ -16,6 +17,7 @@ namespace {
 
 constexpr int kVocabulary = 20'000;
 constexpr int kTutorialClasses = 30;
+constexpr int kImageClasses = 2;
 
 UNetConfig paper_unet(const WorkloadOptions& options) {
   UNetConfig config;
@@ -116,6 +118,10 @@ void Workload::configure(const WorkloadOptions& options) {
     title_ = options.preset;
     if (options.preset == "unet-paper") {
       config_.unet = paper_unet(options);
+    } else if (options.preset == "resnet34-unet") {
+      config_.graph = resnet_unet({3, 4, 6, 3}, 64, kImageClasses);
+    } else if (options.preset == "nnunet") {
+      config_.graph = plain_nnunet(1, {32, 64, 128, 256, 512, 512, 512, 512}, kImageClasses);
     } else {
       config_.han = preset_han(options);
     }
@@ -131,9 +137,9 @@ TensorView Workload::allocate(const TensorType& type) {
 void Workload::make_image_inputs(const WorkloadOptions& options) {
   constexpr std::int64_t kPaperSize = 572, kImageSize = 512;
   const ImageSizes sizes = image_sizes(config_);
-  const bool preset = !options.preset.empty();
-  std::int64_t height = preset ? kPaperSize : sizes.input(0, kImageSize);
-  std::int64_t width = preset ? kPaperSize : sizes.input(1, kImageSize);
+  const bool paper = options.preset == "unet-paper";
+  std::int64_t height = paper ? kPaperSize : sizes.input(0, kImageSize);
+  std::int64_t width = paper ? kPaperSize : sizes.input(1, kImageSize);
   if (!options.size.empty()) std::tie(height, width) = parse_size(options.size);
   for (const auto& [axis, size] : {std::pair{0, height}, {1, width}}) {
     if (sizes.output(axis, size)) continue;

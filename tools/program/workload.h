@@ -17,10 +17,13 @@
 
 namespace tessera {
 
+inline const std::vector<std::string> kPresets{"unet-paper", "resnet34-unet", "nnunet", "han",
+                                               "han-paper"};
+
 struct WorkloadOptions {
-  std::string preset;  // "unet-paper", "han", "han-paper"; empty: `model`
+  std::string preset;  // one of kPresets; empty: `model`
   std::string model;
-  std::string size;  // of the network's input; empty: 572, for a model what 512 pixels need
+  std::string size;  // of the network's input; empty: 572 of unet-paper, else what 512 need
   int base = 64, depth = 4;
   int batch = 1;  // images or documents
   std::optional<int> sentences, words;

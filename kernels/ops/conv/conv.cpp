@@ -59,16 +59,16 @@ bool is_winograd(const Conv& op) {
 
 ConvGeometry geometry_of(const Conv& op, Types inputs) {
   check_attributes(op);
-  const std::size_t expected = op.concat ? 2 : 1;
+  const std::size_t maps = op.concat ? 2 : 1, expected = maps + (op.epilogue.residual ? 1 : 0);
   require(inputs.size() == expected, "conv: {} input(s) expected, {} given", expected,
           inputs.size());
-  for (const TensorType& type : inputs) check_input(op, type);
+  for (const TensorType& type : inputs.first(maps)) check_input(op, type);
 
   ConvGeometry g;
   if (op.concat) {
-    const Shape joined = infer(*op.concat, inputs).front().shape;
+    const Shape joined = infer(*op.concat, inputs.first(maps)).front().shape;
     g.n = joined[0], g.h = joined[1], g.w = joined[2], g.c_in = joined[3];
-    for (const ConcatSource& source : concat_sources(*op.concat, inputs)) {
+    for (const ConcatSource& source : concat_sources(*op.concat, inputs.first(maps))) {
       const Shape& shape = inputs[source.input].shape;
       g.sources.push_back({source.input, shape[1], shape[2], shape[3], source.dy, source.dx});
     }
@@ -90,6 +90,7 @@ ConvGeometry geometry_of(const Conv& op, Types inputs) {
   require(!op.pool || (g.ho >= 2 && g.wo >= 2),
           "conv: 2x2 pooling needs at least 2x2 pixels, not {}x{}; give a larger image or tile",
           g.ho, g.wo);
+  check_epilogue("conv", op.epilogue, {op.dtype, {g.n, g.ho, g.wo, g.c_out}}, inputs);
   return g;
 }
 
@@ -107,13 +108,14 @@ std::vector<Parameter> parameters(const Conv& op, Types inputs) {
   std::vector<Parameter> list{
       {"weight", shape, Role::kWeight, he(static_cast<double>(shape.elements(1, 4)))}};
   if (op.bias) list.push_back(bias(g.c_out));
+  const TensorType y{op.dtype, {g.n, g.ho, g.wo, g.c_out}};
   if (op.norm != Conv::Norm::kNone) {
-    const TensorType y{op.dtype, {g.n, g.ho, g.wo, g.c_out}};
     for (Parameter& p : parameters(op.batch_norm, {&y, 1})) {
       p.name = "norm/" + p.name;
       list.push_back(std::move(p));
     }
   }
+  add_parameters(op.epilogue, y, list);
   return list;
 }
 
@@ -141,6 +143,7 @@ Extent extent(const Conv& op, const Along& along, std::span<const Interval> want
   } else {
     piece.inputs = extent(*op.concat, {along.axis, along.inputs, {&size, 1}}, {&x, 1}).inputs;
   }
+  if (op.epilogue.residual) piece.inputs.push_back(y);
   return piece;
 }
 
@@ -156,6 +159,7 @@ Conv part(const Conv& op, const Along& along, Extent& piece) {
     result.concat = part(*op.concat, {along.axis, along.inputs, {&size, 1}}, joined);
   }
   result.window = op.window.piece(side, y, x);
+  if (op.epilogue.residual) result.epilogue.offset[side] = y.begin - piece.inputs.back().begin;
   return result;
 }
 

@@ -4,14 +4,15 @@
 //   x = concat(skip, up)            if `concat` is set: read in place, never materialised
 //   y = W * x + bias
 //   y = affine(y)                   if norm = kBeforeRelu
-//   y = max(y, 0)                   if relu
+//   y = y + residual                as `epilogue` says (kernels/ops/activation/epilogue.h)
+//   y = activation(y)               max(y, 0) if relu, or of the epilogue
 //   y = affine(y)                   if norm = kAfterRelu (exact; cannot fold into W)
 //   pooled = max over 2x2 of y      if pool: a second output
 //
-// inputs:  x (n, h, w, c_in), or skip and up as CropConcat takes them
+// inputs:  x (n, h, w, c_in), or skip and up as CropConcat takes them; the epilogue's residual
 // weights: weight (c_out, c_in / groups, kh, kw); bias (c_out) if bias; the four of BatchNorm,
 // named
-//          "norm/...", if norm is not kNone
+//          "norm/...", if norm is not kNone; the epilogue's
 // outputs: y (n, ho, wo, c_out) of `dtype`; pooled (n, ho / 2, wo / 2, c_out) if pool
 //          ho = (h + top + bottom - (kh - 1) dilation - 1) / stride + 1, columns alike
 #pragma once
@@ -19,6 +20,7 @@
 #include <optional>
 
 #include "kernels/operator.h"
+#include "kernels/ops/activation/epilogue.h"
 #include "kernels/ops/batch_norm/batch_norm.h"
 #include "kernels/ops/crop_concat/crop_concat.h"
 #include "kernels/window.h"
@@ -38,6 +40,7 @@ struct Conv {
   int groups = 1;  // output channels of group g read the input channels of group g alone
   bool bias = true;
   bool relu = false;
+  Epilogue epilogue = {};
   Norm norm = Norm::kNone;
   BatchNorm batch_norm = {};  // used where norm is not kNone
   std::optional<CropConcat> concat = std::nullopt;

@@ -4,7 +4,7 @@
 namespace tessera {
 
 Step cpu(const Conv& op, const CpuSetup& setup) {
-  if (op.groups > 1 || op.dtype == DType::kF16) return {};
+  if (op.dtype == DType::kF16) return {};
   return op.technique == Conv::Technique::kWinograd ? conv_winograd(op, setup)
                                                     : conv_direct(op, setup);
 }

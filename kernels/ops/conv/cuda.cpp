@@ -185,7 +185,9 @@ Step cuda_with_tile(const Conv& op, const CudaSetup& setup, ConvTile tile) {
 
 Step cuda(const Conv& op, const CudaSetup& setup) {
   const Window& w = op.window;
-  if (!(w.is_square(1) || w.is_square(3)) || !w.is_dense() || op.groups != 1) return {};
+  if (!(w.is_square(1) || w.is_square(3)) || !w.is_dense() || op.groups != 1 ||
+      !op.epilogue.is_empty())
+    return {};
   const ConvGeometry g = geometry_of(op, setup.inputs);
   return cuda_with_tile(op, setup, choose_conv(op, g, setup.inputs[0].dtype, setup).tile);
 }

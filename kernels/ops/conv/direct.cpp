@@ -7,6 +7,9 @@
 // sums stay in L2 until bias, ReLU, affine and 2x2 pooling are done. Roofline: arithmetic binds
 // from about 16 channels on, 18 c_in operations per output; memory below.
 //
+// Of groups, the patch is sorted by group first, and each is a convolution of its own; a filter for
+// each channel (depthwise) is no product: vectors run over the channels. Both compute in f32.
+//
 // oneDNN's brgconv is as fast, but it orders the sum over c_in >= 512 by the size of the image
 // (version 2.6): a tile would not have the bytes of the whole. Here the order is filter row, filter
 // column, channel, always. bf16 without AVX512-BF16: the same in f32, rounded at the end.
@@ -16,9 +19,12 @@
 // foreach_target must come first
 #include <hwy/highway.h>
 
+#include <cstring>
+
 #include "kernels/cpu/gemm-inl.h"
 #include "kernels/cpu/gemm_bf16.h"
 #include "kernels/cpu/step.h"
+#include "kernels/ops/activation/epilogue-inl.h"
 #include "kernels/ops/conv/blocks.h"
 #include "kernels/ops/conv/fold.h"
 #include "kernels/ops/conv/output-inl.h"
@@ -33,6 +39,8 @@ struct DirectPlan {
   ConvGeometry geometry;
   ConvEpilogue epilogue;
   std::int64_t taps = 0;  // products of a row of pixels for one filter row: 1, or one a column
+  std::size_t groups = 1;
+  bool depthwise = false;  // as many groups as input and output channels
   bool pool = false;
   DType compute = DType::kF32;                   // of patch and packed weights
   std::int64_t rows = 0, columns = 0;            // pixels of a block of y; even where pooled
@@ -42,17 +50,21 @@ struct DirectPlan {
 
   // Numbers of the patch side by side that one product reads for a pixel.
   std::size_t run() const {
-    return static_cast<std::size_t>(geometry.window.kernel[1] / taps) * channels;
+    return static_cast<std::size_t>(geometry.window.kernel[1] / taps) * group_channels();
   }
+  std::size_t group_channels() const { return channels / groups; }
+  std::size_t group_outputs() const { return static_cast<std::size_t>(geometry.c_out) / groups; }
+  bool sorts() const { return groups > 1 && !depthwise; }
   // Pixels of a patch that `count` outputs along an axis read.
   std::int64_t patch_extent(std::size_t axis, std::int64_t count) const {
     return (count - 1) * geometry.window.stride[axis] + geometry.window.reach(axis);
   }
-  std::size_t patch_bytes() const {
+  std::size_t plain_patch_bytes() const {
     const std::int64_t pixels = patch_extent(0, rows) * patch_extent(1, columns);
     const std::size_t bytes = static_cast<std::size_t>(pixels) * channels * size_of(compute);
     return (bytes + 63) / 64 * 64;
   }
+  std::size_t patch_bytes() const { return plain_patch_bytes() * (sorts() ? 2 : 1); }
   std::size_t sum_bytes() const {
     return static_cast<std::size_t>(rows * columns) * sums * sizeof(float);
   }
@@ -62,7 +74,7 @@ struct DirectPlan {
 struct DirectTask {
   const DirectPlan& plan;
   std::int64_t n, y, x, rows, columns;
-  const std::byte* patch;
+  std::byte* patch;
   float* sums;  // (rows, columns, plan.sums)
 };
 
@@ -118,6 +130,122 @@ void multiply(const DirectTask& task) {
   }
 }
 
+// Sorts the patch (pixels, c_in) by group behind it: (groups, pixels, c_in / groups).
+void sort_by_group(const DirectTask& task) {
+  const DirectPlan& plan = task.plan;
+  const auto pixels = static_cast<std::size_t>(plan.patch_extent(0, task.rows) *
+                                               plan.patch_extent(1, task.columns));
+  const std::size_t k = plan.group_channels();
+  const auto* from = reinterpret_cast<const float*>(task.patch);
+  auto* to = reinterpret_cast<float*>(task.patch + plan.plain_patch_bytes());
+  for (std::size_t pixel = 0; pixel < pixels; ++pixel) {
+    for (std::size_t g = 0; g < plan.groups; ++g, from += k)
+      std::memcpy(to + (g * pixels + pixel) * k, from, k * sizeof(float));
+  }
+}
+
+// The same of groups.
+void multiply_groups(const DirectTask& task) {
+  sort_by_group(task);
+  const DirectPlan& plan = task.plan;
+  const Window& w = plan.geometry.window;
+  const std::size_t k = plan.group_channels(), n = plan.group_outputs();
+  const auto pixels = static_cast<std::size_t>(task.columns);
+  const auto patch_row = static_cast<std::size_t>(plan.patch_extent(1, task.columns)) * k;
+  const auto patch_size = static_cast<std::size_t>(plan.patch_extent(0, task.rows)) * patch_row;
+  const std::int64_t products = w.kernel[0] * plan.taps;
+  const std::size_t size = gemm_packed_size(plan.run(), n);
+  const auto* patch = reinterpret_cast<const float*>(task.patch + plan.plain_patch_bytes());
+  const auto* weights = reinterpret_cast<const float*>(plan.weights->get());
+  for (std::size_t g = 0; g < plan.groups; ++g, patch += patch_size) {
+    for (std::int64_t product = 0; product < products; ++product, weights += size) {
+      const std::int64_t ky = product / plan.taps, kx = product % plan.taps;
+      const float* start = product == 0 ? &plan.epilogue.bias[g * n] : nullptr;
+      for (std::int64_t row = 0; row < task.rows; ++row) {
+        const float* a =
+            patch + static_cast<std::size_t>(row * w.stride[0] + ky * w.dilation[0]) * patch_row +
+            static_cast<std::size_t>(kx * w.dilation[1]) * k;
+        float* c = task.sums + static_cast<std::size_t>(row) * pixels * plan.sums + g * n;
+        gemm(a, static_cast<std::size_t>(w.stride[1]) * k, weights, pixels, plan.run(), n, c,
+             plan.sums, {start, product != 0});
+      }
+    }
+  }
+}
+
+// The sums of P neighbouring pixels, which share the loads of weights. `patch` is the first tap's
+// pixel of the first. Lanes behind the last channel hold anything.
+template <std::size_t P>
+HWY_INLINE void filter_pixels(const DirectPlan& plan, const float* patch, std::size_t patch_row,
+                              float* sums) {
+  const Window& w = plan.geometry.window;
+  const std::size_t next = static_cast<std::size_t>(w.stride[1]) * plan.channels;
+  const std::size_t down = static_cast<std::size_t>(w.dilation[0]) * patch_row;
+  const std::size_t right = static_cast<std::size_t>(w.dilation[1]) * plan.channels;
+  for (std::size_t c = 0; c < plan.channels; c += kFloatLanes) {
+    const float* weight = reinterpret_cast<const float*>(plan.weights->get()) + c;
+    FloatVector sum[P];
+    for (FloatVector& one : sum) one = load(&plan.epilogue.bias[c]);
+    for (std::size_t ky = 0; ky < static_cast<std::size_t>(w.kernel[0]); ++ky) {
+      const float* from = patch + ky * down + c;
+      for (int kx = 0; kx < w.kernel[1]; ++kx, from += right, weight += plan.sums) {
+        const FloatVector factor = load(weight);
+        for (std::size_t p = 0; p < P; ++p)
+          sum[p] = hn::MulAdd(load(from + p * next), factor, sum[p]);
+      }
+    }
+    for (std::size_t p = 0; p < P; ++p) store(sum[p], sums + p * plan.sums + c);
+  }
+}
+
+// The same with a filter for each channel.
+void filter_channels(const DirectTask& task) {
+  constexpr std::int64_t kPixels = 6;
+  const DirectPlan& plan = task.plan;
+  const Window& w = plan.geometry.window;
+  const std::size_t patch_row =
+      static_cast<std::size_t>(plan.patch_extent(1, task.columns)) * plan.channels;
+  const std::size_t next = static_cast<std::size_t>(w.stride[1]) * plan.channels;
+  float* sums = task.sums;
+  for (std::int64_t row = 0; row < task.rows; ++row) {
+    const float* patch = reinterpret_cast<const float*>(task.patch) +
+                         static_cast<std::size_t>(row * w.stride[0]) * patch_row;
+    std::int64_t column = 0;
+    for (; column + kPixels <= task.columns; column += kPixels) {
+      filter_pixels<kPixels>(plan, patch, patch_row, sums);
+      patch += kPixels * next, sums += kPixels * plan.sums;
+    }
+    for (; column < task.columns; ++column, patch += next, sums += plan.sums)
+      filter_pixels<1>(plan, patch, patch_row, sums);
+  }
+}
+
+// The epilogue that passes added, on the sums.
+template <class T>
+void finish_epilogue(const DirectTask& task, std::span<const TensorView> inputs) {
+  const ConvEpilogue& e = task.plan.epilogue;
+  const auto c_out = static_cast<std::size_t>(task.plan.geometry.c_out);
+  if (e.added.residual) {
+    const TensorView& residual = inputs.back();
+    const std::int64_t h = residual.shape()[1], w = residual.shape()[2];
+    float* sum = task.sums;
+    for (std::int64_t row = 0; row < task.rows; ++row) {
+      const std::int64_t y = task.n * h + task.y + row + e.added.offset[0].value_or(0);
+      const std::int64_t x = task.x + e.added.offset[1].value_or(0);
+      const T* pixel = residual.as<T>() + static_cast<std::size_t>(y * w + x) * c_out;
+      for (std::int64_t column = 0; column < task.columns; ++column) {
+        for (std::size_t c = 0; c < c_out; c += kFloatLanes)
+          store(add_residual(load(sum + c), pixel, c, c_out), sum + c);
+        sum += task.plan.sums, pixel += c_out;
+      }
+    }
+  }
+  if (!e.added.activation) return;
+  for (std::size_t c = 0; c < c_out; c += kFloatLanes)
+    activate_sums(*e.added.activation, e.slopes.data() + c, task.sums + c,
+                  static_cast<std::size_t>(task.rows * task.columns), task.plan.sums);
+}
+
 // y = ReLU and affine of the sums, which keep it for pooling.
 template <class T>
 void finish(const DirectTask& task, const TensorView& y) {
@@ -168,14 +296,25 @@ void pool(const DirectTask& task, const TensorView& pooled) {
   writer.finish();
 }
 
-void direct_block(const DirectTask& task, std::span<const TensorView> outputs) {
-  multiply(task);
-  if (outputs[0].type.dtype == DType::kBF16) {
-    finish<hwy::bfloat16_t>(task, outputs[0]);
-    if (task.plan.pool) pool<hwy::bfloat16_t>(task, outputs[1]);
+template <class T>
+void finish_block(const DirectTask& task, const Operands& operands) {
+  if (!task.plan.epilogue.added.is_empty()) finish_epilogue<T>(task, operands.inputs);
+  finish<T>(task, operands.outputs[0]);
+  if (task.plan.pool) pool<T>(task, operands.outputs[1]);
+}
+
+void direct_block(const DirectTask& task, const Operands& operands) {
+  if (task.plan.depthwise) {
+    filter_channels(task);
+  } else if (task.plan.groups > 1) {
+    multiply_groups(task);
   } else {
-    finish<float>(task, outputs[0]);
-    if (task.plan.pool) pool<float>(task, outputs[1]);
+    multiply(task);
+  }
+  if (operands.outputs[0].type.dtype == DType::kBF16) {
+    finish_block<hwy::bfloat16_t>(task, operands);
+  } else {
+    finish_block<float>(task, operands);
   }
 }
 
@@ -195,26 +334,50 @@ HWY_EXPORT(direct_block);
 
 namespace {
 
+// (taps, plan.sums): a filter for each channel.
+void pack_depthwise(const Conv& op, const CpuSetup& setup, DirectPlan& plan) {
+  const auto columns = static_cast<std::size_t>(op.window.kernel[1]);
+  const std::size_t taps = static_cast<std::size_t>(op.window.kernel[0]) * columns;
+  const std::size_t bytes = taps * plan.sums * sizeof(float);
+  plan.weights = setup.packed->get(setup.name + "/depthwise", bytes, [&](std::byte* to) {
+    const FoldedWeights weights(op, plan.geometry, setup.weights);
+    auto* packed = reinterpret_cast<float*>(to);
+    std::fill_n(packed, taps * plan.sums, 0.0f);
+    for (std::size_t tap = 0; tap < taps; ++tap) {
+      for (std::size_t o = 0; o < plan.channels; ++o)
+        packed[tap * plan.sums + o] = static_cast<float>(
+            weights.at(static_cast<std::int64_t>(o), 0, static_cast<std::int64_t>(tap / columns),
+                       static_cast<std::int64_t>(tap % columns)));
+    }
+  });
+}
+
 void pack(const Conv& op, const CpuSetup& setup, DirectPlan& plan) {
+  if (plan.depthwise) return pack_depthwise(op, setup, plan);
   const bool bf16 = plan.compute == DType::kBF16;
-  const auto n = static_cast<std::size_t>(plan.geometry.c_out), run = plan.run();
+  const std::size_t n = plan.group_outputs(), run = plan.run();
   const std::size_t size =
       bf16 ? gemm_bf16_packed_size(run, n) : HWY_DYNAMIC_DISPATCH(direct_packed_size)(run, n);
   const Window& w = plan.geometry.window;
   const std::int64_t products = w.kernel[0] * plan.taps;
-  const std::size_t bytes = size * static_cast<std::size_t>(products) * size_of(plan.compute);
+  const std::int64_t matrices = products * static_cast<std::int64_t>(plan.groups);
+  const std::size_t bytes = size * static_cast<std::size_t>(matrices) * size_of(plan.compute);
   const std::string key = setup.name + (bf16 ? "/direct bf16" : "/direct f32");
   plan.weights = setup.packed->get(key, bytes, [&](std::byte* to) {
     const FoldedWeights weights(op, plan.geometry, setup.weights);
-    for (std::int64_t product = 0; product < products; ++product) {
+    const std::int64_t c_in = plan.geometry.c_in / op.groups;
+    for (std::int64_t matrix = 0; matrix < matrices; ++matrix) {
+      const std::int64_t product = matrix % products;
+      const std::size_t first = static_cast<std::size_t>(matrix / products) * n;  // of the group
       const auto at = [&](std::size_t row, std::size_t column) {
         const std::int64_t ky = product / plan.taps;
-        const auto kx = product % plan.taps + static_cast<std::int64_t>(row / plan.channels);
-        const auto i = static_cast<std::int64_t>(row % plan.channels);
-        if (i >= plan.geometry.c_in) return 0.0f;
-        return static_cast<float>(weights.at(static_cast<std::int64_t>(column), i, ky, kx));
+        const auto kx =
+            product % plan.taps + static_cast<std::int64_t>(row / plan.group_channels());
+        const auto i = static_cast<std::int64_t>(row % plan.group_channels());
+        if (i >= c_in) return 0.0f;
+        return static_cast<float>(weights.at(static_cast<std::int64_t>(first + column), i, ky, kx));
       };
-      const std::size_t offset = static_cast<std::size_t>(product) * size;
+      const std::size_t offset = static_cast<std::size_t>(matrix) * size;
       if (bf16) {
         gemm_bf16_pack(run, n, at, reinterpret_cast<std::uint16_t*>(to) + offset);
       } else {
@@ -232,11 +395,14 @@ Step conv_direct(const Conv& op, const CpuSetup& setup) {
   plan->epilogue = epilogue_of(op, plan->geometry, setup.weights);
   plan->taps = op.window.dilation[1] > 1 ? op.window.kernel[1] : 1;
   plan->pool = op.pool;
-  const bool bf16 = op.dtype == DType::kBF16 && gemm_bf16_supported();
+  plan->groups = static_cast<std::size_t>(op.groups);
+  plan->depthwise = op.groups > 1 && op.groups == op.c_out && op.groups == plan->geometry.c_in;
+  const bool bf16 = op.dtype == DType::kBF16 && op.groups == 1 && gemm_bf16_supported();
   plan->compute = bf16 ? DType::kBF16 : DType::kF32;
   const auto c_in = static_cast<std::size_t>(plan->geometry.c_in);
   plan->channels = bf16 ? c_in + c_in % 2 : c_in;  // AVX512-BF16 multiplies pairs of channels
   plan->sums = plan->epilogue.bias.size();
+  plan->epilogue.bias.resize(plan->sums + 16);  // what a group's last vector reads
   choose_block(*plan, plan->geometry.n, plan->geometry.ho, plan->geometry.wo, setup.threads);
   pack(op, setup, *plan);
 
@@ -253,7 +419,7 @@ Step conv_direct(const Conv& op, const CpuSetup& setup) {
                  plan->compute, patch);
           const DirectTask task{*plan,      block.n,       block.y, block.x,
                                 block.rows, block.columns, patch,   sums};
-          HWY_DYNAMIC_DISPATCH(direct_block)(task, operands.outputs);
+          HWY_DYNAMIC_DISPATCH(direct_block)(task, operands);
         });
   };
   return {(plan->patch_bytes() + plan->sum_bytes()) * static_cast<std::size_t>(threads), run};

@@ -1,6 +1,7 @@
 #include "kernels/ops/conv/fold.h"
 
 #include "kernels/cpu/convert.h"
+#include "kernels/ops/activation/slopes.h"
 
 namespace tessera {
 
@@ -48,6 +49,9 @@ ConvEpilogue epilogue_of(const Conv& op, const ConvGeometry& geometry,
     epilogue.shift = padded(norm.shift);
   }
   epilogue.bias = padded(bias);
+  epilogue.added = op.epilogue;
+  if (op.epilogue.activation)
+    epilogue.slopes = slopes_of(*op.epilogue.activation, &weights.back(), bias.size());
   return epilogue;
 }
 

@@ -8,12 +8,15 @@
 
 namespace tessera {
 
-// What happens to a sum of products on its way to y:  max(sum + bias, 0) scale + shift.
+// What happens to a sum of products on its way to y:  max(sum + bias, 0) scale + shift, with an
+// epilogue of passes in place of the sum + bias.
 // Vectors are padded with zeros to whole SIMD vectors of any target.
 struct ConvEpilogue {
   std::vector<float> bias;  // (c_out)
   bool relu = false;
   std::vector<float> scale, shift;  // (c_out); empty without a norm after ReLU
+  Epilogue added;
+  std::vector<float> slopes;  // (c_out) of its activation
 };
 
 class FoldedWeights {

@@ -60,10 +60,12 @@ void reference(const Conv& op, const Operands& operands) {
           const auto channel = static_cast<std::size_t>(o);
           if (op.norm == Conv::Norm::kBeforeRelu)
             sum = sum * affine.scale[channel] + affine.shift[channel];
+          const std::int64_t index = ((n * g.ho + oy) * g.wo + ox) * g.c_out + o;
+          sum = reference_epilogue(op.epilogue, operands, index, sum);
           if (op.relu && sum < 0) sum = 0;
           if (op.norm == Conv::Norm::kAfterRelu)
             sum = sum * affine.scale[channel] + affine.shift[channel];
-          y[((n * g.ho + oy) * g.wo + ox) * g.c_out + o] = static_cast<float>(sum);
+          y[index] = static_cast<float>(sum);
         }
       }
     }

@@ -6,7 +6,7 @@
 
 namespace tessera {
 
-Step conv_direct(const Conv& op, const CpuSetup& setup);    // one group
+Step conv_direct(const Conv& op, const CpuSetup& setup);
 Step conv_winograd(const Conv& op, const CpuSetup& setup);  // 3x3 and f32 alone
 
 }  // namespace tessera

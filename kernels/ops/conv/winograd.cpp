@@ -26,6 +26,7 @@
 
 #include "kernels/cpu/gemm-inl.h"
 #include "kernels/cpu/step.h"
+#include "kernels/ops/activation/epilogue-inl.h"
 #include "kernels/ops/conv/fold.h"
 #include "kernels/ops/conv/output-inl.h"
 #include "kernels/ops/conv/winograd-inl.h"
@@ -121,11 +122,38 @@ void winograd_input(const WinogradPlan& plan, std::span<const TensorView> inputs
   }
 }
 
+// The epilogue that passes added, on one vector of channels of one tile: the pixels (4, 4) of it.
+HWY_NOINLINE void finish_epilogue(const WinogradPlan& plan, const TensorView& residual,
+                                  std::int64_t n, std::int64_t y, std::int64_t x, std::size_t c,
+                                  FloatVector* pixels) {
+  const ConvGeometry& g = plan.geometry;
+  const Epilogue& added = plan.epilogue.added;
+  if (added.residual) {
+    const auto [h, w] = std::pair{residual.shape()[1], residual.shape()[2]};
+    const std::int64_t down = y + added.offset[0].value_or(0);
+    const std::int64_t right = x + added.offset[1].value_or(0);
+    const std::int64_t rows = std::min(kTile, g.ho - y), columns = std::min(kTile, g.wo - x);
+    const float* from = residual.as<float>() + ((n * h + down) * w + right) * g.c_out;
+    for (std::int64_t i = 0; i < rows; ++i) {
+      for (std::int64_t j = 0; j < columns; ++j) {
+        FloatVector& pixel = pixels[i * kTile + j];
+        pixel =
+            add_residual(pixel, from + (i * w + j) * g.c_out, c, static_cast<std::size_t>(g.c_out));
+      }
+    }
+  }
+  if (added.activation) {
+    with_activation(*added.activation, [&](const auto& function) HWY_ATTR {
+      for (std::int64_t i = 0; i < kTile * kTile; ++i)
+        pixels[i] = function(&plan.epilogue.slopes[c], pixels[i]);
+    });
+  }
+}
+
 // y, and its pooled form, of one vector of channels of one tile that may end early.
 HWY_INLINE void finish_tile(const WinogradPlan& plan, const float* m, std::size_t stride,
                             std::int64_t tile, std::size_t c, const OutputWriter& writer,
-                            const OutputWriter& pooled_writer,
-                            std::span<const TensorView> outputs) {
+                            const OutputWriter& pooled_writer, const Operands& operands) {
   const ConvGeometry& g = plan.geometry;
   const ConvEpilogue& e = plan.epilogue;
   FloatVector half[6][4];  // (frequency of x, y)
@@ -135,29 +163,37 @@ HWY_INLINE void finish_tile(const WinogradPlan& plan, const float* m, std::size_
     transform_output(column, half[j]);
   }
   const FloatVector bias = load(&e.bias[c]);
+  const std::int64_t n = tile / (plan.down * plan.across);
+  const std::int64_t y = tile / plan.across % plan.down * kTile, x = tile % plan.across * kTile;
   FloatVector pixels[4][4];
   for (std::size_t i = 0; i < 4; ++i) {
     FloatVector line[6];
     for (std::size_t j = 0; j < 6; ++j) line[j] = half[j][i];
     transform_output(line, pixels[i]);
-    for (FloatVector& pixel : pixels[i]) {
-      pixel = hn::Add(pixel, bias);
+    for (FloatVector& pixel : pixels[i]) pixel = hn::Add(pixel, bias);
+  }
+  if (!e.added.is_empty()) {
+    FloatVector in_memory[16];  // a copy: `pixels` stay in registers where nothing is added
+    for (std::size_t i = 0; i < 16; ++i) in_memory[i] = pixels[i / 4][i % 4];
+    finish_epilogue(plan, operands.inputs.back(), n, y, x, c, in_memory);
+    for (std::size_t i = 0; i < 16; ++i) pixels[i / 4][i % 4] = in_memory[i];
+  }
+  for (FloatVector(&line)[4] : pixels) {
+    for (FloatVector& pixel : line) {
       if (e.relu) pixel = relu(pixel);
       if (!e.scale.empty()) pixel = hn::MulAdd(pixel, load(&e.scale[c]), load(&e.shift[c]));
     }
   }
 
-  const std::int64_t n = tile / (plan.down * plan.across);
-  const std::int64_t y = tile / plan.across % plan.down * kTile, x = tile % plan.across * kTile;
   const std::int64_t rows = std::min(kTile, g.ho - y), columns = std::min(kTile, g.wo - x);
-  float* out = outputs[0].as<float>() + ((n * g.ho + y) * g.wo + x) * g.c_out;
+  float* out = operands.outputs[0].as<float>() + ((n * g.ho + y) * g.wo + x) * g.c_out;
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t j = 0; j < columns; ++j)
       writer.write(pixels[i][j], out + (i * g.wo + j) * g.c_out, c);
   }
   if (!plan.pool) return;
   float* pooled =
-      outputs[1].as<float>() + ((n * (g.ho / 2) + y / 2) * (g.wo / 2) + x / 2) * g.c_out;
+      operands.outputs[1].as<float>() + ((n * (g.ho / 2) + y / 2) * (g.wo / 2) + x / 2) * g.c_out;
   for (std::int64_t i = 0; i + 2 <= rows; i += 2) {
     for (std::int64_t j = 0; j + 2 <= columns; j += 2)
       pooled_writer.write(max_or_nan(max_or_nan(pixels[i][j], pixels[i][j + 1]),
@@ -168,7 +204,7 @@ HWY_INLINE void finish_tile(const WinogradPlan& plan, const float* m, std::size_
 
 // Columns [first, first + panel) of `range`'s tiles, from V through M (scratch) to y.
 void winograd_panel(const WinogradPlan& plan, const Frequencies& v, TileRange range,
-                    std::size_t first, float* scratch, std::span<const TensorView> outputs) {
+                    std::size_t first, float* scratch, const Operands& operands) {
   const auto c_in = static_cast<std::size_t>(plan.geometry.c_in);
   const auto c_out = static_cast<std::size_t>(plan.geometry.c_out);
   const auto tiles = static_cast<std::size_t>(range.count);
@@ -179,11 +215,11 @@ void winograd_panel(const WinogradPlan& plan, const Frequencies& v, TileRange ra
   for (std::size_t f = 0; f < kFrequencies; ++f)
     gemm(v.first + f * v.stride, v.tile, u + f * c_in * width, tiles, c_in, width,
          m.first + f * m.stride, m.tile);
-  const OutputWriter writer(outputs.front()), pooled_writer(outputs.back());
+  const OutputWriter writer(operands.outputs.front()), pooled_writer(operands.outputs.back());
   for (std::size_t i = 0; i < tiles; ++i) {
     for (std::size_t c = first; c < std::min(first + width, c_out); c += kFloatLanes)
       finish_tile(plan, m.first + i * m.tile + c - first, m.stride,
-                  range.first + static_cast<std::int64_t>(i), c, writer, pooled_writer, outputs);
+                  range.first + static_cast<std::int64_t>(i), c, writer, pooled_writer, operands);
   }
   writer.finish();
   pooled_writer.finish();
@@ -304,7 +340,7 @@ void run_by_tiles(const WinogradPlan& plan, const Schedule& s, int threads,
     const Frequencies v{own, plan.tile_of_v(), plan.channels};
     HWY_DYNAMIC_DISPATCH(winograd_input)(plan, operands.inputs, range, v);
     for (std::size_t c = 0; c < static_cast<std::size_t>(plan.geometry.c_out); c += plan.panel)
-      HWY_DYNAMIC_DISPATCH(winograd_panel)(plan, v, range, c, own + s.v_floats, operands.outputs);
+      HWY_DYNAMIC_DISPATCH(winograd_panel)(plan, v, range, c, own + s.v_floats, operands);
   });
 }
 
@@ -328,8 +364,7 @@ void run_by_columns(const WinogradPlan& plan, const Schedule& s, int threads,
     const std::int64_t first = task % blocks * s.block;
     const TileRange range{first, std::min(s.block, plan.tiles() - first)};
     HWY_DYNAMIC_DISPATCH(winograd_panel)
-    (plan, part_of_v(first), range, static_cast<std::size_t>(task / blocks * panel), m,
-     operands.outputs);
+    (plan, part_of_v(first), range, static_cast<std::size_t>(task / blocks * panel), m, operands);
   });
 }
 

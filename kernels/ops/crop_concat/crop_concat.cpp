@@ -23,6 +23,16 @@ std::array<ConcatSource, 2> concat_sources(const CropConcat& op, Types inputs) {
     const int axis = static_cast<int>(side) + 1;
     return op.piece[side] || skip.shape[axis] >= up.shape[axis];
   };
+  if (op.align == CropConcat::Align::kEqual) {
+    const auto equal = [&](std::size_t side) {
+      const int axis = static_cast<int>(side) + 1;
+      return op.piece[side] || skip.shape[axis] == up.shape[axis];
+    };
+    require(equal(0) && equal(1),
+            "crop_concat joins maps of one size, but got {} and {}: check the sizes of what it "
+            "joins",
+            skip.to_string(), up.to_string());
+  }
   const bool crops = op.align == CropConcat::Align::kCropSkip;
   require(
       fits(0) && fits(1), "crop_concat cannot {}: skip is {}, but up is larger, {}: {}",

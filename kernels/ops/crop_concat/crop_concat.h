@@ -7,6 +7,7 @@
 //              (offset = floor(difference / 2)).
 //   kPadUp:    y has the size of `skip`; up, which must not be larger, gets zeros around it
 //              (floor(difference / 2) before, the rest behind), as same-padding UNets do.
+//   kEqual:    the maps have one size.
 #pragma once
 
 #include <array>
@@ -26,7 +27,7 @@ struct ConcatAxis {
 
 struct CropConcat {
   static constexpr std::string_view kName = "crop_concat";
-  enum class Align : std::uint8_t { kCropSkip, kPadUp };
+  enum class Align : std::uint8_t { kCropSkip, kPadUp, kEqual };
   Align align = Align::kCropSkip;
   bool skip_first = true;  // channel order (skip, up); false: (up, skip)
   // Rows and columns of a piece of larger maps, which `align` cannot tell from the piece's sizes.
@@ -47,8 +48,8 @@ struct ConcatSource {
 // The two sources in channel order. Throws where sizes do not fit `align`.
 std::array<ConcatSource, 2> concat_sources(const CropConcat& op, Types inputs);
 
-constexpr std::array<std::string_view, 2> names_of(CropConcat::Align) {
-  return {"crop_skip", "pad_up"};
+constexpr std::array<std::string_view, 3> names_of(CropConcat::Align) {
+  return {"crop_skip", "pad_up", "equal"};
 }
 void fields(auto&& visit, Of<CropConcat> auto& op) {
   visit("align", op.align);

@@ -3,7 +3,8 @@
 // The first sums x and x^2 per channel in double, for pieces of pixels whose size depends on the
 // shape alone; the pieces are added in order, so the number of threads changes no byte. In double,
 // var = E x^2 - mean^2 keeps 8 digits as long as |mean| < 3000 deviations. The second pass makes
-// y = (x - mean) scale + beta: subtracting first keeps what a large mean would round away.
+// y = (x - mean) scale + beta: subtracting first keeps what a large mean would round away. It also
+// adds a residual and activates.
 // Layout: (n, pixels, c); vectors run over the channels, f32 or bf16.
 // Roofline: memory, x read twice and y written once.
 #undef HWY_TARGET_INCLUDE
@@ -14,7 +15,24 @@
 
 #include "kernels/cpu/paths.h"
 #include "kernels/cpu/vector-inl.h"
+#include "kernels/ops/activation/epilogue-inl.h"
+#include "kernels/ops/group_norm/group_norm.h"
 #include "kernels/tensor.h"
+
+#ifndef TESSERA_KERNELS_GROUP_NORM_ONCE
+#define TESSERA_KERNELS_GROUP_NORM_ONCE
+namespace tessera {
+namespace {
+
+// Some pixels of one image. Vectors hold c floats, rounded up to whole SIMD vectors.
+struct NormTask {
+  std::size_t first = 0, pixels = 0;  // of all images
+  const float *mean = nullptr, *scale = nullptr, *shift = nullptr, *slopes = nullptr;
+};
+
+}  // namespace
+}  // namespace tessera
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace tessera::HWY_NAMESPACE {
@@ -46,12 +64,25 @@ void sum_typed(const T* x, std::size_t pixels, std::size_t c, double* sums, doub
 }
 
 template <class T>
-void normalise_typed(const T* x, std::size_t pixels, std::size_t c, const float* mean,
-                     const float* scale, const float* shift, T* y) {
-  for (std::size_t pixel = 0; pixel < pixels; ++pixel, x += c, y += c) {
-    map(x, c, y, [&](std::size_t k, FloatVector v) HWY_ATTR {
-      return hn::MulAdd(hn::Sub(v, load(mean + k)), load(scale + k), load(shift + k));
-    });
+void normalise_typed(const Epilogue& epilogue, const NormTask& task, const Operands& operands) {
+  const auto c = static_cast<std::size_t>(operands.inputs[0].shape()[-1]);
+  const auto by = [&](const auto& activate) HWY_ATTR {
+    const T* x = operands.inputs[0].as<T>() + task.first * c;
+    const T* residual = epilogue.residual ? operands.inputs[1].as<T>() + task.first * c : nullptr;
+    T* y = operands.outputs[0].as<T>() + task.first * c;
+    for (std::size_t pixel = 0; pixel < task.pixels; ++pixel, x += c, y += c) {
+      map(x, c, y, [&](std::size_t k, FloatVector v) HWY_ATTR {
+        v = hn::MulAdd(hn::Sub(v, load(task.mean + k)), load(task.scale + k), load(task.shift + k));
+        if (residual != nullptr) v = add_residual(v, residual, k, c);
+        return activate(task.slopes + k, v);
+      });
+      if (residual != nullptr) residual += c;
+    }
+  };
+  if (epilogue.activation) {
+    with_activation(*epilogue.activation, by);
+  } else {
+    by([](const float*, FloatVector v) HWY_ATTR { return v; });
   }
 }
 
@@ -67,16 +98,11 @@ void moments(const TensorView& x, std::size_t first, std::size_t pixels, double*
   }
 }
 
-// The same pixels; mean, scale and shift hold c floats, rounded up to whole vectors.
-void normalise(const TensorView& x, std::size_t first, std::size_t pixels, const float* mean,
-               const float* scale, const float* shift, const TensorView& y) {
-  const auto c = static_cast<std::size_t>(x.shape()[-1]);
-  if (x.type.dtype == DType::kBF16) {
-    normalise_typed(x.as<hwy::bfloat16_t>() + first * c, pixels, c, mean, scale, shift,
-                    y.as<hwy::bfloat16_t>() + first * c);
+void normalise(const Epilogue& epilogue, const NormTask& task, const Operands& operands) {
+  if (operands.inputs[0].type.dtype == DType::kBF16) {
+    normalise_typed<hwy::bfloat16_t>(epilogue, task, operands);
   } else {
-    normalise_typed(x.as<float>() + first * c, pixels, c, mean, scale, shift,
-                    y.as<float>() + first * c);
+    normalise_typed<float>(epilogue, task, operands);
   }
 }
 
@@ -90,7 +116,7 @@ HWY_AFTER_NAMESPACE();
 
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/ops/group_norm/group_norm.h"
+#include "kernels/ops/activation/slopes.h"
 
 namespace tessera {
 
@@ -103,6 +129,7 @@ struct GroupNormPlan {
   std::size_t n = 0, pixels = 0, c = 0, groups = 0;
   double eps = 0;
   std::vector<float> gamma, beta;  // (c)
+  std::vector<float> slopes;       // (c) of the epilogue's activation
   std::size_t piece = 0;           // pixels
   std::size_t padded = 0;          // c, rounded up to vectors
 
@@ -150,13 +177,15 @@ Step cpu(const GroupNorm& op, const CpuSetup& setup) {
   plan.eps = op.eps;
   plan.gamma = op.affine ? to_f32(setup.weights[0]) : std::vector<float>(plan.c, 1.0f);
   plan.beta = op.affine ? to_f32(setup.weights[1]) : std::vector<float>(plan.c, 0.0f);
+  if (op.epilogue.activation)
+    plan.slopes = slopes_of(*op.epilogue.activation, &setup.weights.back(), plan.c);
   constexpr std::size_t kMaxLanes = 16;     // of any target
   constexpr std::size_t kPiece = 1u << 15;  // elements of a piece, about
   plan.padded = (plan.c + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
   plan.piece = std::max<std::size_t>(1, kPiece / plan.c);
 
-  const auto run = [plan, threads = setup.threads](const Operands& operands, std::byte* scratch) {
-    const TensorView &from = operands.inputs[0], &to = operands.outputs[0];
+  const auto run = [plan, epilogue = op.epilogue, threads = setup.threads](const Operands& operands,
+                                                                           std::byte* scratch) {
     auto* partial = reinterpret_cast<double*>(scratch);
     auto* affine = reinterpret_cast<float*>(partial + plan.moment_count());
     const auto for_each = [&](const auto& body) {  // body(image, piece, first pixel, pixels)
@@ -174,14 +203,15 @@ Step cpu(const GroupNorm& op, const CpuSetup& setup) {
     for_each([&](std::size_t image, std::size_t piece, std::size_t first, std::size_t pixels) {
       double* sums = sums_of(image, piece);
       std::fill_n(sums, 2 * plan.padded, 0.0);
-      HWY_DYNAMIC_DISPATCH(moments)(from, first, pixels, sums, sums + plan.padded);
+      HWY_DYNAMIC_DISPATCH(moments)(operands.inputs[0], first, pixels, sums, sums + plan.padded);
     });
     for (std::size_t image = 0; image < plan.n; ++image)
       finish(plan, sums_of(image, 0), affine + image * 3 * plan.padded);
     for_each([&](std::size_t image, std::size_t, std::size_t first, std::size_t pixels) {
-      const float* mean = affine + image * 3 * plan.padded;
-      HWY_DYNAMIC_DISPATCH(normalise)
-      (from, first, pixels, mean, mean + plan.padded, mean + 2 * plan.padded, to);
+      NormTask task{.first = first, .pixels = pixels, .slopes = plan.slopes.data()};
+      task.mean = affine + image * 3 * plan.padded;
+      task.scale = task.mean + plan.padded, task.shift = task.scale + plan.padded;
+      HWY_DYNAMIC_DISPATCH(normalise)(epilogue, task, operands);
     });
   };
   return {plan.scratch_bytes(), run};

@@ -5,7 +5,7 @@
 namespace tessera {
 
 std::vector<TensorType> infer(const GroupNorm& op, Types inputs) {
-  require_inputs("group_norm", inputs, 1);
+  require_inputs("group_norm", inputs, op.epilogue.residual ? 2 : 1);
   require(inputs[0].shape.rank() >= 2, "group_norm takes (n, ..., c), but got {}: add an axis",
           inputs[0].to_string());
   require_floats("group_norm", inputs[0]);
@@ -13,14 +13,18 @@ std::vector<TensorType> infer(const GroupNorm& op, Types inputs) {
   require(op.groups >= 0 && (op.groups == 0 || c % op.groups == 0),
           "group_norm: {} channels do not divide into {} groups", c, op.groups);
   require(op.eps >= 0, "group_norm takes eps >= 0, but got {}: correct the model", op.eps);
+  check_epilogue("group_norm", op.epilogue, inputs[0], inputs);
   return {inputs[0]};
 }
 
 std::vector<Parameter> parameters(const GroupNorm& op, Types inputs) {
   infer(op, inputs);
-  if (!op.affine) return {};
+  std::vector<Parameter> list;
   const std::int64_t c = inputs[0].shape[-1];
-  return {{"weight", {c}, Role::kScale, constant(1)}, {"bias", {c}, Role::kShift, constant(0)}};
+  if (op.affine)
+    list = {{"weight", {c}, Role::kScale, constant(1)}, {"bias", {c}, Role::kShift, constant(0)}};
+  add_parameters(op.epilogue, inputs[0], list);
+  return list;
 }
 
 Cost cost(const GroupNorm& op, Types inputs) {

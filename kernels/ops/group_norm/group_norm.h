@@ -4,11 +4,13 @@
 // (torch.nn.InstanceNorm2d without running statistics), with one group for all layer normalisation
 // of the whole image.
 //
-// inputs:  x (n, ..., c)     weights: weight (c) = gamma, bias (c) = beta, if affine
-// outputs: y, of x's type
+// inputs:  x (n, ..., c); the epilogue's residual
+// weights: weight (c) = gamma, bias (c) = beta, if affine; the epilogue's
+// outputs: y, of x's type: what `epilogue` makes of the above
 #pragma once
 
 #include "kernels/operator.h"
+#include "kernels/ops/activation/epilogue.h"
 
 namespace tessera {
 
@@ -17,6 +19,7 @@ struct GroupNorm {
   int groups = 0;  // of neighbouring channels; 0: as many as there are channels
   double eps = 1e-5;
   bool affine = true;
+  Epilogue epilogue = {};
 
   bool operator==(const GroupNorm&) const = default;
 };

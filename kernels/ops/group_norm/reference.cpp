@@ -26,7 +26,8 @@ void reference(const GroupNorm& op, const Operands& operands) {
         double y = (element_f32(x, i) - mean) / std::sqrt(variance + op.eps);
         if (op.affine)
           y = y * element_f32(operands.weights[0], k) + element_f32(operands.weights[1], k);
-        operands.outputs[0].as<float>()[i] = static_cast<float>(y);
+        operands.outputs[0].as<float>()[i] =
+            static_cast<float>(reference_epilogue(op.epilogue, operands, i, y));
       });
     }
   }
