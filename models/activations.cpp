@@ -6,7 +6,6 @@
 #include "engine/files/json_text.h"
 #include "engine/files/safetensors.h"
 #include "engine/graph/graph_file.h"
-#include "engine/run/executor.h"
 #include "engine/train/random.h"
 #include "models/import/foreign_safetensors.h"
 #include "models/import/numpy_file.h"
@@ -171,7 +170,7 @@ Activations activations_of(ModelFile& file, const Activations& given,
     all.insert(all.end(), node.outputs.begin(), node.outputs.end());
   const std::vector<ValueId> answers = graph.outputs;
   graph.outputs = all;
-  const std::vector<NetworkAnswer> made = run_graph(file, graph, inputs, device);
+  const std::vector<NetworkAnswer> made = run_graph(graph, source_of(file.weights), inputs, device);
   for (std::size_t i = 0; i < all.size(); ++i) {
     result.layers.push_back(
         stored_of(graph.values[all[i]], made[i].type, made[i].bytes, result.owners));

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 
 #include "engine/device/device.h"
-#include "engine/run/compiled.h"
 #include "engine/train/float_tensor.h"
 #include "models/model_file.h"
 
@@ -21,23 +21,22 @@ struct Example {
   Answer answer = Answer::kNetwork;
 };
 
-struct ExampleResult {
-  double largest = 0, mean = 0;  // differences
+// Of numbers from those that are expected.
+struct Difference {
+  double largest = 0, mean = 0;  // infinite where one is not finite
   double scale = 0;              // largest value that is expected
 
-  // Relative to `scale`; infinite where a value is not finite.
-  double relative() const;
-  // "largest difference 2.1e-06, mean 3.1e-08, of values up to 1"
+  // Whether `largest` is at most `tolerance` of `scale`.
+  bool is_within(double tolerance) const { return largest <= tolerance * scale; }
+  // "largest error 2.1e-06, mean 3.1e-08, of values up to 1"
   std::string to_string() const;
 };
 
-// Of numbers beside those that are expected, as many. Differences that are not finite count as
-// infinite.
-ExampleResult compare(std::span<const float> answer, std::span<const float> expected);
+// `answer` has at least as many numbers as are expected.
+Difference difference_of(std::span<const float> answer, std::span<const float> expected);
 
-// Runs the network of images on each image of the example, as a whole. Throws Error where its shape
-// does not fit the network.
-ExampleResult run_example(const ModelConfig& config, const WeightSource& weights,
-                          const Example& example, const std::shared_ptr<const Device>& device);
+// Runs the network of images on the example. Throws Error where its shape does not fit the network.
+Difference run_example(const ModelConfig& config, Weights& weights, const Example& example,
+                       const std::shared_ptr<Device>& device);
 
 }  // namespace tessera

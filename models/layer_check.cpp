@@ -6,7 +6,6 @@
 #include <set>
 
 #include "engine/files/safetensors.h"
-#include "engine/run/executor.h"
 #include "models/layer_names.h"
 #include "models/layer_reasons.h"
 
@@ -27,22 +26,9 @@ std::vector<float> in_our_axes(const StoredTensor& layer, const Shape& ours,
   return read_floats(layer).values;
 }
 
-std::vector<float> floats_of(const NetworkAnswer& answer) {
-  std::vector<float> values(static_cast<std::size_t>(answer.type.shape.elements()));
-  for (std::size_t i = 0; i < values.size(); ++i)
-    values[i] = answer.type.dtype == DType::kU8
-                    ? static_cast<float>(answer.view().as<const std::uint8_t>()[i])
-                    : answer.view().as<const float>()[i];
-  return values;
-}
-
 NetworkAnswer answer_of(const std::vector<float>& values, const TensorType& type) {
   const auto bytes = std::as_bytes(std::span(values));
   return {type, {bytes.begin(), bytes.end()}};
-}
-
-bool is_within(const ExampleResult& result, double tolerance) {
-  return result.largest <= tolerance * result.scale;
 }
 
 // What is known when the first layer that diverges is looked at.
@@ -96,23 +82,12 @@ Suspect suspect_of(const Known& known, ValueId value) {
 // The output, with weights of its own where it has some. Throws Error where it cannot be computed.
 std::vector<float> run_suspect(const Suspect& suspect, ModelFile& file,
                                const std::shared_ptr<Device>& device) {
-  std::vector<TensorType> types;
-  std::vector<TensorView> views;
-  for (const NetworkAnswer& input : suspect.inputs) {
-    types.push_back(input.type);
-    views.push_back(input.view());
-  }
   const WeightSource weights = [&](const std::string& name, const Shape& shape) {
     const auto own = suspect.weights.find(name);
     if (own == suspect.weights.end()) return file.weights.take(name, shape);
     return TensorView(const_cast<float*>(own->second.data()), {DType::kF32, shape});
   };
-  Executor executor(device->optimise(suspect.graph, types, true), weights, types, device);
-  const TensorType made = executor.output_types(types).at(0);
-  NetworkAnswer answer{made, std::vector<std::byte>(made.bytes())};
-  const TensorView output = answer.view();
-  executor.run(views, {&output, 1});
-  return floats_of(answer);
+  return floats_of(run_graph(suspect.graph, weights, suspect.inputs, device).at(0));
 }
 
 std::vector<Reason> find_reasons(const Suspect& suspect, const std::vector<float>& expected,
@@ -136,9 +111,9 @@ std::vector<Reason> find_reasons(const Suspect& suspect, const std::vector<float
       change.apply(trial);
       const std::vector<float> answer = run_suspect(trial, file, device);
       if (answer.size() != expected.size()) continue;
-      const ExampleResult result = compare(answer, expected);
-      if (result.largest <= kBetter * largest)
-        reasons.push_back({change.what, result.largest, is_within(result, tolerance)});
+      const Difference found = difference_of(answer, expected);
+      if (found.largest <= kBetter * largest)
+        reasons.push_back({change.what, found.largest, found.is_within(tolerance)});
     } catch (const Error&) {
       continue;  // a change that this network cannot have
     }
@@ -172,7 +147,7 @@ LayerCheck check_layers(ModelFile& file, const Activations& expected, double tol
   for (const LayerPair& pair : pairs) graph.outputs.push_back(pair.value);
   for (const std::size_t i : found.without_partner)
     check.without_partner.push_back(expected.layers[i].name);
-  const std::vector<NetworkAnswer> made = run_graph(file, graph, inputs, device);
+  const std::vector<NetworkAnswer> made = run_graph(graph, source_of(file.weights), inputs, device);
 
   std::map<ValueId, std::vector<float>> known;
   check.first = pairs.size();
@@ -180,13 +155,13 @@ LayerCheck check_layers(ModelFile& file, const Activations& expected, double tol
     const StoredTensor& theirs = expected.layers[pairs[i].theirs];
     std::vector<float> wanted = in_our_axes(theirs, made[i].type.shape, expected.axes);
     CheckedLayer layer{network.values[pairs[i].value], theirs.name,
-                       compare(floats_of(made[i]), wanted)};
-    layer.fits = is_within(layer.result, tolerance);
+                       difference_of(floats_of(made[i]), wanted)};
+    layer.fits = layer.difference.is_within(tolerance);
     if (!layer.fits && check.first == pairs.size()) {
       check.first = i;
       if (made[i].type.dtype == DType::kF32)
         check.reasons = find_reasons(suspect_of({network, inputs, known, types}, pairs[i].value),
-                                     wanted, layer.result.largest, tolerance, file, device);
+                                     wanted, layer.difference.largest, tolerance, file, device);
     }
     if (made[i].type.dtype == DType::kF32) known[pairs[i].value] = std::move(wanted);
     check.layers.push_back(std::move(layer));

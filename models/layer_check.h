@@ -13,7 +13,7 @@ namespace tessera {
 
 struct CheckedLayer {
   std::string name, other;  // ours, theirs
-  ExampleResult result;
+  Difference difference;
   bool fits = false;
 };
 

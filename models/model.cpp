@@ -103,6 +103,26 @@ SegmentationPlan Model::plan(std::int64_t height, std::int64_t width) const {
   return Lease(*state_)->plan(height, width);
 }
 
+std::vector<SegmentationWindow> Model::windows(std::int64_t height, std::int64_t width,
+                                               std::int64_t tile) const {
+  return Lease(*state_)->windows(height, width, tile);
+}
+
+SegmentationWindow Model::window(std::int64_t image_height, std::int64_t image_width,
+                                 std::int64_t y, std::int64_t x, std::int64_t height,
+                                 std::int64_t width) const {
+  return Lease(*state_)->window(image_height, image_width, y, x, height, width);
+}
+
+Segmentation Model::segment_window(const ImageView& pixels, const SegmentationWindow& window,
+                                   const PixelScale* scale) const {
+  return Lease(*state_)->segment_window(pixels, window, scale);
+}
+
+PixelScale Model::pixel_scale(const ImageView& image) const {
+  return state_->first.pixel_scale(image);
+}
+
 Classification Model::classify(std::string_view text) const {
   return Lease(*state_)->classify(text);
 }

@@ -58,7 +58,12 @@ NetworkAnswer our_input(const ModelConfig& config, const std::string& name, cons
   return result;
 }
 
-std::vector<NetworkAnswer> run_graph(ModelFile& file, const Graph& graph,
+WeightSource source_of(Weights& weights) {
+  return
+      [&weights](const std::string& name, const Shape& shape) { return weights.take(name, shape); };
+}
+
+std::vector<NetworkAnswer> run_graph(const Graph& graph, const WeightSource& weights,
                                      const std::vector<NetworkAnswer>& inputs,
                                      const std::shared_ptr<Device>& device) {
   std::vector<TensorType> types;
@@ -67,9 +72,6 @@ std::vector<NetworkAnswer> run_graph(ModelFile& file, const Graph& graph,
     types.push_back(input.type);
     views.push_back(input.view());
   }
-  const WeightSource weights = [&](const std::string& name, const Shape& shape) {
-    return file.weights.take(name, shape);
-  };
   Executor executor(device->optimise(graph, types, true), weights, types, device);
   std::vector<NetworkAnswer> answers;
   for (const TensorType& type : executor.output_types(types))
@@ -77,6 +79,15 @@ std::vector<NetworkAnswer> run_graph(ModelFile& file, const Graph& graph,
   for (const NetworkAnswer& answer : answers) outputs.push_back(answer.view());
   executor.run(views, outputs);
   return answers;
+}
+
+std::vector<float> floats_of(const NetworkAnswer& answer) {
+  std::vector<float> values(static_cast<std::size_t>(answer.type.shape.elements()));
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = answer.type.dtype == DType::kU8
+                    ? static_cast<float>(answer.view().as<const std::uint8_t>()[i])
+                    : answer.view().as<const float>()[i];
+  return values;
 }
 
 std::vector<NetworkTensor> network_inputs(const ModelConfig& config) {
@@ -114,7 +125,8 @@ std::map<std::string, NetworkAnswer> run_network(ModelFile& file,
             "the network has no input {}", in_quotes(name));
   }
   const std::vector<NetworkTensor> names = network_outputs(file.config);
-  std::vector<NetworkAnswer> ours = run_graph(file, build_network(file.config), read, device);
+  std::vector<NetworkAnswer> ours =
+      run_graph(build_network(file.config), source_of(file.weights), read, device);
   std::map<std::string, NetworkAnswer> answers;
   for (std::size_t i = 0; i < ours.size(); ++i) {
     const bool turned = !names[i].axes.empty() && ours[i].type.shape.rank() == 4;

@@ -1,5 +1,5 @@
-// Segments images of any size: cuts the answer into tiles, makes each by the part of the network
-// that it takes, with mirrored borders, and puts them together: equal to the untiled one to the
+// Segments images of any size: at once, in bands of rows, or in tiles, each made by the part of the
+// network that it takes, with mirrored borders, and puts them together: equal to the whole to the
 // byte.
 #pragma once
 
@@ -32,6 +32,15 @@ class Segmenter {
   Segmentation segment(const Image& image, const Session::Progress& progress,
                        std::vector<NodeTiming>* timings);
   SegmentationPlan plan(std::int64_t height, std::int64_t width);
+
+  // What models/session.h says of windows.
+  std::vector<SegmentationWindow> windows(std::int64_t height, std::int64_t width,
+                                          std::int64_t tile) const;
+  SegmentationWindow window_of(std::int64_t image_height, std::int64_t image_width, std::int64_t y,
+                               std::int64_t x, std::int64_t height, std::int64_t width) const;
+  Segmentation segment(const Image& pixels, const SegmentationWindow& window,
+                       const PixelScale* scale, std::vector<NodeTiming>* timings);
+
   const ImageSizes& sizes() const { return sizes_; }
 
  private:
@@ -39,14 +48,53 @@ class Segmenter {
   struct Tiling {
     std::vector<AxisPiece> rows, columns;
     std::int64_t height = 0, width = 0;  // of the largest input
+    std::int64_t band = 0;  // above 0: all rows are one piece, which runs in bands of so many
     std::int64_t largest_side() const { return std::max(height, width); }
   };
 
+  // An image, or the part of it that begins with pixel (y, x).
+  struct Source {
+    const Image& pixels;
+    std::int64_t height, width;  // of the whole image
+    std::int64_t y, x;
+  };
+  class Reader;
+
+  struct Corner {
+    std::int64_t y, x;
+  };
+
+  // The piece along an axis, rows 0 or columns 1, that holds `kept` of so many pixels.
+  AxisPiece piece_along(int axis, std::int64_t pixels, Interval kept) const;
+  Segmentation empty_result(std::int64_t height, std::int64_t width) const;
+  // Runs one tile; `result` begins with pixel `corner` of the image.
+  void run_tile(Reader& reader, const AxisPiece& row, const AxisPiece& column, Corner corner,
+                Segmentation& result, std::vector<NodeTiming>* timings);
+  // Copies rows `wanted`, and the columns that are wanted, of rows `rows` of the graph's output k.
+  void keep(const TensorView& from, std::size_t k, Interval rows, Interval wanted,
+            const AxisPiece& column, Corner corner, Segmentation& result) const;
+  // With inputs of at most `tile` pixels a side; throws Error, with the least, where none are that
+  // small.
+  Tiling tiles_of(std::int64_t height, std::int64_t width, std::int64_t tile) const;
   Tiling choose_tiling(std::int64_t height, std::int64_t width);
+  // The least cut that fits into the limit: of rows in bands, where the network allows that, and
+  // of columns where a band of all is too large. None where nothing fits; then `least` are the
+  // bytes of the smallest.
+  std::optional<Tiling> choose_by_memory(std::int64_t height, std::int64_t width,
+                                         std::uint64_t& least);
+  bool can_run_in_bands(std::int64_t height, std::int64_t width) const;
+  BandedPlan bands_of(std::int64_t height, std::int64_t width, const Tiling& tiling,
+                      const AxisPiece& columns);
   // Operations of all tiles, over those of the whole at once.
   double work(std::int64_t height, std::int64_t width, const Tiling& tiling) const;
-  // With inputs of at most `tile` pixels a side; none where no pieces are that small.
-  std::optional<Tiling> cut_image(std::int64_t height, std::int64_t width, std::int64_t tile) const;
+  // With inputs of at most `tile_height` x `tile_width` pixels; none where no pieces are that
+  // small.
+  std::optional<Tiling> cut_image(std::int64_t height, std::int64_t width, std::int64_t tile_height,
+                                  std::int64_t tile_width) const;
+  std::optional<Tiling> cut_image(std::int64_t height, std::int64_t width,
+                                  std::int64_t tile) const {
+    return cut_image(height, width, tile, tile);
+  }
   // The whole that tiles of an image are cut from.
   TensorType whole(std::int64_t height, std::int64_t width) const;
   // Tiles and memory of this tiling, for an 8-bit image.

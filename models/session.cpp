@@ -10,6 +10,7 @@
 #include "engine/device/device.h"
 #include "engine/device/machine.h"
 #include "models/classifier.h"
+#include "models/image/image_rows.h"
 #include "models/image/instances.h"
 #include "models/import/import.h"
 #include "models/segmenter.h"
@@ -155,7 +156,8 @@ Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 
 Session Session::open(const std::string& path, const SessionOptions& options) {
-  auto state = std::make_unique<State>(State{std::make_shared<Shared>(open_model(path)), options});
+  auto state = std::make_unique<State>(
+      State{std::make_shared<Shared>(open_model(path, options.foreign, options.on_note)), options});
   if (state->options.threads <= 0) state->options.threads = default_threads();
   Shared& shared = *state->shared;
   ModelConfig& config = shared.file.config;
@@ -243,6 +245,36 @@ Segmentation Session::segment(const ImageView& image, const Progress& progress) 
 SegmentationPlan Session::plan(std::int64_t height, std::int64_t width) {
   require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
   return state_->on_device([&] { return state_->segmenter->plan(height, width); });
+}
+
+std::vector<SegmentationWindow> Session::windows(std::int64_t height, std::int64_t width,
+                                                 std::int64_t tile) {
+  require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
+  return state_->segmenter->windows(height, width, tile);
+}
+
+SegmentationWindow Session::window(std::int64_t image_height, std::int64_t image_width,
+                                   std::int64_t y, std::int64_t x, std::int64_t height,
+                                   std::int64_t width) {
+  require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
+  return state_->segmenter->window_of(image_height, image_width, y, x, height, width);
+}
+
+PixelScale Session::pixel_scale(const ImageView& image) const {
+  require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
+  const Image copy = to_image(image);
+  const LinearScale scale = RowNormaliser(copy, state_->config().preprocessing).scale();
+  return {scale.offset, scale.divisor};
+}
+
+Segmentation Session::segment_window(const ImageView& pixels, const SegmentationWindow& window,
+                                     const PixelScale* scale) {
+  require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
+  return state_->on_device([&] {
+    const Image copy = to_image(pixels);
+    state_->note_range(copy);
+    return state_->segmenter->segment(copy, window, scale, state_->sink());
+  });
 }
 
 std::vector<std::int64_t> Session::input_sizes(int count) const {

@@ -12,12 +12,23 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace tessera {
+
+// What a file that another program made does not say; `tessera import FILE --dry-run` shows what is
+// guessed. Our own files say all of it.
+struct ImportOptions {
+  std::string family = "";      // the only network to look for, as `tessera import --list` names it
+  std::string key = "";         // of several networks in one file, the entry to take
+  std::string vocabulary = "";  // a file: the words of a HAN whose own has none
+  // Guesses to overrule, by their names: {"concat": "up_first"}.
+  std::map<std::string, std::string> choices = {};
+};
 
 struct SessionOptions {
   // "cpu", "cuda", "cuda:N", or "auto": a GPU, and the CPU where there is none or it fails.
@@ -26,12 +37,15 @@ struct SessionOptions {
   // For images that is bf16 on a GPU; on a CPU fp32, whose Winograd convolutions outrun bf16. For
   // documents it is fp32; on a CPU they know no other.
   std::string precision = "auto";
-  // Hears, in one line: why "auto" runs on the CPU; once, that images fill an odd range of their
+  // Of a file that another program made.
+  ImportOptions foreign = {};
+  // Hears, in one line: what is taken for granted of a file that another program made; why "auto"
+  // runs on the CPU; once, that images fill an odd range of their
   // type; once, that small tiles do most of the work twice.
   std::function<void(std::string_view line)> on_note = {};
   int threads = 0;  // 0: OMP_NUM_THREADS, else every processor
-  // Bytes the whole process, or on a GPU its memory there, may take; picks the tile. 0: 80% of what
-  // is free, on a CPU at most 4 GiB beyond what the process holds.
+  // Bytes the whole process, or on a GPU its memory there, may take; picks bands, or tiles. 0: 80%
+  // of what is free, on a CPU at most 4 GiB beyond what the process holds.
   std::uint64_t max_memory = 0;
   std::uint64_t caller_bytes_per_pixel = 0;  // counted in plans: what the caller makes of a result
   int tile = 0;  // largest side of a tile in input pixels; 0: as large as memory allows
@@ -96,13 +110,33 @@ struct SegmentationPlan {
   std::int64_t tiles = 0;        // 1: the whole image at once
   std::int64_t tile_height = 0;  // input pixels of the largest tile
   std::int64_t tile_width = 0;
-  double work = 1;            // operations of all tiles, over those of the whole at once
+  bool bands =
+      false;        // the tiles are bands of rows: each reads the pixels that follow the last one
+  double work = 1;  // operations of all tiles, over those of the whole at once
   std::uint64_t weights = 0;  // bytes: packed for the kernels
   std::uint64_t arena = 0;    // intermediate maps and scratch
-  std::uint64_t images = 0;   // the image as floats, tile in and out, result
+  std::uint64_t images = 0;   // the image's copy, tile in and out, result
   std::uint64_t device = 0;   // on a GPU: of its memory, weights and maps; else 0
   std::uint64_t peak = 0;     // of the process: what it holds now, and the above that lies there
   std::string memory_map;     // offset, size and life of every buffer of the largest tile
+};
+
+// A part of an image that is segmented by itself, on any machine and in any order: the rectangle
+// that is kept of the answer, and the one of the image whose pixels that needs.
+struct SegmentationWindow {
+  std::int64_t image_height = 0, image_width = 0;
+  std::int64_t y = 0, x = 0, height = 0, width = 0;
+  std::int64_t read_y = 0, read_x = 0, read_height = 0, read_width = 0;
+
+  bool operator==(const SegmentationWindow&) const = default;
+};
+
+// What preprocessing takes from all pixels of an image, after the choice of channels:
+// (x - offset) / divisor. "standardize": mean, standard deviation + 1e-6; "min_max" and a range of
+// "auto": least, greatest - least.
+struct PixelScale {
+  float offset = 0;
+  float divisor = 1;
 };
 
 // A part of the original text and how much the answer rests on it. Weights of the sentences of a
@@ -171,6 +205,25 @@ class Session {
   Segmentation segment(const ImageView& image, const Progress& progress = {});
   // Tiles and memory of an image of this size, before anything runs.
   SegmentationPlan plan(std::int64_t height, std::int64_t width);
+
+  // Windows that cover an image of this size, in reading order, each pixel in one of them; what
+  // they read is at most `tile` pixels a side. They lie on the network's own grid (of pools, and of
+  // convolutions that share their rounding), so that each gives the bytes of the whole; windows
+  // that merely overlap do not. The image may be larger than any that segment() takes.
+  std::vector<SegmentationWindow> windows(std::int64_t height, std::int64_t width,
+                                          std::int64_t tile);
+  // The window that keeps any rectangle of an image.
+  SegmentationWindow window(std::int64_t image_height, std::int64_t image_width, std::int64_t y,
+                            std::int64_t x, std::int64_t height, std::int64_t width);
+  // What segment() gives of the rectangle that `window` keeps, from the pixels that it reads alone;
+  // beyond the image's borders they are mirrored. `scale` is the whole image's, which a model needs
+  // whose preprocessing depends on all pixels ("standardize", "min_max", a range of "auto"); others
+  // take none. Throws Error for a model with steps that measure the image (of a package).
+  Segmentation segment_window(const ImageView& pixels, const SegmentationWindow& window,
+                              const PixelScale* scale = nullptr);
+  // Of a whole image.
+  PixelScale pixel_scale(const ImageView& image) const;
+
   // Input pixels down an image that the network itself takes, the smallest first; every image size
   // runs, because borders are mirrored.
   std::vector<std::int64_t> input_sizes(int count) const;
@@ -217,6 +270,13 @@ class Model {
   std::uint64_t parameters() const;
   Segmentation segment(const ImageView& image, const Session::Progress& progress = {}) const;
   SegmentationPlan plan(std::int64_t height, std::int64_t width) const;
+  std::vector<SegmentationWindow> windows(std::int64_t height, std::int64_t width,
+                                          std::int64_t tile) const;
+  SegmentationWindow window(std::int64_t image_height, std::int64_t image_width, std::int64_t y,
+                            std::int64_t x, std::int64_t height, std::int64_t width) const;
+  Segmentation segment_window(const ImageView& pixels, const SegmentationWindow& window,
+                              const PixelScale* scale = nullptr) const;
+  PixelScale pixel_scale(const ImageView& image) const;
   Classification classify(std::string_view text) const;
   std::vector<Classification> classify(const std::vector<std::string_view>& texts,
                                        const Session::Progress& progress = {}) const;

@@ -19,5 +19,5 @@ check engine 'models|tools|tests'
 check models 'tools|tests'
 check tools 'tests'
 floors engine files graph passes device run train
-floors models text image networks import training
+floors models text image networks import export training
 exit $bad

@@ -83,8 +83,8 @@ std::optional<BandStep> Bands::step_to(std::size_t node, std::int64_t end) const
 
 bool Bands::can_go_on(std::size_t node, std::int64_t end) const {
   const std::int64_t last = needs_.nodes[node].outputs[0].end;
+  if (end >= last) return true;
   for (const std::int64_t to : {end + 1, last}) {
-    if (to <= end) continue;
     Extent next = extent_to(node, end, to);
     part_of(graph_->nodes[node], 1, sizes_, next);
     if (next.outputs[0].begin != end) return false;
@@ -97,7 +97,8 @@ std::optional<BandStep> Bands::longest_step(std::size_t node) const {
   const std::int64_t made = made_[value], last = needs_.nodes[node].outputs[0].end;
   const std::int64_t input = sizes_[graph_->inputs[0]];
   const std::int64_t share = (rows_ * sizes_[value] + input - 1) / input;
-  const std::int64_t most = (share + kRowGroup - 1) / kRowGroup * kRowGroup;
+  // A little more, so that what was left over is caught up with.
+  const std::int64_t most = (share + share / 8 + kRowGroup - 1) / kRowGroup * kRowGroup;
   // What is made up to a row needs no more than what is made up to a later one.
   std::int64_t possible = made, beyond = std::min(made + most, last) + 1;
   while (beyond - possible > 1) {

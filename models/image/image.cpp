@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kernels/error.h"
+#include "models/image/image_rows.h"
 #include "models/image/pixel_steps.h"
 
 namespace tessera {
@@ -27,13 +28,11 @@ constexpr float kRed = 0.299f;
 constexpr float kGreen = 0.587f;
 constexpr float kBlue = 0.114f;
 
+// `count` pixels of `from` channels.
 template <class T>
-void convert_channels(const std::vector<T>& pixels, int64_t from, int64_t to,
-                      std::span<float> out) {
-  const auto count = static_cast<int64_t>(pixels.size()) / from;
-  const T* in = pixels.data();
+void convert_channels(const T* in, int64_t count, int64_t from, int64_t to, std::span<float> out) {
   if (from == to) {
-    std::transform(pixels.begin(), pixels.end(), out.begin(),
+    std::transform(in, in + count * from, out.begin(),
                    [](T value) { return static_cast<float>(value); });
   } else if (to == 1) {
     for (int64_t i = 0; i < count; ++i) {
@@ -58,33 +57,6 @@ float full_scale(const std::vector<T>&) {
 // differently.
 void shift_and_divide(std::span<float> values, float offset, float divisor) {
   for (float& value : values) value = (value - offset) / divisor;
-}
-
-void standardize(std::span<float> values) {
-  double sum = 0;
-  for (const float value : values) sum += value;
-  const double mean = sum / static_cast<double>(values.size());
-  double squares = 0;
-  for (const float value : values) squares += (value - mean) * (value - mean);
-  const double deviation = std::sqrt(squares / static_cast<double>(values.size()));
-  shift_and_divide(values, static_cast<float>(mean),
-                   static_cast<float>(deviation + kStandardizeEpsilon));
-}
-
-void stretch_min_max(std::span<float> values) {
-  const auto [low, high] = std::minmax_element(values.begin(), values.end());
-  const float offset = *low;
-  const float range = *high > offset ? *high - offset : 1.0f;
-  shift_and_divide(values, offset, range);
-}
-
-void map_range(std::span<float> values, const ValueRange& range) {
-  if (range.automatic) {
-    stretch_min_max(values);
-    return;
-  }
-  for (float& value : values) value = std::clamp(value, range.low, range.high);
-  shift_and_divide(values, range.low, range.high - range.low);
 }
 
 ValueRange checked_range(float low, float high, std::string_view found) {
@@ -279,51 +251,113 @@ nlohmann::json to_json(const Preprocessing& preprocessing) {
   return json;
 }
 
-void normalise(const Image& image, const Preprocessing& preprocessing, std::span<float> out) {
-  const int64_t channels = preprocessing.channels;
-  const int64_t expected = image.height * image.width * channels;
+namespace {
+
+void require_room(int64_t height, int64_t width, int64_t channels, std::span<const float> out) {
+  const int64_t expected = height * width * channels;
   require(static_cast<int64_t>(out.size()) == expected && expected > 0,
-          "normalise: room for {} floats, expected {} x {} x {}", out.size(), image.height,
-          image.width, channels);
+          "normalise: room for {} floats, expected {} x {} x {}", out.size(), height, width,
+          channels);
+}
 
-  const float white = std::visit(
-      [&](const auto& pixels) {
-        convert_channels(pixels, image.channels, channels, out);
-        return full_scale(pixels);
-      },
-      image.pixels);
-  const bool is_float = std::holds_alternative<std::vector<float>>(image.pixels);
-  if (is_float) require_finite(out, "before");
+}  // namespace
 
-  switch (preprocessing.scale) {
-    case Scale::kNone:
-      break;
-    case Scale::kUnit:
-      if (preprocessing.range) {
-        map_range(out, *preprocessing.range);
-      } else {
-        shift_and_divide(out, 0.0f, white);
-      }
-      break;
-    case Scale::kStandardize:
-      standardize(out);
-      break;
-    case Scale::kMinMax:
-      stretch_min_max(out);
-      break;
+RowNormaliser::RowNormaliser(const Image& image, const Preprocessing& preprocessing,
+                             std::optional<LinearScale> whole)
+    : image_(image), preprocessing_(preprocessing) {
+  std::vector<float> line(static_cast<size_t>(image.width * preprocessing.channels));
+  const auto for_each_value = [&](const auto& see) {
+    for (int64_t y = 0; y < image.height; ++y) {
+      convert(y, y + 1, line);
+      for (const float value : line) see(value);
+    }
+  };
+  if (std::holds_alternative<std::vector<float>>(image.pixels)) {
+    for (int64_t y = 0; y < image.height; ++y) {
+      convert(y, y + 1, line);
+      require_finite(line, "before");
+    }
   }
+  const bool is_unit = preprocessing.scale == Scale::kUnit;
+  const bool has_range = is_unit && preprocessing.range;
+  divide_ = preprocessing.scale != Scale::kNone;
+  clamp_ = has_range && !preprocessing.range->automatic;
+  if (whole) {
+    scale_ = *whole;
+  } else if (clamp_) {
+    scale_.offset = preprocessing.range->low;
+    scale_.divisor = preprocessing.range->high - preprocessing.range->low;
+  } else if (preprocessing.scale == Scale::kMinMax || has_range) {
+    float low = std::numeric_limits<float>::max(), high = std::numeric_limits<float>::lowest();
+    for_each_value([&](float value) {
+      low = std::min(low, value);
+      high = std::max(high, value);
+    });
+    scale_.offset = low;
+    scale_.divisor = high > low ? high - low : 1.0f;
+  } else if (is_unit) {
+    scale_.divisor =
+        std::visit([](const auto& pixels) { return full_scale(pixels); }, image.pixels);
+  } else if (preprocessing.scale == Scale::kStandardize) {
+    const auto count = static_cast<double>(image.height * image.width * preprocessing.channels);
+    double sum = 0;
+    for_each_value([&](float value) { sum += value; });
+    const double mean = sum / count;
+    double squares = 0;
+    for_each_value([&](float value) { squares += (value - mean) * (value - mean); });
+    scale_.offset = static_cast<float>(mean);
+    scale_.divisor = static_cast<float>(std::sqrt(squares / count) + kStandardizeEpsilon);
+  }
+  for (const PixelStep& step : preprocessing.steps) {
+    steps_.push_back(measured(step, preprocessing.channels, [&](const SeeValues& see) {
+      for (int64_t y = 0; y < image.height; ++y) {
+        scaled(y, y + 1, line);
+        require_finite(line, "between steps of");
+        see(line);
+      }
+    }));
+  }
+}
 
-  for (const PixelStep& step : preprocessing.steps) apply(step, channels, out);
-  if (!preprocessing.mean.empty() || !preprocessing.std.empty()) {
+void RowNormaliser::convert(int64_t begin, int64_t end, std::span<float> out) const {
+  std::visit(
+      [&](const auto& pixels) {
+        convert_channels(pixels.data() + begin * image_.width * image_.channels,
+                         (end - begin) * image_.width, image_.channels, preprocessing_.channels,
+                         out);
+      },
+      image_.pixels);
+}
+
+void RowNormaliser::scaled(int64_t begin, int64_t end, std::span<float> out) const {
+  convert(begin, end, out);
+  if (clamp_) {
+    const ValueRange& range = *preprocessing_.range;
+    for (float& value : out) value = std::clamp(value, range.low, range.high);
+  }
+  if (divide_) shift_and_divide(out, scale_.offset, scale_.divisor);
+  for (const PixelStep& step : steps_) apply(step, preprocessing_.channels, out);
+}
+
+void RowNormaliser::rows(int64_t begin, int64_t end, std::span<float> out) const {
+  require_room(end - begin, image_.width, preprocessing_.channels, out);
+  scaled(begin, end, out);
+  if (!preprocessing_.mean.empty() || !preprocessing_.std.empty()) {
     for (size_t i = 0; i < out.size(); ++i) {
-      const size_t c = i % static_cast<size_t>(channels);
-      const float mean = preprocessing.mean.empty() ? 0.0f : preprocessing.mean[c];
-      const float std = preprocessing.std.empty() ? 1.0f : preprocessing.std[c];
+      const size_t c = i % static_cast<size_t>(preprocessing_.channels);
+      const float mean = preprocessing_.mean.empty() ? 0.0f : preprocessing_.mean[c];
+      const float std = preprocessing_.std.empty() ? 1.0f : preprocessing_.std[c];
       out[i] = (out[i] - mean) / std;
     }
   }
   // Only floats near the ends of their range, and steps, can overflow above.
-  if (is_float || !preprocessing.steps.empty()) require_finite(out, "after");
+  if (std::holds_alternative<std::vector<float>>(image_.pixels) || !steps_.empty())
+    require_finite(out, "after");
+}
+
+void normalise(const Image& image, const Preprocessing& preprocessing, std::span<float> out) {
+  require_room(image.height, image.width, preprocessing.channels, out);
+  RowNormaliser(image, preprocessing).rows(0, image.height, out);
 }
 
 int64_t mirror_index(int64_t i, int64_t n) {
@@ -331,6 +365,22 @@ int64_t mirror_index(int64_t i, int64_t n) {
   const int64_t period = 2 * (n - 1);
   const int64_t phase = ((i % period) + period) % period;
   return phase < n ? phase : period - phase;
+}
+
+void mirror_row(const float* row, int64_t first, int64_t width, int64_t channels, int64_t begin,
+                int64_t end, float* to) {
+  // The columns inside the image are one copy; only those outside need an index each.
+  const int64_t inside_begin = std::clamp<int64_t>(0, begin, end);
+  const int64_t inside_end = std::clamp(width, inside_begin, end);
+  const auto mirror_columns = [&](int64_t from, int64_t until) {
+    for (int64_t x = from; x < until; ++x)
+      to = std::copy_n(row + (mirror_index(x, width) - first) * channels, channels, to);
+  };
+  mirror_columns(begin, inside_begin);
+  if (inside_begin < inside_end)
+    to = std::copy_n(row + (inside_begin - first) * channels,
+                     (inside_end - inside_begin) * channels, to);
+  mirror_columns(inside_end, end);
 }
 
 void mirror_pad(std::span<const float> image, int64_t height, int64_t width, int64_t channels,
@@ -345,23 +395,10 @@ void mirror_pad(std::span<const float> image, int64_t height, int64_t width, int
       rows >= 0 && columns >= 0 && static_cast<int64_t>(out.size()) == rows * columns * channels,
       "mirror_pad: room for {} floats, expected {} x {} x {}", out.size(), rows, columns, channels);
 
-  // The columns inside the image are one copy; only those outside need an index each.
-  const int64_t inside_begin = std::clamp<int64_t>(0, window.x0, window.x1);
-  const int64_t inside_end = std::clamp(width, inside_begin, window.x1);
   float* to = out.data();
-  for (int64_t y = window.y0; y < window.y1; ++y) {
-    const float* row = image.data() + mirror_index(y, height) * width * channels;
-    const auto mirror_columns = [&](int64_t begin, int64_t end) {
-      for (int64_t x = begin; x < end; ++x) {
-        to = std::copy_n(row + mirror_index(x, width) * channels, channels, to);
-      }
-    };
-    mirror_columns(window.x0, inside_begin);
-    if (inside_begin < inside_end) {
-      to = std::copy_n(row + inside_begin * channels, (inside_end - inside_begin) * channels, to);
-    }
-    mirror_columns(inside_end, window.x1);
-  }
+  for (int64_t y = window.y0; y < window.y1; ++y, to += columns * channels)
+    mirror_row(image.data() + mirror_index(y, height) * width * channels, 0, width, channels,
+               window.x0, window.x1, to);
 }
 
 }  // namespace tessera

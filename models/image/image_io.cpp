@@ -317,35 +317,4 @@ Image ImageReader::read_page(int64_t page, StoredValues* stored) {
   });
 }
 
-NpyWriter::NpyWriter(const fs::path& path, const std::vector<int64_t>& shape)
-    : file_(path),
-      missing_(std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>())) {
-  static_assert(std::endian::native == std::endian::little, "the header says '<f4'");
-  std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (";
-  for (const int64_t size : shape) header += fmt::format("{},", size);
-  header += ")}";
-  // Version 1.0: magic, version, length of the header, and the header padded to a multiple of 64.
-  constexpr size_t kPrefix = 10;
-  constexpr size_t kAlignment = 64;
-  const size_t total = (kPrefix + header.size() + 1 + kAlignment - 1) / kAlignment * kAlignment;
-  header.resize(total - kPrefix - 1, ' ');
-  header += '\n';
-  const auto length = static_cast<uint16_t>(header.size());
-  file_.stream() << "\x93NUMPY" << '\x01' << '\x00' << static_cast<char>(length & 255)
-                 << static_cast<char>(length >> 8) << header;
-}
-
-void NpyWriter::append(std::span<const float> values) {
-  missing_ -= static_cast<int64_t>(values.size());
-  file_.stream().write(reinterpret_cast<const char*>(values.data()),
-                       static_cast<std::streamsize>(values.size_bytes()));
-  if (!file_.stream()) file_.fail_write("");
-}
-
-void NpyWriter::commit() {
-  require(missing_ == 0, "NpyWriter: {} values {} the shape needs", std::abs(missing_),
-          missing_ > 0 ? "fewer than" : "more than");
-  file_.commit();
-}
-
 }  // namespace tessera

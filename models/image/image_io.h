@@ -12,7 +12,6 @@
 #include <string>
 #include <vector>
 
-#include "engine/files/atomic_file.h"
 #include "models/image/image.h"
 
 namespace tessera {
@@ -54,21 +53,6 @@ class ImageReader {
   std::vector<uint8_t> bytes_;        // the file, unless it is a TIFF on disk
   std::unique_ptr<TiffReader> tiff_;  // null unless TIFF
   Image (*decode_)(std::span<const uint8_t> bytes, int64_t max_samples) = nullptr;  // unless TIFF
-};
-
-// A float32 array in C order, written piece by piece and atomically:
-//   NpyWriter file(path, {pages, height, width, classes});
-//   for (...) file.append(values);
-//   file.commit();
-class NpyWriter {
- public:
-  NpyWriter(const std::filesystem::path& path, const std::vector<int64_t>& shape);
-  void append(std::span<const float> values);
-  void commit();  // throws Error unless as many values came as the shape has
-
- private:
-  AtomicFile file_;
-  int64_t missing_;  // values
 };
 
 }  // namespace tessera

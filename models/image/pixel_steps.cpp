@@ -19,29 +19,6 @@ constexpr std::array<std::pair<StepKind, const char*>, 4> kStepNames{
      {StepKind::kClip, "clip"}}};
 constexpr std::size_t kMostSteps = 64;
 
-// The values of every `stride`-th sample from `first` on.
-struct Samples {
-  std::span<float> all;
-  std::size_t first = 0, stride = 1;
-
-  std::size_t size() const { return all.size() / stride; }
-  float& operator[](std::size_t i) const { return all[first + i * stride]; }
-  void shift_and_divide(double offset, double divisor) const {
-    const auto from = static_cast<float>(offset), over = static_cast<float>(divisor);
-    for (std::size_t i = 0; i < size(); ++i) (*this)[i] = ((*this)[i] - from) / over;
-  }
-};
-
-void standardize_samples(const Samples& samples, double eps) {
-  const auto count = static_cast<double>(samples.size());
-  double sum = 0, squares = 0;
-  for (std::size_t i = 0; i < samples.size(); ++i) sum += samples[i];
-  const double mean = sum / count;
-  for (std::size_t i = 0; i < samples.size(); ++i)
-    squares += (samples[i] - mean) * (samples[i] - mean);
-  samples.shift_and_divide(mean, std::sqrt(squares / count) + eps);
-}
-
 // numpy's percentile: linear between the two nearest ranks. Reorders `values`.
 double percentile(std::vector<float>& values, double percent) {
   const double place = percent / 100 * static_cast<double>(values.size() - 1);
@@ -51,13 +28,6 @@ double percentile(std::vector<float>& values, double percent) {
   if (std::cmp_equal(below + 1, values.size())) return low;
   const double high = *std::min_element(values.begin() + below + 1, values.end());
   return low + (place - static_cast<double>(below)) * (high - low);
-}
-
-void scale_percentiles(const Samples& samples, const PixelStep& step) {
-  std::vector<float> values(samples.size());
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = samples[i];
-  const double low = percentile(values, step.low), high = percentile(values, step.high);
-  samples.shift_and_divide(low, high - low + step.eps);
 }
 
 PixelStep step_from_json(const nlohmann::json& object, int64_t channels, const std::string& where) {
@@ -147,27 +117,61 @@ nlohmann::json to_json(const std::vector<PixelStep>& steps) {
   return list;
 }
 
-void apply(const PixelStep& step, int64_t channels, std::span<float> values) {
-  const auto each = static_cast<std::size_t>(channels);
-  const bool apart = step.per_channel || step.mean.size() > 1 || step.std.size() > 1;
-  for (std::size_t c = 0; c < (apart ? each : 1); ++c) {
-    const Samples samples{values, c, apart ? each : 1};
-    switch (step.kind) {
-      case StepKind::kStandardize:
-        standardize_samples(samples, step.eps);
-        break;
-      case StepKind::kPercentiles:
-        scale_percentiles(samples, step);
-        break;
-      case StepKind::kDivide:
-        samples.shift_and_divide(step.mean[step.mean.size() > 1 ? c : 0],
-                                 step.std[step.std.size() > 1 ? c : 0]);
-        break;
-      case StepKind::kClip:
-        for (float& value : values)
-          value = std::clamp(value, static_cast<float>(step.low), static_cast<float>(step.high));
-        break;
+bool measures(const PixelStep& step) {
+  return step.kind == StepKind::kStandardize || step.kind == StepKind::kPercentiles;
+}
+
+PixelStep measured(const PixelStep& step, int64_t channels,
+                   const std::function<void(const SeeValues& see)>& show) {
+  if (!measures(step)) return step;
+  const auto groups = static_cast<std::size_t>(step.per_channel ? channels : 1);
+  PixelStep result{.kind = StepKind::kDivide};
+  const auto add = [&](double offset, double divisor) {
+    result.mean.push_back(static_cast<float>(offset));
+    result.std.push_back(static_cast<float>(divisor));
+  };
+  if (step.kind == StepKind::kPercentiles) {
+    std::vector<std::vector<float>> values(groups);
+    show([&](std::span<const float> some) {
+      for (std::size_t i = 0; i < some.size(); ++i) values[i % groups].push_back(some[i]);
+    });
+    for (std::vector<float>& group : values) {
+      const double low = percentile(group, step.low), high = percentile(group, step.high);
+      add(low, high - low + step.eps);
     }
+    return result;
+  }
+  std::vector<double> sums(groups), squares(groups);
+  double count = 0;
+  show([&](std::span<const float> some) {
+    for (std::size_t i = 0; i < some.size(); ++i) sums[i % groups] += some[i];
+    count += static_cast<double>(some.size() / groups);
+  });
+  show([&](std::span<const float> some) {
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      const double apart = some[i] - sums[i % groups] / count;
+      squares[i % groups] += apart * apart;
+    }
+  });
+  for (std::size_t c = 0; c < groups; ++c)
+    add(sums[c] / count, std::sqrt(squares[c] / count) + step.eps);
+  return result;
+}
+
+void apply(const PixelStep& step, int64_t channels, std::span<float> values) {
+  if (step.kind == StepKind::kClip) {
+    const auto low = static_cast<float>(step.low), high = static_cast<float>(step.high);
+    for (float& value : values) value = std::clamp(value, low, high);
+    return;
+  }
+  const auto of_channel = [](const std::vector<float>& numbers, std::size_t c) {
+    return numbers[numbers.size() > 1 ? c : 0];
+  };
+  const auto each = static_cast<std::size_t>(channels);
+  for (std::size_t c = 0; c < each; ++c) {
+    const float offset = of_channel(step.mean, c), divisor = of_channel(step.std, c);
+    for (std::size_t i = c; i < values.size(); i += each)
+      values[i] = (values[i] - offset) / divisor;
   }
 }
 

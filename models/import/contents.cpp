@@ -13,7 +13,9 @@
 namespace tessera {
 namespace {
 
-using Type = StoredTensor::Type;
+using StoredType = StoredTensor::Type;
+
+constexpr std::int64_t kMostElements = std::int64_t{1} << 40;
 
 std::vector<std::int64_t> dense_strides(std::span<const std::int64_t> shape) {
   std::vector<std::int64_t> strides(shape.size());
@@ -31,27 +33,27 @@ Stored load(const std::byte* from) {
 
 // Calls visit(a Stored-to-value function) for the tensor's type.
 template <class Visit>
-void with_reader(Type type, const Visit& visit) {
+void with_reader(StoredType type, const Visit& visit) {
   switch (type) {
-    case Type::kBool:
+    case StoredType::kBool:
       return visit([](const std::byte* p) { return load<std::uint8_t>(p) != 0; });
-    case Type::kU8:
+    case StoredType::kU8:
       return visit(load<std::uint8_t>);
-    case Type::kI8:
+    case StoredType::kI8:
       return visit(load<std::int8_t>);
-    case Type::kI16:
+    case StoredType::kI16:
       return visit(load<std::int16_t>);
-    case Type::kI32:
+    case StoredType::kI32:
       return visit(load<std::int32_t>);
-    case Type::kI64:
+    case StoredType::kI64:
       return visit(load<std::int64_t>);
-    case Type::kF16:
+    case StoredType::kF16:
       return visit([](const std::byte* p) { return f16_to_f32(load<std::uint16_t>(p)); });
-    case Type::kBF16:
+    case StoredType::kBF16:
       return visit([](const std::byte* p) { return bf16_to_f32(load<std::uint16_t>(p)); });
-    case Type::kF32:
+    case StoredType::kF32:
       return visit(load<float>);
-    case Type::kF64:
+    case StoredType::kF64:
       return visit(load<double>);
   }
 }
@@ -82,12 +84,12 @@ void read_into(const StoredTensor& tensor, std::span<const int> axes, Value* out
 
 }  // namespace
 
-std::size_t size_of(Type type) {
+std::size_t size_of(StoredType type) {
   constexpr std::size_t kSizes[] = {1, 1, 1, 2, 4, 8, 2, 2, 4, 8};
   return kSizes[static_cast<std::size_t>(type)];
 }
 
-std::string_view name_of(Type type) {
+std::string_view name_of(StoredType type) {
   constexpr std::string_view kNames[] = {"bool", "u8",  "i8",   "i16", "i32",
                                          "i64",  "f16", "bf16", "f32", "f64"};
   return kNames[static_cast<std::size_t>(type)];
@@ -104,32 +106,37 @@ std::int64_t StoredTensor::elements() const {
 }
 
 void check_stored(const StoredTensor& tensor) {
+  constexpr std::size_t kMostAxes = 64;
+  require(tensor.shape.size() <= kMostAxes, "tensor '{}' has {} axes, at most {} are read",
+          tensor.name, tensor.shape.size(), kMostAxes);
   const std::string text = shape_text(tensor.shape);
   require(tensor.strides.empty() || tensor.strides.size() == tensor.shape.size(),
           "tensor '{}' of shape {} has {} strides", tensor.name, text, tensor.strides.size());
   bool empty = false;
+  std::int64_t room = 1;  // of what is not empty, so that no product of some extents overflows
   for (const std::int64_t extent : tensor.shape) {
     require(extent >= 0, "tensor '{}' has the shape {}", tensor.name, text);
     empty |= extent == 0;
+    const std::int64_t factor = std::max<std::int64_t>(extent, 1);
+    require(!__builtin_mul_overflow(room, factor, &room) && room <= kMostElements,
+            "tensor '{}' is {} {}, but the file holds {} bytes for it", tensor.name,
+            name_of(tensor.type), text, tensor.bytes.size());
   }
   for (const std::int64_t stride : tensor.strides)
     require(stride >= 0, "tensor '{}' of shape {} has the negative stride {}", tensor.name, text,
             stride);
   if (empty) return;
   const auto held = static_cast<std::int64_t>(tensor.bytes.size() / size_of(tensor.type));
-  std::int64_t elements = 1, last = 0;
+  const std::int64_t elements = room;
+  std::int64_t last = tensor.strides.empty() ? elements - 1 : 0;
   bool fits = true;
-  for (std::size_t axis = 0; axis < tensor.shape.size() && fits; ++axis) {
+  for (std::size_t axis = 0; axis < tensor.strides.size() && fits; ++axis) {
     std::int64_t reach = 0;
-    fits = !__builtin_mul_overflow(elements, tensor.shape[axis], &elements);
-    if (fits && !tensor.strides.empty())
-      fits = !__builtin_mul_overflow(tensor.shape[axis] - 1, tensor.strides[axis], &reach) &&
-             !__builtin_add_overflow(last, reach, &last);
+    fits = !__builtin_mul_overflow(tensor.shape[axis] - 1, tensor.strides[axis], &reach) &&
+           !__builtin_add_overflow(last, reach, &last);
   }
-  if (tensor.strides.empty()) last = elements - 1;
-  require(fits && last < held && elements <= (std::int64_t{1} << 40),
-          "tensor '{}' is {} {}, but the file holds {} bytes for it", tensor.name,
-          name_of(tensor.type), text, tensor.bytes.size());
+  require(fits && last < held, "tensor '{}' is {} {}, but the file holds {} bytes for it",
+          tensor.name, name_of(tensor.type), text, tensor.bytes.size());
   // Else little could claim to be much: one element, repeated along axes of stride 0.
   require(elements <= held,
           "tensor '{}' of shape {} has {} elements, but the file holds {}: some are repeated; save "

@@ -17,22 +17,23 @@ namespace tessera {
 namespace {
 
 using nlohmann::json;
-using Type = StoredTensor::Type;
+using StoredType = StoredTensor::Type;
 
 constexpr std::size_t kLengthBytes = 8;                              // of the header's length
 constexpr std::uint64_t kMostHeaderBytes = std::uint64_t{32} << 20;  // of other programs' files
 constexpr const char* kMetadata = "__metadata__";
 
-constexpr std::array<std::pair<std::string_view, Type>, 10> kForeignTypes{{{"BOOL", Type::kBool},
-                                                                           {"U8", Type::kU8},
-                                                                           {"I8", Type::kI8},
-                                                                           {"I16", Type::kI16},
-                                                                           {"I32", Type::kI32},
-                                                                           {"I64", Type::kI64},
-                                                                           {"F16", Type::kF16},
-                                                                           {"BF16", Type::kBF16},
-                                                                           {"F32", Type::kF32},
-                                                                           {"F64", Type::kF64}}};
+constexpr std::array<std::pair<std::string_view, StoredType>, 10> kForeignTypes{
+    {{"BOOL", StoredType::kBool},
+     {"U8", StoredType::kU8},
+     {"I8", StoredType::kI8},
+     {"I16", StoredType::kI16},
+     {"I32", StoredType::kI32},
+     {"I64", StoredType::kI64},
+     {"F16", StoredType::kF16},
+     {"BF16", StoredType::kBF16},
+     {"F32", StoredType::kF32},
+     {"F64", StoredType::kF64}}};
 
 struct ForeignHeader {
   json object;

@@ -10,7 +10,7 @@
 #include "engine/files/safetensors.h"
 #include "kernels/error.h"
 #include "models/image/mask.h"
-#include "models/import/word_list.h"
+#include "models/import/vocabulary_file.h"
 #include "models/text/unicode.h"
 
 namespace tessera {
@@ -79,14 +79,14 @@ void give_level(NetworkBuilder& net, const std::string& level, const HanLevelNam
 }
 
 // The vocabulary that the user names, else that of the checkpoint.
-WordList find_words(const Contents& contents, const ImportOptions& options,
-                    const HanLayout& layout) {
-  if (!options.vocabulary.empty()) return read_word_list(options.vocabulary);
+VocabularyFile find_words(const Contents& contents, const ImportOptions& options,
+                          const HanLayout& layout) {
+  if (!options.vocabulary.empty()) return read_vocabulary_file(options.vocabulary);
   if (const auto entries = contents.said.find("entries"); entries != contents.said.end()) {
     for (const std::string& name : layout.entries) {
       const auto entry = entries->find(name);
       if (entry == entries->end()) continue;
-      if (std::optional<WordList> list = word_list_of(*entry, name)) return *std::move(list);
+      if (std::optional<VocabularyFile> list = vocabulary_of(*entry, name)) return *std::move(list);
     }
   }
   fail("{}: it holds no vocabulary, without which no text can be read; give it with --vocabulary{}",
@@ -113,47 +113,44 @@ struct Rows {
   std::string blob;  // of the vocabulary
 };
 
-Rows match_rows(const WordList& list, std::int64_t rows, const HanLayout& layout,
+Rows match_rows(const VocabularyFile& list, std::int64_t rows, const HanLayout& layout,
                 NetworkBuilder& net) {
   const auto at = [&](std::int64_t row) { return row < 0 ? rows + row : row; };
   std::int64_t padding = at(layout.padding_row), unknown = at(layout.unknown_row);
-  const auto count = static_cast<std::int64_t>(list.words.size());
   std::int64_t first = 0;
-  if (list.rows.empty()) {
-    const std::int64_t special = rows - count;
+  if (!list.has_ids) {
+    const std::int64_t special = rows - list.listed;
     const std::int64_t beside =
         layout.first_row + (layout.unknown_row < 0 ? -layout.unknown_row : 0);
-    require(
-        special == 0 || special == beside,
-        "{}: a {} of {} words, but the embedding has {} rows: expected {} words, or {} with its "
-        "special ones",
-        list.from, list.kind, count, rows, rows - beside, rows);
+    require(special == 0 || special == beside,
+            "{}: a list of {} words, but the embedding has {} rows: expected {} words, or {} with "
+            "its special ones",
+            list.file, list.listed, rows, rows - beside, rows);
     first = special == 0 ? 0 : layout.first_row;
   }
   std::vector<std::pair<std::int64_t, const std::string*>> words;
   std::size_t left_out = 0;
-  for (std::size_t i = 0; i < list.words.size(); ++i) {
-    const std::string& word = list.words[i];
-    const std::int64_t row =
-        list.rows.empty() ? static_cast<std::int64_t>(i) + first : list.rows[i];
-    const std::int64_t shifted =
-        !list.rows.empty() && list.kind != "word map" ? row + layout.first_row : row;
-    require(shifted < rows, "{}: the word {} has row {} of an embedding of {} rows", list.from,
-            in_quotes(word), shifted, rows);
-    if (is_among(word, layout.padding_words)) {
-      padding = shifted;
-    } else if (is_among(word, layout.unknown_words)) {
-      unknown = shifted;
-    } else if (!fits_a_vocabulary(word)) {
+  for (const VocabularyFile::Entry& entry : list.entries) {
+    if (list.id_limit > 0 && entry.id >= list.id_limit) continue;
+    const std::int64_t row = entry.id + first;
+    require(row < rows,
+            "{}: the word {} has row {} of an embedding of {} rows; give the words that the model "
+            "was trained with",
+            list.file, in_quotes(entry.word), row, rows);
+    if (is_among(entry.word, layout.padding_words)) {
+      padding = row;
+    } else if (is_among(entry.word, layout.unknown_words)) {
+      unknown = row;
+    } else if (!fits_a_vocabulary(entry.word)) {
       ++left_out;
     } else {
-      words.emplace_back(shifted, &word);
+      words.emplace_back(row, &entry.word);
     }
   }
   // Words that share the unknown one's row are unknown.
   std::erase_if(words,
                 [&](const auto& word) { return word.first == unknown || word.first == padding; });
-  require(!words.empty(), "{}: no word of it has a row of its own", list.from);
+  require(!words.empty(), "{}: no word of it has a row of its own", list.file);
   std::sort(words.begin(), words.end(), [](const auto& a, const auto& b) {
     return a.first != b.first ? a.first < b.first : *a.second < *b.second;
   });
@@ -196,7 +193,7 @@ Imported build_han_of(NetworkBuilder& net, const Contents& contents, const Impor
       "{}: it has one output, as for a regression; Tessera's HAN tells at least 2 classes apart",
       contents.file);
 
-  const WordList list = find_words(contents, options, layout);
+  const VocabularyFile list = find_words(contents, options, layout);
   const Rows matched = match_rows(list, rows, layout, net);
   config.words = static_cast<int>(matched.sources.size());
   bool same = std::cmp_equal(matched.sources.size(), rows);
@@ -229,7 +226,7 @@ Imported build_han_of(NetworkBuilder& net, const Contents& contents, const Impor
   text.max_sentences = config.max_sentences;
   text.max_words = config.max_words;
   if (!layout.words_note.empty()) net.note(layout.words_note);
-  net.note(fmt::format("vocabulary: {} words from {}", matched.sources.size() - 2, list.from));
+  net.note(fmt::format("vocabulary: {} words from {}", matched.sources.size() - 2, list.file));
 
   ModelConfig model;
   model.text = text;

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -145,7 +146,6 @@ std::pair<std::shared_ptr<const std::byte>, std::size_t> map_answer(int from) {
           bytes};
 }
 
-// The child is as little trusted as the file: whatever it says is checked.
 Hdf5 read_answer(std::span<const std::byte> bytes, int from) {
   const auto [map, size] = map_answer(from);
   Trailer trailer;
@@ -155,11 +155,20 @@ Hdf5 read_answer(std::span<const std::byte> bytes, int from) {
               trailer.json_bytes == answer.size() - trailer.json_begin,
           "the HDF5 library gave no answer");
   const char* text = reinterpret_cast<const char*>(answer.data() + trailer.json_begin);
-  const nlohmann::json walked = nlohmann::json::parse(text, text + trailer.json_bytes);
-  if (walked.contains("error")) throw Error(walked.at("error").get<std::string>());
-
-  Hdf5 result;
+  Hdf5 result = hdf5_of_walk(std::string_view(text, trailer.json_bytes), bytes,
+                             answer.first(trailer.json_begin));
   result.copy = map;
+  return result;
+}
+
+}  // namespace
+
+// The child is as little trusted as the file: whatever it says is checked.
+Hdf5 hdf5_of_walk(std::string_view text, std::span<const std::byte> bytes,
+                  std::span<const std::byte> copied) {
+  const nlohmann::json walked = nlohmann::json::parse(text);
+  if (walked.contains("error")) throw Error(walked.at("error").get<std::string>());
+  Hdf5 result;
   for (const nlohmann::json& one : walked.at("tensors")) {
     StoredTensor tensor;
     tensor.name = one.at("name").get<std::string>();
@@ -167,8 +176,7 @@ Hdf5 read_answer(std::span<const std::byte> bytes, int from) {
     require(type >= 0 && type <= static_cast<int>(StoredTensor::Type::kF64), "an unknown type");
     tensor.type = static_cast<StoredTensor::Type>(type);
     tensor.shape = one.at("shape").get<std::vector<std::int64_t>>();
-    const std::span<const std::byte> source =
-        one.at("copied").get<bool>() ? answer.first(trailer.json_begin) : bytes;
+    const std::span<const std::byte> source = one.at("copied").get<bool>() ? copied : bytes;
     const auto offset = one.at("offset").get<std::uint64_t>();
     const auto held = one.at("bytes").get<std::uint64_t>();
     require(offset <= source.size() && held <= source.size() - offset,
@@ -178,13 +186,20 @@ Hdf5 read_answer(std::span<const std::byte> bytes, int from) {
     check_stored(tensor);
     result.tensors.push_back(std::move(tensor));
   }
-  for (const auto& group : walked.at("groups").items())
+  for (const auto& group : walked.at("groups").items()) {
+    require(group.value().is_object(), "a group without attributes");
+    for (const nlohmann::json& attribute : group.value()) {
+      const auto is_text = [](const nlohmann::json& one) { return one.is_string(); };
+      require(
+          is_text(attribute) || (attribute.is_array() && std::ranges::all_of(attribute, is_text)),
+          "an attribute that is no text");
+    }
     result.groups.emplace(group.key(), group.value());
+  }
+  require(result.groups.contains(""), "no outermost group");
   result.notes = walked.at("notes").get<std::vector<std::string>>();
   return result;
 }
-
-}  // namespace
 
 Hdf5 read_hdf5(std::span<const std::byte> bytes, const std::string& file) {
   try {

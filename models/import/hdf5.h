@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "models/import/contents.h"
@@ -33,5 +34,10 @@ inline constexpr std::string_view kHdf5Magic = "\x89HDF\r\n\x1a\n";
 // virtual, filters other than gzip, shuffle and Fletcher's checksum, and where this build or
 // machine has no HDF5 library.
 Hdf5 read_hdf5(std::span<const std::byte> bytes, const std::string& file);
+
+// What the library's process said of `bytes` (hdf5_library.h); tensors lie there or in what it
+// `copied`. Throws Error, or one of nlohmann's, for what cannot be so.
+Hdf5 hdf5_of_walk(std::string_view walked, std::span<const std::byte> bytes,
+                  std::span<const std::byte> copied);
 
 }  // namespace tessera

@@ -41,10 +41,10 @@ namespace {
 #define TESSERA_SYMBOL(name) \
   decltype(&::name) name##_ = symbol<decltype(&::name)>(TESSERA_SYMBOL_TEXT(name))
 
-class Library {
+class Hdf5Library {
  public:
-  static const Library& instance() {
-    static const Library library;
+  static const Hdf5Library& instance() {
+    static const Hdf5Library library;
     return library;
   }
 
@@ -114,10 +114,10 @@ class Library {
 
 // The process ends with the walk, so that identifiers of the library need no closing, but those of
 // which there are many.
-class Walk {
+class Hdf5Walk {
  public:
-  Walk(std::span<const std::byte> bytes,
-       const std::function<void(std::span<const std::byte>)>& copy)
+  Hdf5Walk(std::span<const std::byte> bytes,
+           const std::function<void(std::span<const std::byte>)>& copy)
       : bytes_(bytes), copy_(copy) {}
 
   nlohmann::json run() {
@@ -251,7 +251,6 @@ class Walk {
 
   // Throws where the type is big-endian; nothing for what is no number of ours.
   std::optional<StoredTensor::Type> type_of(hid_t type, const std::string& shown) const {
-    using Type = StoredTensor::Type;
     const H5T_class_t kind = h5_.H5Tget_class_(type);
     const std::size_t size = h5_.H5Tget_size_(type);
     if (kind != H5T_INTEGER && kind != H5T_FLOAT) return std::nullopt;
@@ -259,21 +258,21 @@ class Walk {
             "the dataset {} is big-endian; save the model on a little-endian machine", shown);
     if (kind == H5T_INTEGER) {
       const bool is_signed = h5_.H5Tget_sign_(type) == H5T_SGN_2;
-      if (!is_signed) return size == 1 ? std::optional(Type::kU8) : std::nullopt;
-      if (size == 1) return Type::kI8;
-      if (size == 2) return Type::kI16;
-      if (size == 4) return Type::kI32;
-      if (size == 8) return Type::kI64;
+      if (!is_signed) return size == 1 ? std::optional(StoredTensor::Type::kU8) : std::nullopt;
+      if (size == 1) return StoredTensor::Type::kI8;
+      if (size == 2) return StoredTensor::Type::kI16;
+      if (size == 4) return StoredTensor::Type::kI32;
+      if (size == 8) return StoredTensor::Type::kI64;
       return std::nullopt;
     }
     std::array<std::size_t, 5> fields{};  // sign, exponent and its bits, mantissa and its bits
     checked(h5_.H5Tget_fields_(type, &fields[0], &fields[1], &fields[2], &fields[3], &fields[4]),
             shown);
     using Fields = std::array<std::size_t, 5>;
-    if (size == 2 && fields == Fields{15, 10, 5, 0, 10}) return Type::kF16;
-    if (size == 2 && fields == Fields{15, 7, 8, 0, 7}) return Type::kBF16;
-    if (size == 4 && fields == Fields{31, 23, 8, 0, 23}) return Type::kF32;
-    if (size == 8 && fields == Fields{63, 52, 11, 0, 52}) return Type::kF64;
+    if (size == 2 && fields == Fields{15, 10, 5, 0, 10}) return StoredTensor::Type::kF16;
+    if (size == 2 && fields == Fields{15, 7, 8, 0, 7}) return StoredTensor::Type::kBF16;
+    if (size == 4 && fields == Fields{31, 23, 8, 0, 23}) return StoredTensor::Type::kF32;
+    if (size == 8 && fields == Fields{63, 52, 11, 0, 52}) return StoredTensor::Type::kF64;
     return std::nullopt;
   }
 
@@ -349,7 +348,7 @@ class Walk {
                                   {"bytes", is_empty ? 0 : bytes}});
   }
 
-  const Library& h5_ = Library::instance();
+  const Hdf5Library& h5_ = Hdf5Library::instance();
   std::span<const std::byte> bytes_;
   const std::function<void(std::span<const std::byte>)>& copy_;
   std::set<haddr_t> visited_;
@@ -363,12 +362,12 @@ class Walk {
 }  // namespace
 
 void load_hdf5_library() {
-  Library::instance();
+  Hdf5Library::instance();
 }
 
 nlohmann::json walk_hdf5(std::span<const std::byte> bytes,
                          const std::function<void(std::span<const std::byte>)>& copy) {
-  return Walk(bytes, copy).run();
+  return Hdf5Walk(bytes, copy).run();
 }
 
 #endif

@@ -1,9 +1,8 @@
 #include "models/import/import.h"
 
-#include <fmt/ranges.h>
-
-#include <algorithm>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "engine/files/mapped_file.h"
 #include "engine/files/safetensors.h"
@@ -18,47 +17,10 @@
 #include "models/import/onnx_network.h"
 #include "models/import/package_files.h"
 #include "models/import/pytorch.h"
-#include "models/import/wrappers.h"
 #include "models/import/zip.h"
 
 namespace tessera {
 namespace {
-
-// By names and shapes: the one family that all of the file's tensors fit, as they are or without
-// what wrappers put before their names.
-Imported match_family(const Contents& contents, const ImportOptions& options) {
-  std::vector<std::string> reasons;
-  std::optional<Contents> stripped;
-  const Contents* tried = &contents;
-  do {
-    for (const Family& family : families()) {
-      if (!options.family.empty() && options.family != family.name) continue;
-      std::string why;
-      if (std::optional<Imported> imported = family.match(*tried, options, why)) {
-        imported->family = family.name;
-        imported->notes.insert(imported->notes.end(), tried->notes.begin(), tried->notes.end());
-        imported->owners.insert(imported->owners.end(), tried->owners.begin(), tried->owners.end());
-        return *std::move(imported);
-      }
-      std::string reason = fmt::format("\n  not {}: {}", family.name, why);
-      if (!why.empty() && std::find(reasons.begin(), reasons.end(), reason) == reasons.end())
-        reasons.push_back(std::move(reason));
-    }
-    stripped = without_wrapper(*tried);
-    tried = &*stripped;
-  } while (stripped);
-  constexpr std::size_t kShown = 8;
-  std::vector<std::string> names;
-  for (const StoredTensor& tensor : contents.tensors) {
-    if (names.size() == kShown) break;
-    names.push_back(fmt::format("\n  {} {}", in_quotes(tensor.name), shape_text(tensor.shape)));
-  }
-  fail(
-      "{}: no known network has these {} tensors:{}{}{}\nExport it as ONNX (torch.onnx.export), "
-      "which says what is computed, and import that; `tessera import --list` names what is known",
-      contents.file, contents.tensors.size(), fmt::join(names, ""),
-      contents.tensors.size() > kShown ? "\n  ..." : "", fmt::join(reasons, ""));
-}
 
 bool begins_with(std::span<const std::byte> bytes, std::string_view magic) {
   return bytes.size() >= magic.size() &&
@@ -158,21 +120,32 @@ Imported read_any(const MappedFile& file, const std::string& name, const ImportO
                            : "");
 }
 
-}  // namespace
-
-void Imported::add(const std::string& name, FloatTensor tensor) {
-  const auto kept = std::make_shared<FloatTensor>(std::move(tensor));
-  tensors.insert_or_assign(name, kept->view());
-  owners.push_back(kept);
+// What was taken for granted, in a line, and what else is to be known, in another.
+std::vector<std::string> summary_of(const Imported& imported, const ImportOptions& options) {
+  std::string guessed;
+  for (const Guess& guess : imported.guesses)
+    if (!options.choices.contains(guess.name))
+      guessed += fmt::format("{}{}={}", guessed.empty() ? "" : ", ", guess.name, guess.value);
+  std::vector<std::string> lines{
+      guessed.empty() ? fmt::format("read as {}", imported.family)
+                      : fmt::format("read as {}; the file does not say, so taken: {} (--set "
+                                    "NAME=VALUE overrules)",
+                                    imported.family, guessed)};
+  std::vector<std::string> notes = imported.notes;
+  if (!imported.unused.empty())
+    notes.push_back(fmt::format("{} tensor(s) of it are not used", imported.unused.size()));
+  if (!notes.empty())
+    lines.push_back(notes.size() == 1 ? notes[0]
+                                      : fmt::format("{}; 'tessera import --dry-run' says {} more",
+                                                    notes[0], notes.size() - 1));
+  return lines;
 }
 
-void Imported::add(const std::string& name, const StoredTensor& tensor) {
-  const bool in_place = tensor.type == StoredTensor::Type::kF32 && tensor.strides.empty() &&
-                        reinterpret_cast<std::uintptr_t>(tensor.bytes.data()) % sizeof(float) == 0;
-  if (!in_place) return add(name, read_floats(tensor));
-  // The view's pointer is mutable for the sake of outputs; nobody writes to weights.
-  tensors.insert_or_assign(name, TensorView(const_cast<std::byte*>(tensor.bytes.data()),
-                                            {DType::kF32, Shape(tensor.shape)}));
+}  // namespace
+
+Difference Imported::run_example(const std::shared_ptr<Device>& device) const {
+  Weights weights = Weights::from_views(tensors, family);
+  return tessera::run_example(config, weights, *example, device);
 }
 
 std::filesystem::path model_path(const std::filesystem::path& path) {
@@ -199,11 +172,22 @@ Imported import_model(const std::filesystem::path& given, const ImportOptions& o
   return imported;
 }
 
-ModelFile open_model(const std::filesystem::path& given, const ImportOptions& options) {
+ModelFile open_model(const std::filesystem::path& given, const ImportOptions& options,
+                     const std::function<void(std::string_view line)>& on_note) {
   const std::filesystem::path path = model_path(given);
   const MappedFile file = MappedFile::open(path, "a model file");
-  if (container_of(file.bytes(), path.string()) == Container::kNone) return ModelFile::open(path);
+  if (container_of(file.bytes(), path.string()) == Container::kNone) {
+    require(options.family.empty() && options.key.empty() && options.vocabulary.empty() &&
+                options.choices.empty(),
+            "{}: no file of another program, so that its family, key, vocabulary and choices are "
+            "not to be told: leave them out",
+            path.string());
+    return ModelFile::open(path);
+  }
   Imported imported = import_model(path, options);
+  if (on_note)
+    for (const std::string& line : summary_of(imported, options))
+      on_note(fmt::format("{}: {}", path.string(), line));
   return {std::move(imported.config),
           Weights::from_views(imported.tensors, path.string(), std::move(imported.owners)),
           std::move(imported.vocabulary)};

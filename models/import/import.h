@@ -8,7 +8,7 @@
 #pragma once
 
 #include <filesystem>
-#include <map>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,16 +18,9 @@
 #include "models/example_run.h"
 #include "models/import/contents.h"
 #include "models/model_file.h"
+#include "models/session.h"
 
 namespace tessera {
-
-struct ImportOptions {
-  std::string family;                // the only one to try; empty: all
-  std::string key;                   // of several networks in one file, the entry to take
-  std::filesystem::path vocabulary;  // of a HAN, where its file has none
-  // What a file does not say, by the name of the guess: {"concat": "up_first"}.
-  std::map<std::string, std::string> choices;
-};
 
 // Something that the file does not say.
 struct Guess {
@@ -46,6 +39,9 @@ struct Imported {
   std::vector<std::string> notes;
   std::vector<std::shared_ptr<const void>> owners;  // of the tensors' memory
   std::shared_ptr<const Example> example;           // that the model brings along, or none
+
+  // What its network makes of the example that it brings along, which there must be.
+  Difference run_example(const std::shared_ptr<Device>& device) const;
 
   // Adds a tensor in memory of its own.
   void add(const std::string& name, FloatTensor tensor);
@@ -71,10 +67,16 @@ std::filesystem::path model_path(const std::filesystem::path& path);
 // Whether it may be a package (models/import/bioimage.h), which may bring an example along.
 bool is_package(const std::filesystem::path& path);
 
+// The one family that all tensors of the file fit, as they are or without what wrappers put before
+// their names. Throws Error where there is none, which says why of those that came near.
+Imported match_family(const Contents& contents, const ImportOptions& options);
+
 // Throws Error, with a remedy, for what cannot be read. Safe for hostile files.
 Imported import_model(const std::filesystem::path& path, const ImportOptions& options = {});
 
-// A model file of our own, or any that import_model takes.
-ModelFile open_model(const std::filesystem::path& path, const ImportOptions& options = {});
+// A model file of our own, for which `options` say nothing, or any that import_model takes: of
+// that `on_note` hears in a line or two what was taken for granted.
+ModelFile open_model(const std::filesystem::path& path, const ImportOptions& options = {},
+                     const std::function<void(std::string_view line)>& on_note = {});
 
 }  // namespace tessera

@@ -9,7 +9,6 @@
 #include "engine/files/mapped_file.h"
 #include "engine/files/safetensors.h"
 #include "kernels/error.h"
-#include "models/import/hdf5.h"
 
 namespace tessera {
 namespace {
@@ -103,8 +102,9 @@ void take_tensors(Hdf5&& hdf5, Contents& contents) {
   contents.owners.push_back(hdf5.copy);
 }
 
-void read_weights(std::span<const std::byte> bytes, Contents& contents) {
-  Hdf5 hdf5 = read_hdf5(bytes, contents.file);
+}  // namespace
+
+void add_keras_weights(Hdf5 hdf5, Contents& contents) {
   const nlohmann::json& root = hdf5.groups.at("");
   const bool whole = hdf5.groups.contains("model_weights");
   const std::string prefix = whole ? "model_weights/" : "";
@@ -134,13 +134,11 @@ void read_weights(std::span<const std::byte> bytes, Contents& contents) {
   take_tensors(std::move(hdf5), contents);
 }
 
-}  // namespace
-
 Contents read_keras_hdf5(std::span<const std::byte> bytes, const std::string& file) {
   Contents contents;
   contents.file = file;
   contents.format = "Keras (HDF5)";
-  read_weights(bytes, contents);
+  add_keras_weights(read_hdf5(bytes, file), contents);
   if (!contents.said.contains("config")) {
     nlohmann::json config = config_beside(file, contents.notes);
     if (!config.is_null()) contents.said["config"] = std::move(config);
@@ -153,7 +151,7 @@ bool is_keras_archive(const ZipArchive& archive) {
 }
 
 Contents read_keras_archive(const ZipArchive& archive, const std::string& file) {
-  constexpr std::size_t kMostWeights = std::size_t{64} << 30;
+  constexpr std::size_t kMostInflated = std::size_t{1} << 30;  // Keras itself stores them
   Contents contents;
   contents.file = file;
   contents.format = "Keras (.keras)";
@@ -165,8 +163,9 @@ Contents read_keras_archive(const ZipArchive& archive, const std::string& file) 
   };
   contents.said["config"] = read_config(text_of("config.json"), file + ": config.json");
   const auto weights = std::make_shared<std::string>();
-  read_weights(archive.content(*archive.find("model.weights.h5"), kMostWeights, *weights),
-               contents);
+  const ZipMember& member = *archive.find("model.weights.h5");
+  const std::size_t limit = member.is_stored() ? member.bytes.size() : kMostInflated;
+  add_keras_weights(read_hdf5(archive.content(member, limit, *weights), file), contents);
   contents.owners.push_back(weights);
   if (archive.find("metadata.json") != nullptr) {
     const nlohmann::json metadata = read_config(text_of("metadata.json"), file + ": metadata.json");

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "models/import/contents.h"
+#include "models/import/hdf5.h"
 #include "models/import/zip.h"
 
 namespace tessera {
@@ -19,6 +20,8 @@ namespace tessera {
 // The state of optimizers is left out. Throws Error, as read_hdf5 does, and for HDF5 files that are
 // not Keras' and those of Keras 1.
 Contents read_keras_hdf5(std::span<const std::byte> bytes, const std::string& file);
+// What an HDF5 file of Keras says, added to `contents`, whose file is named.
+void add_keras_weights(Hdf5 hdf5, Contents& contents);
 // A .keras archive.
 bool is_keras_archive(const ZipArchive& archive);
 Contents read_keras_archive(const ZipArchive& archive, const std::string& file);

@@ -22,7 +22,7 @@ struct Recurrence {
 };
 
 // One of the two levels, as layers of the file.
-struct Level {
+struct KerasLevel {
   std::vector<KerasLayer> layers;  // in the order in which they run, dropouts left out
   std::int64_t length = 0;         // words of a sentence, sentences of a document
 };
@@ -35,21 +35,21 @@ bool is_dropout(const std::string& type) {
   return type.find("Dropout") != std::string::npos || type == "GaussianNoise" || type == "Identity";
 }
 
-class Reader {
+class KerasHanReader {
  public:
-  Reader(const KerasModel& model, const Contents& contents, const ImportOptions& options)
+  KerasHanReader(const KerasModel& model, const Contents& contents, const ImportOptions& options)
       : model_(model), contents_(contents), options_(options), weights_(contents) {}
 
   Imported read() {
     // The outer chain begins with the encoder, and ends with the classifier.
-    Level sentences = chain(model_, 2);
+    KerasLevel sentences = chain(model_, 2);
     require(sentences.layers.size() >= 4 && sentences.layers[0].type == "TimeDistributed",
             "expected a TimeDistributed encoder, a recurrent layer, attention and a Dense layer");
     const KerasLayer outer = sentences.layers[0];
     sentences.layers.erase(sentences.layers.begin());
     const KerasModel encoder =
         read_keras_model(outer.config.at("layer"), outer, outer.path + "/layer", model_.version);
-    Level words = chain(encoder, 1);
+    KerasLevel words = chain(encoder, 1);
     require(!words.layers.empty() && words.layers[0].type == "Embedding",
             "the encoder {} does not begin with an Embedding", in_quotes(outer.name));
     const KerasLayer embedding = words.layers[0];
@@ -77,11 +77,11 @@ class Reader {
 
  private:
   // The layers of a model that run one after another.
-  Level chain(const KerasModel& model, std::size_t axes) {
+  KerasLevel chain(const KerasModel& model, std::size_t axes) {
     require(model.inputs.size() == 1 && model.outputs.size() == 1,
             "a model of {} inputs and {} outputs, expected one of each", model.inputs.size(),
             model.outputs.size());
-    Level level;
+    KerasLevel level;
     std::size_t last = 0;
     for (std::size_t i = 0; i < model.calls.size(); ++i) {
       const KerasCall& call = model.calls[i];
@@ -119,7 +119,7 @@ class Reader {
     return level;
   }
 
-  void read_level(const std::string& name, const Level& level) {
+  void read_level(const std::string& name, const KerasLevel& level) {
     const auto shown = [](const KerasLayer& layer) {
       return fmt::format("{} ({})", in_quotes(layer.name), layer.type);
     };
@@ -443,7 +443,7 @@ bool is_keras_han(const KerasModel& model) {
 Imported read_keras_han(const KerasModel& model, const Contents& contents,
                         const ImportOptions& options) {
   try {
-    return Reader(model, contents, options).read();
+    return KerasHanReader(model, contents, options).read();
   } catch (const nlohmann::json::exception& error) {
     fail("{}: {}", contents.file, error.what());
   } catch (const Error& error) {

@@ -14,7 +14,9 @@ using Json = nlohmann::json;
 
 constexpr std::size_t kMostLayers = 4096;
 constexpr std::size_t kMostCalls = 1 << 14;
-constexpr int kMostNested = 16;  // models in models
+constexpr int kMostNested = 16;            // models in models
+constexpr std::size_t kMostValues = 4096;  // that a layer reads, or a model gives
+constexpr std::size_t kMostSettings = std::size_t{64} << 20;  // bytes, of each application again
 
 // Members of descriptions, which may lack anything.
 const Json& member(const Json& object, const char* key) {
@@ -25,6 +27,22 @@ const Json& member(const Json& object, const char* key) {
 
 std::string text_of(const Json& value) {
   return value.is_string() ? value.get<std::string>() : std::string();
+}
+
+// What a copy of a value costs, in bytes.
+std::size_t price_of(const Json& value) {
+  std::size_t price = sizeof value;
+  if (value.is_string()) price += value.get_ref<const std::string&>().size();
+  if (value.is_structured())
+    for (const auto& item : value.items())
+      price += price_of(item.value()) + (value.is_object() ? item.key().size() : 0);
+  return price;
+}
+
+void append(std::vector<std::size_t>& values, const std::vector<std::size_t>& more) {
+  require(more.size() <= kMostValues - std::min(values.size(), kMostValues),
+          "a layer reads, or a model gives, more than {} values", kMostValues);
+  values.insert(values.end(), more.begin(), more.end());
 }
 
 bool is_model(const std::string& type) {
@@ -107,8 +125,15 @@ class Flattener {
     for (const Json& one : list) {
       KerasLayer layer;
       layer.type = text_of(member(one, "class_name"));
-      layer.config = member(one, "config");
-      std::string name = text_of(member(layer.config, "name"));
+      const Json& config = member(one, "config");
+      std::string name = text_of(member(config, "name"));
+      if (!is_model(layer.type)) {  // whose layers are taken by themselves
+        settings_ += price_of(config);
+        require(settings_ <= kMostSettings,
+                "the layers of models that are applied many times are described by more than {} MB",
+                kMostSettings >> 20);
+        layer.config = config;
+      }
       if (name.empty()) name = text_of(member(one, "name"));
       require(!layer.type.empty() && !name.empty(), "a layer of {} has no class or no name",
               in_quotes(scope.name));
@@ -226,7 +251,7 @@ class Flattener {
         std::vector<std::size_t> from;
         const bool ready = std::ranges::all_of(one.inputs, [&](const KerasHistory& history) {
           const std::vector<std::size_t>* values = find(history);
-          if (values != nullptr) from.insert(from.end(), values->begin(), values->end());
+          if (values != nullptr) append(from, *values);
           return values != nullptr;
         });
         if (!ready) {
@@ -246,12 +271,13 @@ class Flattener {
     for (const KerasHistory& history : ends_of(config, "output_layers")) {
       const std::vector<std::size_t>* values = find(history);
       require(values != nullptr, "the output {} is never made", in_quotes(history.layer));
-      results.insert(results.end(), values->begin(), values->end());
+      append(results, *values);
     }
     return results;
   }
 
   KerasModel& model_;
+  std::size_t settings_ = 0;
 };
 
 int first_number(const Json& version) {

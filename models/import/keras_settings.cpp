@@ -12,6 +12,7 @@ namespace tessera {
 namespace {
 
 using Json = nlohmann::json;
+using ActivationKind = Activation::Kind;
 
 // Null where it is absent or null.
 const Json* setting(const Json& config, const char* key) {
@@ -126,7 +127,6 @@ const Json& keras_input_shape(const Json& config) {
 }
 
 KerasActivation keras_activation(const Json& config, int version, const char* key) {
-  using Kind = Activation::Kind;
   const Json* value = setting(config, key);
   if (value == nullptr) return {.is_linear = true, .is_softmax = false};
   if (value->is_object()) {
@@ -141,20 +141,21 @@ KerasActivation keras_activation(const Json& config, int version, const char* ke
   constexpr double kGain2 = 0.2, kGain3 = 1.0 / 6;
   constexpr double kSlope = 0.2;  // of the function, not of the layer LeakyReLU
   const std::map<std::string, Activation> known{
-      {"relu", {.kind = Kind::kRelu}},
-      {"relu6", {.kind = Kind::kClip, .min = 0, .max = 6}},
-      {"sigmoid", {.kind = Kind::kSigmoid}},
-      {"tanh", {.kind = Kind::kTanh}},
-      {"elu", {.kind = Kind::kElu}},
-      {"selu", {.kind = Kind::kSelu}},
-      {"swish", {.kind = Kind::kSilu}},
-      {"silu", {.kind = Kind::kSilu}},
-      {"gelu", {.kind = Kind::kGelu}},
-      {"softplus", {.kind = Kind::kSoftplus}},
-      {"leaky_relu", {.kind = Kind::kLeakyRelu, .slope = kSlope}},
-      {"hard_silu", {.kind = Kind::kHardSwish}},
-      {"hard_swish", {.kind = Kind::kHardSwish}},
-      {"hard_sigmoid", {.kind = Kind::kHardSigmoid, .gain = version >= 3 ? kGain3 : kGain2}}};
+      {"relu", {.kind = ActivationKind::kRelu}},
+      {"relu6", {.kind = ActivationKind::kClip, .min = 0, .max = 6}},
+      {"sigmoid", {.kind = ActivationKind::kSigmoid}},
+      {"tanh", {.kind = ActivationKind::kTanh}},
+      {"elu", {.kind = ActivationKind::kElu}},
+      {"selu", {.kind = ActivationKind::kSelu}},
+      {"swish", {.kind = ActivationKind::kSilu}},
+      {"silu", {.kind = ActivationKind::kSilu}},
+      {"gelu", {.kind = ActivationKind::kGelu}},
+      {"softplus", {.kind = ActivationKind::kSoftplus}},
+      {"leaky_relu", {.kind = ActivationKind::kLeakyRelu, .slope = kSlope}},
+      {"hard_silu", {.kind = ActivationKind::kHardSwish}},
+      {"hard_swish", {.kind = ActivationKind::kHardSwish}},
+      {"hard_sigmoid",
+       {.kind = ActivationKind::kHardSigmoid, .gain = version >= 3 ? kGain3 : kGain2}}};
   if (name == "linear") return {.is_linear = true, .is_softmax = false};
   if (name == "softmax") return {.is_linear = false, .is_softmax = true};
   const auto found = known.find(name);
@@ -164,16 +165,17 @@ KerasActivation keras_activation(const Json& config, int version, const char* ke
 }
 
 KerasActivation keras_activation_layer(const std::string& type, const Json& config) {
-  using Kind = Activation::Kind;
   constexpr double kLeakySlope = 0.3;  // Keras' default
   if (type == "Softmax") return {.is_linear = false, .is_softmax = true};
   if (type == "ELU")
-    return {false, false, {.kind = Kind::kElu, .alpha = keras_number(config, "alpha", 1)}};
+    return {
+        false, false, {.kind = ActivationKind::kElu, .alpha = keras_number(config, "alpha", 1)}};
   if (type == "LeakyReLU") {
     const double slope = keras_number(config, "alpha", kLeakySlope);
     return {false,
             false,
-            {.kind = Kind::kLeakyRelu, .slope = keras_number(config, "negative_slope", slope)}};
+            {.kind = ActivationKind::kLeakyRelu,
+             .slope = keras_number(config, "negative_slope", slope)}};
   }
   require(type == "ReLU", "its activation is a layer {}; expected ReLU, LeakyReLU, ELU or Softmax",
           in_quotes(type));
@@ -182,9 +184,9 @@ KerasActivation keras_activation_layer(const std::string& type, const Json& conf
   const double most = keras_number(config, "max_value", kNone);
   require(keras_number(config, "threshold", 0) == 0 && (slope == 0 || most == kNone),
           "it has a threshold, or both a slope and a largest value; export the model as ONNX");
-  if (most != kNone) return {false, false, {.kind = Kind::kClip, .min = 0, .max = most}};
-  if (slope != 0) return {false, false, {.kind = Kind::kLeakyRelu, .slope = slope}};
-  return {false, false, {.kind = Kind::kRelu}};
+  if (most != kNone) return {false, false, {.kind = ActivationKind::kClip, .min = 0, .max = most}};
+  if (slope != 0) return {false, false, {.kind = ActivationKind::kLeakyRelu, .slope = slope}};
+  return {false, false, {.kind = ActivationKind::kRelu}};
 }
 
 }  // namespace tessera

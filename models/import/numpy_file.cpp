@@ -1,27 +1,24 @@
 #include "models/import/numpy_file.h"
 
-#include <fmt/ranges.h>
-
-#include <bit>
 #include <charconv>
 #include <optional>
-#include <ostream>
 
-#include "engine/files/atomic_file.h"
+#include "engine/files/numpy_writer.h"
 #include "engine/files/safetensors.h"
 #include "kernels/error.h"
 
 namespace tessera {
 namespace {
 
+using StoredType = StoredTensor::Type;
+
 constexpr std::string_view kMagic = "\x93NUMPY";
-constexpr std::size_t kAlign = 64;  // of the data, as numpy writes it
 
 // The few literals of Python that numpy writes: {'descr': '<f4', 'fortran_order': False, 'shape':
 // (3, 4), }.
-class HeaderReader {
+class NumpyHeader {
  public:
-  explicit HeaderReader(std::string_view text) : rest_(text) {}
+  explicit NumpyHeader(std::string_view text) : rest_(text) {}
 
   bool take(char c) {
     skip_space();
@@ -78,28 +75,14 @@ class HeaderReader {
 };
 
 StoredTensor::Type numpy_type(std::string_view descr) {
-  using Type = StoredTensor::Type;
-  constexpr std::pair<std::string_view, Type> kTypes[] = {
-      {"<f4", Type::kF32}, {"<f8", Type::kF64}, {"<f2", Type::kF16},
-      {"<i4", Type::kI32}, {"<i8", Type::kI64}, {"<i2", Type::kI16},
-      {"|i1", Type::kI8},  {"|u1", Type::kU8},  {"|b1", Type::kBool}};
+  constexpr std::pair<std::string_view, StoredType> kTypes[] = {
+      {"<f4", StoredType::kF32}, {"<f8", StoredType::kF64}, {"<f2", StoredType::kF16},
+      {"<i4", StoredType::kI32}, {"<i8", StoredType::kI64}, {"<i2", StoredType::kI16},
+      {"|i1", StoredType::kI8},  {"|u1", StoredType::kU8},  {"|b1", StoredType::kBool}};
   for (const auto& [name, type] : kTypes)
     if (name == descr) return type;
   fail("it holds {}, expected floats, i8 to i64, u8 or bool, little-endian: save it as one of them",
        in_quotes(descr));
-}
-
-std::string_view numpy_name(DType dtype) {
-  switch (dtype) {
-    case DType::kI32:
-      return "<i4";
-    case DType::kI64:
-      return "<i8";
-    case DType::kU8:
-      return "|u1";
-    default:
-      return "<f4";
-  }
 }
 
 }  // namespace
@@ -117,7 +100,7 @@ StoredTensor parse_numpy(std::span<const std::byte> bytes, const std::string& na
     for (std::size_t i = 0; i < length_bytes; ++i) length |= byte(at + i) << (8 * i);
     const std::size_t begin = at + length_bytes;
     require(length <= all.size() - begin, "its header of {} bytes is cut off", length);
-    HeaderReader header(all.substr(begin, length));
+    NumpyHeader header(all.substr(begin, length));
     std::optional<StoredTensor::Type> type;
     std::optional<bool> fortran;
     std::optional<std::vector<std::int64_t>> shape;
@@ -165,19 +148,8 @@ NumpyArray read_numpy(const std::filesystem::path& path) {
 }
 
 void write_numpy(const std::filesystem::path& path, const TensorView& tensor) {
-  static_assert(std::endian::native == std::endian::little);
-  const auto dims = tensor.shape().dims();
-  std::string header = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}",
-                                   numpy_name(tensor.type.dtype), fmt::join(dims, ", "),
-                                   dims.size() == 1 ? "," : "");
-  const std::size_t unpadded = kMagic.size() + 4 + header.size() + 1;
-  header.append((kAlign - unpadded % kAlign) % kAlign, ' ');
-  header += '\n';
-  AtomicFile file(path);
-  std::ostream& out = file.stream();
-  out << kMagic << '\1' << '\0' << static_cast<char>(header.size() & 0xff)
-      << static_cast<char>(header.size() >> 8) << header;
-  out.write(tensor.as<const char>(), static_cast<std::streamsize>(tensor.type.bytes()));
+  NumpyWriter file(path, tensor.type.dtype, tensor.shape().dims());
+  file.append({tensor.as<const std::byte>(), static_cast<std::size_t>(tensor.type.bytes())});
   file.commit();
 }
 

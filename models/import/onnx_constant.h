@@ -12,6 +12,14 @@
 
 namespace tessera {
 
+// Elements of constants that are computed with: shapes, and here and there a table or a weight in
+// another order.
+inline constexpr std::int64_t kMostMadeElements = 1 << 24;
+
+// Elements of a shape. Throws Error for negative extents, and where a product of some of them
+// overflows, even where another is 0.
+std::int64_t onnx_elements(std::span<const std::int64_t> extents);
+
 struct OnnxConstant {
   StoredTensor::Type type = StoredTensor::Type::kI64;
   std::vector<std::int64_t> shape;

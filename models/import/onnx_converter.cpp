@@ -133,14 +133,20 @@ void OnnxConverter::convert(const OnnxNode& node) {
   }
   if (constant) {
     if (const auto made = evaluate(node, model_.opset, constants)) {
+      constexpr std::size_t kMostMade = std::size_t{1} << 26;  // of all nodes together
+      made_ += made->front()->made.size();
+      require(made_ <= kMostMade, "the constants that nodes make have more than {} elements",
+              kMostMade);
       values_[node.outputs[0]] = of_constant(made->front());
       return;
     }
   }
-  for (const auto& table : {onnx_layers(), onnx_moves()}) {
-    if (const auto found = table.find(node.op); found != table.end())
+  for (const auto* table : {&onnx_layers(), &onnx_moves(), &onnx_classes(), &onnx_sequences()}) {
+    if (const auto found = table->find(node.op); found != table->end())
       return found->second(OnnxCall(*this, node));
   }
+  require(!node.op.ends_with("QuantizeLinear") && !node.op.starts_with("QLinear"),
+          "quantised networks are not read; export it without quantisation");
   fail("this operator is not supported");
 }
 
@@ -182,7 +188,11 @@ ValueId OnnxConverter::emit(const std::string& wanted, Op op, std::vector<ValueI
   for (const ValueId id : from) read.push_back(types_[id]);
   const std::vector<TensorType> made =
       std::visit([&](const auto& one) { return infer(one, read); }, op);
-  for (const TensorType& type : made) type.bytes();
+  for (const TensorType& type : made) {
+    type.bytes();
+    require(std::ranges::all_of(type.shape.dims(), [](std::int64_t extent) { return extent > 0; }),
+            "it makes {}, which has no elements", type.to_string());
+  }
   const std::string base = plain_name(wanted);
   std::string name = base;
   for (int copy = 2; !names_.insert(name).second; ++copy) name = fmt::format("{}~{}", base, copy);
@@ -331,6 +341,8 @@ OnnxValue OnnxCall::add(Op op, const std::vector<OnnxValue>& from, const OnnxVal
 }
 
 OnnxValue OnnxCall::combine(Binary::Kind kind, const OnnxValue& a, const OnnxValue& b) const {
+  for (const OnnxValue* value : {&a, &b})
+    require(value->is_map || value->constant, "it reads an error function, which is of no GELU");
   if (a.constant || b.constant) {
     require(!a.constant || !b.constant, "both operands are constants");
     const OnnxValue& map = a.constant ? b : a;

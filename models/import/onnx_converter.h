@@ -79,6 +79,7 @@ class OnnxConverter {
   std::map<std::string, OnnxValue, std::less<>> values_;
   std::set<std::string, std::less<>> names_;  // of the graph's values
   std::vector<std::string> errors_;
+  std::size_t made_ = 0;  // elements of constants that nodes made
 };
 
 // One node on its way, for the function that converts its kind. All of its members throw Error for
@@ -137,7 +138,9 @@ OnnxValue of_constant(OnnxConstantPtr constant);
 
 // What an operator of ONNX becomes.
 using OnnxOperator = void (*)(const OnnxCall& call);
-const std::map<std::string_view, OnnxOperator>& onnx_layers();  // windows, norms, activations
-const std::map<std::string_view, OnnxOperator>& onnx_moves();   // arithmetic, shapes, reductions
+const std::map<std::string_view, OnnxOperator>& onnx_layers();     // windows, norms, activations
+const std::map<std::string_view, OnnxOperator>& onnx_moves();      // arithmetic, shapes, reductions
+const std::map<std::string_view, OnnxOperator>& onnx_classes();    // softmax, argmax
+const std::map<std::string_view, OnnxOperator>& onnx_sequences();  // recurrent layers
 
 }  // namespace tessera

@@ -9,7 +9,7 @@
 namespace tessera {
 namespace {
 
-using Kind = Activation::Kind;
+using ActivationKind = Activation::Kind;
 
 int positive_int(std::int64_t value, std::string_view what) {
   require(value > 0 && value <= 1 << 20, "its {} is {}, expected 1 to {}", what, value, 1 << 20);
@@ -23,6 +23,14 @@ std::array<int, 2> pair(const OnnxCall& call, const std::string& name, int other
   return {given[0], given[1]};
 }
 
+void check_reach(const Window& window) {
+  constexpr std::int64_t kMost = 1 << 20;
+  for (const std::size_t axis : {0u, 1u}) {
+    const std::int64_t reach = (window.kernel[axis] - 1) * std::int64_t{window.dilation[axis]} + 1;
+    require(reach <= kMost, "its window spans {} pixels, expected at most {}", reach, kMost);
+  }
+}
+
 // Strides, dilations and pads of a window that slides over `x`, an image in our order.
 Window window_of(const OnnxCall& call, const OnnxValue& x, std::array<int, 2> kernel) {
   Window window;
@@ -31,6 +39,7 @@ Window window_of(const OnnxCall& call, const OnnxValue& x, std::array<int, 2> ke
   window.dilation = pair(call, "dilations", 1);
   for (const auto& list : {window.kernel, window.stride, window.dilation})
     for (const int value : list) positive_int(value, "window");
+  check_reach(window);
   const std::string automatic = call.attributes.text("auto_pad", "NOTSET");
   if (automatic == "SAME_UPPER" || automatic == "SAME_LOWER") {
     for (const std::size_t axis : {0u, 1u}) {
@@ -113,6 +122,7 @@ void conv_transpose(const OnnxCall& call) {
   window.dilation = pair(call, "dilations", 1);
   for (const auto& list : {window.stride, window.dilation})
     for (const int value : list) positive_int(value, "window");
+  check_reach(window);
   const std::vector<int> sizes = call.attributes.integers("output_shape");
   const bool same = automatic == "SAME_UPPER" || automatic == "SAME_LOWER";
   if (same || !sizes.empty()) {
@@ -412,7 +422,7 @@ void activate(const OnnxCall& call, Activation op) {
 void prelu(const OnnxCall& call) {
   const OnnxValue& map = call.map(0);
   const OnnxConstantPtr slope = call.constant_ptr(1);
-  Activation op{Kind::kPrelu};
+  Activation op{ActivationKind::kPrelu};
   if (slope->elements() == 1) {
     op.per_channel = false;
     return call.set(call.add(op, {map}, map, {{"weight", flat(slope)}}));
@@ -438,7 +448,7 @@ void clip(const OnnxCall& call) {
     require(given.elements() == 1, "its {} is {}", name, shape_text(given.shape));
     return given.values()[0];
   };
-  Activation op{Kind::kClip};
+  Activation op{ActivationKind::kClip};
   op.min = std::max(bound(1, "min", -kMost), -kMost);
   op.max = std::min(bound(2, "max", kMost), kMost);
   activate(call, op);
@@ -447,7 +457,7 @@ void clip(const OnnxCall& call) {
 void gelu(const OnnxCall& call) {
   const std::string kind = call.attributes.text("approximate", "none");
   require(kind == "none" || kind == "tanh", "its approximation is {}", kind);
-  activate(call, {kind == "tanh" ? Kind::kGeluTanh : Kind::kGelu});
+  activate(call, {kind == "tanh" ? ActivationKind::kGeluTanh : ActivationKind::kGelu});
 }
 
 void selu(const OnnxCall& call) {
@@ -455,17 +465,17 @@ void selu(const OnnxCall& call) {
   require(std::abs(call.attributes.number("alpha", kAlpha) - kAlpha) < 1e-5 &&
               std::abs(call.attributes.number("gamma", kGamma) - kGamma) < 1e-5,
           "its alpha and gamma are not SELU's");
-  activate(call, {Kind::kSelu});
+  activate(call, {ActivationKind::kSelu});
 }
 
 void mish(const OnnxCall& call) {
   const OnnxValue& x = call.map(0);
-  const OnnxValue soft = call.add(Activation{Kind::kSoftplus}, {x}, x, {}, "/softplus");
-  const OnnxValue bent = call.add(Activation{Kind::kTanh}, {soft}, x, {}, "/tanh");
+  const OnnxValue soft = call.add(Activation{ActivationKind::kSoftplus}, {x}, x, {}, "/softplus");
+  const OnnxValue bent = call.add(Activation{ActivationKind::kTanh}, {soft}, x, {}, "/tanh");
   call.set(call.combine(Binary::Kind::kMul, x, bent));
 }
 
-template <Kind kind>
+template <ActivationKind kind>
 void simple(const OnnxCall& call) {
   activate(call, {kind});
 }
@@ -481,7 +491,7 @@ const std::map<std::string_view, OnnxOperator>& onnx_layers() {
       {"ConvTranspose", conv_transpose},
       {"Elu",
        [](const OnnxCall& c) {
-         activate(c, {.kind = Kind::kElu, .alpha = c.attributes.number("alpha", 1)});
+         activate(c, {.kind = ActivationKind::kElu, .alpha = c.attributes.number("alpha", 1)});
        }},
       {"Gelu", gelu},
       {"GlobalAveragePool", [](const OnnxCall& c) { global_pool(c, Reduce::Kind::kMean); }},
@@ -489,26 +499,27 @@ const std::map<std::string_view, OnnxOperator>& onnx_layers() {
       {"GroupNormalization", group_normalization},
       {"HardSigmoid",
        [](const OnnxCall& c) {
-         activate(c, {.kind = Kind::kHardSigmoid,
+         activate(c, {.kind = ActivationKind::kHardSigmoid,
                       .gain = c.attributes.number("alpha", 0.2),
                       .offset = c.attributes.number("beta", 0.5)});
        }},
-      {"HardSwish", simple<Kind::kHardSwish>},
+      {"HardSwish", simple<ActivationKind::kHardSwish>},
       {"InstanceNormalization", instance_normalization},
       {"LayerNormalization", layer_normalization},
       {"LeakyRelu",
        [](const OnnxCall& c) {
-         activate(c, {.kind = Kind::kLeakyRelu, .slope = c.attributes.number("alpha", 0.01)});
+         activate(
+             c, {.kind = ActivationKind::kLeakyRelu, .slope = c.attributes.number("alpha", 0.01)});
        }},
       {"MaxPool", max_pool},
       {"Mish", mish},
       {"PRelu", prelu},
-      {"Relu", simple<Kind::kRelu>},
+      {"Relu", simple<ActivationKind::kRelu>},
       {"Resize", resize},
       {"Selu", selu},
-      {"Sigmoid", simple<Kind::kSigmoid>},
-      {"Softplus", simple<Kind::kSoftplus>},
-      {"Tanh", simple<Kind::kTanh>},
+      {"Sigmoid", simple<ActivationKind::kSigmoid>},
+      {"Softplus", simple<ActivationKind::kSoftplus>},
+      {"Tanh", simple<ActivationKind::kTanh>},
       {"Upsample", upsample}};
   return table;
 }

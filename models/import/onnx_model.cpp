@@ -15,8 +15,9 @@
 namespace tessera {
 namespace {
 
-using Type = StoredTensor::Type;
+using StoredType = StoredTensor::Type;
 using Proto = onnx::TensorProto;
+using AttributeKind = OnnxAttribute::Kind;
 
 constexpr std::size_t kMostNodes = 1 << 16, kMostRank = 64;
 
@@ -30,28 +31,28 @@ std::string_view onnx_type_name(int type) {
   return type >= 0 && type < static_cast<int>(std::size(kNames)) ? kNames[type] : "unknown";
 }
 
-std::optional<Type> onnx_stored_type(int type) {
+std::optional<StoredType> onnx_stored_type(int type) {
   switch (type) {
     case Proto::FLOAT:
-      return Type::kF32;
+      return StoredType::kF32;
     case Proto::UINT8:
-      return Type::kU8;
+      return StoredType::kU8;
     case Proto::INT8:
-      return Type::kI8;
+      return StoredType::kI8;
     case Proto::INT16:
-      return Type::kI16;
+      return StoredType::kI16;
     case Proto::INT32:
-      return Type::kI32;
+      return StoredType::kI32;
     case Proto::INT64:
-      return Type::kI64;
+      return StoredType::kI64;
     case Proto::BOOL:
-      return Type::kBool;
+      return StoredType::kBool;
     case Proto::FLOAT16:
-      return Type::kF16;
+      return StoredType::kF16;
     case Proto::DOUBLE:
-      return Type::kF64;
+      return StoredType::kF64;
     case Proto::BFLOAT16:
-      return Type::kBF16;
+      return StoredType::kBF16;
     default:
       return std::nullopt;
   }
@@ -78,7 +79,7 @@ class TensorReader {
     StoredTensor tensor;
     tensor.name = proto.name();
     const std::string shown = in_quotes(tensor.name);
-    const std::optional<Type> type = onnx_stored_type(proto.data_type());
+    const std::optional<StoredType> type = onnx_stored_type(proto.data_type());
     require(type.has_value(),
             "tensor {} is {} (type {}), which no network here has; export the model in float32, "
             "not quantised",
@@ -121,19 +122,19 @@ class TensorReader {
     return bytes_of(*values);
   }
 
-  std::span<const std::byte> typed(const Proto& proto, Type type) {
+  std::span<const std::byte> typed(const Proto& proto, StoredType type) {
     switch (type) {
-      case Type::kF32:
+      case StoredType::kF32:
         return bytes_of(proto.float_data());
-      case Type::kF64:
+      case StoredType::kF64:
         return bytes_of(proto.double_data());
-      case Type::kI64:
+      case StoredType::kI64:
         return bytes_of(proto.int64_data());
-      case Type::kI32:
+      case StoredType::kI32:
         return bytes_of(proto.int32_data());
-      case Type::kF16:
-      case Type::kBF16:
-      case Type::kI16:
+      case StoredType::kF16:
+      case StoredType::kBF16:
+      case StoredType::kI16:
         return narrowed<std::uint16_t>(proto);
       default:
         return narrowed<std::uint8_t>(proto);
@@ -189,7 +190,6 @@ class TensorReader {
 };
 
 OnnxAttribute read_attribute(const onnx::AttributeProto& proto, TensorReader& tensors) {
-  using Kind = OnnxAttribute::Kind;
   using From = onnx::AttributeProto;
   OnnxAttribute attribute;
   From::AttributeType type = proto.type();
@@ -204,31 +204,31 @@ OnnxAttribute read_attribute(const onnx::AttributeProto& proto, TensorReader& te
   }
   switch (type) {
     case From::FLOAT:
-      attribute.kind = Kind::kFloat;
+      attribute.kind = AttributeKind::kFloat;
       attribute.floats = {proto.f()};
       break;
     case From::INT:
-      attribute.kind = Kind::kInt;
+      attribute.kind = AttributeKind::kInt;
       attribute.ints = {proto.i()};
       break;
     case From::STRING:
-      attribute.kind = Kind::kText;
+      attribute.kind = AttributeKind::kText;
       attribute.texts = {proto.s()};
       break;
     case From::FLOATS:
-      attribute.kind = Kind::kFloats;
+      attribute.kind = AttributeKind::kFloats;
       attribute.floats.assign(proto.floats().begin(), proto.floats().end());
       break;
     case From::INTS:
-      attribute.kind = Kind::kInts;
+      attribute.kind = AttributeKind::kInts;
       attribute.ints.assign(proto.ints().begin(), proto.ints().end());
       break;
     case From::STRINGS:
-      attribute.kind = Kind::kTexts;
+      attribute.kind = AttributeKind::kTexts;
       attribute.texts.assign(proto.strings().begin(), proto.strings().end());
       break;
     case From::TENSOR:
-      attribute.kind = Kind::kTensor;
+      attribute.kind = AttributeKind::kTensor;
       attribute.tensor = tensors.read(proto.t());
       break;
     default:
@@ -254,7 +254,7 @@ OnnxValueInfo read_value(const onnx::ValueInfoProto& proto) {
   info.name = proto.name();
   if (!proto.type().has_tensor_type()) return info;
   const onnx::TypeProto::Tensor& tensor = proto.type().tensor_type();
-  if (const std::optional<Type> type = onnx_stored_type(tensor.elem_type())) {
+  if (const std::optional<StoredType> type = onnx_stored_type(tensor.elem_type())) {
     info.type = *type;
     info.has_type = true;
   }
@@ -305,6 +305,8 @@ OnnxModel read_model(const onnx::ModelProto& proto, const std::filesystem::path&
                     model.opset, proto.ir_version(), kMostOpset, kMostIr));
   model.producer = proto.producer_name();
   if (!proto.producer_version().empty()) model.producer += " " + proto.producer_version();
+  for (const onnx::StringStringEntryProto& entry : proto.metadata_props())
+    if (entry.key() == "tessera") model.config = entry.value();
   const onnx::GraphProto& graph = proto.graph();
   require(static_cast<std::size_t>(graph.node_size()) <= kMostNodes,
           "the graph has {} nodes, at most {} are supported", graph.node_size(), kMostNodes);
@@ -329,7 +331,8 @@ OnnxModel read_model(const onnx::ModelProto& proto, const std::filesystem::path&
   for (const onnx::ValueInfoProto& output : graph.output())
     model.outputs.push_back(read_value(output));
   for (const onnx::NodeProto& node : graph.node()) model.nodes.push_back(read_node(node, tensors));
-  require(!model.outputs.empty(), "the graph has no outputs");
+  require(!model.outputs.empty() && model.outputs.size() <= kMostNodes,
+          "the graph has {} outputs, expected 1 to {}", model.outputs.size(), kMostNodes);
   check_order(model);
   return model;
 }

@@ -44,6 +44,7 @@ struct OnnxValueInfo {
 struct OnnxModel {
   std::string file;
   std::string producer;  // "pytorch 2.15"
+  std::string config;    // a model file's JSON, where we exported it
   std::int64_t opset = 0;
   std::vector<OnnxNode> nodes;             // each reads what stands before it
   std::vector<StoredTensor> initializers;  // constants, no name twice

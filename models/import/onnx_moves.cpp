@@ -19,17 +19,73 @@ void keep(const OnnxCall& call) {
 
 // ---- arithmetic --------------------------------------------------------------------------------
 
-template <Binary::Kind kind>
-void fold(const OnnxCall& call) {
-  OnnxValue sum = call.input(0);
-  for (std::size_t i = 1; i < call.inputs(); ++i) sum = call.combine(kind, sum, call.input(i));
-  call.set(sum);
-}
-
 // Whether a value is a constant of this one number.
 bool is_number(const OnnxValue& value, double number) {
   return value.constant && value.constant->elements() == 1 &&
          std::abs(value.constant->values()[0] - number) <= 1e-6 * std::abs(number);
+}
+
+// The exact GELU, as it is spelt before opset 20: x (1 + erf(x / sqrt 2)) / 2, the half before,
+// behind or in between. Values on the way say how far they are (Origin::pads[0]); those of the
+// error function are no maps, so that nothing else can read them.
+enum GeluPart { kScaled = 1, kErrorFunction, kErrorFunctionAndOne, kTwice, kHalf };
+
+OnnxValue gelu_part(OnnxValue value, GeluPart part, const OnnxValue& from) {
+  value.origin = std::make_shared<Origin>(
+      Origin{Origin::Kind::kErf, std::make_shared<OnnxValue>(from), {part, 0, 0, 0}});
+  return value;
+}
+
+bool is_part(const OnnxValue& value, GeluPart part) {
+  return value.origin && value.origin->kind == Origin::Kind::kErf && value.origin->pads[0] == part;
+}
+
+void erf(const OnnxCall& call) {
+  const OnnxValue& x = call.map(0);
+  require(is_part(x, kScaled), "it is of no GELU: x (1 + erf(x / sqrt 2)) / 2");
+  OnnxValue y = x;
+  y.is_map = false;
+  call.set(gelu_part(y, kErrorFunction, *x.origin->from));
+}
+
+// Takes a and b of a sum or product, or a quotient, for a part of a GELU.
+bool take_gelu(const OnnxCall& call, Binary::Kind kind, const OnnxValue& a, const OnnxValue& b) {
+  constexpr double kRoot = 1.4142135623730951;
+  const auto numbered = [&](GeluPart part) {
+    call.set(gelu_part(call.combine(kind, a, b), part, a));
+    return true;
+  };
+  if (kind == Binary::Kind::kAdd && is_part(a, kErrorFunction) && is_number(b, 1)) {
+    call.set(gelu_part(a, kErrorFunctionAndOne, *a.origin->from));
+    return true;
+  }
+  if (kind == Binary::Kind::kDiv && a.is_map && is_number(b, kRoot)) return numbered(kScaled);
+  if (kind != Binary::Kind::kMul) return false;
+  if (a.is_map && is_number(b, 1 / kRoot)) return numbered(kScaled);
+  if (is_part(a, kTwice) && is_number(b, 0.5)) {
+    call.set(*a.origin->from);
+    return true;
+  }
+  if (a.is_map && is_number(b, 0.5)) return numbered(kHalf);
+  if (!is_part(a, kErrorFunctionAndOne) || !b.is_map) return false;
+  const OnnxValue& x = *a.origin->from;
+  const bool halved = is_part(b, kHalf) && b.origin->from->id == x.id;
+  if (!halved && b.id != x.id) return false;
+  const OnnxValue y = call.activate(x, {Activation::Kind::kGelu});
+  call.set(halved ? y : gelu_part(call.combine(Binary::Kind::kMul, y, 2), kTwice, y));
+  return true;
+}
+
+template <Binary::Kind kind>
+void fold(const OnnxCall& call) {
+  if (call.inputs() == 2) {
+    const OnnxValue &a = call.input(0), &b = call.input(1);
+    const bool swaps = kind == Binary::Kind::kAdd || kind == Binary::Kind::kMul;
+    if (take_gelu(call, kind, a, b) || (swaps && take_gelu(call, kind, b, a))) return;
+  }
+  OnnxValue sum = call.input(0);
+  for (std::size_t i = 1; i < call.inputs(); ++i) sum = call.combine(kind, sum, call.input(i));
+  call.set(sum);
 }
 
 void pow(const OnnxCall& call) {
@@ -50,7 +106,7 @@ void cast(const OnnxCall& call) {
 }
 
 void dropout(const OnnxCall& call) {
-  require(!call.has(2) || call.constant(2).values().at(0) == 0, "it is of training");
+  require(!call.has(2) || is_number(call.input(2), 0), "it is of training");
   call.refuse_outputs_from(1);
   keep(call);
 }
@@ -72,7 +128,33 @@ OnnxValue product(const OnnxCall& call, const OnnxValue& x, const OnnxConstantPt
   return call.add(Linear{static_cast<int>(n), bias != nullptr}, {rows}, rows, std::move(weights));
 }
 
+// Of two maps, one of which is a vector in its last axes: products, and their sum.
+void mat_mul_maps(const OnnxCall& call) {
+  const OnnxValue &a = call.map(0), &b = call.map(1);
+  const Extents left = call.shape(a), right = call.shape(b);
+  const std::size_t rank = left.size();
+  require(rank >= 2 && rank == right.size(), "it multiplies maps {} and {}", shape_text(left),
+          shape_text(right));
+  const std::int64_t rows = left[rank - 2], columns = right[rank - 1], inner = left[rank - 1];
+  require(inner == right[rank - 2] && (rows == 1 || columns == 1),
+          "it multiplies maps {} and {}, neither of which is a vector", shape_text(left),
+          shape_text(right));
+  const auto last = static_cast<int>(rank) - 1;
+  const auto turned = [&](OnnxValue value) {  // its last two axes in the other order
+    for (int& axis : value.order) axis = axis == last ? last - 1 : axis == last - 1 ? last : axis;
+    value.origin = nullptr;
+    return value;
+  };
+  // The vector goes where the axis lies that is summed over.
+  const OnnxValue product = columns == 1 ? call.combine(Binary::Kind::kMul, a, turned(b))
+                                         : call.combine(Binary::Kind::kMul, b, turned(a));
+  const int summed = columns == 1 ? last : last - 1;
+  const Reduce sum{Reduce::Kind::kSum, {call.place(product, summed)}, true};
+  call.set(call.add(sum, {product}, product));
+}
+
 void mat_mul(const OnnxCall& call) {
+  if (call.input(0).is_map && call.input(1).is_map) return mat_mul_maps(call);
   const OnnxValue& x = call.map(0);
   require(x.order.size() >= 2, "it multiplies {}", shape_text(call.shape(x)));
   call.set(product(call, x, call.constant_ptr(1), false, 1, nullptr, 1));
@@ -88,6 +170,7 @@ void gemm(const OnnxCall& call) {
   const double alpha = call.attributes.number("alpha", 1), beta = call.attributes.number("beta", 1);
   const bool is_bias = call.has(2) && call.input(2).constant && matrix->shape.size() == 2 &&
                        call.constant(2).elements() == matrix->shape[transposed ? 0 : 1] &&
+                       !call.constant(2).shape.empty() &&
                        call.constant(2).shape.back() == call.constant(2).elements();
   OnnxValue y =
       product(call, x, matrix, transposed, alpha, is_bias ? call.constant_ptr(2) : nullptr, beta);
@@ -98,50 +181,17 @@ void gemm(const OnnxCall& call) {
   call.set(y);
 }
 
-// ---- classes -----------------------------------------------------------------------------------
+// ---- reductions ---------------------------------------------------------------------------------
 
-void softmax(const OnnxCall& call) {
-  const OnnxValue& map = call.map(0);
-  const Extents shape = call.shape(map);
-  const bool older = call.opset() < 13;  // takes all axes from `axis` on for one
-  const int axis = call.axis(map, call.attributes.integer("axis", older ? 1 : -1));
-  std::int64_t rest = 1;
-  for (std::size_t i = static_cast<std::size_t>(axis) + 1; i < shape.size(); ++i) rest *= shape[i];
-  if (!older || rest == 1) {
-    const OnnxValue x = call.with_last(map, axis);
-    return call.set(call.add(Softmax(), {x}, x));
-  }
-  const std::int64_t all =
-      std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
-  const std::int64_t row = rest * shape[static_cast<std::size_t>(axis)];
-  const OnnxValue x = call.reshape(map, {all / row, row});
-  call.set(call.reshape(call.add(Softmax(), {x}, x), shape));
-}
-
-void arg_max(const OnnxCall& call) {
-  const OnnxValue& map = call.map(0);
-  const int axis = call.axis(map, call.attributes.integer("axis", 0));
-  Extents shape = call.shape(map);
-  const auto at = static_cast<std::size_t>(axis);
-  require(call.attributes.integer("select_last_index", 0) == 0 && shape[at] > 1,
-          "it selects the last of equals, or among one");
-  const OnnxValue x = call.with_last(map, axis);
-  OnnxValue y = x;
-  y.order.pop_back();
-  for (int& other : y.order) other -= other > axis ? 1 : 0;
-  y = call.add(Argmax(), {x}, y);
-  shape[at] = 1;
-  call.set(call.attributes.integer("keepdims", 1) != 0 ? call.reshape(y, shape) : y);
-}
-
-template <Reduce::Kind kind>
-void reduce(const OnnxCall& call) {
-  const OnnxValue& x = call.map(0);
+void reduce_map(const OnnxCall& call, Reduce::Kind kind, const OnnxValue& x) {
   const std::vector<int> given = call.list(1, "axes");
-  if (given.empty() && call.attributes.integer("noop_with_empty_axes", 0) != 0) return keep(call);
+  if (given.empty() && call.attributes.integer("noop_with_empty_axes", 0) != 0) return call.set(x);
   Reduce op{kind, {}, call.attributes.integer("keepdims", 1) != 0};
   std::vector<int> gone;
-  for (const int axis : given) gone.push_back(call.axis(x, axis));
+  for (const int axis : given) {
+    gone.push_back(call.axis(x, axis));
+    require(std::ranges::count(gone, gone.back()) == 1, "it names axis {} twice", gone.back());
+  }
   if (given.empty())
     for (int axis = 0; axis < static_cast<int>(x.order.size()); ++axis) gone.push_back(axis);
   for (const int axis : gone) op.axes.push_back(call.place(x, axis));
@@ -156,6 +206,11 @@ void reduce(const OnnxCall& call) {
     }
   }
   call.set(call.add(op, {x}, like));
+}
+
+template <Reduce::Kind kind>
+void reduce(const OnnxCall& call) {
+  reduce_map(call, kind, call.map(0));
 }
 
 // ---- shapes ------------------------------------------------------------------------------------
@@ -178,8 +233,9 @@ void transpose(const OnnxCall& call) {
 
 void reshape_to(const OnnxCall& call, const Extents& shape) {
   const OnnxValue& x = call.map(0);
-  if (x.origin && x.origin->kind == Origin::Kind::kGroups && call.shape(*x.origin->from) == shape)
-    return call.set(*x.origin->from);
+  const bool was_that = x.origin && (x.origin->kind == Origin::Kind::kGroups ||
+                                     x.origin->kind == Origin::Kind::kReshape);
+  if (was_that && call.shape(*x.origin->from) == shape) return call.set(*x.origin->from);
   OnnxValue y = call.reshape(x, shape);
   y.origin =
       std::make_shared<Origin>(Origin{Origin::Kind::kReshape, std::make_shared<OnnxValue>(x), {}});
@@ -429,12 +485,12 @@ void depth_to_space(const OnnxCall& call) {
 const std::map<std::string_view, OnnxOperator>& onnx_moves() {
   static const std::map<std::string_view, OnnxOperator> table{
       {"Add", fold<Binary::Kind::kAdd>},
-      {"ArgMax", arg_max},
       {"Cast", cast},
       {"Concat", concat},
       {"DepthToSpace", depth_to_space},
       {"Div", fold<Binary::Kind::kDiv>},
       {"Dropout", dropout},
+      {"Erf", erf},
       {"Expand", expand},
       {"Flatten", flatten},
       {"Gather", gather},
@@ -442,6 +498,13 @@ const std::map<std::string_view, OnnxOperator>& onnx_moves() {
       {"Identity", keep},
       {"MatMul", mat_mul},
       {"Max", fold<Binary::Kind::kMax>},
+      {"Mean",
+       [](const OnnxCall& c) {
+         OnnxValue sum = c.input(0);
+         for (std::size_t i = 1; i < c.inputs(); ++i)
+           sum = c.combine(Binary::Kind::kAdd, sum, c.input(i));
+         c.set(c.combine(Binary::Kind::kMul, sum, 1.0 / static_cast<double>(c.inputs())));
+       }},
       {"Min", fold<Binary::Kind::kMin>},
       {"Mul", fold<Binary::Kind::kMul>},
       {"Neg", [](const OnnxCall& c) { c.set(c.combine(Binary::Kind::kMul, c.map(0), -1)); }},
@@ -451,9 +514,14 @@ const std::map<std::string_view, OnnxOperator>& onnx_moves() {
       {"ReduceMean", reduce<Reduce::Kind::kMean>},
       {"ReduceMin", reduce<Reduce::Kind::kMin>},
       {"ReduceSum", reduce<Reduce::Kind::kSum>},
+      {"ReduceSumSquare",
+       [](const OnnxCall& c) {
+         const OnnxValue& x = c.map(0);
+         const OnnxValue square = c.add(Binary{Binary::Kind::kMul}, {x, x}, x, {}, "/square");
+         reduce_map(c, Reduce::Kind::kSum, square);
+       }},
       {"Reshape", reshape},
       {"Slice", slice},
-      {"Softmax", softmax},
       {"Split", split},
       {"Squeeze", squeeze},
       {"Sub", fold<Binary::Kind::kSub>},

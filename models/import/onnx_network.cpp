@@ -6,6 +6,7 @@
 #include <charconv>
 #include <numeric>
 
+#include "engine/files/json_text.h"
 #include "engine/files/safetensors.h"
 #include "engine/graph/graph_file.h"
 #include "kernels/error.h"
@@ -53,14 +54,14 @@ struct OnnxInput {
 };
 
 // Channels in the last axis, as TensorFlow has them, rather than in the second.
-bool is_channels_last(const OnnxModel& model, const OnnxValueInfo& input) {
+bool is_channels_last(const OnnxModel& model, const std::string& input, const Extents& shape) {
   constexpr std::int64_t kMostChannels = 4;
   const auto is_few = [&](std::size_t axis) {
-    return input.dims[axis] >= 1 && input.dims[axis] <= kMostChannels;
+    return shape[axis] >= 1 && shape[axis] <= kMostChannels;
   };
   if (is_few(3) != is_few(1)) return is_few(3);
   for (const OnnxNode& node : model.nodes) {
-    if (node.inputs.empty() || node.inputs[0] != input.name) continue;
+    if (node.inputs.empty() || node.inputs[0] != input) continue;
     const auto perm = node.attributes.find("perm");
     return node.op == "Transpose" && perm != node.attributes.end() &&
            perm->second.ints == Extents{0, 3, 1, 2};
@@ -95,7 +96,7 @@ OnnxInput describe_input(const OnnxModel& model, const OnnxValueInfo& info,
   input.order.resize(input.shape.size());
   std::iota(input.order.begin(), input.order.end(), 0);
   if (input.shape.size() == 4) {
-    const bool last = is_channels_last(model, info);
+    const bool last = is_channels_last(model, info.name, input.shape);
     input.rows = last ? 1 : 2;
     input.columns = last ? 2 : 3;
     if (!last) input.order = kNhwc;
@@ -298,11 +299,32 @@ std::string choose(const ImportOptions& options, Imported& imported, const std::
   return guess;
 }
 
-void choose_output(const ImportOptions& options, Imported& imported, NetworkGraph& network,
-                   Types types) {
+// What the model file said that the network was exported from, where it fits.
+std::optional<ModelConfig> exported_config(const OnnxModel& model, Imported& imported) {
+  constexpr int kMostNesting = 64;
+  if (model.config.empty()) return std::nullopt;
+  try {
+    check_json_limits(model.config, kMostNesting);
+    return model_config_from_json(parse_json(model.config), model.file);
+  } catch (const Error& error) {
+    imported.notes.push_back(fmt::format("its metadata \"tessera\" is left out: {}", error.what()));
+    return std::nullopt;
+  }
+}
+
+void choose_output(const ImportOptions& options, const std::optional<ModelConfig>& said,
+                   Imported& imported, NetworkGraph& network, Types types) {
   for (std::size_t i = 0; i < network.outputs.size(); ++i) {
     NetworkOutput& output = network.outputs[i];
     if (output.kind != OutputKind::kLogits) continue;
+    if (said && said->graph && !options.choices.contains("output")) {
+      const auto& known = said->graph->network.outputs;
+      const auto found = std::ranges::find(known, output.name, &NetworkOutput::name);
+      if (found != known.end() && found->kind != OutputKind::kMask) {
+        output = *found;
+        continue;
+      }
+    }
     const bool one = types[network.graph.outputs[i]].shape[-1] == 1;
     const std::string chosen =
         choose(options, imported, "output", one ? "sigmoid" : "softmax",
@@ -332,7 +354,8 @@ std::int64_t classes_of_mask(const Graph& graph, Types types) {
 }
 
 // Makes it a network that segments; returns why it is none.
-std::string make_segmenter(const ImportOptions& options, Imported& imported, const Sized& sized) {
+std::string make_segmenter(const ImportOptions& options, const std::optional<ModelConfig>& said,
+                           Imported& imported, const Sized& sized) {
   ImageNetwork& image = *imported.config.graph;
   if (sized.is_fixed)
     return "its operators depend on the size of the image, which they hold as numbers";
@@ -343,6 +366,13 @@ std::string make_segmenter(const ImportOptions& options, Imported& imported, con
     const std::int64_t classes =
         probable > 0 ? probable : classes_of_mask(image.network.graph, sized.network.types);
     fill_classes(imported.config, std::clamp<std::int64_t>(classes, 2, 256));
+    if (said && said->is_of_images() && said->classes.size() == imported.config.classes.size() &&
+        said->preprocessing.channels == channels && !options.choices.contains("scale")) {
+      imported.config.classes = said->classes;
+      imported.config.preprocessing = said->preprocessing;
+      imported.config.masks = said->masks;
+      return "";
+    }
     const std::string scale = choose(options, imported, "scale", "unit",
                                      "values from 0 to 1; others: none, standardize, min_max");
     imported.config.preprocessing =
@@ -373,8 +403,9 @@ Imported import_onnx(const OnnxModel& model, const ImportOptions& options) {
     imported.family = "ONNX graph";
     imported.config.graph = ImageNetwork{std::move(sized.network.network), sized.multiple};
     NetworkGraph& network = imported.config.graph->network;
-    choose_output(options, imported, network, sized.network.types);
-    if (const std::string why = make_segmenter(options, imported, sized); !why.empty()) {
+    const std::optional<ModelConfig> said = exported_config(model, imported);
+    choose_output(options, said, imported, network, sized.network.types);
+    if (const std::string why = make_segmenter(options, said, imported, sized); !why.empty()) {
       for (NetworkOutput& output : network.outputs) output.kind = OutputKind::kTensor;
       imported.guesses.clear();
       imported.notes.push_back(

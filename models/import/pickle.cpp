@@ -9,30 +9,13 @@
 #include <utility>
 
 #include "kernels/error.h"
+#include "models/import/pickle_data.h"
 #include "models/text/unicode.h"
 
 namespace tessera {
 namespace {
 
-using PickleKind = PickleValue::Kind;
-
 constexpr std::uint8_t kNewestProtocol = 5;
-
-// Of `text`, the part behind the last dot.
-std::string_view last_part(std::string_view name) {
-  return name.substr(name.rfind('.') + 1);
-}
-
-bool is_one_of(std::string_view name, std::initializer_list<std::string_view> names) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-// "builtins.dict" -> "dict": Python 2 and 3 have two names for the room of built-in classes.
-std::string_view built_in(std::string_view name) {
-  for (const std::string_view room : {"builtins.", "__builtin__."})
-    if (name.starts_with(room)) return name.substr(room.size());
-  return {};
-}
 
 template <class Number>
 Number number_at(std::string_view bytes) {
@@ -119,18 +102,6 @@ class PickleMachine {
     value.items = std::move(items);
     return add(std::move(value));
   }
-  static PickleValue integer(std::int64_t number) {
-    PickleValue value;
-    value.kind = PickleKind::kInt;
-    value.integer = number;
-    return value;
-  }
-  static PickleValue real(double number) {
-    PickleValue value;
-    value.kind = PickleKind::kFloat;
-    value.real = number;
-    return value;
-  }
   std::string_view keep(std::string text) {
     if (text.size() > limits_.made_text - made_text_)
       fault("it makes more than {} bytes of text", limits_.made_text);
@@ -142,15 +113,15 @@ class PickleMachine {
   void push(PickleRef ref) { stack_.push_back(ref); }
   void push_integer(std::int64_t number) {
     if (number < 0 || number >= static_cast<std::int64_t>(small_.size()))
-      return push(add(integer(number)));
+      return push(add(pickle_integer(number)));
     PickleRef& kept = small_[static_cast<std::size_t>(number)];
-    if (kept == 0) kept = add(integer(number));
+    if (kept == 0) kept = add(pickle_integer(number));
     push(kept);
   }
   void push_bool(bool value) {
     PickleRef& kept = bools_[value ? 1 : 0];
     if (kept == 0) {
-      PickleValue made = integer(value ? 1 : 0);
+      PickleValue made = pickle_integer(value ? 1 : 0);
       made.kind = PickleKind::kBool;
       kept = add(std::move(made));
     }
@@ -170,7 +141,7 @@ class PickleMachine {
       const auto digit = static_cast<std::uint8_t>(digits[i]);
       number = number * 256 + (negative ? 255 - digit : digit);
     }
-    push(add(real(negative ? -number - 1 : number)));
+    push(add(pickle_real(negative ? -number - 1 : number)));
   }
   // Below the last mark the stack is out of reach.
   std::size_t floor() const { return marks_.empty() ? 0 : marks_.back(); }
@@ -252,42 +223,7 @@ class PickleMachine {
     const char* const end = line.data() + line.size();
     const auto read = std::from_chars(line.data(), end, number);
     if (read.ptr != end || line.empty()) fault("a number is none");
-    push(add(real(number)));
-  }
-  // Python's escapes: \n, \x41, and of Unicode texts \u0041 and \U00000041.
-  std::string unescaped(std::string_view line, bool unicode) {
-    std::string out;
-    for (std::size_t i = 0; i < line.size();) {
-      const auto code = static_cast<std::uint8_t>(line[i]);
-      if (code != '\\' || i + 1 == line.size()) {
-        append_utf8(out, code);  // latin-1
-        ++i;
-        continue;
-      }
-      const char kind = line[i + 1];
-      const std::size_t digits = unicode ? (kind == 'u'   ? 4
-                                            : kind == 'U' ? 8
-                                                          : 0)
-                                         : (kind == 'x' ? 2 : 0);
-      if (digits > 0) {
-        std::uint32_t value = 0;
-        const char* const first = line.data() + i + 2;
-        if (line.size() - i - 2 < digits ||
-            std::from_chars(first, first + digits, value, 16).ptr != first + digits)
-          fault("an escape is cut");
-        append_utf8(out, value <= 0x10FFFF ? static_cast<char32_t>(value) : kReplacementCharacter);
-        i += 2 + digits;
-      } else if (unicode) {
-        out += '\\';
-        ++i;
-      } else {
-        constexpr std::string_view kNames = "nrt0abfv", kCodes("\n\r\t\0\a\b\f\v", 8);
-        const std::size_t known = kNames.find(kind);
-        out += known == std::string_view::npos ? kind : kCodes[known];
-        i += 2;
-      }
-    }
-    return out;
+    push(add(pickle_real(number)));
   }
   void line_text(bool unicode) {
     std::string_view line = take_line();
@@ -297,7 +233,9 @@ class PickleMachine {
         fault("a text has no quotes");
       line = line.substr(1, line.size() - 2);
     }
-    push(add(PickleKind::kText, keep(unescaped(line, unicode))));
+    std::optional<std::string> text = pickle_unescaped(line, unicode);
+    if (!text) fault("an escape is cut");
+    push(add(PickleKind::kText, keep(*std::move(text))));
   }
   // Python 2's texts are bytes; they are read as latin-1.
   void latin_text(std::uint64_t size) {
@@ -314,98 +252,17 @@ class PickleMachine {
   void global(std::string_view module, std::string_view name) {
     push(add(PickleKind::kGlobal, keep(fmt::format("{}.{}", module, name))));
   }
-  std::optional<std::vector<PickleRef>> pairs_of(const PickleValue& from) const {
-    if (from.is(PickleKind::kDict)) return from.items;
-    if (!from.is_sequence()) return std::nullopt;
-    std::vector<PickleRef> pairs;
-    for (const PickleRef item : from.items) {
-      const PickleValue& pair = pickle_[item];
-      if (!pair.is_sequence() || pair.items.size() != 2) return std::nullopt;
-      pairs.insert(pairs.end(), pair.items.begin(), pair.items.end());
-    }
-    return pairs;
-  }
-  // numpy.dtype's REDUCE and state: "<f8".
-  std::optional<PickleValue> numpy_scalar(const PickleValue& type, std::string_view bytes) const {
-    const PickleValue& args = pickle_[pickle_.objects[type.object].arguments];
-    const PickleValue& state = pickle_.state(type);
-    if (args.items.empty()) return std::nullopt;
-    if (state.items.size() > 1 && pickle_[state.items[1]].text == ">") return std::nullopt;
-    const std::string_view name = pickle_[args.items[0]].text;
-    if (name.size() != 2 || bytes.size() != static_cast<std::size_t>(name[1] - '0'))
-      return std::nullopt;
-    std::uint64_t raw = 0;
-    if (bytes.empty() || bytes.size() > sizeof raw) return std::nullopt;
-    std::memcpy(&raw, bytes.data(), bytes.size());
-    const int unused = 64 - 8 * static_cast<int>(bytes.size());
-    if (name == "f8") return real(std::bit_cast<double>(raw));
-    if (name == "f4") return real(std::bit_cast<float>(static_cast<std::uint32_t>(raw)));
-    if (name[0] == 'i') return integer(static_cast<std::int64_t>(raw << unused) >> unused);
-    if (name[0] == 'u' || name[0] == 'b') return integer(static_cast<std::int64_t>(raw));
-    return std::nullopt;
-  }
-  // The data that a call of a container's or number's class would make; nothing for all others.
-  std::optional<PickleValue> known_data(std::string_view name, const PickleValue& args) {
-    const std::string_view plain = built_in(name);
-    const PickleValue* first = args.items.empty() ? nullptr : &pickle_[args.items[0]];
-    PickleValue made;
-    const bool is_default = name == "collections.defaultdict";
-    if (is_default || plain == "dict" ||
-        is_one_of(name, {"collections.OrderedDict", "collections.Counter"})) {
-      made.kind = PickleKind::kDict;
-      if (first == nullptr || is_default) return made;
-      std::optional<std::vector<PickleRef>> pairs = pairs_of(*first);
-      if (!pairs) return std::nullopt;
-      made.items = *std::move(pairs);
-    } else if (is_one_of(plain, {"list", "set", "frozenset", "tuple"})) {
-      made.kind = plain == "list"    ? PickleKind::kList
-                  : plain == "tuple" ? PickleKind::kTuple
-                                     : PickleKind::kSet;
-      if (first == nullptr) return made;
-      if (!first->is_sequence() && !first->is(PickleKind::kSet)) return std::nullopt;
-      made.items = first->items;
-    } else if (is_one_of(plain, {"int", "long", "float", "bool"})) {
-      if (first == nullptr) return integer(0);
-      if (!first->is(PickleKind::kInt) && !first->is(PickleKind::kFloat) &&
-          !first->is(PickleKind::kBool))
-        return std::nullopt;
-      return *first;
-    } else if (name == "_codecs.encode" || plain == "bytearray" || plain == "bytes") {
-      made.kind = PickleKind::kBytes;
-      if (first == nullptr) return made;
-      if (!first->is(PickleKind::kText) && !first->is(PickleKind::kBytes)) return std::nullopt;
-      made.text = first->is(PickleKind::kBytes) ? first->text : latin_bytes(first->text);
-    } else if (last_part(name) == "scalar" && name.starts_with("numpy.") &&
-               args.items.size() == 2) {
-      const PickleValue& value = pickle_[args.items[1]];
-      if (pickle_.class_name(*first) != "numpy.dtype" || !first->is(PickleKind::kObject) ||
-          !value.is(PickleKind::kBytes))
-        return std::nullopt;
-      return numpy_scalar(*first, value.text);
-    } else {
-      return std::nullopt;
-    }
-    count(made.items.size());
-    return made;
-  }
-  std::string_view latin_bytes(std::string_view text) {
-    std::string bytes;
-    for (std::size_t i = 0; i < text.size();) {
-      const CodePoint point = decode_one(text, i);
-      bytes += point.code < 0x100 ? static_cast<char>(point.code) : '?';
-      i += point.bytes;
-    }
-    return keep(std::move(bytes));
-  }
   void call(PickleRef callable, PickleRef arguments) {
     if (!at(arguments).is(PickleKind::kTuple)) fault("the arguments of a call are no tuple");
     const std::string_view name = at(callable).is(PickleKind::kGlobal) ? at(callable).text : "";
     // Protocols 0 and 1 make objects through functions: their first argument is the class.
-    if (is_one_of(name,
-                  {"copy_reg._reconstructor", "copyreg._reconstructor", "copyreg.__newobj__"}) &&
-        !at(arguments).items.empty())
-      callable = at(arguments).items[0];
-    std::optional<PickleValue> data = known_data(name, at(arguments));
+    const bool makes_any = name == "copy_reg._reconstructor" || name == "copyreg._reconstructor" ||
+                           name == "copyreg.__newobj__";
+    if (makes_any && !at(arguments).items.empty()) callable = at(arguments).items[0];
+    std::optional<PickleValue> data =
+        pickle_data(pickle_, name, at(arguments),
+                    {[this](std::size_t copied) { count(copied); },
+                     [this](std::string text) { return keep(std::move(text)); }});
     PickleValue made = data ? *std::move(data) : PickleValue{};
     if (!data) made.kind = PickleKind::kObject;
     const bool is_number =
@@ -528,7 +385,7 @@ void PickleMachine::step(std::uint8_t opcode) {
     case 0x8b:
       return push_long(take(take_number<std::uint32_t>()));
     case 'G':
-      return push(add(real(big_endian_double(take(8)))));
+      return push(add(pickle_real(big_endian_double(take(8)))));
     case 'X':
       return push(add(PickleKind::kText, take(take_number<std::uint32_t>())));
     case 0x8c:
@@ -619,93 +476,6 @@ void PickleMachine::step(std::uint8_t opcode) {
 Pickle Pickle::read(std::span<const std::byte> bytes, const std::string& file,
                     const PickleLimits& limits) {
   return PickleMachine(bytes, file, limits).run();
-}
-
-std::string_view Pickle::class_name(const PickleValue& value) const {
-  if (value.is(PickleKind::kGlobal)) return value.text;
-  if (value.object == PickleValue::kNoObject) return {};
-  const PickleValue* callable = &values[objects[value.object].callable];
-  // torch.save before 1.6 wraps a module's class: ("module", class, file of its source, source).
-  if (callable->is(PickleKind::kPersistent)) {
-    const PickleValue& id = values[callable->items[0]];
-    if (!id.is(PickleKind::kTuple) || id.items.size() < 2 || values[id.items[0]].text != "module")
-      return {};
-    callable = &values[id.items[1]];
-  }
-  return callable->is(PickleKind::kGlobal) ? callable->text : std::string_view();
-}
-
-const PickleValue& Pickle::state(const PickleValue& value) const {
-  return values[value.object == PickleValue::kNoObject ? 0 : objects[value.object].state];
-}
-
-const PickleValue* Pickle::find(const PickleValue& dict, std::string_view key) const {
-  if (!dict.is(PickleKind::kDict)) return nullptr;
-  for (std::size_t i = dict.items.size(); i >= 2; i -= 2) {
-    const PickleValue& candidate = values[dict.items[i - 2]];
-    if (candidate.is(PickleKind::kText) && candidate.text == key) return &values[dict.items[i - 1]];
-  }
-  return nullptr;
-}
-
-nlohmann::json Pickle::to_json(PickleRef ref, int depth, std::size_t& budget) const {
-  const PickleValue& value = values[ref];
-  const std::size_t price = 1 + value.text.size() / 16;  // one text may be written many times
-  if (budget < price || depth < 0) return nullptr;
-  budget -= price;
-  switch (value.kind) {
-    case PickleKind::kBool:
-      return value.integer != 0;
-    case PickleKind::kInt:
-      return value.integer;
-    case PickleKind::kFloat:
-      return value.real;
-    case PickleKind::kText:
-    case PickleKind::kGlobal:
-      return valid_utf8(value.text);
-    case PickleKind::kTuple:
-    case PickleKind::kList:
-    case PickleKind::kSet: {
-      nlohmann::json list = nlohmann::json::array();
-      for (const PickleRef item : value.items) {
-        if (budget == 0) break;
-        list.push_back(to_json(item, depth - 1, budget));
-      }
-      return list;
-    }
-    case PickleKind::kDict: {
-      nlohmann::json object = nlohmann::json::object();
-      for (std::size_t i = 0; i + 1 < value.items.size() && budget > 0; i += 2) {
-        const PickleValue& key = values[value.items[i]];
-        const std::string name = key.is(PickleKind::kText)  ? valid_utf8(key.text)
-                                 : key.is(PickleKind::kInt) ? std::to_string(key.integer)
-                                                            : std::string();
-        if (!name.empty()) object[name] = to_json(value.items[i + 1], depth - 1, budget);
-      }
-      return object;
-    }
-    case PickleKind::kObject:
-      return {{"class", valid_utf8(class_name(value))},
-              {"state", to_json(objects[value.object].state, depth - 1, budget)}};
-    case PickleKind::kNone:
-    case PickleKind::kBytes:
-    case PickleKind::kPersistent:
-      break;
-  }
-  return nullptr;
-}
-
-std::string valid_utf8(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size();) {
-    const CodePoint point = decode_one(text, i);
-    if (point.valid)
-      out.append(text.substr(i, point.bytes));
-    else
-      append_utf8(out, kReplacementCharacter);
-    i += point.bytes;
-  }
-  return out;
 }
 
 }  // namespace tessera

@@ -56,6 +56,7 @@ struct PickleValue {
   bool is(Kind other) const { return kind == other; }
   bool is_sequence() const { return is(Kind::kTuple) || is(Kind::kList); }
 };
+using PickleKind = PickleValue::Kind;
 
 struct PickleObject {
   PickleRef callable = 0;   // a kGlobal, or what stands for it

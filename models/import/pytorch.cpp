@@ -19,8 +19,6 @@ namespace tessera {
 namespace {
 
 using nlohmann::json;
-using Kind = PickleValue::Kind;
-
 constexpr std::size_t kMaxPickleBytes = std::size_t{1} << 30;
 constexpr std::size_t kMaxInflated = std::size_t{1} << 30;  // of a file's storages together
 constexpr std::size_t kPlainValues = std::size_t{1} << 23;  // those beside the tensors
@@ -87,10 +85,10 @@ class TorchCheckpoint {
   };
 
   bool is_scripted(const PickleValue& value) const {
-    return value.is(Kind::kObject) && pickle_.class_name(value).starts_with(kScripted);
+    return value.is(PickleKind::kObject) && pickle_.class_name(value).starts_with(kScripted);
   }
   bool is_module(const PickleValue& value) const {
-    if (!value.is(Kind::kObject)) return false;
+    if (!value.is(PickleKind::kObject)) return false;
     const PickleValue& state = pickle_.state(value);
     return is_scripted(value) || (pickle_.find(state, "_modules") != nullptr &&
                                   pickle_.find(state, "_parameters") != nullptr);
@@ -106,22 +104,22 @@ class TorchCheckpoint {
     if (value.is_sequence()) {
       for (std::size_t i = 0; i < value.items.size(); ++i)
         visit(std::to_string(i), pickle_[value.items[i]]);
-    } else if (value.is(Kind::kDict)) {
+    } else if (value.is(PickleKind::kDict)) {
       std::unordered_map<std::string_view, std::size_t> last;
       for (std::size_t i = 0; i + 1 < value.items.size(); i += 2) {
         const PickleValue& key = pickle_[value.items[i]];
-        if (key.is(Kind::kText)) last[key.text] = i;
+        if (key.is(PickleKind::kText)) last[key.text] = i;
       }
       for (std::size_t i = 0; i + 1 < value.items.size(); i += 2) {
         const PickleValue& key = pickle_[value.items[i]];
-        if (key.is(Kind::kText) && last[key.text] == i)
+        if (key.is(PickleKind::kText) && last[key.text] == i)
           visit(key.text, pickle_[value.items[i + 1]]);
       }
     }
   }
   std::size_t count_tensors(const PickleValue& value) const {
     std::size_t count = 0;
-    if (value.is(Kind::kDict))
+    if (value.is(PickleKind::kDict))
       for (std::size_t i = 1; i < value.items.size(); i += 2)
         count += tensors_.is_tensor(pickle_[value.items[i]]) ? 1 : 0;
     return count;
@@ -136,7 +134,7 @@ class TorchCheckpoint {
     bool inside = false;
     if (!is_module(value)) {
       for_each(value, [&](std::string_view name, const PickleValue& entry) {
-        if (entry.is(Kind::kDict) || entry.is_sequence() || is_module(entry))
+        if (entry.is(PickleKind::kDict) || entry.is_sequence() || is_module(entry))
           if (!is_of_training(name))
             inside |= find_networks(
                 entry, path.empty() ? valid_utf8(name) : path + "/" + valid_utf8(name), depth + 1);
@@ -174,8 +172,9 @@ class TorchCheckpoint {
   }
   std::string what_it_is() {
     const PickleValue& root = pickle_[pickle_.root];
-    if (root.is(Kind::kObject)) return fmt::format("a {}", valid_utf8(pickle_.class_name(root)));
-    if (!root.is(Kind::kDict)) return "no dict";
+    if (root.is(PickleKind::kObject))
+      return fmt::format("a {}", valid_utf8(pickle_.class_name(root)));
+    if (!root.is(PickleKind::kDict)) return "no dict";
     std::vector<std::string> keys;
     for_each(root, [&](std::string_view name, const PickleValue&) {
       if (keys.size() < 8) keys.push_back(in_quotes(name));
@@ -195,7 +194,7 @@ class TorchCheckpoint {
   }
   // Numbers, texts, lists and dicts beside the tensors.
   void add_plain(const PickleValue& dict) {
-    if (!dict.is(Kind::kDict)) return;
+    if (!dict.is(PickleKind::kDict)) return;
     json& entries = contents_.said["entries"];
     for_each(dict, [&](std::string_view name, const PickleValue& entry) {
       const bool is_network =
@@ -214,14 +213,15 @@ class TorchCheckpoint {
       for_each(*modules, [&](std::string_view path, const PickleValue& said) {
         const PickleValue* version = pickle_.find(said, "version");
         contents_.said["modules"][valid_utf8(path)] =
-            version != nullptr && version->is(Kind::kInt) ? json(version->integer) : json();
+            version != nullptr && version->is(PickleKind::kInt) ? json(version->integer) : json();
       });
   }
 
   void add_module(const PickleValue& module, const std::string& path, int depth) {
     require(depth <= kModuleDepth && ++modules_ <= kMaxModules,
-            "{}: its modules lie more than {} deep, or are more than {}", contents_.file,
-            kModuleDepth, kMaxModules);
+            "{}: its modules lie more than {} deep, or are more than {}; save its weights alone: "
+            "torch.save(model.state_dict(), ..)",
+            contents_.file, kModuleDepth, kMaxModules);
     const PickleValue& state = pickle_.state(module);
     const bool scripted = is_scripted(module);
     json attributes = json::object();
@@ -266,9 +266,9 @@ class TorchCheckpoint {
     json& words = words_[std::string(pickle_.class_name(module))];
     if (words.is_null()) words = json::array();
     const PickleValue& callable = pickle_[pickle_.objects[module.object].callable];
-    if (!callable.is(Kind::kPersistent)) return words;
+    if (!callable.is(PickleKind::kPersistent)) return words;
     const PickleValue& id = pickle_[callable.items[0]];
-    if (id.items.size() < 4 || !pickle_[id.items[3]].is(Kind::kText)) return words;
+    if (id.items.size() < 4 || !pickle_[id.items[3]].is(PickleKind::kText)) return words;
     for (const std::string_view word : {"matrix_mul", "apply_tanh=False", "tanh"})
       if (pickle_[id.items[3]].text.find(word) != std::string_view::npos) words.push_back(word);
     return words;
@@ -374,8 +374,9 @@ Contents read_pytorch_pickles(const MappedFile& file, const std::string& name,
   next();  // the magic number
   const Pickle protocol = next();
   constexpr std::int64_t kProtocol = 1001;
-  require(protocol[protocol.root].is(Kind::kInt) && protocol[protocol.root].integer == kProtocol,
-          "{}: it is of torch.save, in a form that is not known; load it and save it again", name);
+  require(
+      protocol[protocol.root].is(PickleKind::kInt) && protocol[protocol.root].integer == kProtocol,
+      "{}: it is of torch.save, in a form that is not known; load it and save it again", name);
   const Pickle machine = next();
   const PickleValue* little = machine.find(machine[machine.root], "little_endian");
   require(little == nullptr || little->integer != 0,

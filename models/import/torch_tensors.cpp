@@ -11,25 +11,25 @@
 namespace tessera {
 namespace {
 
-using Kind = PickleValue::Kind;
-using Type = StoredTensor::Type;
+using StoredType = StoredTensor::Type;
 
 constexpr std::string_view kRebuild = "torch._utils._rebuild_";
 
 struct TypeNames {
   std::string_view storage, dtype;
-  Type type;
+  StoredType type;
 };
-constexpr std::array<TypeNames, 10> kTypes{{{"BoolStorage", "torch.bool", Type::kBool},
-                                            {"ByteStorage", "torch.uint8", Type::kU8},
-                                            {"CharStorage", "torch.int8", Type::kI8},
-                                            {"ShortStorage", "torch.int16", Type::kI16},
-                                            {"IntStorage", "torch.int32", Type::kI32},
-                                            {"LongStorage", "torch.int64", Type::kI64},
-                                            {"HalfStorage", "torch.float16", Type::kF16},
-                                            {"BFloat16Storage", "torch.bfloat16", Type::kBF16},
-                                            {"FloatStorage", "torch.float32", Type::kF32},
-                                            {"DoubleStorage", "torch.float64", Type::kF64}}};
+constexpr std::array<TypeNames, 10> kTypes{
+    {{"BoolStorage", "torch.bool", StoredType::kBool},
+     {"ByteStorage", "torch.uint8", StoredType::kU8},
+     {"CharStorage", "torch.int8", StoredType::kI8},
+     {"ShortStorage", "torch.int16", StoredType::kI16},
+     {"IntStorage", "torch.int32", StoredType::kI32},
+     {"LongStorage", "torch.int64", StoredType::kI64},
+     {"HalfStorage", "torch.float16", StoredType::kF16},
+     {"BFloat16Storage", "torch.bfloat16", StoredType::kBF16},
+     {"FloatStorage", "torch.float32", StoredType::kF32},
+     {"DoubleStorage", "torch.float64", StoredType::kF64}}};
 
 std::vector<std::int64_t> integers_of(const Pickle& pickle, const PickleValue& list,
                                       const std::string& tensor) {
@@ -37,7 +37,7 @@ std::vector<std::int64_t> integers_of(const Pickle& pickle, const PickleValue& l
           "tensor {} has no shape of at most {} axes", in_quotes(tensor), Shape::kMaxRank);
   std::vector<std::int64_t> numbers;
   for (const PickleRef item : list.items) {
-    require(pickle[item].is(Kind::kInt), "tensor {} has a shape that is no whole numbers",
+    require(pickle[item].is(PickleKind::kInt), "tensor {} has a shape that is no whole numbers",
             in_quotes(tensor));
     numbers.push_back(pickle[item].integer);
   }
@@ -57,9 +57,9 @@ bool is_dense(const std::vector<std::int64_t>& shape, const std::vector<std::int
 }  // namespace
 
 std::optional<TorchStorage> torch_storage(const Pickle& pickle, const PickleValue& value) {
-  if (!value.is(Kind::kPersistent)) return std::nullopt;
+  if (!value.is(PickleKind::kPersistent)) return std::nullopt;
   const PickleValue& id = pickle[value.items[0]];
-  if (!id.is(Kind::kTuple) || id.items.size() < 5 || pickle[id.items[0]].text != "storage")
+  if (!id.is(PickleKind::kTuple) || id.items.size() < 5 || pickle[id.items[0]].text != "storage")
     return std::nullopt;
   TorchStorage storage;
   storage.class_name = pickle.class_name(pickle[id.items[1]]);
@@ -69,13 +69,14 @@ std::optional<TorchStorage> torch_storage(const Pickle& pickle, const PickleValu
                                   [&](const TypeNames& type) { return type.storage == name; });
   if (known != kTypes.end()) storage.type = known->type;
   const PickleValue& elements = pickle[id.items[4]];
-  if (!pickle[id.items[2]].is(Kind::kText) || !elements.is(Kind::kInt) || elements.integer < 0)
+  if (!pickle[id.items[2]].is(PickleKind::kText) || !elements.is(PickleKind::kInt) ||
+      elements.integer < 0)
     return std::nullopt;
   storage.key = pickle[id.items[2]].text;
   storage.elements = elements.integer;
   if (id.items.size() > 5 && pickle[id.items[5]].is_sequence()) {
     const PickleValue& view = pickle[id.items[5]];
-    if (view.items.size() != 3 || !pickle[view.items[1]].is(Kind::kInt) ||
+    if (view.items.size() != 3 || !pickle[view.items[1]].is(PickleKind::kInt) ||
         pickle[view.items[1]].integer < 0)
       return std::nullopt;
     storage.view_begin = pickle[view.items[1]].integer;
@@ -86,7 +87,7 @@ std::optional<TorchStorage> torch_storage(const Pickle& pickle, const PickleValu
 TorchTensors::Call TorchTensors::call_of(const PickleValue& value) const {
   const PickleValue* at = &value;
   constexpr int kMostWrappers = 8;
-  for (int depth = 0; depth < kMostWrappers && at->is(Kind::kObject); ++depth) {
+  for (int depth = 0; depth < kMostWrappers && at->is(PickleKind::kObject); ++depth) {
     const PickleValue& arguments = pickle_[pickle_.objects[at->object].arguments];
     const std::string_view name = pickle_.class_name(*at);
     if (name.starts_with("torch._utils._rebuild_parameter") && !arguments.items.empty()) {
@@ -130,14 +131,14 @@ StoredTensor TorchTensors::read(std::string name, const PickleValue& value) cons
     type_name = argument(call, 6).text;
     const auto known = std::find_if(kTypes.begin(), kTypes.end(),
                                     [&](const TypeNames& type) { return type.dtype == type_name; });
-    storage->type = known == kTypes.end() ? std::optional<Type>() : known->type;
+    storage->type = known == kTypes.end() ? std::optional<StoredType>() : known->type;
   }
   require(storage->type.has_value(),
           "{}: tensor {} is of type {}, which is not read; expected float32, float64, float16, "
           "bfloat16 or whole numbers: convert it with .float() and save again",
           file_, in_quotes(name), in_quotes(type_name));
   const PickleValue& metadata = argument(call, kind == "tensor_v3" ? 7 : 6);
-  require(!metadata.is(Kind::kDict) || metadata.items.empty(),
+  require(!metadata.is(PickleKind::kDict) || metadata.items.empty(),
           "{}: tensor {} is to be conjugated or negated when it is read, which is not done; save "
           "it with .resolve_conj().resolve_neg()",
           file_, in_quotes(name));
@@ -151,7 +152,7 @@ StoredTensor TorchTensors::read(std::string name, const PickleValue& value) cons
   const std::span<const std::byte> bytes = bytes_of_(*storage, kind == "tensor_v3" ? 1 : unit);
   const PickleValue& offset = argument(call, 1);
   std::int64_t begin = 0;
-  const bool inside = offset.is(Kind::kInt) && offset.integer >= 0 &&
+  const bool inside = offset.is(PickleKind::kInt) && offset.integer >= 0 &&
                       !__builtin_add_overflow(offset.integer, storage->view_begin, &begin) &&
                       std::cmp_less_equal(begin, bytes.size() / unit);
   require(inside, "{}: tensor {} begins outside of its storage of {} bytes; the file is damaged",

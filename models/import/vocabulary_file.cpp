@@ -17,14 +17,14 @@ namespace tessera {
 namespace {
 
 using Json = nlohmann::json;
-
 constexpr std::int64_t kMostId = std::int64_t{1} << 30;
-constexpr std::size_t kMostBytes = std::size_t{256} << 20;
+constexpr std::size_t kMostBytes = std::size_t{256} << 20;  // of JSON and pickles
+constexpr std::size_t kMostWords = std::size_t{1} << 24;
 
 // Words and ids as they come; finish() puts them in order.
-class Collector {
+class WordCollector {
  public:
-  explicit Collector(const std::string& file) { result_.file = file; }
+  explicit WordCollector(const std::string& file) { result_.file = file; }
 
   VocabularyFile& result() { return result_; }
 
@@ -33,38 +33,40 @@ class Collector {
     require(id >= 0 && id <= kMostId,
             "{}: the word {} has the id {}, expected 0 to {}; give the word_index of the tokenizer",
             result_.file, in_quotes(word), id, kMostId);
+    require(result_.entries.size() < kMostWords, "{}: it has more than {} words", result_.file,
+            kMostWords);
     result_.entries.push_back({id, std::move(word)});
   }
+  // The next word of a list; of one that is there twice the first place counts, as for list.index.
+  void add(std::string word) { add(std::move(word), result_.listed++); }
 
   VocabularyFile finish() {
     std::vector<VocabularyFile::Entry>& entries = result_.entries;
-    require(!entries.empty(), "{}: no words", result_.file);
-    // Entries stand in the file's order, so the last of equal ones wins.
-    std::unordered_map<std::string_view, std::size_t> last;
-    for (std::size_t i = 0; i < entries.size(); ++i) last[entries[i].word] = i;
+    require(!entries.empty(), "{}: it has no words; expected {}", result_.file, kExpected);
+    std::unordered_map<std::string_view, std::size_t> place;
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      const auto [known, added] = place.emplace(entries[i].word, i);
+      if (!added && result_.has_ids) known->second = i;
+    }
     std::vector<VocabularyFile::Entry> kept;
     for (std::size_t i = 0; i < entries.size(); ++i) {
       // A word of the unknown id may be written like one of the text: both stay.
       const bool is_unknown = result_.unknown_id == entries[i].id;
-      if (is_unknown || last.at(entries[i].word) == i)
+      if (is_unknown || place.at(entries[i].word) == i)
         kept.push_back({entries[i].id, entries[i].word});
     }
     std::ranges::stable_sort(kept, {}, &VocabularyFile::Entry::id);
-    std::vector<VocabularyFile::Entry> unique;
-    for (VocabularyFile::Entry& entry : kept) {
-      if (!unique.empty() && unique.back().id == entry.id) {
-        unique.back() = std::move(entry);
-      } else {
-        unique.push_back(std::move(entry));
-      }
-    }
-    if (unique.size() < entries.size())
-      result_.notes.push_back(fmt::format("{} of {} words are there twice, or share an id",
-                                          entries.size() - unique.size(), entries.size()));
-    entries = std::move(unique);
+    if (kept.size() < entries.size())
+      result_.notes.push_back(fmt::format("{} of {} words are there more than once",
+                                          entries.size() - kept.size(), entries.size()));
+    place.clear();
+    entries = std::move(kept);
     find_unknown();
     return std::move(result_);
   }
+
+  static constexpr std::string_view kExpected =
+      "{word: row}, a list of words, a Keras tokenizer, a word a line, or word vectors";
 
  private:
   void find_unknown() {
@@ -84,7 +86,7 @@ class Collector {
 // "true".
 class WordMapReader : public nlohmann::json_sax<Json> {
  public:
-  explicit WordMapReader(Collector& collector) : collector_(collector) {}
+  explicit WordMapReader(WordCollector& collector) : collector_(collector) {}
 
   bool key(string_t& word) override {
     word_ = std::move(word);
@@ -125,12 +127,12 @@ class WordMapReader : public nlohmann::json_sax<Json> {
          in_quotes(word_), what);
   }
 
-  Collector& collector_;
+  WordCollector& collector_;
   std::string word_;
   int depth_ = 0;
 };
 
-void read_word_map(std::string_view text, Collector& collector) {
+void read_word_map(std::string_view text, WordCollector& collector) {
   WordMapReader reader(collector);
   Json::sax_parse(text, &reader);
   collector.result().has_ids = true;
@@ -143,7 +145,7 @@ struct TokenizerSettings {
   std::int64_t num_words = 0;
 };
 
-void apply_settings(const TokenizerSettings& settings, Collector& collector) {
+void apply_settings(const TokenizerSettings& settings, WordCollector& collector) {
   VocabularyFile& result = collector.result();
   require(!settings.char_level,
           "{}: the tokenizer splits texts into characters (char_level); Tessera's read words",
@@ -167,7 +169,7 @@ void apply_settings(const TokenizerSettings& settings, Collector& collector) {
   if (settings.num_words > 0 && settings.num_words <= kMostId) result.id_limit = settings.num_words;
 }
 
-void read_tokenizer_json(const Json& tokenizer, Collector& collector) {
+void read_tokenizer_json(const Json& tokenizer, WordCollector& collector) {
   const std::string& file = collector.result().file;
   const auto config = tokenizer.find("config");
   require(config != tokenizer.end() && config->is_object() && config->contains("word_index"),
@@ -197,9 +199,10 @@ void read_tokenizer_json(const Json& tokenizer, Collector& collector) {
   read_word_map(index.is_string() ? index.get_ref<const std::string&>() : index.dump(), collector);
 }
 
-void read_json(std::string_view text, Collector& collector, int level);
+void read_json(std::string_view text, WordCollector& collector, int level);
 
-void read_json_value(const Json& value, std::string_view text, Collector& collector, int level) {
+void read_json_value(const Json& value, std::string_view text, WordCollector& collector,
+                     int level) {
   constexpr int kMostLevels = 4;  // of JSON inside of JSON's texts
   const std::string& file = collector.result().file;
   if (value.is_string()) {
@@ -210,15 +213,14 @@ void read_json_value(const Json& value, std::string_view text, Collector& collec
     return read_tokenizer_json(value, collector);
   if (value.is_object()) return read_word_map(text, collector);
   require(value.is_array(), "{}: neither a map nor a list of words", file);
-  std::int64_t id = 0;
   for (const Json& word : value) {
-    require(word.is_string(), "{}: entry {} of the list is {}, expected a word", file, id,
-            word.type_name());
-    collector.add(word.get<std::string>(), id++);
+    require(word.is_string(), "{}: entry {} of the list is {}, expected a word", file,
+            collector.result().listed, word.type_name());
+    collector.add(word.get<std::string>());
   }
 }
 
-void read_json(std::string_view text, Collector& collector, int level) {
+void read_json(std::string_view text, WordCollector& collector, int level) {
   constexpr int kMostDepth = 8;  // a tokenizer has 2
   try {
     const Json value =
@@ -234,21 +236,20 @@ void read_json(std::string_view text, Collector& collector, int level) {
 
 // A word that a pickle has: text, or bytes of Python 2; Keras' `oov_token=True` is the word True.
 std::optional<std::string> word_of(const PickleValue& value) {
-  if (value.is(PickleValue::Kind::kText) || value.is(PickleValue::Kind::kBytes))
-    return valid_utf8(value.text);
-  if (value.is(PickleValue::Kind::kBool)) return value.integer != 0 ? "True" : "False";
+  if (value.is(PickleKind::kText) || value.is(PickleKind::kBytes)) return valid_utf8(value.text);
+  if (value.is(PickleKind::kBool)) return value.integer != 0 ? "True" : "False";
   return std::nullopt;
 }
 
-void read_word_dict(const Pickle& pickle, const PickleValue& dict, Collector& collector) {
+void read_word_dict(const Pickle& pickle, const PickleValue& dict, WordCollector& collector) {
   const std::string& file = collector.result().file;
   for (std::size_t i = 0; i + 1 < dict.items.size(); i += 2) {
     const PickleValue& key = pickle[dict.items[i]];
     const PickleValue& value = pickle[dict.items[i + 1]];
     const std::optional<std::string> word = word_of(key);
-    if (word && value.is(PickleValue::Kind::kInt)) {
+    if (word && value.is(PickleKind::kInt)) {
       collector.add(*word, value.integer);
-    } else if (key.is(PickleValue::Kind::kInt) && word_of(value)) {  // index_word
+    } else if (key.is(PickleKind::kInt) && word_of(value)) {  // index_word
       collector.add(*word_of(value), key.integer);
     } else {
       fail(
@@ -260,26 +261,25 @@ void read_word_dict(const Pickle& pickle, const PickleValue& dict, Collector& co
   collector.result().has_ids = true;
 }
 
-void read_pickle(std::span<const std::byte> bytes, Collector& collector) {
-  using Kind = PickleValue::Kind;
+void read_pickle(std::span<const std::byte> bytes, WordCollector& collector) {
   const std::string file = collector.result().file;
   const Pickle pickle = Pickle::read(bytes, file);
   const PickleValue& root = pickle[pickle.root];
-  if (root.is(Kind::kDict)) return read_word_dict(pickle, root, collector);
+  if (root.is(PickleKind::kDict)) return read_word_dict(pickle, root, collector);
   if (root.is_sequence()) {
-    std::int64_t id = 0;
     for (const PickleRef item : root.items) {
       const std::optional<std::string> word = word_of(pickle[item]);
-      require(word.has_value(), "{}: entry {} of the list is no word", file, id);
-      collector.add(*word, id++);
+      require(word.has_value(), "{}: entry {} of the list is no word", file,
+              collector.result().listed);
+      collector.add(*word);
     }
     return;
   }
   const PickleValue& state = pickle.state(root);
   const PickleValue* index = pickle.find(state, "word_index");
-  require(index != nullptr && index->is(Kind::kDict),
+  require(index != nullptr && index->is(PickleKind::kDict),
           "{}: a pickle of {}, expected a Keras Tokenizer, a dictionary or a list of words", file,
-          root.is(Kind::kObject) ? in_quotes(pickle.class_name(root)) : "another value");
+          root.is(PickleKind::kObject) ? in_quotes(pickle.class_name(root)) : "another value");
   TokenizerSettings settings;
   const auto text = [&](const char* key) -> std::optional<std::string> {
     const PickleValue* value = pickle.find(state, key);
@@ -287,64 +287,83 @@ void read_pickle(std::span<const std::byte> bytes, Collector& collector) {
   };
   const auto flag = [&](const char* key, bool value) {
     const PickleValue* found = pickle.find(state, key);
-    return found != nullptr && found->is(Kind::kBool) ? found->integer != 0 : value;
+    return found != nullptr && found->is(PickleKind::kBool) ? found->integer != 0 : value;
   };
   settings.filters = text("filters");
   settings.split = text("split");
   settings.lower = flag("lower", true);
   settings.char_level = flag("char_level", false);
   const PickleValue* oov = pickle.find(state, "oov_token");
-  settings.has_oov = oov != nullptr && !oov->is(Kind::kNone);
+  settings.has_oov = oov != nullptr && !oov->is(PickleKind::kNone);
   const PickleValue* words = pickle.find(state, "num_words");
-  if (words != nullptr && words->is(Kind::kInt)) settings.num_words = words->integer;
+  if (words != nullptr && words->is(PickleKind::kInt)) settings.num_words = words->integer;
   apply_settings(settings, collector);
   read_word_dict(pickle, *index, collector);
 }
 
-// How many numbers follow the word of a line; none where anything else does.
-std::optional<std::size_t> numbers_behind(std::string_view line) {
+// The place of the blank before the last `count` fields of a line; npos where there are fewer.
+std::size_t before_last_fields(std::string_view line, std::size_t count) {
+  std::size_t at = line.size();
+  for (std::size_t i = 0; i < count && at != std::string_view::npos && at > 0; ++i)
+    at = line.find_last_of(" \t", at - 1);
+  return at == 0 ? std::string_view::npos : at;
+}
+
+// How many numbers follow the word of a line; 0 where anything else does.
+std::size_t numbers_behind(std::string_view line) {
   std::size_t count = 0;
-  std::size_t at = line.find(' ');
-  while (at != std::string_view::npos && at + 1 < line.size()) {
-    const std::size_t end = std::min(line.find(' ', at + 1), line.size());
+  for (std::size_t at = line.find_first_of(" \t"); at < line.size(); ++count) {
+    const std::size_t end = std::min(line.find_first_of(" \t", at + 1), line.size());
     double number = 0;
     const auto [behind, error] = std::from_chars(line.data() + at + 1, line.data() + end, number);
-    if (error != std::errc() || behind != line.data() + end) return std::nullopt;
-    ++count;
+    if (error != std::errc() || behind != line.data() + end) return 0;
     at = end;
   }
   return count;
 }
 
-void read_lines(std::string_view text, Collector& collector) {
+void read_lines(std::string_view text, WordCollector& collector) {
   const std::string& file = collector.result().file;
-  require(
-      text.find('\0') == std::string_view::npos,
-      "{}: neither words on lines, JSON nor a pickle; give a Keras tokenizer or a list of words",
-      file);
-  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
-  // A file of vectors is known by its first lines; word2vec's begins with `words width`.
+  require(text.find('\0') == std::string_view::npos, "{}: no vocabulary: expected {}", file,
+          WordCollector::kExpected);
+  // A file of vectors is known by its first line; word2vec's begins with `words width`.
   std::size_t width = 0;
-  std::int64_t line_number = 0, id = 0;
+  std::int64_t line_number = 0;
   for (std::size_t at = 0; at < text.size(); ++line_number) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
     std::string_view line = text.substr(at, end - at);
     at = end + 1;
     while (line.ends_with('\r') || line.ends_with(' ')) line.remove_suffix(1);
     if (line.empty()) continue;
-    const std::optional<std::size_t> numbers = numbers_behind(line);
-    if (line_number == 0 && numbers == 1u &&
-        std::ranges::all_of(line, [](char c) { return c == ' ' || (c >= '0' && c <= '9'); }))
+    const bool is_first = collector.result().entries.empty();
+    const std::size_t numbers = is_first ? numbers_behind(line) : 0;
+    if (line_number == 0 && numbers == 1 &&
+        line.find_first_not_of("0123456789 \t") == std::string_view::npos)
       continue;
-    if (id == 0) width = numbers.value_or(0);
-    if (width > 1) {
-      require(numbers == width, "{}: line {} has no vector of {} numbers behind its word", file,
-              line_number + 1, width);
-      line = line.substr(0, line.find(' '));
+    if (is_first && numbers > 1) width = numbers;
+    if (width > 0) {  // words may have blanks: GloVe's ". . ."
+      const std::size_t word_end = before_last_fields(line, width);
+      require(word_end != std::string_view::npos,
+              "{}: line {} has no vector of {} numbers behind its word", file, line_number + 1,
+              width);
+      line = line.substr(0, word_end);
     }
-    collector.add(valid_utf8(line), id++);
+    collector.add(valid_utf8(line));
   }
+}
+
+// Pickles of protocol 2 and later begin with a byte that no text has; older ones of dicts and lists
+// with these letters.
+bool may_be_pickle(std::string_view text) {
+  constexpr std::string_view kBeginnings[] = {"\x80",           "(dp",  "(lp",
+                                              "ccollections\n", "}q\1", "]q\1"};
+  return std::ranges::any_of(kBeginnings,
+                             [&](std::string_view begin) { return text.starts_with(begin); });
+}
+
+// Whether a text that begins with a bracket has it as its first word: JSON goes on otherwise.
+bool is_list_from_bracket(std::string_view text) {
+  return text.size() > 2 && text[1] == '\n' && std::strchr(" \t\n\"}]", text[2]) == nullptr;
 }
 
 // Why no document can hold the word, or why a vocabulary cannot.
@@ -356,21 +375,40 @@ bool is_word(const std::string& word) {
 }  // namespace
 
 VocabularyFile read_vocabulary(std::span<const std::byte> bytes, const std::string& file) {
-  require(bytes.size() <= kMostBytes, "{}: {} bytes, a vocabulary has at most {} MB", file,
-          bytes.size(), kMostBytes >> 20);
-  Collector collector(file);
-  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  WordCollector collector(file);
+  std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   const std::size_t first = text.find_first_not_of(" \t\r\n");
-  constexpr char kPickle = '\x80';
-  if (first == 0 && text[0] == kPickle) {
+  const bool is_pickle = may_be_pickle(text);
+  const bool is_json = !is_pickle && first != std::string_view::npos &&
+                       std::strchr("{[\"", text[first]) != nullptr && text[first] != '\0';
+  require(!(is_pickle || is_json) || bytes.size() <= kMostBytes,
+          "{}: {} bytes, a vocabulary of this kind has at most {} MB", file, bytes.size(),
+          kMostBytes >> 20);
+  if (is_pickle) {
     read_pickle(bytes, collector);
-  } else if (first != std::string_view::npos && std::strchr("{[\"", text[first]) != nullptr &&
-             Json::accept(text)) {
+  } else if (is_json && Json::accept(text)) {
     read_json(text, collector, 0);
   } else {
-    require(text.find_first_of("{[") != first || text.find('\n') != std::string_view::npos,
+    require(!is_json || text[first] == '"' || is_list_from_bracket(text),
             "{}: begins as JSON does and is none; save the tokenizer again with to_json()", file);
     read_lines(text, collector);
+  }
+  return collector.finish();
+}
+
+std::optional<VocabularyFile> vocabulary_of(const nlohmann::json& value, const std::string& from) {
+  WordCollector collector(from);
+  collector.result().has_ids = value.is_object();
+  if (!value.is_structured() || value.empty()) return std::nullopt;
+  for (const auto& [word, id] : value.items()) {
+    if (value.is_array() ? !id.is_string() : !id.is_number_integer()) return std::nullopt;
+    if (value.is_array()) {
+      collector.add(id.get<std::string>());
+    } else {
+      collector.add(word, id.get<std::int64_t>());
+    }
   }
   return collector.finish();
 }
@@ -388,12 +426,12 @@ OrderedVocabulary order_vocabulary(const VocabularyFile& file, const StoredTenso
   const std::int64_t rows = embedding.shape[0];
   std::int64_t shift = 0;
   if (!file.has_ids) {
-    shift = first.value_or(rows - static_cast<std::int64_t>(file.entries.size()));
+    shift = first.value_or(rows - file.listed);
     require(
         shift >= 0,
         "{}: {} words, but the embedding has {} rows; give the words that the model was trained "
         "with",
-        file.file, file.entries.size(), rows);
+        file.file, file.listed, rows);
   }
   std::optional<std::int64_t> unknown = file.unknown_id;
   // A list of two rows fewer than the embedding leaves one for unknown words.

@@ -7,7 +7,7 @@ namespace {
 
 using namespace std::literals;
 
-struct Kind {
+struct TextFault {
   std::string_view magic;
   std::string_view name;
   std::string_view remedy;
@@ -17,9 +17,9 @@ struct Kind {
 constexpr std::string_view kSegment = "give texts, or images to 'tessera segment'";
 constexpr std::string_view kUnpack = "unpack it and give the texts in it";
 constexpr std::string_view kExport = "save it as plain text, CSV or JSON";
-constexpr std::string_view kTwice = "it is compressed twice; unpack it once";
+constexpr std::string_view kTwicePacked = "it is compressed twice; unpack it once";
 
-constexpr Kind kKinds[] = {
+constexpr TextFault kFaults[] = {
     {"version https://git-lfs.github.com/spec/", "a pointer of git-lfs, not the file itself",
      "fetch that with 'git lfs pull'"},
     {"\x89PNG\r\n"sv, "a PNG image", kSegment},
@@ -33,10 +33,10 @@ constexpr Kind kKinds[] = {
     {"7z\xBC\xAF\x27\x1C"sv, "a 7z archive", kUnpack},
     {"Rar!\x1A\7"sv, "a RAR archive", kUnpack},
     {"ustar"sv, "a tar archive", kUnpack, 257},
-    {"\x1F\x8B"sv, "gzip data", kTwice},
-    {"BZh91AY&SY"sv, "bzip2 data", kTwice},
-    {"\xFD\x37zXZ\0"sv, "xz data", kTwice},
-    {"\x28\xB5\x2F\xFD"sv, "zstd data", kTwice},
+    {"\x1F\x8B"sv, "gzip data", kTwicePacked},
+    {"BZh91AY&SY"sv, "bzip2 data", kTwicePacked},
+    {"\xFD\x37zXZ\0"sv, "xz data", kTwicePacked},
+    {"\x28\xB5\x2F\xFD"sv, "zstd data", kTwicePacked},
     {"\x1F\x9D"sv, "data of compress (.Z)", "unpack it with 'uncompress'"},
     {"\x04\x22\x4D\x18"sv, "lz4 data", "unpack it with 'lz4 -d'"},
     {"%PDF-"sv, "a PDF document", "save it as plain text, with 'pdftotext' say"},
@@ -54,7 +54,7 @@ constexpr Kind kKinds[] = {
 }  // namespace
 
 std::string fault_of_beginning(std::string_view bytes) {
-  for (const Kind& kind : kKinds) {
+  for (const TextFault& kind : kFaults) {
     if (bytes.size() > kind.offset && bytes.substr(kind.offset).starts_with(kind.magic))
       return fmt::format("expected a text, found {}; {}", kind.name, kind.remedy);
   }

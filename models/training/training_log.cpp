@@ -53,7 +53,7 @@ std::uint64_t bytes_up_to(const std::filesystem::path& path, std::int64_t step) 
   return kept;
 }
 
-std::optional<double> number_of(const json& line, const char* key) {
+std::optional<double> figure_of(const json& line, const char* key) {
   const auto found = line.find(key);
   if (found == line.end() || !found->is_number()) return std::nullopt;
   return found->get<double>();
@@ -81,12 +81,12 @@ std::vector<json> read_metrics(const std::filesystem::path& path) {
 std::vector<EpochMetrics> epochs_of(const std::vector<json>& lines) {
   std::vector<EpochMetrics> epochs;
   for (const json& line : lines) {
-    const std::optional<double> epoch = number_of(line, "epoch");
+    const std::optional<double> epoch = figure_of(line, "epoch");
     EpochMetrics metrics{.epoch = epoch.value_or(0),
-                         .train_loss = number_of(line, "train_loss"),
-                         .validation_loss = number_of(line, "validation_loss"),
-                         .train_accuracy = number_of(line, "train_accuracy"),
-                         .validation_accuracy = number_of(line, "validation_accuracy"),
+                         .train_loss = figure_of(line, "train_loss"),
+                         .validation_loss = figure_of(line, "validation_loss"),
+                         .train_accuracy = figure_of(line, "train_accuracy"),
+                         .validation_accuracy = figure_of(line, "validation_accuracy"),
                          .best = line.value("best", json()) == true};
     const bool any = metrics.train_loss || metrics.validation_loss || metrics.train_accuracy ||
                      metrics.validation_accuracy;

@@ -102,7 +102,7 @@ void PrintTo(const BandCase& one, std::ostream* out) {
   *out << one.name;
 }
 
-UNetConfig same_unet(UNetConfig::Up up, bool align_corners) {
+UNetConfig small_same_unet(UNetConfig::Up up, bool align_corners) {
   return {.depth = 2,
           .base = 16,
           .padding = UNetConfig::Padding::kSame,
@@ -118,7 +118,7 @@ const UNetConfig kTutorialUNet{.depth = 2,
                                .head = UNetConfig::HeadKind::kConv3};
 
 // A chain of operators on an image of 4 channels, some of which change its size.
-Graph chain(std::vector<Op> ops) {
+Graph chain_of(std::vector<Op> ops) {
   Graph graph;
   ValueId last = graph.add_input("image");
   for (std::size_t i = 0; i < ops.size(); ++i)
@@ -158,7 +158,7 @@ TEST_P(BandsOf, EqualTheWholeToTheByte) {
   const Graph graph = optimise_for_cpu(one.graph, example, one.precision, one.winograd);
   Executor executor(graph, weights.source(), example, open_cpu_device(2));
   int ran = 0;
-  for (const std::int64_t height : {44, 64, 65, 68, 79, 96, 139, 188, 204}) {
+  for (const std::int64_t height : {44, 60, 64, 65, 79, 139, 188}) {
     const Tensor image = test::random(type(height).shape, 11);
     const Tensor other = test::random(type(height).shape, 12);
     std::vector<Tensor> whole;
@@ -171,7 +171,7 @@ TEST_P(BandsOf, EqualTheWholeToTheByte) {
     const std::vector<std::int64_t> sizes =
         sizes_along(infer_types(graph, std::vector{image.type()}), 1);
     const std::int64_t end = sizes[graph.outputs[0]];
-    for (const std::int64_t rows : {1, 5, 8, 16, 33, 300}) {
+    for (const std::int64_t rows : {1, 8, 33, 300}) {
       SCOPED_TRACE(fmt::format("{} rows in bands of {}", height, rows));
       ASSERT_NO_FATAL_FAILURE(check_plan(graph, sizes, {0, end}, rows));
       if (rows == 8)  // other values lie in the memory then
@@ -205,32 +205,32 @@ INSTANTIATE_TEST_SUITE_P(
         BandCase{"valid_bf16", unet(kValidUNet), 1, DType::kBF16, false},
         BandCase{"tutorial_direct", unet(kTutorialUNet), 1, DType::kF32, false},
         BandCase{"tutorial_winograd", unet(kTutorialUNet)},
-        BandCase{"same_direct", unet(same_unet(UNetConfig::Up::kTransposed2, false)), 1,
+        BandCase{"same_direct", unet(small_same_unet(UNetConfig::Up::kTransposed2, false)), 1,
                  DType::kF32, false},
-        BandCase{"same_winograd", unet(same_unet(UNetConfig::Up::kTransposed2, false))},
-        BandCase{"bilinear", unet(same_unet(UNetConfig::Up::kBilinear, false))},
-        BandCase{"aligned", unet(same_unet(UNetConfig::Up::kBilinear, true))},
-        BandCase{"aligned_bf16", unet(same_unet(UNetConfig::Up::kBilinear, true)), 1, DType::kBF16,
-                 false},
+        BandCase{"same_winograd", unet(small_same_unet(UNetConfig::Up::kTransposed2, false))},
+        BandCase{"bilinear", unet(small_same_unet(UNetConfig::Up::kBilinear, false))},
+        BandCase{"aligned", unet(small_same_unet(UNetConfig::Up::kBilinear, true))},
+        BandCase{"aligned_bf16", unet(small_same_unet(UNetConfig::Up::kBilinear, true)), 1,
+                 DType::kBF16, false},
         BandCase{"strided", strided_network(), 3},
-        BandCase{
-            "pads",
-            chain({Pad{.mode = Pad::Mode::kReflect, .pads = {0, 5, 2, 0, 0, 9, 3, 0}},
-                   Conv{.c_out = 16, .window = square(3)}, Conv{.c_out = 16, .window = square(3)},
-                   Slice{.starts = {3}, .ends = {-2}, .axes = {1}, .steps = {1}},
-                   AvgPool{.window = square(2, 0, 2)}, Upsample{true},
-                   Activation{Activation::Kind::kSigmoid}}),
-            3},
+        BandCase{"pads",
+                 chain_of({Pad{.mode = Pad::Mode::kReflect, .pads = {0, 5, 2, 0, 0, 9, 3, 0}},
+                           Conv{.c_out = 16, .window = square(3)},
+                           Conv{.c_out = 16, .window = square(3)},
+                           Slice{.starts = {3}, .ends = {-2}, .axes = {1}, .steps = {1}},
+                           AvgPool{.window = square(2, 0, 2)}, Upsample{true},
+                           Activation{Activation::Kind::kSigmoid}}),
+                 3},
         BandCase{"cubic",
-                 chain({Resize{.mode = Resize::Mode::kCubic, .scale_h = 0.6, .scale_w = 1},
-                        ConvTranspose{.c_out = 4, .kernel = 3},
-                        Conv{.c_out = 3, .window = square(3, 2, 1)}, Softmax{}, Argmax{}}),
+                 chain_of({Resize{.mode = Resize::Mode::kCubic, .scale_h = 0.6, .scale_w = 1},
+                           ConvTranspose{.c_out = 4, .kernel = 3},
+                           Conv{.c_out = 3, .window = square(3, 2, 1)}, Softmax{}, Argmax{}}),
                  2}),
     testing::PrintToStringParamName());
 
 TEST(Bands, OfWhatReadsEverythingAreRefused) {
   for (const Op& op : std::vector<Op>{GroupNorm{}, Reduce{.axes = {1, 2}}}) {
-    const Graph graph = chain({Conv{.c_out = 4, .window = same(3)}, op});
+    const Graph graph = chain_of({Conv{.c_out = 4, .window = same(3)}, op});
     const std::vector<std::int64_t> sizes =
         sizes_along(infer_types(graph, std::vector<TensorType>{{DType::kF32, {1, 40, 30, 4}}}), 1);
     EXPECT_THAT(why_not_in_bands(graph, sizes), HasSubstr("node 'node1'"));
@@ -239,7 +239,7 @@ TEST(Bands, OfWhatReadsEverythingAreRefused) {
 }
 
 TEST(Bands, MemoryDoesNotGrowWithTheHeight) {
-  const UNetConfig config = same_unet(UNetConfig::Up::kTransposed2, false);
+  const UNetConfig config = small_same_unet(UNetConfig::Up::kTransposed2, false);
   const std::vector<TensorType> example{{DType::kF32, {1, 64, 64, 1}}};
   RandomWeights weights;
   Executor executor(optimise_for_cpu(build_unet(config, false), example, DType::kF32),
@@ -254,7 +254,7 @@ TEST(Bands, MemoryDoesNotGrowWithTheHeight) {
 }
 
 TEST(Bands, AskedForWhatIsNotThereAreRefused) {
-  const Graph graph = chain({Conv{.c_out = 4, .window = same(3)}});
+  const Graph graph = chain_of({Conv{.c_out = 4, .window = same(3)}});
   const std::vector<std::int64_t> sizes{40, 40};
   EXPECT_THROW(Bands(graph, sizes, {0, 41}, 8), Error);
   EXPECT_THROW(Bands(graph, sizes, {8, 8}, 8), Error);

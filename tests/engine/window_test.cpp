@@ -126,8 +126,10 @@ TEST(Part, OfConvolutionsWithAResidual) {
   op.epilogue.residual = true;
   op.epilogue.activation = Activation{Activation::Kind::kLeakyRelu};
   check_pieces(op, {{1, 9, 11, 2}, {1, 9, 11, 16}});
-  op.pool = true, op.technique = Conv::Technique::kWinograd;
-  check_pieces(op, {{1, 9, 13, 16}, {1, 9, 13, 16}});
+  op.pool = true;
+  check_pieces(op, {{1, 9, 13, 2}, {1, 9, 13, 16}});
+  op.epilogue.residual = false, op.technique = Conv::Technique::kWinograd;
+  check_pieces(op, {{1, 9, 13, 16}});
   op = {.c_out = 3, .window = square(3, 1, 2), .concat = CropConcat{CropConcat::Align::kEqual}};
   op.epilogue.residual = true;
   check_pieces(op, {{1, 9, 11, 2}, {1, 9, 11, 3}, {1, 5, 6, 3}});

@@ -16,6 +16,7 @@
 #include <jpeglib.h>  // needs <cstdio> before it
 
 #include "engine/files/atomic_file.h"
+#include "engine/files/numpy_writer.h"
 #include "kernels/error.h"
 #include "models/image/image_io.h"
 #include "models/image/png.h"
@@ -449,8 +450,10 @@ TEST(DiskFull, IsAnErrorOfEveryWriter) {
               AllOf(HasSubstr("'/dev/full'"), HasSubstr("No space left")));
   EXPECT_THAT(error_of([&] { write_png("/dev/full", image); }), HasSubstr("No space left"));
   EXPECT_THAT(error_of([&] {
-                NpyWriter writer("/dev/full", {1000000});
-                writer.append(std::vector<float>(1000000));
+                const std::vector<std::int64_t> shape{1000000};
+                const std::vector<float> values(1000000);
+                NumpyWriter writer("/dev/full", DType::kF32, shape);
+                writer.append(std::as_bytes(std::span(values)));
                 writer.commit();
               }),
               HasSubstr("No space left"));
@@ -484,17 +487,19 @@ TEST_F(ImageFiles, AFullFileSystemKeepsNoTemporary) {
 }
 
 TEST_F(ImageFiles, NpyIsAnArrayOfFloatsInCOrder) {
-  NpyWriter writer(folder_ / "a.npy", {1, 2, 3});
-  writer.append(std::vector<float>{1, 2, 3, 4});
-  EXPECT_THAT(error_of([&] { writer.commit(); }), HasSubstr("2 values fewer"));
-  writer.append(std::vector<float>{5, 6.5f});
+  const std::vector<std::int64_t> shape{1, 2, 3};
+  const std::vector<float> values{1, 2, 3, 4, 5, 6.5f};
+  NumpyWriter writer(folder_ / "a.npy", DType::kF32, shape);
+  writer.append(std::as_bytes(std::span(values).first(4)));
+  EXPECT_THAT(error_of([&] { writer.commit(); }), HasSubstr("8 bytes fewer"));
+  writer.append(std::as_bytes(std::span(values).last(2)));
   writer.commit();
   const Bytes bytes = load(folder_ / "a.npy");
   ASSERT_EQ(bytes.size(), 128u + 24);
   const std::string header(bytes.begin(), bytes.begin() + 128);
   EXPECT_EQ(header.substr(0, 8), std::string("\x93NUMPY\x01\x00", 8));
   EXPECT_EQ(static_cast<uint8_t>(header[8]), 118);
-  EXPECT_THAT(header, HasSubstr("{'descr': '<f4', 'fortran_order': False, 'shape': (1,2,3,)}"));
+  EXPECT_THAT(header, HasSubstr("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2, 3), }"));
   EXPECT_EQ(header.back(), '\n');
   float last = 0;
   std::memcpy(&last, bytes.data() + 128 + 20, 4);

@@ -10,7 +10,6 @@
 
 #include "engine/files/json_text.h"
 #include "models/import/import.h"
-#include "models/import/word_list.h"
 #include "models/session.h"
 #include "tests/support/error.h"
 #include "tests/support/paths.h"
@@ -140,7 +139,7 @@ TEST(ForeignHan, RowsOfTheEmbeddingFollowTheVocabulary) {
             Vocabulary::kUnknownId);
 }
 
-class Vocabularies : public testing::Test {
+class ForeignHanWords : public testing::Test {
  protected:
   std::filesystem::path write(const std::string& text) {
     const std::filesystem::path path = scratch_.path() / "words";
@@ -150,43 +149,7 @@ class Vocabularies : public testing::Test {
   test::TempFolder scratch_;
 };
 
-TEST_F(Vocabularies, PicklesOfAllProtocolsAndJsonAreTheSame) {
-  const WordList expected = read_word_list(golden("words.json"));
-  EXPECT_EQ(expected.words.size(), 13u);
-  for (int protocol = 0; protocol <= 5; ++protocol) {
-    const WordList list = read_word_list(golden(fmt::format("words_{}.pickle", protocol)));
-    EXPECT_EQ(list.words, expected.words) << protocol;
-    EXPECT_EQ(list.rows, expected.rows) << protocol;
-  }
-  EXPECT_THAT(error_of([] { read_word_list(golden("command.pickle")); }),
-              HasSubstr("no vocabulary"));
-}
-
-TEST_F(Vocabularies, TextsHaveAWordALine) {
-  const WordList list = read_word_list(write("the\r\nand\r\nnew york\n"));
-  EXPECT_THAT(list.words, testing::ElementsAre("the", "and", "new york"));
-  EXPECT_TRUE(list.rows.empty());
-  const WordList vectors = read_word_list(write("3 2\nthe 0.5 -1\nand 1e-3 2\n. 0 0\n"));
-  EXPECT_THAT(vectors.words, testing::ElementsAre("the", "and", "."));
-  EXPECT_EQ(vectors.kind, "word vectors");
-  // A word that comes twice keeps its first row; those behind it keep theirs.
-  const WordList doubled = read_word_list(write("a\nb\na\nc\n"));
-  EXPECT_THAT(doubled.words, testing::ElementsAre("a", "b", "c"));
-  EXPECT_THAT(doubled.rows, testing::ElementsAre(0, 1, 3));
-}
-
-TEST_F(Vocabularies, TokenizersAreReadByTheirWordIndex) {
-  const std::string index = R"({\"the\": 1, \"and\": 2})";
-  const WordList list = read_word_list(
-      write(R"({"class_name": "Tokenizer", "config": {"word_index": ")" + index + R"("}})"));
-  EXPECT_THAT(list.words, testing::ElementsAre("and", "the"));
-  EXPECT_THAT(list.rows, testing::ElementsAre(2, 1));
-}
-
-TEST_F(Vocabularies, WrongOnesSayWhatWasExpected) {
-  for (const char* text :
-       {"{\"a\": -1}", "{\"a\": 1.5}", "{\"a\": \"b\"}", "[1]", "{}", "{\"a\": 1e99}"})
-    EXPECT_THAT(error_of([&] { read_word_list(write(text)); }), HasSubstr("{word: row}")) << text;
+TEST_F(ForeignHanWords, ThatDoNotFitTheEmbeddingAreRefused) {
   EXPECT_THAT(
       error_of([&] { import_model(golden("han_uvipen.pt"), options_of(write("one\ntwo\n"))); }),
       AllOf(HasSubstr("2 words"), HasSubstr("12 rows"), HasSubstr("expected 11 words")));

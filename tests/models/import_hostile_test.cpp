@@ -3,18 +3,22 @@
 #include <gtest/gtest.h>
 #include <zlib.h>
 
+#include <fstream>
 #include <string>
 #include <vector>
 
+#include "models/import/import.h"
 #include "models/import/pickle.h"
 #include "models/import/zip.h"
 #include "tests/support/error.h"
+#include "tests/support/temp_folder.h"
 
 namespace tessera {
 namespace {
 
 using namespace std::string_literals;
 using test::error_of;
+using testing::AllOf;
 using testing::HasSubstr;
 
 std::span<const std::byte> bytes_of(const std::string& text) {
@@ -121,6 +125,7 @@ struct Member {
   std::uint64_t begin = ~std::uint64_t{0};  // where the directory says it lies
   std::uint16_t flags = 0;
   std::string local_name{};
+  std::string behind{};  // the content
 };
 
 template <class Number>
@@ -157,7 +162,7 @@ std::string zip_of(const std::vector<Member>& members, const std::string& commen
     put<std::uint16_t>(file, 20), put<std::uint16_t>(file, 8), put<std::uint16_t>(file, 0);
     file += std::string(16, '\0');
     put(file, static_cast<std::uint16_t>(local.size())), put<std::uint16_t>(file, 0);
-    file += local + stored;
+    file += local + stored + member.behind;
     directory += "PK\1\2";
     put<std::uint16_t>(directory, 20), put<std::uint16_t>(directory, 20);
     put(directory, member.flags);
@@ -225,6 +230,19 @@ TEST(Zip, WhatLeadsElsewhereOrLiesTwiceIsRefused) {
               HasSubstr("said to hold 5"));
 }
 
+TEST(Zip, DataDescriptorsAreNotAsked) {
+  std::string descriptor = "PK\7\10";  // behind a content, as who writes to a pipe tells its size
+  put<std::uint32_t>(descriptor, 0), put<std::uint32_t>(descriptor, 4'000'000'000);
+  put<std::uint32_t>(descriptor, 4'000'000'000);
+  Member stored{"a", "12345"}, inflated{"b", std::string(1000, 'b'), true};
+  stored.behind = inflated.behind = descriptor;
+  const std::string file = zip_of({stored, inflated});
+  const ZipArchive archive = ZipArchive::read(bytes_of(file), "x.zip");
+  std::string memory;
+  EXPECT_EQ(archive.content(*archive.find("a"), 1 << 20, memory).size(), 5u);
+  EXPECT_EQ(archive.content(*archive.find("b"), 1 << 20, memory).size(), 1000u);
+}
+
 TEST(Zip, BombsAreRefusedBeforeTheyCostMemory) {
   const std::string file = zip_of(
       {{.name = "a", .content = std::string(1000, 'a'), .deflated = true, .said = 4'000'000'000}});
@@ -239,6 +257,44 @@ TEST(Zip, BombsAreRefusedBeforeTheyCostMemory) {
   const ZipArchive liar = ZipArchive::read(bytes_of(more), "x.zip");
   EXPECT_THAT(error_of([&] { liar.content(liar.members()[0], 1 << 20, inflated); }),
               HasSubstr("does not inflate"));
+}
+
+// ---- what lies in archives
+
+std::string import_error(const std::string& bytes) {
+  const test::TempFolder folder;
+  std::ofstream(folder.path() / "x.zip", std::ios::binary) << bytes;
+  return error_of([&] { import_model(folder.path() / "x.zip"); });
+}
+
+TEST(TorchArchive, StoragesBeyondTheirMemberAreRefused) {
+  // {"w": a tensor of 100 floats in a storage that says so, whose member has 8 bytes}
+  const std::string pickle =
+      "\x80\x02}X\1\0\0\0wctorch._utils\n_rebuild_tensor_v2\n(("
+      "X\7\0\0\0storagectorch\nFloatStorage\n"
+      "X\1\0\0\0"
+      "0X\3\0\0\0cpuK\x64tQK\0K\x64\x85K\1\x85\x89"
+      "ccollections\nOrderedDict\n)RtRs."s;
+  EXPECT_THAT(
+      import_error(zip_of({{"m/data.pkl", pickle}, {"m/data/0", "12345678"}})),
+      AllOf(HasSubstr("8 bytes, 100 elements of 4 were expected"), HasSubstr("get it again")));
+  EXPECT_THAT(import_error(zip_of({{"m/data.pkl", pickle}})), HasSubstr("no member 'm/data/0'"));
+  // The storage may be larger than what the directory inflates to.
+  EXPECT_THAT(import_error(zip_of({{"m/data.pkl", pickle},
+                                   {.name = "m/data/0",
+                                    .content = std::string(100, 'a'),
+                                    .deflated = true,
+                                    .said = 2'000'000'000}})),
+              HasSubstr("at most 1073741824"));
+}
+
+TEST(KerasArchive, WeightsThatInflateWithoutBoundAreRefused) {
+  EXPECT_THAT(import_error(zip_of({{"config.json", "{}"},
+                                   {.name = "model.weights.h5",
+                                    .content = std::string(1000, 'a'),
+                                    .deflated = true,
+                                    .said = 3'000'000'000}})),
+              HasSubstr("at most 1073741824 are taken"));
 }
 
 TEST(Zip, CutOrChangedFilesAreRefused) {

@@ -157,7 +157,39 @@ TEST_F(VocabularyForms, ListsAndMapsAreToldApart) {
   EXPECT_EQ(read(R"({"<pad>": 0, "a": 1, "<unk>": 2})").unknown_id, 2);
 }
 
+TEST(VocabularyFiles, PicklesOfAllProtocolsAndJsonAreTheSame) {
+  const auto words = [](const std::string& name) {
+    return words_of(read_vocabulary_file(golden("pytorch/" + name)));
+  };
+  EXPECT_EQ(words("words.json").size(), 13u);
+  for (int protocol = 0; protocol <= 5; ++protocol)
+    EXPECT_EQ(words(fmt::format("words_{}.pickle", protocol)), words("words.json")) << protocol;
+  EXPECT_THAT(error_of([&] { words("command.pickle"); }),
+              HasSubstr("give the tokenizer or its word_index"));
+}
+
+TEST_F(VocabularyForms, WordsOfAListKeepTheirFirstPlace) {
+  const VocabularyFile doubled = read("a\nb\na\nc\n");
+  EXPECT_THAT(words_of(doubled), ElementsAre("0=a", "1=b", "3=c"));
+  EXPECT_EQ(doubled.listed, 4);
+  // GloVe has words with blanks.
+  EXPECT_THAT(words_of(read("the 0.5 -1\n. . . 1e-3 2\nnew\t0 0\n")),
+              ElementsAre("0=the", "1=. . .", "2=new"));
+  EXPECT_THAT(words_of(read("\xef\xbb\xbfthe\r\nnew york\r\n")),
+              ElementsAre("0=the", "1=new york"));
+  EXPECT_THAT(words_of(read("[\n(\nthe\n")), ElementsAre("0=[", "1=(", "2=the"));
+}
+
+TEST_F(VocabularyForms, WordsMayShareAnId) {
+  EXPECT_THAT(words_of(read(R"({"the": 1, "a": 1})")), ElementsAre("1=the", "1=a"));
+}
+
 TEST_F(VocabularyForms, WhatIsNoVocabularySaysWhatIs) {
+  EXPECT_THAT(error_of([&] { read("the 1 2\na 1\n"); }), HasSubstr("line 2"));
+  EXPECT_THAT(error_of([&] { read("{}"); }), HasSubstr("{word: row}"));
+  EXPECT_THAT(error_of([&] { read("{\n  \"a\": 1,\n"); }), HasSubstr("begins as JSON"));
+  for (const char* text : {"{\"a\": \"b\"}", "[1]", "{\"a\": 1e99}"})
+    EXPECT_THAT(error_of([&] { read(text); }), HasSubstr("expected")) << text;
   EXPECT_THAT(error_of([&] { read(R"({"a": 1.5})"); }), HasSubstr("whole number"));
   EXPECT_THAT(error_of([&] { read(R"({"a": {"b": 1}})"); }), HasSubstr("expected its id"));
   EXPECT_THAT(error_of([&] { read(R"({"a": -1})"); }), HasSubstr("word_index"));
@@ -178,6 +210,12 @@ TEST_F(VocabularyForms, AMillionEqualWordsAreOne) {
   const VocabularyFile file = read(text + "\"other\":3}");
   EXPECT_THAT(words_of(file), ElementsAre("3=other", "1000000=word"));
   EXPECT_THAT(file.notes, ElementsAre(HasSubstr("999999 of 1000001")));
+}
+
+TEST_F(VocabularyForms, AMillionEqualWordsOfAPickleAreOne) {
+  std::string pickle = "\x80\x02}(";
+  for (int i = 0; i < 1'000'000; ++i) pickle += std::string("X\4\0\0\0wordK\7", 11);
+  EXPECT_THAT(words_of(read(pickle + "u.")), ElementsAre("7=word"));
 }
 
 TEST_F(VocabularyForms, RowsFollowTheWords) {

@@ -206,6 +206,15 @@ TEST(ImportOnnx, ListsAllThatIsNotSupportedAtOnce) {
                              HasSubstr("Sin 'Sin_of_c'"), testing::Not(HasSubstr("Add"))));
 }
 
+TEST(ImportOnnx, QuantisedNetworksAreNamedAsSuch) {
+  Made made;
+  made.floats("scale", {}, 1);
+  made.node("QuantizeLinear", {"x", "scale"}, "q");
+  made.node("DequantizeLinear", {"q", "scale"}, "y");
+  EXPECT_THAT(made.error(), testing::AllOf(HasSubstr("QuantizeLinear 'QuantizeLinear_of_q'"),
+                                           HasSubstr("export it without quantisation")));
+}
+
 TEST(ImportOnnx, RefusesCyclesAndDoubleNames) {
   Made cycle;
   cycle.node("Add", {"x", "b"}, "a");
@@ -288,6 +297,36 @@ TEST(ImportOnnx, RefusesVersionsItDoesNotKnow) {
   made.proto().mutable_opset_import(0)->set_version(17);
   made.proto().set_ir_version(1);
   EXPECT_THAT(made.error(), HasSubstr("IR version 1"));
+}
+
+TEST(ImportOnnx, OddShapesAndAxesAreRefused) {
+  const auto set = [](onnx::NodeProto& node, const std::string& name,
+                      const std::vector<std::int64_t>& values) {
+    onnx::AttributeProto& attribute = *node.add_attribute();
+    attribute.set_name(name);
+    attribute.set_type(onnx::AttributeProto::INTS);
+    for (const std::int64_t value : values) attribute.add_ints(value);
+  };
+  Made axes;
+  axes.floats("w", {2, 2}, 4);
+  set(axes.node("Transpose", {"w"}, "t"), "perm", {0, 0});
+  axes.node("Add", {"x", "t"}, "y");
+  EXPECT_THAT(axes.error(), HasSubstr("names axis 0 twice"));
+  Made empty;  // whose other extents no product holds
+  empty.floats("w", {0, std::int64_t{1} << 40, std::int64_t{1} << 40}, 0);
+  empty.node("Relu", {"x"}, "y");
+  EXPECT_THAT(empty.error(), HasSubstr("(0, 1099511627776, 1099511627776)"));
+  Made wide;
+  wide.floats("w", {1, 2, 3, 3}, 18);
+  set(wide.node("Conv", {"x", "w"}, "y"), "dilations", {1 << 20, 1});
+  EXPECT_THAT(wide.error(), HasSubstr("window spans 2097153 pixels"));
+  Made nothing;
+  nothing.floats("e", {0}, 0);
+  nothing.node("Range", {"e", "e", "e"}, "r");
+  nothing.node("CastLike", {}, "c");
+  nothing.node("Add", {"x", "r"}, "y");
+  EXPECT_THAT(nothing.error(), testing::AllOf(HasSubstr("input 0 is no single number"),
+                                              HasSubstr("input 0 is missing")));
 }
 
 TEST(ImportOnnx, ConstantsCannotGrowWithoutBound) {

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "engine/files/safetensors.h"
+#include "models/image/image_rows.h"
 #include "models/image/pixel_steps.h"
 #include "models/import/bioimage_description.h"
 #include "models/import/import.h"
@@ -32,12 +33,8 @@ fs::path golden(const std::string& name) {
 double own_difference(const Imported& imported) {
   EXPECT_NE(imported.example, nullptr);
   if (imported.example == nullptr) return INFINITY;
-  Weights weights = Weights::from_views(imported.tensors, "test");
-  return run_example(
-             imported.config,
-             [&](const std::string& name, const Shape& shape) { return weights.take(name, shape); },
-             *imported.example, open_cpu_device(2))
-      .relative();
+  const Difference difference = imported.run_example(open_cpu_device(2));
+  return difference.largest / difference.scale;
 }
 
 std::string guess_of(const Imported& imported, const std::string& name) {
@@ -82,6 +79,13 @@ TEST(Package, SegmentsByItsPathAsItsModelFileDoes) {
   for (const fs::path& path : {golden("nuclei.zip"), file})
     made.push_back(Session::open(path.string()).segment({pixels.data(), 37, 41}));
   EXPECT_EQ(made[0].mask, made[1].mask);
+  // Percentiles are of the whole image.
+  Session session = Session::open(file.string());
+  const SegmentationWindow window = session.window(37, 41, 0, 0, 37, 41);
+  EXPECT_THAT(error_of([&] {
+                session.segment_window({pixels.data(), 37, 41}, window);
+              }),
+              HasSubstr("segment the image as a whole"));
 }
 
 TEST(Package, OfTheZooGivesWhatItsTensorsSay) {
@@ -128,6 +132,26 @@ TEST(PixelSteps, AreTheFormulasOfBioimageio) {
   const Image colours{1, 2, 3, std::vector<float>{1, 10, 5, 3, 30, 5}};
   EXPECT_THAT(normalised(colours, R"([{"step": "standardize", "per_channel": true, "eps": 1}])"),
               ElementsAre(-0.5f, -10.0f / 11, 0.0f, 0.5f, 10.0f / 11, 0.0f));
+}
+
+TEST(PixelSteps, AreTheSameByRows) {
+  Image image{6, 5, 3, std::vector<std::uint8_t>(90)};
+  auto& pixels = std::get<std::vector<std::uint8_t>>(image.pixels);
+  for (std::size_t i = 0; i < pixels.size(); ++i)
+    pixels[i] = static_cast<std::uint8_t>(i * i % 251);
+  Preprocessing preprocessing{.channels = 3};
+  preprocessing.steps = pixel_steps_from_json(
+      json::parse(R"([{"step": "percentiles", "per_channel": true, "low": 1, "high": 98},
+                      {"step": "clip", "low": 0, "high": 1}, {"step": "standardize"}])"),
+      3);
+  std::vector<float> whole(90), rows(90);
+  normalise(image, preprocessing, whole);
+  const RowNormaliser normaliser(image, preprocessing);
+  for (const auto& [begin, end] : {std::pair{0, 1}, {1, 4}, {4, 6}})
+    normaliser.rows(begin, end,
+                    std::span(rows).subspan(static_cast<std::size_t>(begin * 15),
+                                            static_cast<std::size_t>((end - begin) * 15)));
+  EXPECT_EQ(rows, whole);
 }
 
 TEST(PixelSteps, RefuseWhatCannotBe) {

@@ -2,6 +2,7 @@
 // model file has the same bytes.
 #include "models/import/pytorch.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -40,6 +41,13 @@ std::string imported_bytes(const std::filesystem::path& path, const ImportOption
   const std::filesystem::path out = scratch.path() / "model.safetensors";
   save_model(out, imported.config, imported.tensors, imported.vocabulary);
   return content_of(out);
+}
+
+// A file of torch.save before 1.6 without storages: pickles of the magic number, the protocol, the
+// machine, then the object and the storages' keys.
+std::string in_a_row(const std::string& pickle) {
+  const std::string magic("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", 15);
+  return magic + "\x80\x02M\xe9\x03.\x80\x02}.\x80\x02" + pickle + "\x80\x02].";
 }
 
 class SavedInManyWays : public testing::TestWithParam<const char*> {};
@@ -122,9 +130,25 @@ TEST(PyTorch, TensorsStayInTheFile) {
 }
 
 TEST(PyTorch, NothingThatAPickleNamesIsCalled) {
-  std::filesystem::remove("/tmp/the-pickle-ran");
   EXPECT_EQ(read("unet_command.pt").said["entries"]["hook"]["class"], "posix.system");
-  EXPECT_FALSE(std::filesystem::exists("/tmp/the-pickle-ran"));
+  const test::TempFolder scratch;
+  const std::filesystem::path trace = scratch.path() / "the-pickle-ran";
+  std::ofstream(scratch.path() / "x.pt", std::ios::binary)
+      << in_a_row(fmt::format("}}S'hook'\ncposix\nsystem\n(S'touch {}'\ntRs.", trace.string()));
+  EXPECT_THAT(error_of([&] { import_model(scratch.path() / "x.pt"); }),
+              HasSubstr("a dict with 'hook'"));
+  EXPECT_FALSE(std::filesystem::exists(trace));
+}
+
+TEST(PyTorch, ModulesAndDictsThatHoldThemselvesAreRefused) {
+  const test::TempFolder scratch;
+  const auto error_with = [&](const std::string& pickle) {
+    std::ofstream(scratch.path() / "x.pt", std::ios::binary) << in_a_row(pickle);
+    return error_of([&] { import_model(scratch.path() / "x.pt"); });
+  };
+  EXPECT_THAT(error_with("}p0\nS'a'\ng0\ns."), HasSubstr("expected a dict of tensors"));
+  EXPECT_THAT(error_with("cnet\nNet\n)Rp0\n}(S'_parameters'\n}S'_modules'\n}S'inner'\ng0\nsub."),
+              AllOf(HasSubstr("64 deep"), HasSubstr("state_dict()")));
 }
 
 // A golden file with one part of its bytes replaced by another of the same length.

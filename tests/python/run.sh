@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the wheel of a build and tests it in a clean environment of the same Python.
-#   run.sh [PYTHON] [BUILD]   default: python3, build
+# Makes the wheel of a build and tests it, and extras of it, in clean environments of the same Python.
+#   run.sh [PYTHON] [BUILD] [EXTRA...]   default: python3, build, no extra
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${1:-python3} build=${2:-build}
@@ -16,3 +16,6 @@ tools/python/wheel.sh "$python" "$build" "$scratch/wheels"
 "$scratch/venv/bin/pip" -q install "$(ls "$scratch"/wheels/*.whl)[test]"
 cd tests/python  # not the tree's own tessera/
 "$scratch/venv/bin/python" -m pytest -q -p no:cacheprovider
+for extra in "${@:3}"; do
+  ./extra.sh "$extra" "$scratch"/wheels/*.whl "$python"
+done

@@ -12,6 +12,6 @@ def repository(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server(repository, tmp_path_factory):
-    with Server(repository, tmp_path_factory.mktemp("log") / "server.log", threads=2, max_memory="2G", tile=700,
+    with Server(repository, tmp_path_factory.mktemp("log") / "server.log", threads=2, max_memory="2G", tile=1000,
                 max_request_bytes="8M") as one:
         yield one

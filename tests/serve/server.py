@@ -4,9 +4,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import sysconfig
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -42,23 +42,27 @@ def add_model(repository, name, model, config=None):
 class Server:
     """Started by `with`; `options` are for the backend."""
 
-    def __init__(self, repository, log, ready=True, **options):
+    def __init__(self, repository, log, **options):
         packages = Path(sysconfig.get_paths()["purelib"])
         program = packages / "pytriton/tritonserver/bin/tritonserver"
         program.chmod(0o755)  # lost in the wheel
         self.http_port, self.grpc_port, self.metrics_port = free_ports(3)
-        self.log, self.ready = log, ready
+        self.log = log
         self.command = [program, f"--model-repository={repository}", f"--backend-directory={BUILD / 'backends'}",
                         "--http-address=127.0.0.1", "--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1",
                         f"--http-port={self.http_port}", f"--grpc-port={self.grpc_port}",
                         f"--metrics-port={self.metrics_port}", "--model-control-mode=explicit", "--load-model=*",
-                        "--exit-on-error=false", "--metrics-interval-ms=100", "--exit-timeout-secs=60",
+                        "--exit-on-error=false", "--metrics-interval-ms=100", f"--exit-timeout-secs={WAIT}",
                         "--backend-config=tessera,device=cpu",
                         *(f"--backend-config=tessera,{name}={value}" for name, value in options.items())]
         self.environment = os.environ | {"LD_LIBRARY_PATH": str(packages / "nvidia_pytriton.libs")}
 
     def __enter__(self):
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *failure):
@@ -73,13 +77,13 @@ class Server:
         while not self.answers():
             text = Path(self.log).read_text()
             assert self.process.poll() is None and time.monotonic() < deadline, text[-3000:]
-            assert not self.ready or "UNAVAILABLE: " not in text, text[:3000]
+            assert "UNAVAILABLE: " not in text, text[:3000]
             time.sleep(0.1)
 
     def answers(self):
         try:
             with self.http() as client:
-                return client.is_server_ready() or (not self.ready and client.is_server_live())
+                return client.is_server_ready()
         except OSError:
             return False
 
@@ -97,11 +101,8 @@ class Server:
             return client.get_inference_statistics(model)["model_stats"][0]
 
     def metric(self, name, model):
-        with self.http() as client:
-            host = f"127.0.0.1:{self.metrics_port}"
-            import urllib.request
-            text = urllib.request.urlopen(f"http://{host}/metrics", timeout=WAIT).read().decode()
-            del client
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=WAIT) as answer:
+            text = answer.read().decode()
         return sum(float(line.split()[-1]) for line in text.splitlines()
                    if line.startswith(name + "{") and f'model="{model}"' in line)
 
@@ -148,7 +149,3 @@ def run_program(*arguments):
     done = subprocess.run([BUILD / "tessera", *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-if __name__ == "__main__":
-    sys.exit("imported by the tests beside it")

@@ -1,5 +1,5 @@
 # Completion of `tessera` for bash, from the program's own --help, so that it never lags behind.
-# Installed as /usr/share/bash-completion/completions/tessera; or: source tools/packaging/tessera.bash
+# Installed as /usr/share/bash-completion/completions/tessera.bash; or: source tools/packaging/tessera.bash
 
 # Prints the verbs of `tessera WORD...`, or with a first argument of -- its options.
 _tessera_help() {

@@ -268,7 +268,9 @@ void check(const ClassifyOptions& options) {
   if (options.resume && !options.html.empty())
     throw UsageError("--resume does not have the finished documents that --html would show");
   std::error_code ignored;
-  const auto named = [&](const std::string& path) { return fs::weakly_canonical(path, ignored); };
+  const auto named = [&](const std::string& path) {
+    return fs::weakly_canonical(fs::absolute(path, ignored), ignored);
+  };
   if (!options.html.empty() && !options.output.empty() &&
       named(options.html) == named(options.output) &&
       (!fs::exists(options.html, ignored) || fs::is_regular_file(options.html, ignored)))

@@ -15,33 +15,16 @@ namespace {
 
 struct ImportCommand {
   std::string input, output;
-  ImportOptions options;
-  std::vector<std::string> choices;
+  ForeignOptions foreign;
   double tolerance = 1e-3;
   bool dry_run = false;
   bool list = false;
-
-  void read_choices() {
-    for (const std::string& text : choices) {
-      const std::size_t equals = text.find('=');
-      if (equals == 0 || equals == std::string::npos)
-        throw UsageError(fmt::format("--set {}: expected NAME=VALUE", in_quotes(text)));
-      if (!options.choices.emplace(text.substr(0, equals), text.substr(equals + 1)).second)
-        throw UsageError(fmt::format("--set {}: given twice", in_quotes(text.substr(0, equals))));
-    }
-  }
 
   void check() const {
     if (list) return;
     if (input.empty()) throw UsageError("name the file to import, or --list what is known");
     if (output.empty() && !dry_run)
       throw UsageError("name the model file to write with -o, or look first with --dry-run");
-    const std::vector<Family>& known = families();
-    const bool found = std::ranges::any_of(
-        known, [&](const Family& family) { return family.name == options.family; });
-    if (!options.family.empty() && !found)
-      throw UsageError(fmt::format("--family {}: there is none of that name; --list shows them",
-                                   in_quotes(options.family)));
   }
 };
 
@@ -84,33 +67,28 @@ void print(const ImportCommand& command, const Imported& imported) {
 bool fits_example(const ImportCommand& command, const Imported& imported) {
   if (imported.example == nullptr) return true;
   const Example& example = *imported.example;
-  Weights weights = Weights::from_views(imported.tensors, command.input);
-  const ExampleResult result = run_example(
-      imported.config,
-      [&](const std::string& name, const Shape& shape) { return weights.take(name, shape); },
-      example, open_cpu_device(0));
+  const Difference difference = imported.run_example(open_cpu_device(0));
   std::cout << fmt::format("example  {} -> {}\n         {}\n", example.input, example.output,
-                           result.to_string());
-  if (result.relative() <= command.tolerance) return true;
+                           difference.to_string());
+  if (difference.is_within(command.tolerance)) return true;
   fmt::print(
       stderr, "{}\n",
       line_about(command.input,
-                 fmt::format("it does not give what its own test tensors say: the largest "
-                             "difference is {:.3g} of their largest value, accepted is {:.3g} "
-                             "(--tolerance)",
-                             result.relative(), command.tolerance)));
+                 fmt::format("it does not give what its own test tensors say: accepted are errors "
+                             "of {:.3g} of their largest value (--tolerance)",
+                             command.tolerance)));
   return false;
 }
 
 int import_file(ImportCommand& command) {
-  command.read_choices();
   command.check();
   if (command.list) {
     print_families();
     return kExitDone;
   }
-  require_no_input("-o", command.output, {command.input, command.options.vocabulary});
-  const Imported imported = import_model(command.input, command.options);
+  const ImportOptions options = command.foreign.read();
+  require_no_input("-o", command.output, {command.input, options.vocabulary});
+  const Imported imported = import_model(command.input, options);
   print(command, imported);
   if (!fits_example(command, imported)) return kExitFailed;
   if (!command.dry_run) {
@@ -129,17 +107,7 @@ Verb make_import_verb(CLI::App& program) {
                  "file of PyTorch, Keras, ONNX or safetensors, or a package");
   app.add_option("-o,--output", command->output, "model file to write (.safetensors)")
       ->type_name("FILE");
-  app.add_option("--family", command->options.family,
-                 "the only network to look for, as --list has it")
-      ->type_name("NAME");
-  app.add_option("--key", command->options.key, "of several networks in a file, the entry to take")
-      ->type_name("NAME");
-  app.add_option("--vocabulary", command->options.vocabulary, "words of a HAN whose file has none")
-      ->type_name("FILE");
-  app.add_option("--set", command->choices,
-                 "what the file does not say, where the guess is wrong; may be given again")
-      ->type_name("NAME=VALUE")
-      ->allow_extra_args(false);
+  command->foreign.add_to(app);
   app.add_option("--tolerance", command->tolerance,
                  "of a package with test tensors, the largest difference that is accepted, of the "
                  "largest value expected")
@@ -149,9 +117,9 @@ Verb make_import_verb(CLI::App& program) {
   app.add_flag("--dry-run", command->dry_run, "say what would be written");
   app.add_flag("--list", command->list, "the networks that are known by their tensors' names");
   app.footer(
-      "Nothing in a file is executed. Every verb opens such files itself, with the guesses as "
-      "they\n"
-      "are; what 'import' writes has them written down.\n"
+      "Nothing in a file is executed. Every verb opens such files itself and takes these options; "
+      "what\n"
+      "'import' writes has the guesses written down.\n"
       "Examples:\n"
       "  tessera import checkpoint.pth --dry-run\n"
       "  tessera import checkpoint.pth -o unet.safetensors --set output=sigmoid");

@@ -1,4 +1,5 @@
 // `tessera info`: what a model file holds, and what it needs to run.
+#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -24,6 +25,7 @@ struct InfoOptions {
   std::string device = "auto";
   std::string precision = "auto";
   std::string max_memory;
+  ForeignOptions foreign;
 };
 
 // Nodes of the network as the papers name them, on the smallest input that runs.
@@ -52,6 +54,7 @@ json memory_at(Session& session, std::int64_t height, std::int64_t width) {
   return {{"height", height},
           {"width", width},
           {"tiles", plan.tiles},
+          {"bands", plan.bands},
           {"tile_height", plan.tile_height},
           {"tile_width", plan.tile_width},
           {"work", plan.work},
@@ -68,7 +71,8 @@ json describe(const InfoOptions& options) {
   model.device = options.device;
   model.precision = options.precision;
   model.max_memory = options.max_memory;
-  Session session = Session::open(options.model, model.session_options(true));
+  model.foreign = options.foreign;
+  Session session = Session::open(options.model, model.session_options(options.json));
   json info = json::parse(session.config_json());
   info["file"] = options.model;
   info["parameters"] = session.parameters();
@@ -134,11 +138,12 @@ std::string outline(const json& info) {
 void print_memory(const json& memory, bool with_map) {
   for (const json& at : memory) {
     std::cout << fmt::format(
-        "  {:>5} x {:<5}  {:>3} tile(s) of up to {} x {}, {:.0f} % of the work done twice; weights "
+        "  {:>5} x {:<5}  {:>3} {}(s) of up to {} x {}, {:.0f} % of the work done twice; weights "
         "{}, maps {}, images {}; process at most {}\n",
         at["height"].get<std::int64_t>(), at["width"].get<std::int64_t>(),
-        at["tiles"].get<std::int64_t>(), at["tile_height"].get<std::int64_t>(),
-        at["tile_width"].get<std::int64_t>(), 100 * (1 - 1 / at["work"].get<double>()),
+        at["tiles"].get<std::int64_t>(), at["bands"].get<bool>() ? "band" : "tile",
+        at["tile_height"].get<std::int64_t>(), at["tile_width"].get<std::int64_t>(),
+        100 * std::max(0.0, 1 - 1 / at["work"].get<double>()),
         format_bytes(at["weights_bytes"].get<std::size_t>()),
         format_bytes(at["maps_bytes"].get<std::size_t>()),
         format_bytes(at["images_bytes"].get<std::size_t>()),
@@ -199,12 +204,14 @@ void print(const json& info, const InfoOptions& options) {
 Verb make_info_verb(CLI::App& program) {
   const auto options = std::make_shared<InfoOptions>();
   CLI::App& command = *program.add_subcommand("info", "what a model file holds and needs");
-  command.add_option("model", options->model, "model file (.safetensors)")->required();
+  command.add_option("model", options->model, "a model file, of any program that is read")
+      ->required();
   command.add_option("--size", options->sizes, "image size for the memory; may be given again")
       ->type_name("HxW");
   add_device_options(command, options->device, options->precision);
   command.add_option("--max-memory", options->max_memory, "as in 'segment': picks the tile")
       ->type_name("BYTES");
+  options->foreign.add_to(command);
   command.add_flag("--layers", options->layers, "every layer, on the smallest input");
   command.add_flag("--memory-map", options->memory_map, "place and life of every buffer");
   command.add_flag("--json", options->json, "all of it for machines");

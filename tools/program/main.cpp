@@ -12,6 +12,7 @@
 
 #include "engine/device/machine.h"
 #include "kernels/cpu/gemm_bf16.h"
+#include "tools/program/export.h"
 #include "tools/program/program.h"
 
 namespace tessera {
@@ -86,11 +87,11 @@ int run_program(int argc, char** argv) {
       "'tessera VERB --help' shows a verb's options and examples. Each option can also be set in\n"
       "the environment: --max-memory as TESSERA_MAX_MEMORY.\n"
       "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some inputs failed and the others are done.");
-  const std::vector<Verb> verbs{make_segment_verb(program), make_classify_verb(program),
-                                make_eval_verb(program),    make_train_verb(program),
-                                make_info_verb(program),    make_import_verb(program),
-                                make_bench_verb(program),   make_profile_verb(program),
-                                make_run_verb(program),     make_verify_verb(program)};
+  const std::vector<Verb> verbs{
+      make_segment_verb(program), make_classify_verb(program), make_eval_verb(program),
+      make_train_verb(program),   make_info_verb(program),     make_import_verb(program),
+      make_bench_verb(program),   make_profile_verb(program),  make_run_verb(program),
+      make_verify_verb(program),  make_export_verb(program)};
   for (const Verb& verb : verbs) {
     verb.command->group("Verbs");
     mirror_in_environment(*verb.command);

@@ -231,8 +231,10 @@ Verb make_profile_verb(CLI::App& program) {
                   "an image or text for the model of -m, or a preset of 'tessera bench'")
       ->expected(1)
       ->required();
-  command.add_option("-m,--model", options->model.path, "model file (.safetensors)")
+  command
+      .add_option("-m,--model", options->model.path, "a model file, of any program that is read")
       ->type_name("FILE");
+  options->model.foreign.add_to(command);
   options->workload.add_to(command);
   add_range_option(command, options->model.range);
   command.add_option("--iterations", options->iterations, "runs, after one that does not count")

@@ -1,10 +1,12 @@
 #include "tools/program/program.h"
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <csignal>
 
 #include "engine/device/machine.h"
+#include "engine/files/safetensors.h"
 #include "models/image/image.h"
 #include "models/import/import.h"
 
@@ -56,9 +58,48 @@ void add_range_option(CLI::App& command, std::string& range) {
       });
 }
 
+void ForeignOptions::add_to(CLI::App& command) {
+  constexpr const char* kGroup = "What a model file of another program does not say";
+  command.add_option("--family", options.family, "the only network to look for")
+      ->type_name("NAME")
+      ->group(kGroup);
+  command.add_option("--key", options.key, "of several networks in a file, the entry to take")
+      ->type_name("NAME")
+      ->group(kGroup);
+  command.add_option("--vocabulary", options.vocabulary, "words of a HAN whose file has none")
+      ->type_name("FILE")
+      ->group(kGroup);
+  command.add_option("--set", choices, "another value for a guess; may be given again")
+      ->type_name("NAME=VALUE")
+      ->allow_extra_args(false)
+      ->group(kGroup);
+}
+
+ImportOptions ForeignOptions::read() const {
+  ImportOptions read = options;
+  for (const std::string& text : choices) {
+    const std::size_t equals = text.find('=');
+    if (equals == 0 || equals == std::string::npos)
+      throw UsageError(fmt::format("--set {}: expected NAME=VALUE", in_quotes(text)));
+    if (!read.choices.emplace(text.substr(0, equals), text.substr(equals + 1)).second)
+      throw UsageError(fmt::format("--set {}: given twice", in_quotes(text.substr(0, equals))));
+  }
+  const bool known = std::ranges::any_of(
+      families(), [&](const Family& family) { return family.name == options.family; });
+  if (!options.family.empty() && !known)
+    throw UsageError(
+        fmt::format("--family {}: there is none of that name; 'tessera import --list' "
+                    "shows them",
+                    in_quotes(options.family)));
+  return read;
+}
+
 void ModelOptions::add_to(CLI::App& command, bool for_images) {
-  command.add_option("-m,--model", path, "model file (.safetensors); default: the bundled demo")
+  command
+      .add_option("-m,--model", path,
+                  "a model file, of any program that is read; default: the bundled demo")
       ->type_name("FILE");
+  foreign.add_to(command);
   add_device_options(command, device, precision);
   command.add_option("--threads", threads, "0: OMP_NUM_THREADS, else every processor")
       ->type_name("N")
@@ -79,6 +120,7 @@ SessionOptions ModelOptions::session_options(bool quiet) const {
   if (!quiet) options.on_note = [](std::string_view line) { fmt::print(stderr, "{}\n", line); };
   options.tile = tile;
   options.range = range;
+  options.foreign = foreign.read();
   try {
     if (!max_memory.empty()) options.max_memory = parse_bytes(max_memory);
   } catch (const Error& error) {

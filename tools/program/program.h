@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "kernels/error.h"
 #include "models/session.h"
@@ -53,6 +54,16 @@ Verb make_profile_verb(CLI::App& program);
 Verb make_run_verb(CLI::App& program);
 Verb make_verify_verb(CLI::App& program);
 
+// What a file of another program does not say (ImportOptions), for every verb that takes a model.
+struct ForeignOptions {
+  ImportOptions options;
+  std::vector<std::string> choices;  // "NAME=VALUE"
+
+  void add_to(CLI::App& command);
+  // Throws UsageError for an unknown family, and for choices that are none or are given twice.
+  ImportOptions read() const;
+};
+
 // Which model runs, where and how.
 struct ModelOptions {
   std::string path;  // empty: the bundled demo model
@@ -62,6 +73,7 @@ struct ModelOptions {
   std::string max_memory;  // "512M"
   int tile = 0;
   std::string range;  // of pixel values, see SessionOptions
+  ForeignOptions foreign;
 
   void add_to(CLI::App& command, bool for_images);
   // Throws UsageError for an amount of memory that is none. Unless `quiet`, the session's notes go

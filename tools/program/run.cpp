@@ -23,6 +23,7 @@ struct RunOptions {
   std::string activations, against;
   std::string device = "auto", precision = "auto";
   int threads = 0;
+  ForeignOptions foreign;
   double tolerance = 1e-4;
 };
 
@@ -56,7 +57,7 @@ Paths by_name(const std::vector<std::string>& words, const std::vector<NetworkTe
 
 std::map<std::string, NetworkAnswer> compute(const RunOptions& options, ModelConfig& config) {
   std::map<std::string, NumpyArray> arrays;
-  ImportOptions import;
+  ImportOptions import = options.foreign.read();
   const MappedFile file = MappedFile::open(model_path(options.model), "a model file");
   if (may_be_onnx(file.bytes())) {
     // The names of the inputs come before their shapes: they stand in the file itself.
@@ -69,7 +70,7 @@ std::map<std::string, NetworkAnswer> compute(const RunOptions& options, ModelCon
       import.choices["shape." + name] = fmt::format("{}", fmt::join(array.tensor.shape, "x"));
     }
   }
-  ModelFile model = open_model(options.model, import);
+  ModelFile model = open_model(options.model, import, print_note);
   std::map<std::string, StoredTensor> tensors;
   for (const auto& [name, path] :
        by_name(options.inputs, network_inputs(model.config), "--input")) {
@@ -83,21 +84,14 @@ std::map<std::string, NetworkAnswer> compute(const RunOptions& options, ModelCon
   return run_network(model, tensors, opened.device);
 }
 
-double number_at(const TensorView& tensor, std::int64_t i) {
-  return tensor.type.dtype == DType::kU8 ? tensor.as<const std::uint8_t>()[i]
-                                         : tensor.as<const float>()[i];
-}
-
 // A line about an answer's numbers.
-std::string summary(const TensorView& tensor) {
+std::string summary(const NetworkAnswer& answer) {
   double least = INFINITY, most = -INFINITY, sum = 0;
-  const std::int64_t count = tensor.shape().elements();
-  for (std::int64_t i = 0; i < count; ++i) {
-    const double value = number_at(tensor, i);
+  const std::vector<float> values = floats_of(answer);
+  for (const double value : values)
     least = std::min(least, value), most = std::max(most, value), sum += value;
-  }
-  return fmt::format("{}  {:.6g} to {:.6g}, mean {:.6g}", tensor.type.to_string(), least, most,
-                     sum / static_cast<double>(count));
+  return fmt::format("{}  {:.6g} to {:.6g}, mean {:.6g}", answer.type.to_string(), least, most,
+                     sum / static_cast<double>(values.size()));
 }
 
 int run(const RunOptions& options) {
@@ -109,7 +103,7 @@ int run(const RunOptions& options) {
     read.push_back(path);
   for (const auto& [name, path] : paths) require_no_input("--output", path, read);
   for (const auto& [name, answer] : answers)
-    std::cout << fmt::format("{}  {}\n", name, summary(answer.view()));
+    std::cout << fmt::format("{}  {}\n", name, summary(answer));
   for (const auto& [name, path] : paths) write_numpy(path, answers.at(name).view());
   return kExitDone;
 }
@@ -126,8 +120,9 @@ bool same_shape(std::span<const std::int64_t> a, std::span<const std::int64_t> b
 }
 
 int verify(const RunOptions& options) {
-  const LayerOptions layers{options.model,  options.activations, options.against,
-                            options.inputs, options.threads,     options.tolerance};
+  const LayerOptions layers{options.model,    options.foreign.read(), options.activations,
+                            options.against,  options.inputs,         options.threads,
+                            options.tolerance};
   if (!options.activations.empty() || !options.against.empty()) {
     if (!options.expected.empty())
       throw UsageError("--expect is for --input alone, without --activations and --against");
@@ -140,28 +135,16 @@ int verify(const RunOptions& options) {
   const auto answers = compute(options, config);
   bool agrees = true;
   for (const auto& [name, path] : by_name(options.expected, network_outputs(config), "--expect")) {
-    NumpyArray expected = read_numpy(path);
-    const TensorView answer = answers.at(name).view();
-    const auto dims = answer.shape().dims();
+    const NumpyArray expected = read_numpy(path);
+    const TensorType& type = answers.at(name).type;
+    const auto dims = type.shape.dims();
     require(same_shape(dims, expected.tensor.shape), "{}: it is {}, but the network gives {}", path,
             shape_text(expected.tensor.shape), shape_text(dims));
-    const FloatTensor values = read_floats(expected.tensor);
-    double largest = 0, sum = 0, scale = 0;
-    bool finite = true;
-    for (std::size_t i = 0; i < values.values.size(); ++i) {
-      const double wanted = values.values[i];
-      const double difference = std::abs(number_at(answer, static_cast<std::int64_t>(i)) - wanted);
-      finite = finite && std::isfinite(difference);
-      largest = std::max(largest, difference), sum += difference;
-      scale = std::max(scale, std::abs(wanted));
-    }
-    const double bound = options.tolerance * scale;
-    const bool fits = finite && largest <= bound;
-    agrees = agrees && fits;
-    std::cout << fmt::format(
-        "{}  {}  largest error {:.3g}, mean {:.3g}, of values up to {:.6g}: {}\n", name,
-        answer.type.to_string(), largest, sum / static_cast<double>(values.values.size()), scale,
-        fits ? "agrees" : fmt::format("beyond {:.3g}", bound));
+    const Difference difference =
+        difference_of(floats_of(answers.at(name)), read_floats(expected.tensor).values);
+    agrees = agrees && difference.is_within(options.tolerance);
+    std::cout << fmt::format("{}  {}  {}\n", name, type.to_string(),
+                             verdict(difference, options.tolerance));
   }
   return agrees ? kExitDone : kExitFailed;
 }
@@ -175,6 +158,7 @@ CLI::App& command_of(CLI::App& program, const std::string& name, const std::stri
                   "a .npy file; with its name where there are several inputs")
       ->type_name("[NAME=]FILE");
   add_device_options(command, options.device, options.precision);
+  options.foreign.add_to(command);
   command.add_option("--threads", options.threads, "0: OMP_NUM_THREADS, else every processor")
       ->type_name("N")
       ->check(CLI::Range(0, kMaxThreads));

@@ -266,11 +266,12 @@ class SegmentRun {
       if (!explained_.emplace(height, width).second) continue;
       const SegmentationPlan plan = session_.plan(height, width);
       report_.detail(fmt::format(
-          "{}: {} x {} in {} tile{} of up to {} x {}, {:.0f} % of the work done twice, on {}; "
+          "{}: {} x {} in {} {}{} of up to {} x {}, {:.0f} % of the work done twice, on {}; "
           "memory: "
           "weights {}, maps {}, images {}, predicted peak {}",
-          input.name(), height, width, plan.tiles, plan.tiles == 1 ? "" : "s", plan.tile_height,
-          plan.tile_width, 100 * (1 - 1 / plan.work), session_.device(), format_bytes(plan.weights),
+          input.name(), height, width, plan.tiles, plan.bands ? "band" : "tile",
+          plan.tiles == 1 ? "" : "s", plan.tile_height, plan.tile_width,
+          100 * std::max(0.0, 1 - 1 / plan.work), session_.device(), format_bytes(plan.weights),
           format_bytes(plan.arena), format_bytes(plan.images), format_bytes(plan.peak)));
     }
   }

@@ -180,13 +180,13 @@ void SegmentFiles::add_page(const Image& image, const Segmentation& result) {
   if (outputs_.probabilities) {
     const std::vector<std::int64_t> shape{pages_, height, width, result.outputs};
     if (!probabilities_) {
-      probabilities_.emplace(probabilities_path(base_), shape);
+      probabilities_.emplace(probabilities_path(base_), DType::kF32, shape);
       probabilities_shape_ = shape;
     }
     require(shape == probabilities_shape_,
             "its pages differ in size, which one array of probabilities cannot hold; split the "
             "file or leave out --probabilities");
-    probabilities_->append(result.probabilities);
+    probabilities_->append(std::as_bytes(std::span(result.probabilities)));
   }
   if (auto labels = statistics_.add_page(result.mask, height, width))
     labels_->append(std::move(*labels));

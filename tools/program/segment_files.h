@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/files/numpy_writer.h"
 #include "models/image/image_io.h"
 #include "models/image/instances.h"
 #include "models/image/mask.h"
@@ -84,7 +85,7 @@ class SegmentFiles {
   const SegmentOutputs& outputs_;
   OverlayStyle style_;
   std::unique_ptr<Pages> masks_, overlays_, labels_;
-  std::optional<NpyWriter> probabilities_;
+  std::optional<NumpyWriter> probabilities_;
   std::vector<std::int64_t> probabilities_shape_;
   MaskStatistics statistics_;
 };

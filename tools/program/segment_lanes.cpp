@@ -29,7 +29,8 @@ void SegmentLanes::open(std::size_t left) {
     const SegmentationPlan plan = session_.plan(side, side);
     lane_bytes_ = plan.arena + plan.images;
     const std::uint64_t others = (lanes - 1) * lane_bytes_;
-    if (plan.tiles > 1 || plan.arena > kMostLaneBytes || plan.peak + others > limit) continue;
+    if (plan.tiles > 1 || plan.bands || plan.arena > kMostLaneBytes || plan.peak + others > limit)
+      continue;
     for (std::size_t i = 0; i < lanes; ++i) lanes_.push_back(session_.clone(1));
     return;
   }
@@ -63,7 +64,7 @@ bool SegmentLanes::fits(Session& lane, const Image& image) {
     if (const auto known = fits_.find(size); known != fits_.end()) return known->second;
   }
   const SegmentationPlan plan = lane.plan(image.height, image.width);
-  const bool fits = plan.tiles == 1 && plan.arena + plan.images <= lane_bytes_;
+  const bool fits = plan.tiles == 1 && !plan.bands && plan.arena + plan.images <= lane_bytes_;
   const std::lock_guard lock(mutex_);
   return fits_[size] = fits;
 }

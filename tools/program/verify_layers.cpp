@@ -24,7 +24,7 @@ void print(const LayerCheck& check) {
   for (const CheckedLayer& layer : check.layers) {
     std::cout << fmt::format(
         "{:<{}}  largest error {:9.3g}, mean {:9.3g}, of values up to {:9.4g}{}\n", name_of(layer),
-        width, layer.result.largest, layer.result.mean, layer.result.scale,
+        width, layer.difference.largest, layer.difference.mean, layer.difference.scale,
         layer.fits ? "" : "  diverges");
   }
   constexpr std::size_t kShown = 12;
@@ -51,11 +51,22 @@ void print(const LayerCheck& check) {
 
 }  // namespace
 
+std::string verdict(const Difference& difference, double tolerance) {
+  return fmt::format("{}: {}", difference.to_string(),
+                     difference.is_within(tolerance)
+                         ? "agrees"
+                         : fmt::format("beyond {:.3g}", tolerance * difference.scale));
+}
+
+void print_note(std::string_view line) {
+  fmt::print(stderr, "{}\n", line);
+}
+
 int verify_layers(const LayerOptions& options) {
   if (!options.activations.empty() && !options.against.empty())
     throw UsageError("--activations and --against exclude each other");
   const std::shared_ptr<Device> device = open_cpu_device(options.threads);
-  ModelFile model = open_model(options.model);
+  ModelFile model = open_model(options.model, options.import, print_note);
   std::vector<NumpyArray> arrays;
   Activations expected;
   if (!options.activations.empty()) {
@@ -67,7 +78,7 @@ int verify_layers(const LayerOptions& options) {
     expected.inputs.push_back(arrays.back().tensor);
   }
   if (!options.against.empty()) {
-    ModelFile other = open_model(options.against);
+    ModelFile other = open_model(options.against, {}, print_note);
     expected = activations_of(other, expected, device);
   }
   const LayerCheck check = check_layers(model, expected, options.tolerance, device);
@@ -76,21 +87,16 @@ int verify_layers(const LayerOptions& options) {
 }
 
 int verify_example(const LayerOptions& options) {
-  const Imported imported = is_package(options.model) ? import_model(options.model) : Imported();
+  const Imported imported =
+      is_package(options.model) ? import_model(options.model, options.import) : Imported();
   if (imported.example == nullptr)
     throw UsageError(
         "name what the answer should be: --input with --expect, --activations or --against; only "
         "packages bring their own test tensors along");
-  Weights weights = Weights::from_views(imported.tensors, options.model);
-  const ExampleResult result = run_example(
-      imported.config,
-      [&](const std::string& name, const Shape& shape) { return weights.take(name, shape); },
-      *imported.example, open_cpu_device(options.threads));
-  const bool fits = result.relative() <= options.tolerance;
-  std::cout << fmt::format("{} -> {}\n{}: {}\n", imported.example->input, imported.example->output,
-                           result.to_string(),
-                           fits ? "agrees" : fmt::format("beyond {:.3g}", options.tolerance));
-  return fits ? kExitDone : kExitFailed;
+  const Difference difference = imported.run_example(open_cpu_device(options.threads));
+  std::cout << fmt::format("{} -> {}\n{}\n", imported.example->input, imported.example->output,
+                           verdict(difference, options.tolerance));
+  return difference.is_within(options.tolerance) ? kExitDone : kExitFailed;
 }
 
 }  // namespace tessera

@@ -133,6 +133,7 @@ nb::tuple find_objects(const Mask& mask, int connectivity, std::int64_t min_area
 }  // namespace
 
 NB_MODULE(_engine, m) {
+  nb::set_leak_warnings(false);  // viewers and servers keep their models to the end
   m.doc() = "Tessera's C++ interface; use the package tessera.";
 
   nb::class_<tessera::ClassInfo>(m, "ClassInfo")

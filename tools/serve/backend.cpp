@@ -1,9 +1,15 @@
 // The backend "tessera" of NVIDIA's Triton Inference Server: libtriton_tessera.so. Its functions
 // are called by the server; none lets an exception out.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <chrono>
 #include <filesystem>
 #include <memory>
-#include <optional>
+#include <system_error>
 
 #include "kernels/error.h"
 #include "tools/serve/served_model.h"
@@ -94,6 +100,48 @@ std::string model_path(TritonModel* model, const json& config) {
           "(default_model_filename)",
           files.string());
   return files / "model.safetensors";
+}
+
+// A file's content in memory, under a path of this process, until the copy dies; what has mapped it
+// keeps it. A model reads its file as it runs: one that is overwritten in its repository, as cp
+// does, would change its answers, and one that is cut short would end the server.
+class PrivateCopy {
+ public:
+  explicit PrivateCopy(const std::string& path)
+      : source_(open(path.c_str(), O_RDONLY | O_CLOEXEC)),
+        copy_(memfd_create("tessera model", MFD_CLOEXEC)) {
+    ssize_t moved = source_ < 0 || copy_ < 0 ? -1 : 1;
+    while (moved > 0) moved = sendfile(copy_, source_, nullptr, std::size_t{1} << 30);
+    if (moved == 0) return;
+    const int cause = errno;
+    close_both();
+    fail("{} cannot be copied to memory: {}", path, std::generic_category().message(cause));
+  }
+  ~PrivateCopy() { close_both(); }
+  PrivateCopy(const PrivateCopy&) = delete;
+  PrivateCopy& operator=(const PrivateCopy&) = delete;
+
+  std::string path() const { return fmt::format("/proc/self/fd/{}", copy_); }
+
+ private:
+  void close_both() const {
+    if (source_ >= 0) close(source_);
+    if (copy_ >= 0) close(copy_);
+  }
+
+  int source_, copy_;
+};
+
+std::unique_ptr<ServedModel> open_model(const std::string& path, const Settings& settings) {
+  const PrivateCopy copy(path);
+  try {
+    return std::make_unique<ServedModel>(copy.path(), settings);
+  } catch (const Error& error) {
+    std::string text = error.what();
+    for (auto at = text.find(copy.path()); at != text.npos; at = text.find(copy.path()))
+      text.replace(at, copy.path().size(), path);
+    fail("{}", text);
+  }
 }
 
 ServedModel& served(TritonInstance* instance) {
@@ -215,7 +263,7 @@ TritonError* TRITONBACKEND_ModelInitialize(TritonModel* model) {
     json config = config_of(model);
     Settings settings = read_settings(command_line(model), config);
     settings.session.on_note = [](std::string_view line) { log(LogLevel::kInfo, line); };
-    auto state = std::make_unique<ServedModel>(model_path(model, config), settings);
+    std::unique_ptr<ServedModel> state = open_model(model_path(model, config), settings);
     bool completes = false;
     check(TRITONBACKEND_ModelAutoCompleteConfig(model, &completes));
     if (completes) {

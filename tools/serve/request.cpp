@@ -166,16 +166,15 @@ bool is_cancelled(TritonRequest* request) {
   return cancelled;
 }
 
-std::vector<std::string> wanted_outputs(TritonRequest* request) {
+bool wants(TritonRequest* request, std::string_view output) {
   std::uint32_t count = 0;
   check(TRITONBACKEND_RequestOutputCount(request, &count));
-  std::vector<std::string> names(count);
   for (std::uint32_t i = 0; i < count; ++i) {
     const char* name = nullptr;
     check(TRITONBACKEND_RequestOutputName(request, i, &name));
-    names[i] = name;
+    if (name == output) return true;
   }
-  return names;
+  return false;
 }
 
 OutputTensor bytes_output(const std::string& name, const std::vector<std::string>& values) {

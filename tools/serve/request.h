@@ -40,7 +40,7 @@ Tensor only_input(TritonRequest* request, std::uint64_t max_bytes);
 std::vector<std::string_view> elements(const Tensor& tensor);
 
 bool is_cancelled(TritonRequest* request);
-std::vector<std::string> wanted_outputs(TritonRequest* request);
+bool wants(TritonRequest* request, std::string_view output);
 
 struct OutputTensor {
   std::string name;

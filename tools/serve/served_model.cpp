@@ -117,11 +117,10 @@ std::vector<OutputTensor> ServedModel::segment(TritonRequest* request) const {
   OutputTensor mask{kMask, DataType::kU8, {count, height, width}, {}};
   OutputTensor probabilities{kProbabilities, DataType::kF32, {count, height, width, 0}, {}};
   std::vector<std::string> objects;
-  const std::vector<std::string> wanted = wanted_outputs(request);
-  const auto wants = [&](const char* name) {
-    return std::ranges::find(wanted, name) != wanted.end();
-  };
-  const bool wants_objects = wants(kObjects), wants_probabilities = wants(kProbabilities);
+  const bool wants_objects = wants(request, kObjects);
+  const bool wants_probabilities = wants(request, kProbabilities);
+  require(!wants_probabilities || settings_.session.probabilities,
+          "this model is served without {} (its parameter probabilities is false)", kProbabilities);
   for (const ImageView& image : images) {
     const Segmentation result =
         model_.segment(image, [&](std::int64_t, std::int64_t) { require_wanted(request); });
@@ -132,7 +131,7 @@ std::vector<OutputTensor> ServedModel::segment(TritonRequest* request) const {
       objects.push_back(dump(to_json(find_instances(result.mask, height, width, {}).objects)));
   }
   std::vector<OutputTensor> outputs;
-  if (wants(kMask)) outputs.push_back(std::move(mask));
+  if (wants(request, kMask)) outputs.push_back(std::move(mask));
   if (wants_probabilities) outputs.push_back(std::move(probabilities));
   if (wants_objects) outputs.push_back(bytes_output(kObjects, objects));
   return outputs;
@@ -160,11 +159,7 @@ std::vector<OutputTensor> ServedModel::outputs(TritonRequest* request,
                               static_cast<std::int64_t>(model_.classes().size())},
                              {}};
   std::vector<std::string> labels, attention;
-  const std::vector<std::string> wanted = wanted_outputs(request);
-  const auto wants = [&](const char* name) {
-    return std::ranges::find(wanted, name) != wanted.end();
-  };
-  const bool wants_attention = wants(kAttention);
+  const bool wants_attention = wants(request, kAttention);
   for (std::size_t i = 0; i < answers.size(); ++i) {
     require(answers[i].error.empty(), "document {}: {}", i, answers[i].error);
     labels.push_back(model_.classes()[answers[i].label].name);
@@ -172,8 +167,8 @@ std::vector<OutputTensor> ServedModel::outputs(TritonRequest* request,
     if (wants_attention) attention.push_back(dump(format_.answer(answers[i])));
   }
   std::vector<OutputTensor> outputs;
-  if (wants(kLabel)) outputs.push_back(bytes_output(kLabel, labels));
-  if (wants(kProbabilities)) outputs.push_back(std::move(probabilities));
+  if (wants(request, kLabel)) outputs.push_back(bytes_output(kLabel, labels));
+  if (wants(request, kProbabilities)) outputs.push_back(std::move(probabilities));
   if (wants_attention) outputs.push_back(bytes_output(kAttention, attention));
   return outputs;
 }

@@ -22,6 +22,7 @@ void check_attributes(const Conv& op) {
             "conv: Winograd needs a dense 3x3 kernel and f32, not {}x{} and {}; use the direct "
             "technique",
             w.kernel[0], w.kernel[1], name_of(op.dtype));
+    require(!op.epilogue.residual, "conv: Winograd adds no residual; use the direct technique");
   }
 }
 

@@ -122,38 +122,16 @@ void winograd_input(const WinogradPlan& plan, std::span<const TensorView> inputs
   }
 }
 
-// The epilogue that passes added, on one vector of channels of one tile: the pixels (4, 4) of it.
-HWY_NOINLINE void finish_epilogue(const WinogradPlan& plan, const TensorView& residual,
-                                  std::int64_t n, std::int64_t y, std::int64_t x, std::size_t c,
-                                  FloatVector* pixels) {
-  const ConvGeometry& g = plan.geometry;
-  const Epilogue& added = plan.epilogue.added;
-  if (added.residual) {
-    const auto [h, w] = std::pair{residual.shape()[1], residual.shape()[2]};
-    const std::int64_t down = y + added.offset[0].value_or(0);
-    const std::int64_t right = x + added.offset[1].value_or(0);
-    const std::int64_t rows = std::min(kTile, g.ho - y), columns = std::min(kTile, g.wo - x);
-    const float* from = residual.as<float>() + ((n * h + down) * w + right) * g.c_out;
-    for (std::int64_t i = 0; i < rows; ++i) {
-      for (std::int64_t j = 0; j < columns; ++j) {
-        FloatVector& pixel = pixels[i * kTile + j];
-        pixel =
-            add_residual(pixel, from + (i * w + j) * g.c_out, c, static_cast<std::size_t>(g.c_out));
-      }
-    }
-  }
-  if (added.activation) {
-    with_activation(*added.activation, [&](const auto& function) HWY_ATTR {
-      for (std::int64_t i = 0; i < kTile * kTile; ++i)
-        pixels[i] = function(&plan.epilogue.slopes[c], pixels[i]);
-    });
-  }
+// The activation that passes added, on one vector of channels of the 16 pixels of a tile.
+HWY_NOINLINE void activate_tile(const ConvEpilogue& e, std::size_t c, float* pixels) {
+  activate_sums(*e.added.activation, e.slopes.data() + c, pixels, kTile * kTile, kFloatLanes);
 }
 
 // y, and its pooled form, of one vector of channels of one tile that may end early.
 HWY_INLINE void finish_tile(const WinogradPlan& plan, const float* m, std::size_t stride,
                             std::int64_t tile, std::size_t c, const OutputWriter& writer,
-                            const OutputWriter& pooled_writer, const Operands& operands) {
+                            const OutputWriter& pooled_writer,
+                            std::span<const TensorView> outputs) {
   const ConvGeometry& g = plan.geometry;
   const ConvEpilogue& e = plan.epilogue;
   FloatVector half[6][4];  // (frequency of x, y)
@@ -172,11 +150,11 @@ HWY_INLINE void finish_tile(const WinogradPlan& plan, const float* m, std::size_
     transform_output(line, pixels[i]);
     for (FloatVector& pixel : pixels[i]) pixel = hn::Add(pixel, bias);
   }
-  if (!e.added.is_empty()) {
-    FloatVector in_memory[16];  // a copy: `pixels` stay in registers where nothing is added
-    for (std::size_t i = 0; i < 16; ++i) in_memory[i] = pixels[i / 4][i % 4];
-    finish_epilogue(plan, operands.inputs.back(), n, y, x, c, in_memory);
-    for (std::size_t i = 0; i < 16; ++i) pixels[i / 4][i % 4] = in_memory[i];
+  if (e.added.activation) {
+    float in_memory[16 * kFloatLanes];  // a copy: `pixels` stay in registers where there is none
+    for (std::size_t i = 0; i < 16; ++i) store(pixels[i / 4][i % 4], in_memory + i * kFloatLanes);
+    activate_tile(e, c, in_memory);
+    for (std::size_t i = 0; i < 16; ++i) pixels[i / 4][i % 4] = load(in_memory + i * kFloatLanes);
   }
   for (FloatVector(&line)[4] : pixels) {
     for (FloatVector& pixel : line) {
@@ -186,14 +164,14 @@ HWY_INLINE void finish_tile(const WinogradPlan& plan, const float* m, std::size_
   }
 
   const std::int64_t rows = std::min(kTile, g.ho - y), columns = std::min(kTile, g.wo - x);
-  float* out = operands.outputs[0].as<float>() + ((n * g.ho + y) * g.wo + x) * g.c_out;
+  float* out = outputs[0].as<float>() + ((n * g.ho + y) * g.wo + x) * g.c_out;
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t j = 0; j < columns; ++j)
       writer.write(pixels[i][j], out + (i * g.wo + j) * g.c_out, c);
   }
   if (!plan.pool) return;
   float* pooled =
-      operands.outputs[1].as<float>() + ((n * (g.ho / 2) + y / 2) * (g.wo / 2) + x / 2) * g.c_out;
+      outputs[1].as<float>() + ((n * (g.ho / 2) + y / 2) * (g.wo / 2) + x / 2) * g.c_out;
   for (std::int64_t i = 0; i + 2 <= rows; i += 2) {
     for (std::int64_t j = 0; j + 2 <= columns; j += 2)
       pooled_writer.write(max_or_nan(max_or_nan(pixels[i][j], pixels[i][j + 1]),
@@ -204,7 +182,7 @@ HWY_INLINE void finish_tile(const WinogradPlan& plan, const float* m, std::size_
 
 // Columns [first, first + panel) of `range`'s tiles, from V through M (scratch) to y.
 void winograd_panel(const WinogradPlan& plan, const Frequencies& v, TileRange range,
-                    std::size_t first, float* scratch, const Operands& operands) {
+                    std::size_t first, float* scratch, std::span<const TensorView> outputs) {
   const auto c_in = static_cast<std::size_t>(plan.geometry.c_in);
   const auto c_out = static_cast<std::size_t>(plan.geometry.c_out);
   const auto tiles = static_cast<std::size_t>(range.count);
@@ -215,11 +193,11 @@ void winograd_panel(const WinogradPlan& plan, const Frequencies& v, TileRange ra
   for (std::size_t f = 0; f < kFrequencies; ++f)
     gemm(v.first + f * v.stride, v.tile, u + f * c_in * width, tiles, c_in, width,
          m.first + f * m.stride, m.tile);
-  const OutputWriter writer(operands.outputs.front()), pooled_writer(operands.outputs.back());
+  const OutputWriter writer(outputs.front()), pooled_writer(outputs.back());
   for (std::size_t i = 0; i < tiles; ++i) {
     for (std::size_t c = first; c < std::min(first + width, c_out); c += kFloatLanes)
       finish_tile(plan, m.first + i * m.tile + c - first, m.stride,
-                  range.first + static_cast<std::int64_t>(i), c, writer, pooled_writer, operands);
+                  range.first + static_cast<std::int64_t>(i), c, writer, pooled_writer, outputs);
   }
   writer.finish();
   pooled_writer.finish();
@@ -340,7 +318,7 @@ void run_by_tiles(const WinogradPlan& plan, const Schedule& s, int threads,
     const Frequencies v{own, plan.tile_of_v(), plan.channels};
     HWY_DYNAMIC_DISPATCH(winograd_input)(plan, operands.inputs, range, v);
     for (std::size_t c = 0; c < static_cast<std::size_t>(plan.geometry.c_out); c += plan.panel)
-      HWY_DYNAMIC_DISPATCH(winograd_panel)(plan, v, range, c, own + s.v_floats, operands);
+      HWY_DYNAMIC_DISPATCH(winograd_panel)(plan, v, range, c, own + s.v_floats, operands.outputs);
   });
 }
 
@@ -364,7 +342,8 @@ void run_by_columns(const WinogradPlan& plan, const Schedule& s, int threads,
     const std::int64_t first = task % blocks * s.block;
     const TileRange range{first, std::min(s.block, plan.tiles() - first)};
     HWY_DYNAMIC_DISPATCH(winograd_panel)
-    (plan, part_of_v(first), range, static_cast<std::size_t>(task / blocks * panel), m, operands);
+    (plan, part_of_v(first), range, static_cast<std::size_t>(task / blocks * panel), m,
+     operands.outputs);
   });
 }
 

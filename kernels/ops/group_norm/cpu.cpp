@@ -177,12 +177,13 @@ Step cpu(const GroupNorm& op, const CpuSetup& setup) {
   plan.eps = op.eps;
   plan.gamma = op.affine ? to_f32(setup.weights[0]) : std::vector<float>(plan.c, 1.0f);
   plan.beta = op.affine ? to_f32(setup.weights[1]) : std::vector<float>(plan.c, 0.0f);
-  if (op.epilogue.activation)
-    plan.slopes = slopes_of(*op.epilogue.activation, &setup.weights.back(), plan.c);
   constexpr std::size_t kMaxLanes = 16;     // of any target
   constexpr std::size_t kPiece = 1u << 15;  // elements of a piece, about
   plan.padded = (plan.c + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
   plan.piece = std::max<std::size_t>(1, kPiece / plan.c);
+  const TensorView* last = setup.weights.empty() ? nullptr : &setup.weights.back();
+  plan.slopes = op.epilogue.activation ? slopes_of(*op.epilogue.activation, last, plan.c)
+                                       : std::vector<float>(plan.padded);
 
   const auto run = [plan, epilogue = op.epilogue, threads = setup.threads](const Operands& operands,
                                                                            std::byte* scratch) {

@@ -17,9 +17,11 @@ PROGRAM = Path(__file__).with_name("bin") / "tessera"
 Path_ = str | os.PathLike[str]
 
 
-
 def main() -> None:
-    """The command `tessera`."""
+    """The command `tessera`: the program, and `tessera app`, which is Python's."""
+    if sys.argv[1:2] == ["app"]:
+        from .app import main as app
+        return app(sys.argv[2:])
     os.execv(PROGRAM, [str(PROGRAM), *sys.argv[1:]])
 
 

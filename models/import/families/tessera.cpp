@@ -1,0 +1,79 @@
+// State dicts that `tessera export` wrote, or that were trained on from there: they carry the model
+// file's JSON, which says the network and the names of its weights.
+#include "models/import/families/tessera.h"
+
+#include <set>
+
+#include "engine/files/json_text.h"
+#include "engine/files/safetensors.h"
+#include "models/import/vocabulary_file.h"
+#include "models/networks/torch_names.h"
+
+namespace tessera {
+namespace {
+
+constexpr int kMostModelNesting = 64;
+
+// The words of {"the": 2, ...}, whose ids must be all from the first word's on.
+Vocabulary exported_words(const Contents& contents, const ImportOptions& options) {
+  require(!options.vocabulary.empty(),
+          "{}: it holds no vocabulary, without which no text can be read; give the .words.json "
+          "that was exported with it with --vocabulary",
+          contents.file);
+  const VocabularyFile file = read_vocabulary_file(options.vocabulary);
+  const std::int64_t first = Vocabulary::kFirstWordId;
+  std::vector<std::string> words(file.entries.size());
+  for (const VocabularyFile::Entry& entry : file.entries) {
+    const std::int64_t place = file.has_ids ? entry.id - first : entry.id;
+    require(place >= 0 && place < static_cast<std::int64_t>(words.size()) &&
+                words[static_cast<std::size_t>(place)].empty(),
+            "{}: the word {} has the id {}, expected each from {} to {} once", file.file,
+            in_quotes(entry.word), entry.id, file.has_ids ? first : 0,
+            (file.has_ids ? first : 0) + static_cast<std::int64_t>(words.size()) - 1);
+    words[static_cast<std::size_t>(place)] = entry.word;
+  }
+  std::string blob;
+  for (const std::string& word : words) (blob += word) += '\n';
+  return Vocabulary::from_blob(blob);
+}
+
+std::optional<Imported> match_tessera(const Contents& contents, const ImportOptions& options,
+                                      std::string&) {
+  const auto entries = contents.said.find("entries");
+  if (entries == contents.said.end() || !entries->is_object()) return std::nullopt;
+  const auto text = entries->find(kTorchModelKey);
+  if (text == entries->end() || !text->is_string()) return std::nullopt;
+  const auto& json = text->get_ref<const std::string&>();
+  check_json_limits(json, kMostModelNesting);
+  require(options.choices.empty(), "{}: --set {}: the file says everything about its network",
+          contents.file, options.choices.begin()->first);
+  Imported imported;
+  imported.config = model_config_from_json(parse_json(json), contents.file);
+  const Graph graph = build_network(imported.config);
+  const std::vector<TensorType> types = infer_types(graph, example_inputs(imported.config));
+  const std::map<const Node*, TorchModule> modules = torch_modules(graph, types);
+  std::set<std::string> used;
+  for (const Node& node : graph.nodes) {
+    for (const Parameter& parameter : parameters_of(node, input_types(node, types))) {
+      const std::string& name = modules.at(&node).entries.at(parameter.name);
+      const StoredTensor* tensor = contents.find(name);
+      require(tensor != nullptr, "{}: the tensor {} is missing", contents.file, in_quotes(name));
+      require(Shape(tensor->shape) == parameter.shape, "{}: the tensor {} is {}, expected {}",
+              contents.file, in_quotes(name), shape_text(tensor->shape),
+              parameter.shape.to_string());
+      imported.add(weight_name(node, parameter.name), *tensor);
+      used.insert(name);
+    }
+  }
+  for (const StoredTensor& tensor : contents.tensors)
+    if (!used.contains(tensor.name)) imported.unused.push_back(tensor.name);
+  if (imported.config.han) imported.vocabulary = exported_words(contents, options);
+  return imported;
+}
+
+}  // namespace
+
+constinit const Family kTesseraFamily{"Tessera", "what `tessera export --to pytorch` wrote",
+                                      match_tessera};
+
+}  // namespace tessera
