@@ -102,12 +102,8 @@ class Changes {
     other("the beginning alone", {rows, 0}, {columns, 0});
   }
   void of(const Conv& op) { try_pads(op); }
-  void of(const MaxPool& op) {
-    if constexpr (requires { op.window.pads; }) try_pads(op);
-  }
-  void of(const AvgPool& op) {
-    if constexpr (requires { op.window.pads; }) try_pads(op);
-  }
+  void of(const MaxPool& op) { try_pads(op); }
+  void of(const AvgPool& op) { try_pads(op); }
   void of(const ConvTranspose& op) {
     if (op.kernel == 0) try_pads(op);
   }
