@@ -235,7 +235,7 @@ class Session {
   // What segment() gives of the rectangle that `window` keeps, from the pixels that it reads alone;
   // beyond the image's borders they are mirrored. `scale` is the whole image's, which a model needs
   // whose preprocessing depends on all pixels ("standardize", "min_max", a range of "auto"); others
-  // take none.
+  // take none. Throws Error for a model with steps that measure the image (of a package).
   Segmentation segment_window(const ImageView& pixels, const SegmentationWindow& window,
                               const PixelScale* scale = nullptr, const Progress& progress = {});
   bool needs_pixel_scale() const;
