@@ -23,12 +23,6 @@ constexpr std::array<std::int64_t, 3> kBandRows{128, 64, 32};
 constexpr std::array<std::int64_t, 1> kLowBandRows{16};
 constexpr std::span<const std::int64_t> kBands(kBandRows), kLowBands(kLowBandRows);
 
-std::int64_t largest_input(const Graph& graph, const std::vector<AxisPiece>& pieces) {
-  std::int64_t largest = 0;
-  for (const AxisPiece& piece : pieces) largest = std::max(largest, piece.input(graph).size());
-  return largest;
-}
-
 // Pieces whose maps have equal sizes take equal memory and work.
 struct PieceShape {
   const AxisPiece* piece;  // one of them
@@ -47,6 +41,12 @@ std::vector<PieceShape> shapes_of(const std::vector<AxisPiece>& pieces) {
 }
 
 }  // namespace
+
+std::int64_t Segmenter::largest_input(const Graph& graph, const std::vector<AxisPiece>& pieces) {
+  std::int64_t largest = 0;
+  for (const AxisPiece& piece : pieces) largest = std::max(largest, piece.input(graph).size());
+  return largest;
+}
 
 std::shared_ptr<const Compiled> Segmenter::compile(ModelFile& file, const SessionOptions& options,
                                                    std::shared_ptr<const Device> device) {
@@ -113,11 +113,12 @@ BandedPlan Segmenter::bands_of(std::int64_t height, std::int64_t width, const Ti
   const Graph& graph = executor_.graph();
   return executor_.plan_bands(
       piece_of(graph, columns),
-      sizes_.type(whole(height, width).shape[1], columns.input(graph).size()), {0, height},
-      tiling.band);
+      sizes_.type(whole(height, width).shape[1], columns.input(graph).size()),
+      {tiling.rows[0].wanted.begin, std::min(tiling.rows[0].wanted.end, height)}, tiling.band);
 }
 
-SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, const Tiling& tiling) {
+SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, const Tiling& tiling,
+                                   const HeldImage& image) {
   SegmentationPlan plan;
   plan.tiles = static_cast<std::int64_t>(tiling.rows.size() * tiling.columns.size());
   plan.tile_height = tiling.height;
@@ -158,12 +159,10 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
     plan.work = work(height, width, tiling);
   }
   plan.weights = executor_.packed_bytes();
-  const auto pixels = static_cast<std::uint64_t>(height * width);
-  const auto channels = static_cast<std::uint64_t>(image_channels(file_.config));
-  // The session's copy of an 8-bit image, the tile, the mask, the caller's own.
-  plan.images = pixels * channels + tile_bytes + pixels * (1 + options_.caller_bytes_per_pixel);
+  // The session's copy of the image, the tile, the mask, the caller's own.
+  plan.images = image.pixels + tile_bytes + image.kept * (1 + options_.caller_bytes_per_pixel);
   if (options_.probabilities)
-    plan.images += pixels * static_cast<std::uint64_t>(outputs_) * sizeof(float);
+    plan.images += image.kept * static_cast<std::uint64_t>(outputs_) * sizeof(float);
   file_.weights.release_pages();  // they are packed now
   plan.peak = held() + plan.images;
   if (on_gpu()) {

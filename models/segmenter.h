@@ -11,7 +11,7 @@
 #include "engine/files/weights.h"
 #include "engine/graph/window.h"
 #include "engine/run/executor.h"
-#include "models/image/image.h"
+#include "models/image/image_rows.h"
 #include "models/model_file.h"
 #include "models/session.h"
 
@@ -40,7 +40,13 @@ class Segmenter {
   SegmentationWindow window_of(std::int64_t image_height, std::int64_t image_width, std::int64_t y,
                                std::int64_t x, std::int64_t height, std::int64_t width) const;
   Segmentation segment(const Image& pixels, const SegmentationWindow& window,
-                       const PixelScale* scale, std::vector<NodeTiming>* timings);
+                       const std::optional<LinearScale>& scale, const Session::Progress& progress,
+                       std::vector<NodeTiming>* timings);
+  // Throws Error unless `window` is one of this model, for pixels of this size.
+  void require_window(const SegmentationWindow& window, std::int64_t height,
+                      std::int64_t width) const;
+  SegmentationPlan plan(const SegmentationWindow& window, std::uint64_t pixel_bytes);
+  WindowGrid window_grid(std::int64_t height, std::int64_t width, const WindowWish& wish);
 
   const ImageSizes& sizes() const { return sizes_; }
 
@@ -49,7 +55,7 @@ class Segmenter {
   struct Tiling {
     std::vector<AxisPiece> rows, columns;
     std::int64_t height = 0, width = 0;  // of the largest input
-    std::int64_t band = 0;  // above 0: all rows are one piece, which runs in bands of so many
+    std::int64_t band = 0;  // above 0: the rows are one piece, which runs in bands of so many
     std::int64_t largest_side() const { return std::max(height, width); }
   };
 
@@ -61,6 +67,11 @@ class Segmenter {
   };
   class Reader;
 
+  // What of images a plan counts: bytes of pixels, and pixels of the result.
+  struct HeldImage {
+    std::uint64_t pixels, kept;
+  };
+
   struct Corner {
     std::int64_t y, x;
   };
@@ -68,6 +79,9 @@ class Segmenter {
   // The piece along an axis, rows 0 or columns 1, that holds `kept` of so many pixels.
   AxisPiece piece_along(int axis, std::int64_t pixels, Interval kept) const;
   Segmentation empty_result(std::int64_t height, std::int64_t width) const;
+  // Runs all tiles, or bands; `result` begins with pixel `corner` of the image.
+  void run(const Tiling& tiling, Reader& reader, Corner corner, Segmentation& result,
+           const Session::Progress& progress, std::vector<NodeTiming>* timings);
   // Runs one tile; `result` begins with pixel `corner` of the image.
   void run_tile(Reader& reader, const AxisPiece& row, const AxisPiece& column, Corner corner,
                 Segmentation& result, std::vector<NodeTiming>* timings);
@@ -83,6 +97,7 @@ class Segmenter {
   // bytes of the smallest.
   std::optional<Tiling> choose_by_memory(std::int64_t height, std::int64_t width,
                                          std::uint64_t& least);
+  static std::int64_t largest_input(const Graph& graph, const std::vector<AxisPiece>& pieces);
   bool can_run_in_bands(std::int64_t height, std::int64_t width) const;
   BandedPlan bands_of(std::int64_t height, std::int64_t width, const Tiling& tiling,
                       const AxisPiece& columns);
@@ -98,8 +113,20 @@ class Segmenter {
   }
   // The whole that tiles of an image are cut from.
   TensorType whole(std::int64_t height, std::int64_t width) const;
-  // Tiles and memory of this tiling, for an 8-bit image.
-  SegmentationPlan memory(std::int64_t height, std::int64_t width, const Tiling& tiling);
+  // Tiles and memory of this tiling.
+  SegmentationPlan memory(std::int64_t height, std::int64_t width, const Tiling& tiling,
+                          const HeldImage& held);
+  // Of the whole image, in 8 bits.
+  SegmentationPlan memory(std::int64_t height, std::int64_t width, const Tiling& tiling) {
+    const auto pixels = static_cast<std::uint64_t>(height * width);
+    return memory(height, width, tiling,
+                  {pixels * static_cast<std::uint64_t>(image_channels(file_.config)), pixels});
+  }
+  // A window as the one tile that it is, and how it runs: the first way that fits into memory, or
+  // the last one.
+  Tiling cut_window(const SegmentationWindow& window) const;
+  SegmentationPlan fit(const SegmentationWindow& window, const HeldImage& held, Tiling& tiling);
+  Tiling tiling_of(const SegmentationWindow& window);
   // The arenas that a run reuses or replaces, or that others of the sharers have.
   std::size_t arena_bytes() const;
   // Resident bytes without those.

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <mutex>
 #include <new>
@@ -265,6 +266,11 @@ SegmentationWindow Session::window(std::int64_t image_height, std::int64_t image
   return state_->segmenter->window_of(image_height, image_width, y, x, height, width);
 }
 
+WindowGrid Session::window_grid(std::int64_t height, std::int64_t width, const WindowWish& wish) {
+  require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
+  return state_->on_device([&] { return state_->segmenter->window_grid(height, width, wish); });
+}
+
 PixelScale Session::pixel_scale(const ImageView& image) const {
   require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
   const Image copy = to_image(image);
@@ -285,12 +291,22 @@ PixelScale Session::pixel_scale(const RowReader& rows) const {
 }
 
 Segmentation Session::segment_window(const ImageView& pixels, const SegmentationWindow& window,
-                                     const PixelScale* scale) {
+                                     const PixelScale* scale, const Progress& progress) {
   require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
+  state_->segmenter->require_window(window, pixels.height, pixels.width);
+  require(needs_pixel_scale() == (scale != nullptr),
+          "the scale of all pixels of an image was {}, the model's preprocessing {} it",
+          scale != nullptr ? "given" : "not given", scale != nullptr ? "does not take" : "needs");
+  require(
+      scale == nullptr ||
+          (std::isfinite(scale->offset) && scale->divisor > 0 && std::isfinite(scale->divisor)),
+      "the image's scale is not finite, or its divisor not above 0; take it from pixel_scale()");
+  std::optional<LinearScale> whole;
+  if (scale != nullptr) whole = LinearScale{scale->offset, scale->divisor};
   return state_->on_device([&] {
     const Image copy = to_image(pixels);
     state_->note_range(copy);
-    return state_->segmenter->segment(copy, window, scale, state_->sink());
+    return state_->segmenter->segment(copy, window, whole, progress, state_->sink());
   });
 }
 

@@ -132,6 +132,18 @@ struct SegmentationWindow {
   bool operator==(const SegmentationWindow&) const = default;
 };
 
+// Equal windows for an image that is read part by part.
+struct WindowWish {
+  std::int64_t multiple = 1;      // of which their height and width are one, as a file's tiles want
+  std::uint64_t pixel_bytes = 1;  // of the image
+  std::int64_t at_least = 1;      // windows, if the image is large enough for as many
+  std::int64_t height = 0, width = 0;  // of each; 0: those of the least work within max_memory
+};
+struct WindowGrid {
+  std::int64_t height = 0, width = 0;  // that each keeps; the last ones of rows and columns less
+  SegmentationPlan plan{};             // `tiles` are windows; memory is that of the largest
+};
+
 // What preprocessing takes from all pixels of an image, after the choice of channels:
 // (x - offset) / divisor. "standardize": mean, standard deviation + 1e-6; "min_max" and a range of
 // "auto": least, greatest - least.
@@ -218,12 +230,14 @@ class Session {
   // The window that keeps any rectangle of an image.
   SegmentationWindow window(std::int64_t image_height, std::int64_t image_width, std::int64_t y,
                             std::int64_t x, std::int64_t height, std::int64_t width);
+  // Rows and columns of such windows; `window` gives each.
+  WindowGrid window_grid(std::int64_t height, std::int64_t width, const WindowWish& wish);
   // What segment() gives of the rectangle that `window` keeps, from the pixels that it reads alone;
   // beyond the image's borders they are mirrored. `scale` is the whole image's, which a model needs
   // whose preprocessing depends on all pixels ("standardize", "min_max", a range of "auto"); others
-  // take none.
+  // take none. Throws Error for a model with steps that measure the image (of a package).
   Segmentation segment_window(const ImageView& pixels, const SegmentationWindow& window,
-                              const PixelScale* scale = nullptr);
+                              const PixelScale* scale = nullptr, const Progress& progress = {});
   bool needs_pixel_scale() const;
   // Of a whole image.
   PixelScale pixel_scale(const ImageView& image) const;

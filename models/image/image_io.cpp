@@ -304,10 +304,28 @@ Image ImageReader::read(int64_t page, StoredValues& stored) {
   return read_page(page, &stored);
 }
 
+ImageLayout ImageReader::layout(int64_t page) {
+  return with_name(name_, [&] { return parts_of(page).layout(page); });
+}
+
+Image ImageReader::read_part(const ImageWindow& part, int64_t page) {
+  return with_name(name_, [&] { return parts_of(page).read_part(page, part); });
+}
+
+TiffReader& ImageReader::parts_of(int64_t page) {
+  require(reads_parts(), "it is no TIFF; only that can be read in parts");
+  require_page(page);
+  return *tiff_;
+}
+
+void ImageReader::require_page(int64_t page) const {
+  require(page >= 0 && page < page_count(), "page {} of {} was asked for (counted from 0)", page,
+          page_count());
+}
+
 Image ImageReader::read_page(int64_t page, StoredValues* stored) {
   return with_name(name_, [&] {
-    require(page >= 0 && page < page_count(), "page {} of {} was asked for (counted from 0)", page,
-            page_count());
+    require_page(page);
     if (tiff_) return tiff_->read(page, stored);
     if (stored != nullptr) {
       stored->lossy = decode_ == decode_jpeg;

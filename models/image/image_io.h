@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "models/image/image.h"
+#include "models/image/image_layout.h"
 
 namespace tessera {
 
@@ -41,11 +42,19 @@ class ImageReader {
   // As numbers instead of light: see StoredValues.
   Image read(int64_t page, StoredValues& stored);
 
+  // Whether pages of any size can be read in parts, as those of a TIFF can.
+  bool reads_parts() const { return tiff_ != nullptr; }
+  ImageLayout layout(int64_t page = 0);
+  // `part` lies inside the page.
+  Image read_part(const ImageWindow& part, int64_t page = 0);
+
   // Of a file, whatever its name; only of a TIFF more than the first bytes are read.
   static int64_t page_count(const std::filesystem::path& path);
 
  private:
   void open_bytes(std::vector<uint8_t> bytes);
+  void require_page(int64_t page) const;
+  TiffReader& parts_of(int64_t page);
   Image read_page(int64_t page, StoredValues* stored);
 
   std::string name_;

@@ -254,22 +254,45 @@ void TiffReader::find_directories() {
   }
 }
 
-Image TiffReader::read(int64_t page_index, StoredValues* stored) {
-  const auto behind =
-      std::ranges::upper_bound(directories_, page_index, {}, &Directory::first_page);
+TiffPlace TiffReader::go_to(int64_t page) {
+  const auto behind = std::ranges::upper_bound(directories_, page, {}, &Directory::first_page);
   const Directory& directory = *(behind - 1);
   TIFF* handle = context_->handle;
   context_->error.clear();
   context_->warnings_are_errors = false;
   const bool found = TIFFCurrentDirOffset(handle) == directory.offset ||
                      TIFFSetSubDirectory(handle, directory.offset) == 1;
-  require(found, "damaged or truncated TIFF at page {}: {}", page_index, context_->error);
-  const TiffPage page = read_tiff_page(handle, max_samples_);
-  const int64_t slice = page_index - directory.first_page;
-  TiffPlace place{slice, std::nullopt};
-  if (directory.raw)
-    place = {0, *directory.raw + static_cast<uint64_t>(slice) * directory.raw_size};
-  return read_tiff_image(*context_, page, place, stored);
+  require(found, "damaged or truncated TIFF at page {}: {}", page, context_->error);
+  const int64_t slice = page - directory.first_page;
+  if (!directory.raw) return {slice, std::nullopt};
+  return {0, *directory.raw + static_cast<uint64_t>(slice) * directory.raw_size};
+}
+
+Image TiffReader::read(int64_t page_index, StoredValues* stored) {
+  const TiffPlace place = go_to(page_index);
+  const TiffPage page = read_tiff_page(context_->handle, max_samples_);
+  return read_tiff_image(*context_, page, place, {0, 0, page.height, page.width}, stored);
+}
+
+ImageLayout TiffReader::layout(int64_t page_index) {
+  go_to(page_index);
+  const TiffPage page = read_tiff_page(context_->handle, kMaxSamplesInParts);
+  const int64_t bytes = page.has_palette || page.bits <= 8 ? 1 : page.bits <= 16 ? 2 : 4;
+  ImageLayout layout{page.height, page.width,        page.channels(),
+                     bytes,       page.chunk_height, page.chunk_width};
+  if (tiff_rows_lie_open(context_->handle, page)) layout.chunk_height = layout.chunk_width = 1;
+  return layout;
+}
+
+Image TiffReader::read_part(int64_t page_index, const ImageWindow& part) {
+  const TiffPlace place = go_to(page_index);
+  const TiffPage page = read_tiff_page(context_->handle, kMaxSamplesInParts);
+  require(0 <= part.y0 && part.y0 < part.y1 && part.y1 <= page.height && 0 <= part.x0 &&
+              part.x0 < part.x1 && part.x1 <= page.width,
+          "rows {} to {} and columns {} to {} do not lie in a picture of {} x {}", part.y0, part.y1,
+          part.x0, part.x1, page.height, page.width);
+  require_readable_size(part.y1 - part.y0, part.x1 - part.x0, page.channels(), kMaxSamples);
+  return read_tiff_image(*context_, page, place, part, nullptr);
 }
 
 bool TiffReader::recognises(std::span<const uint8_t> bytes) {
@@ -282,42 +305,68 @@ bool TiffReader::recognises(std::span<const uint8_t> bytes) {
 
 // ---- writing -----------------------------------------------------------------------------------
 
-TiffWriter::TiffWriter(const std::filesystem::path& path, int64_t expected_bytes)
-    : file_(path), context_(std::make_unique<TiffContext>()) {
+namespace {
+
+// A BigTIFF where that many bytes of pixels want it, else the classic one that every program reads.
+void open_to_write(TiffContext& context, const AtomicFile& file, int64_t expected_bytes) {
   // Below 4 GiB by what tags, strip tables and incompressible pixels may add.
   constexpr int64_t kClassicLimit = int64_t{7} << 29;
-  context_->open(file_.path(), expected_bytes > kClassicLimit ? "w8" : "w");
-  if (context_->handle == nullptr) file_.fail_write(context_->error);
+  context.open(file.path(), expected_bytes > kClassicLimit ? "w8" : "w");
+  if (context.handle == nullptr) file.fail_write(context.error);
+}
+
+int64_t bytes_per_sample(const Image::Pixels& like) {
+  return std::visit([](const auto& pixels) { return static_cast<int64_t>(sizeof(pixels[0])); },
+                    like);
+}
+
+void describe_picture(TIFF* handle, int64_t height, int64_t width, int64_t channels,
+                      const Image::Pixels& like) {
+  const bool is_float = std::holds_alternative<std::vector<float>>(like);
+  TIFFSetField(handle, TIFFTAG_SUBFILETYPE, FILETYPE_PAGE);
+  TIFFSetField(handle, TIFFTAG_IMAGEWIDTH, static_cast<uint32_t>(width));
+  TIFFSetField(handle, TIFFTAG_IMAGELENGTH, static_cast<uint32_t>(height));
+  TIFFSetField(handle, TIFFTAG_SAMPLESPERPIXEL, static_cast<int>(channels));
+  TIFFSetField(handle, TIFFTAG_BITSPERSAMPLE, static_cast<int>(8 * bytes_per_sample(like)));
+  TIFFSetField(handle, TIFFTAG_SAMPLEFORMAT, is_float ? SAMPLEFORMAT_IEEEFP : SAMPLEFORMAT_UINT);
+  TIFFSetField(handle, TIFFTAG_PHOTOMETRIC,
+               channels == 3 ? PHOTOMETRIC_RGB : PHOTOMETRIC_MINISBLACK);
+  TIFFSetField(handle, TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG);
+  TIFFSetField(handle, TIFFTAG_ORIENTATION, ORIENTATION_TOPLEFT);
+  TIFFSetField(handle, TIFFTAG_COMPRESSION, COMPRESSION_ADOBE_DEFLATE);
+}
+
+void end_directory(TiffContext& context, const AtomicFile& file) {
+  if (TIFFWriteDirectory(context.handle) != 1 || !context.error.empty())
+    file.fail_write(context.error);
+}
+
+void end_file(TiffContext& context, const AtomicFile& file) {
+  context.close();
+  if (!context.error.empty()) file.fail_write(context.error);
+}
+
+}  // namespace
+
+TiffWriter::TiffWriter(const std::filesystem::path& path, int64_t expected_bytes)
+    : file_(path), context_(std::make_unique<TiffContext>()) {
+  open_to_write(*context_, file_, expected_bytes);
 }
 
 TiffWriter::~TiffWriter() = default;
 
 void TiffWriter::append(const Image& page) {
   TIFF* handle = context_->handle;
-  const bool is_float = std::holds_alternative<std::vector<float>>(page.pixels);
-  const auto [bytes, sample_bytes] = std::visit(
+  uint8_t* const bytes = std::visit(
       [](const auto& pixels) {
         // libtiff takes a pointer to non-const, but changes pixels only to swap bytes or to
         // predict.
-        return std::pair(
-            reinterpret_cast<uint8_t*>(const_cast<void*>(static_cast<const void*>(pixels.data()))),
-            static_cast<int64_t>(sizeof(pixels[0])));
+        return reinterpret_cast<uint8_t*>(
+            const_cast<void*>(static_cast<const void*>(pixels.data())));
       },
       page.pixels);
-
-  TIFFSetField(handle, TIFFTAG_SUBFILETYPE, FILETYPE_PAGE);
-  TIFFSetField(handle, TIFFTAG_IMAGEWIDTH, static_cast<uint32_t>(page.width));
-  TIFFSetField(handle, TIFFTAG_IMAGELENGTH, static_cast<uint32_t>(page.height));
-  TIFFSetField(handle, TIFFTAG_SAMPLESPERPIXEL, static_cast<int>(page.channels));
-  TIFFSetField(handle, TIFFTAG_BITSPERSAMPLE, static_cast<int>(8 * sample_bytes));
-  TIFFSetField(handle, TIFFTAG_SAMPLEFORMAT, is_float ? SAMPLEFORMAT_IEEEFP : SAMPLEFORMAT_UINT);
-  TIFFSetField(handle, TIFFTAG_PHOTOMETRIC,
-               page.channels == 3 ? PHOTOMETRIC_RGB : PHOTOMETRIC_MINISBLACK);
-  TIFFSetField(handle, TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG);
-  TIFFSetField(handle, TIFFTAG_ORIENTATION, ORIENTATION_TOPLEFT);
-  TIFFSetField(handle, TIFFTAG_COMPRESSION, COMPRESSION_ADOBE_DEFLATE);
-
-  const int64_t row_bytes = page.width * page.channels * sample_bytes;
+  describe_picture(handle, page.height, page.width, page.channels, page.pixels);
+  const int64_t row_bytes = page.width * page.channels * bytes_per_sample(page.pixels);
   constexpr int64_t kStripBytes = 1 << 18;  // small enough to read a part, large enough to compress
   const int64_t strip_rows = std::clamp<int64_t>(kStripBytes / row_bytes, 1, page.height);
   TIFFSetField(handle, TIFFTAG_ROWSPERSTRIP, static_cast<uint32_t>(strip_rows));
@@ -330,17 +379,75 @@ void TiffWriter::append(const Image& page) {
       file_.fail_write(context_->error);
     }
   }
-  if (TIFFWriteDirectory(handle) != 1 || !context_->error.empty()) {
-    file_.fail_write(context_->error);
-  }
+  end_directory(*context_, file_);
 }
 
 void TiffWriter::finish() {
-  context_->close();
-  if (!context_->error.empty()) file_.fail_write(context_->error);
+  end_file(*context_, file_);
 }
 
 void TiffWriter::commit() {
+  finish();
+  file_.commit();
+}
+
+TiledTiffWriter::TiledTiffWriter(const std::filesystem::path& path, int64_t height, int64_t width,
+                                 const Image::Pixels& like)
+    : height_(height),
+      width_(width),
+      missing_(((height - 1) / kTile + 1) * ((width - 1) / kTile + 1)),
+      file_(path, Durability::kPower),
+      context_(std::make_unique<TiffContext>()) {
+  const int64_t tile_bytes = kTile * kTile * bytes_per_sample(like);
+  open_to_write(*context_, file_, missing_ * tile_bytes);
+  describe_picture(context_->handle, height, width, 1, like);
+  TIFFSetField(context_->handle, TIFFTAG_TILEWIDTH, static_cast<uint32_t>(kTile));
+  TIFFSetField(context_->handle, TIFFTAG_TILELENGTH, static_cast<uint32_t>(kTile));
+  tile_.resize(static_cast<size_t>(tile_bytes));
+  context_->error.clear();
+}
+
+TiledTiffWriter::~TiledTiffWriter() = default;
+
+void TiledTiffWriter::write(int64_t y, int64_t x, const Image& part) {
+  const auto ends_well = [](int64_t begin, int64_t size, int64_t all) {
+    return begin % kTile == 0 && size > 0 &&
+           (size % kTile == 0 ? begin + size <= all : begin + size == all);
+  };
+  require(
+      ends_well(y, part.height, height_) && ends_well(x, part.width, width_) && part.channels == 1,
+      "a part of {} x {} x {} at {}, {} is no tiles of a picture of {} x {}", part.height,
+      part.width, part.channels, y, x, height_, width_);
+  const auto put_tile = [&](const auto& pixels, int64_t top, int64_t left) {
+    const size_t sample = sizeof(pixels[0]);
+    std::ranges::fill(tile_, uint8_t{0});
+    const int64_t rows = std::min(kTile, part.height - top);
+    const int64_t columns = std::min(kTile, part.width - left);
+    for (int64_t row = 0; row < rows; ++row)
+      std::memcpy(tile_.data() + static_cast<size_t>(row * kTile) * sample,
+                  pixels.data() + (top + row) * part.width + left,
+                  static_cast<size_t>(columns) * sample);
+  };
+  for (int64_t top = 0; top < part.height; top += kTile) {
+    for (int64_t left = 0; left < part.width; left += kTile, --missing_) {
+      std::visit([&](const auto& pixels) { put_tile(pixels, top, left); }, part.pixels);
+      const uint32_t index = TIFFComputeTile(context_->handle, static_cast<uint32_t>(x + left),
+                                             static_cast<uint32_t>(y + top), 0, 0);
+      const auto size = static_cast<tmsize_t>(tile_.size());
+      if (TIFFWriteEncodedTile(context_->handle, index, tile_.data(), size) != size)
+        file_.fail_write(context_->error);
+    }
+  }
+}
+
+void TiledTiffWriter::finish() {
+  if (context_->handle == nullptr) return;
+  require(missing_ == 0, "'{}' lacks {} tiles", file_.target().string(), missing_);
+  end_directory(*context_, file_);
+  end_file(*context_, file_);
+}
+
+void TiledTiffWriter::commit() {
   finish();
   file_.commit();
 }

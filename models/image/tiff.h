@@ -22,11 +22,13 @@
 
 #include "engine/files/atomic_file.h"
 #include "models/image/image.h"
+#include "models/image/image_layout.h"
 
 namespace tessera {
 
 // What libtiff does its work on; stable in memory because libtiff holds its address.
 struct TiffContext;
+struct TiffPlace;
 
 class TiffReader {
  public:
@@ -41,6 +43,9 @@ class TiffReader {
   int64_t page_count() const { return page_count_; }
   // With `stored`, the values as they lie in the file: see StoredValues.
   Image read(int64_t page, StoredValues* stored = nullptr);
+  // Of a page of any size: what it is, and a part of it, which lies inside.
+  ImageLayout layout(int64_t page);
+  Image read_part(int64_t page, const ImageWindow& part);
 
   // Whether a file that begins with `bytes` is a TIFF.
   static bool recognises(std::span<const uint8_t> bytes);
@@ -53,6 +58,8 @@ class TiffReader {
     uint64_t raw_size;            // so many bytes each
   };
   void find_directories();
+  // Goes to a page's directory; returns the place of its pixels.
+  TiffPlace go_to(int64_t page);
 
   std::unique_ptr<TiffContext> context_;
   int64_t max_samples_;
@@ -75,6 +82,30 @@ class TiffWriter {
  private:
   AtomicFile file_;
   std::unique_ptr<TiffContext> context_;
+};
+
+// Writes one grey picture of any size in tiles, atomically and in any order.
+class TiledTiffWriter {
+ public:
+  static constexpr int64_t kTile = 512;  // pixels a side
+
+  // `like` has the picture's type of pixels. What is committed outlives a loss of power.
+  TiledTiffWriter(const std::filesystem::path& path, int64_t height, int64_t width,
+                  const Image::Pixels& like);
+  ~TiledTiffWriter();
+
+  // One tile or several, each once: `part` begins with pixel (y, x), multiples of kTile, and its
+  // sides are multiples too or end with the picture.
+  void write(int64_t y, int64_t x, const Image& part);
+  void finish();  // the last bytes; commit() then only gives the file its name
+  void commit();
+
+ private:
+  int64_t height_, width_;
+  int64_t missing_;  // tiles
+  AtomicFile file_;
+  std::unique_ptr<TiffContext> context_;
+  std::vector<uint8_t> tile_;
 };
 
 }  // namespace tessera

@@ -150,6 +150,8 @@ void read_layout(TIFF* handle, TiffPage& page, int64_t max_samples) {
     const auto rows = tiff_field<uint32_t>(handle, TIFFTAG_ROWSPERSTRIP, 0xffffffffu);
     page.chunk_height = std::min<int64_t>(page.height, rows);
   }
+  // What must be decoded whole must lie in memory whole.
+  if (!tiff_rows_lie_open(handle, page)) max_samples = std::min(max_samples, kMaxSamples);
   require_readable_size(page.chunk_height, page.chunk_width, page.samples, max_samples);
   require(
       page.chunk_depth >= 1 &&
@@ -175,44 +177,96 @@ T unpack(const uint8_t* row, int64_t i, int64_t bits) {
   return static_cast<T>((value >> (7 - last % 8)) & ((uint32_t{1} << bits) - 1));
 }
 
-// Fetches strips, tiles, or rows that have no directory, decoded and in the machine's byte order.
+// Fetches strips, tiles, or rows as they lie in the file, decoded and in the machine's byte order.
 class ChunkReader {
  public:
-  ChunkReader(TiffContext& context, const TiffPage& page, const TiffPlace& place)
+  // Rows of a rectangle: pixel `column` of each is the rectangle's first one.
+  struct Rows {
+    const uint8_t* first;
+    int64_t stride;  // bytes
+    int64_t column;
+  };
+
+  ChunkReader(TiffContext& context, const TiffPage& page, const TiffPlace& place, bool whole)
       : context_(context),
         page_(page),
         place_(place),
         slice_bytes_(page.row_bytes() * page.chunk_height),
-        bytes_(std::make_unique_for_overwrite<uint8_t[]>(
-            static_cast<size_t>(slice_bytes_ * page.chunk_depth))) {}
+        as_they_lie_(place.raw || (!whole && tiff_rows_lie_open(context.handle, page))) {}
 
-  // `rows` rows from (y, x) on; valid until the next call.
-  const uint8_t* read(int64_t y, int64_t x, int64_t plane, int64_t rows) {
-    const int64_t row_bytes = page_.row_bytes();
+  // The rows behind `y` that one call reads at most.
+  int64_t last_row(int64_t y) const {
+    constexpr int64_t kRowsAtOnce = 64;
+    const int64_t end = (y / page_.chunk_height + 1) * page_.chunk_height;
+    return as_they_lie_ ? std::min(end, y + kRowsAtOnce) : end;
+  }
+
+  // `part` lies in one chunk; valid until the next call.
+  Rows read(const ImageWindow& part, int64_t plane) {
     if (place_.raw) {
-      const std::span<uint8_t> to(bytes_.get(), static_cast<size_t>(rows * row_bytes));
-      const int64_t from = (plane * page_.height + y) * row_bytes;
-      require(context_.read_raw(*place_.raw + static_cast<uint64_t>(from), to),
-              "truncated TIFF: it ends before row {} of a plane", y + rows);
-      if (TIFFIsByteSwapped(context_.handle) != 0) swap_bytes(to);
-      return bytes_.get();
+      const int64_t from = plane * page_.height * page_.row_bytes();
+      const auto rows = read_open_rows(part, part.y0, *place_.raw + static_cast<uint64_t>(from));
+      require(rows.has_value(), "truncated TIFF: it ends before row {} of a plane", part.y1);
+      return *rows;
     }
     TIFF* handle = context_.handle;
+    const int64_t y = part.y0 / page_.chunk_height * page_.chunk_height;
+    const int64_t x = part.x0 / page_.chunk_width * page_.chunk_width;
     const auto x32 = static_cast<uint32_t>(x);
     const auto y32 = static_cast<uint32_t>(y);
     const auto z32 = static_cast<uint32_t>(place_.slice);
     const auto plane16 = static_cast<uint16_t>(plane);
     const uint32_t index = page_.tiled ? TIFFComputeTile(handle, x32, y32, z32, plane16)
                                        : TIFFComputeStrip(handle, y32, plane16);
-    const tmsize_t size = page_.tiled ? slice_bytes_ * page_.chunk_depth : row_bytes * rows;
+    const tmsize_t size = page_.tiled
+                              ? slice_bytes_ * page_.chunk_depth
+                              : page_.row_bytes() * std::min(page_.chunk_height, page_.height - y);
+    if (as_they_lie_) {
+      const bool complete = TIFFGetStrileByteCount(handle, index) >= static_cast<uint64_t>(size);
+      const auto rows = complete
+                            ? read_open_rows(part, part.y0 - y, TIFFGetStrileOffset(handle, index))
+                            : std::nullopt;
+      if (!rows) refuse(index, y, x);
+      return *rows;
+    }
+    uint8_t* const to = room(size);
     const tmsize_t found = page_.chunk_depth > 1 ? read_deep_tile(index, size)
-                           : page_.tiled ? TIFFReadEncodedTile(handle, index, bytes_.get(), size)
-                                         : TIFFReadEncodedStrip(handle, index, bytes_.get(), size);
+                           : page_.tiled         ? TIFFReadEncodedTile(handle, index, to, size)
+                                                 : TIFFReadEncodedStrip(handle, index, to, size);
     if (found != size || !context_.error.empty()) refuse(index, y, x);
-    return bytes_.get() + place_.slice % page_.chunk_depth * slice_bytes_;
+    return {
+        to + place_.slice % page_.chunk_depth * slice_bytes_ + (part.y0 - y) * page_.row_bytes(),
+        page_.row_bytes(), part.x0 - x};
   }
 
  private:
+  uint8_t* room(int64_t size) {
+    if (size > size_) bytes_ = std::make_unique_for_overwrite<uint8_t[]>(static_cast<size_t>(size));
+    size_ = std::max(size_, size);
+    return bytes_.get();
+  }
+
+  // Rows that are not compressed, of which the one at byte `begin` is `row` rows before the first
+  // that is wanted; of whole bytes the wanted columns alone. None where the file ends before.
+  std::optional<Rows> read_open_rows(const ImageWindow& part, int64_t row, uint64_t begin) {
+    const bool whole_bytes = page_.bits % 8 == 0;
+    const int64_t pixel = page_.samples * page_.bits / 8;
+    const int64_t skipped = whole_bytes ? part.x0 * pixel : 0;
+    const int64_t length = whole_bytes ? (part.x1 - part.x0) * pixel : page_.row_bytes();
+    const int64_t rows = part.y1 - part.y0;
+    const std::span<uint8_t> to(room(rows * length), static_cast<size_t>(rows * length));
+    const int64_t pieces = length == page_.row_bytes() ? 1 : rows;
+    const size_t piece = to.size() / static_cast<size_t>(pieces);
+    for (int64_t i = 0; i < pieces; ++i) {
+      const int64_t from = (row + i) * page_.row_bytes() + skipped;
+      if (!context_.read_raw(begin + static_cast<uint64_t>(from),
+                             to.subspan(static_cast<size_t>(i) * piece, piece)))
+        return std::nullopt;
+    }
+    if (TIFFIsByteSwapped(context_.handle) != 0) swap_bytes(to);
+    return Rows{to.data(), length, whole_bytes ? 0 : part.x0};
+  }
+
   // libtiff itself decodes the first slice of a tile alone. Returns the bytes, of all slices.
   tmsize_t read_deep_tile(uint32_t index, tmsize_t size) {
     TIFF* handle = context_.handle;
@@ -256,37 +310,43 @@ class ChunkReader {
   const TiffPage& page_;
   const TiffPlace& place_;
   int64_t slice_bytes_;
+  bool as_they_lie_;
   std::unique_ptr<uint8_t[]> bytes_;
+  int64_t size_ = 0;  // of `bytes_`
 };
 
 template <class T>
-std::vector<T> read_pixels(TiffContext& context, const TiffPage& page, const TiffPlace& place) {
-  ChunkReader chunks(context, page, place);
-  const int64_t row_bytes = page.row_bytes();
-  const int64_t out_row = page.width * page.colours;
+std::vector<T> read_pixels(TiffContext& context, const TiffPage& page, const TiffPlace& place,
+                           const ImageWindow& part) {
+  const bool whole = part.y1 - part.y0 == page.height && part.x1 - part.x0 == page.width;
+  ChunkReader chunks(context, page, place, whole);
+  const int64_t out_row = (part.x1 - part.x0) * page.colours;
   // Reserved memory is not touched: a header that promises more than the file holds costs nothing.
   std::vector<T> pixels;
-  pixels.reserve(static_cast<size_t>(page.height * out_row));
+  pixels.reserve(static_cast<size_t>((part.y1 - part.y0) * out_row));
 
-  for (int64_t y = 0; y < page.height; y += page.chunk_height) {
-    const int64_t rows = std::min(page.chunk_height, page.height - y);
-    for (int64_t x = 0; x < page.width; x += page.chunk_width) {
-      const int64_t columns = std::min(page.chunk_width, page.width - x);
+  for (int64_t y = part.y0; y < part.y1;) {
+    const int64_t y_end = std::min(chunks.last_row(y), part.y1);
+    for (int64_t x = part.x0; x < part.x1;) {
+      const int64_t x_end = std::min((x / page.chunk_width + 1) * page.chunk_width, part.x1);
       for (int64_t plane = 0; plane < page.planes; ++plane) {
-        const uint8_t* const chunk = chunks.read(y, x, plane, rows);
-        pixels.resize(static_cast<size_t>((y + rows) * out_row));
+        const ChunkReader::Rows rows = chunks.read({y, x, y_end, x_end}, plane);
+        pixels.resize(static_cast<size_t>((y_end - part.y0) * out_row));
         const int64_t colours = page.planes > 1 ? 1 : page.colours;
-        for (int64_t r = 0; r < rows; ++r) {
-          const uint8_t* from = chunk + r * row_bytes;
-          T* to = pixels.data() + (y + r) * out_row + x * page.colours + plane;
-          for (int64_t c = 0; c < columns; ++c, to += page.colours) {
+        for (int64_t r = 0; r < y_end - y; ++r) {
+          const uint8_t* from = rows.first + r * rows.stride;
+          T* to =
+              pixels.data() + (y + r - part.y0) * out_row + (x - part.x0) * page.colours + plane;
+          for (int64_t c = rows.column; c < rows.column + x_end - x; ++c, to += page.colours) {
             for (int64_t k = 0; k < colours; ++k) {
               to[k] = unpack<T>(from, c * page.samples + k, page.bits);
             }
           }
         }
       }
+      x = x_end;
     }
+    y = y_end;
   }
   return pixels;
 }
@@ -328,12 +388,14 @@ void to_full_range(std::vector<T>& pixels, const TiffPage& page, bool as_stored)
 
 template <class T>
 Image::Pixels read_integers(TiffContext& context, const TiffPage& page, const TiffPlace& place,
-                            StoredValues* stored) {
-  std::vector<T> pixels = read_pixels<T>(context, page, place);
+                            const ImageWindow& part, StoredValues* stored) {
+  std::vector<T> pixels = read_pixels<T>(context, page, place, part);
   if constexpr (sizeof(T) <= 2) {
     if (page.has_palette) {
       Image::Pixels colours = apply_palette(context.handle, pixels, page.bits);
-      if (stored != nullptr) stored->indices = Image{page.height, page.width, 1, std::move(pixels)};
+      if (stored != nullptr) {
+        stored->indices = Image{part.y1 - part.y0, part.x1 - part.x0, 1, std::move(pixels)};
+      }
       return colours;
     }
   }
@@ -384,8 +446,14 @@ std::optional<TiffRun> tiff_run(TIFF* handle, const TiffPage& page, const char**
   return run;
 }
 
+bool tiff_rows_lie_open(TIFF* handle, const TiffPage& page) {
+  const auto fill = tiff_field<uint16_t>(handle, TIFFTAG_FILLORDER, FILLORDER_MSB2LSB);
+  return !page.tiled && page.bits % 8 == 0 && fill == FILLORDER_MSB2LSB &&
+         tiff_field<uint16_t>(handle, TIFFTAG_COMPRESSION, COMPRESSION_NONE) == COMPRESSION_NONE;
+}
+
 Image read_tiff_image(TiffContext& context, const TiffPage& page, const TiffPlace& place,
-                      StoredValues* stored) {
+                      const ImageWindow& part, StoredValues* stored) {
   context.error.clear();
   // libjpeg fills what is missing with grey and only warns.
   context.warnings_are_errors =
@@ -396,17 +464,17 @@ Image read_tiff_image(TiffContext& context, const TiffPage& page, const TiffPlac
   }
 
   Image image;
-  image.height = page.height;
-  image.width = page.width;
-  image.channels = page.has_palette ? 3 : page.colours;
+  image.height = part.y1 - part.y0;
+  image.width = part.x1 - part.x0;
+  image.channels = page.channels();
   if (page.is_float) {
-    image.pixels = read_pixels<float>(context, page, place);
+    image.pixels = read_pixels<float>(context, page, place, part);
   } else if (page.bits <= 8) {
-    image.pixels = read_integers<uint8_t>(context, page, place, stored);
+    image.pixels = read_integers<uint8_t>(context, page, place, part, stored);
   } else if (page.bits <= 16) {
-    image.pixels = read_integers<uint16_t>(context, page, place, stored);
+    image.pixels = read_integers<uint16_t>(context, page, place, part, stored);
   } else {
-    image.pixels = read_integers<uint32_t>(context, page, place, stored);
+    image.pixels = read_integers<uint32_t>(context, page, place, part, stored);
   }
   return image;
 }

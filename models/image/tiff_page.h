@@ -27,6 +27,7 @@ struct TiffPage {
   int64_t chunk_width = 0;
   int64_t chunk_depth = 1;  // slices of a volume in one tile
 
+  int64_t channels() const { return has_palette ? 3 : colours; }  // of the Image
   int64_t row_bytes() const { return (chunk_width * samples * bits + 7) / 8; }
 };
 
@@ -48,8 +49,13 @@ struct TiffRun {
 };
 std::optional<TiffRun> tiff_run(TIFF* handle, const TiffPage& page, const char** why_not);
 
-// The picture of the current directory, or one that lies as its does; `stored`: null for light.
+// Whether rows lie in the file as they are in memory, but for the order of bytes: any part of them
+// can be read without the rest.
+bool tiff_rows_lie_open(TIFF* handle, const TiffPage& page);
+
+// A part of the picture of the current directory, or of one that lies as its does; `stored`: null
+// for light.
 Image read_tiff_image(TiffContext& context, const TiffPage& page, const TiffPlace& place,
-                      StoredValues* stored);
+                      const ImageWindow& part, StoredValues* stored);
 
 }  // namespace tessera

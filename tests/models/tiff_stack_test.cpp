@@ -167,7 +167,9 @@ TEST_F(TiffFiles, PlanesBehindOneDirectoryAreAllPages) {
             const int64_t at = one.separate ? i % 3 * 35 + i / 3 : i;
             expected.push_back(values[static_cast<size_t>(page * plane + at)]);
           }
-          expect_equal(reader.read(page), {5, 7, one.samples, std::move(expected)});
+          const Image whole{5, 7, one.samples, std::move(expected)};
+          expect_equal(reader.read(page), whole);
+          expect_equal(reader.read_part({1, 2, 4, 6}, page), cut_out(whole, {1, 2, 4, 6}));
         }
         // A byte less, and the last plane is not there.
         const Bytes cut(bytes.begin(), bytes.end() - 1);

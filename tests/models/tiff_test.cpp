@@ -131,8 +131,7 @@ TEST_F(TiffFiles, InEveryLayout) {
                  samples % 2 == 0 ? std::vector<uint16_t>{EXTRASAMPLE_UNASSALPHA}
                                   : std::vector<uint16_t>{}},
                 37, 45, value);
-            expect_equal(ImageReader(path).read(),
-                         expected_image<uint16_t>(37, 45, colours, value));
+            expect_reads(ImageReader(path), expected_image<uint16_t>(37, 45, colours, value));
           }
         }
       }
@@ -144,14 +143,14 @@ TEST_F(TiffFiles, PaletteWhiteIsZeroAndOneBit) {
   const fs::path path = folder_ / "a.tif";
   const auto index = [](uint32_t y, uint32_t x, uint32_t) { return static_cast<uint8_t>(y ^ x); };
   write_layout<uint8_t>(path, {.photometric = PHOTOMETRIC_PALETTE}, 6, 9, index);
-  expect_equal(ImageReader(path).read(),
+  expect_reads(ImageReader(path),
                expected_image<uint8_t>(6, 9, 3, [&](uint32_t y, uint32_t x, uint32_t s) {
                  const uint8_t i = index(y, x, 0);
                  return static_cast<uint8_t>(s == 1 ? 255 - i : i);
                }));
 
   write_layout<uint8_t>(path, {.photometric = PHOTOMETRIC_MINISWHITE}, 6, 9, index);
-  expect_equal(ImageReader(path).read(),
+  expect_reads(ImageReader(path),
                expected_image<uint8_t>(6, 9, 1, [&](uint32_t y, uint32_t x, uint32_t) {
                  return static_cast<uint8_t>(255 - index(y, x, 0));
                }));
@@ -165,7 +164,7 @@ TEST_F(TiffFiles, PaletteWhiteIsZeroAndOneBit) {
   uint8_t rows[2] = {0b10110000, 0b00001000};
   ASSERT_EQ(TIFFWriteEncodedStrip(file, 0, rows, 2), 2);
   TIFFClose(file);
-  expect_equal(ImageReader(path).read(),
+  expect_reads(ImageReader(path),
                {2, 5, 1, std::vector<uint8_t>{255, 0, 255, 255, 0, 0, 0, 0, 0, 255}});
 }
 
@@ -224,9 +223,9 @@ TEST_F(TiffFiles, OnlyADeclaredAlphaIsDropped) {
     SCOPED_TRACE(planar);
     for (const uint16_t alpha : {EXTRASAMPLE_ASSOCALPHA, EXTRASAMPLE_UNASSALPHA}) {
       write(4, {alpha}, planar);
-      expect_equal(ImageReader(path).read(), expected_image<uint8_t>(8, 16, 3, value));
+      expect_reads(ImageReader(path), expected_image<uint8_t>(8, 16, 3, value));
       write(2, {alpha}, planar);
-      expect_equal(ImageReader(path).read(), expected_image<uint8_t>(8, 16, 1, value));
+      expect_reads(ImageReader(path), expected_image<uint8_t>(8, 16, 1, value));
     }
     write(4, {EXTRASAMPLE_UNSPECIFIED}, planar);
     EXPECT_THAT(refused(),
@@ -279,7 +278,7 @@ TEST_F(TiffFiles, BitsThatDoNotFillTheirType) {
         std::vector<T> pixels;
         for (const uint32_t value : values)
           pixels.push_back(static_cast<T>(std::lround(double{1} * value * full / white)));
-        expect_equal(ImageReader(path).read(), {2, kColumns, 1, std::move(pixels)});
+        expect_reads(ImageReader(path), {2, kColumns, 1, std::move(pixels)});
       };
       if (bits < 8) {
         expect(uint8_t{255});
@@ -305,6 +304,10 @@ TEST_F(TiffFiles, AStripOutsideOfTheFileIsSaidPlainly) {
                                     "but the file has {}",
                                     begin, whole.size())),
               Not(HasSubstr("scanline"))));
+    EXPECT_THAT(error_of([&] {
+                  ImageReader(bytes, "part").read_part({1, 1, 2, 3});
+                }),
+                HasSubstr("the strip of row 0, column 0 has 16 bytes from byte"));
   }
 }
 

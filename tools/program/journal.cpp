@@ -83,10 +83,12 @@ void Journal::begin(std::string_view key) {
 }
 
 void Journal::add(std::string_view key, json record) {
-  record["format"] = kFormat;
-  record["model"] = model_;
-  record["options"] = options_;
+  record.update(made_from());
   write(key, record);
+}
+
+json Journal::made_from() const {
+  return {{"format", kFormat}, {"model", model_}, {"options", options_}};
 }
 
 void Journal::write(std::string_view key, const json& record) {

@@ -38,6 +38,9 @@ class Journal {
   void begin(std::string_view key);
   void add(std::string_view key, nlohmann::json record);
 
+  // What every record says that is added now.
+  nlohmann::json made_from() const;
+
   // A result that is there but of no use, for `reason`: "another image".
   void count_stale(const std::string& reason) { ++stale_[reason]; }
   // "done again: 3 images (2 for another model, 1 for another image)"; empty where none is.

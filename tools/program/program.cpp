@@ -130,7 +130,7 @@ SessionOptions ModelOptions::session_options(bool quiet) const {
 }
 
 std::string ModelOptions::path_or_demo(std::string_view demo_file) const {
-  if (!path.empty()) return path;
+  if (!path.empty()) return model_path(path).string();
   std::error_code ignored;
   const fs::path program = fs::read_symlink("/proc/self/exe", ignored).parent_path();
   const fs::path candidates[] = {program / "../models/demo" / demo_file,
@@ -145,16 +145,16 @@ std::string ModelOptions::path_or_demo(std::string_view demo_file) const {
       candidates[1].lexically_normal().string());
 }
 
-Shard parse_shard(const std::string& text) {
+Shard parse_shard(const std::string& text, const char* option) {
   if (text.empty()) return {};
   const std::size_t slash = text.find('/');
   const auto index = parse_count<std::size_t>(std::string_view(text).substr(0, slash));
-  const auto count = slash == std::string::npos
-                         ? std::nullopt
-                         : parse_count<std::size_t>(std::string_view(text).substr(slash + 1));
+  const std::string_view behind =
+      slash == std::string::npos ? std::string_view() : std::string_view(text).substr(slash + 1);
+  const auto count = parse_count<std::size_t>(behind);
   if (!index || !count || *index > *count) {
-    throw UsageError(
-        fmt::format("--shard: expected I/N with 1 <= I <= N, for example 2/4; found '{}'", text));
+    throw UsageError(fmt::format("{}: expected I/N with 1 <= I <= N, for example 2/4; found '{}'",
+                                 option, text));
   }
   return {*index, *count};
 }

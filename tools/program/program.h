@@ -102,8 +102,8 @@ struct Shard {
 
   bool owns(std::size_t position) const { return position % count == index - 1; }
 };
-// "2/4"; empty means 1/1. Throws UsageError.
-Shard parse_shard(const std::string& text);
+// "2/4"; empty means 1/1. Throws UsageError that names the option.
+Shard parse_shard(const std::string& text, const char* option = "--shard");
 
 // "512" or "480x640" (height x width). Throws UsageError.
 std::pair<std::int64_t, std::int64_t> parse_size(const std::string& text);

@@ -1,5 +1,6 @@
 // `tessera segment`: images in, masks and overlays out.
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <map>
 #include <memory>
@@ -16,6 +17,7 @@
 #include "tools/program/segment_files.h"
 #include "tools/program/segment_lanes.h"
 #include "tools/program/segment_results.h"
+#include "tools/program/segment_windows.h"
 
 namespace tessera {
 
@@ -32,6 +34,7 @@ struct SegmentOptions {
   SegmentOutputs outputs;
   std::string resume;
   std::string shard;
+  std::string windows;
   ModelOptions model;
   ReportOptions report;
 };
@@ -50,10 +53,21 @@ void require_writable(const fs::path& folder) {
   const AtomicFile probe(folder / "tessera");
 }
 
+// Whether -o names a mask's file instead of a folder.
+bool names_mask(const fs::path& output) {
+  std::string ending = output.extension().string();
+  std::ranges::transform(ending, ending.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::error_code ignored;
+  return !fs::is_directory(output, ignored) &&
+         (ending == ".tif" || ending == ".tiff" || ending == ".btf" || ending == ".tf8");
+}
+
 // An image and what became of it, before anything of that has its name.
 struct Segmented {
   ImageSource source;
-  std::unique_ptr<SegmentFiles> files = nullptr;                  // none: an earlier result is kept
+  std::unique_ptr<ResultFiles> files =
+      nullptr;  // none: an earlier result is kept, or others end it
   std::vector<std::pair<std::int64_t, std::int64_t>> sizes = {};  // of its pages: height, width
   json entry = {};                                                // of the summary
   std::string line = {};                                          // on the standard output
@@ -73,13 +87,15 @@ class SegmentRun {
  public:
   explicit SegmentRun(SegmentOptions& options)
       : options_(options),
-        folder_(options.output),
+        one_mask_(names_mask(options.output)),
+        folder_(one_mask_ ? fs::path(options.output).parent_path() : fs::path(options.output)),
         shard_(parse_shard(options.shard)),
+        windows_(parse_shard(options.windows, "--windows")),
         inputs_(find_inputs()),
         model_(options.model.path_or_demo(kDemoUNet)),
         report_(options.report, "images", inputs_.size()),
         session_(open_session()),
-        results_(folder_, model_, deciding_options(), resume_of(options.resume)),
+        results_(folder_, model_, deciding_options(), resume()),
         lanes_(session_, max_memory_) {
     options_.outputs.classes = session_.classes();
   }
@@ -98,9 +114,19 @@ class SegmentRun {
   }
 
  private:
-  fs::path base_of(const Input& input) const { return folder_ / names_.at(input.path); }
+  fs::path base_of(const Input& input) const {
+    if (one_mask_) return fs::path(options_.output).replace_extension();
+    return folder_ / names_.at(input.path);
+  }
+
+  // Processes that share an image keep each other's windows.
+  Resume resume() const {
+    const Resume asked = resume_of(options_.resume);
+    return asked == Resume::kNo && !options_.windows.empty() ? Resume::kYes : asked;
+  }
 
   std::vector<Input> find_inputs() {
+    if (one_mask_) return {find_one()};
     std::vector<Input> all = expand_inputs(options_.inputs, is_image_name, "images",
                                            {.path = folder_, .is_result = is_output_name});
     const std::vector<fs::path> names = result_names(all);
@@ -113,12 +139,27 @@ class SegmentRun {
     return mine;
   }
 
+  // The image of a mask that has a name of its own.
+  Input find_one() {
+    std::vector<Input> all = expand_inputs(options_.inputs, is_image_name, "images");
+    if (all.size() != 1)
+      throw UsageError(
+          fmt::format("-o {}: a file is for the mask of one image, {} are given; name a "
+                      "folder",
+                      options_.output, all.size()));
+    require_no_input("-o", options_.output, {all[0].path});
+    options_.outputs.mask_ending = fs::path(options_.output).extension().string();
+    options_.outputs.overlay = false;
+    return std::move(all[0]);
+  }
+
   Session open_session() {
+    if (folder_.empty()) folder_ = ".";
     require_writable(folder_);
     SessionOptions session = options_.model.session_options(options_.report.quiet);
     // Of each pixel: mask, overlay, and an object's label before and after counting.
     session.caller_bytes_per_pixel =
-        1 + (options_.no_overlay ? 0 : 3) + (options_.outputs.instances ? 12 : 0);
+        1 + (options_.outputs.overlay ? 3 : 0) + (options_.outputs.instances ? 12 : 0);
     session.probabilities = options_.outputs.probabilities;
     session.on_note = [this](std::string_view line) { report_.note(line); };
     max_memory_ = session.max_memory;
@@ -208,10 +249,15 @@ class SegmentRun {
     }
     const auto begin = std::chrono::steady_clock::now();
     ImageReader reader = result.source.open();
-    const std::int64_t pages = reader.page_count();
     std::error_code ignored;  // writing tells, with the name of the file
     fs::create_directories(base.parent_path(), ignored);
-    result.files = std::make_unique<SegmentFiles>(base, pages, options_.outputs);
+    if (wants_windows(reader, session, size)) {
+      if (size == Size::kSmall) return nullptr;
+      segment_in_windows(std::move(reader), input, result);
+      return made;
+    }
+    const std::int64_t pages = reader.page_count();
+    auto files = std::make_unique<SegmentFiles>(base, pages, options_.outputs);
     std::int64_t tiles = 0;
     for (std::int64_t page = 0; page < pages; ++page) {
       const Image image = reader.read(page);
@@ -223,17 +269,81 @@ class SegmentRun {
         if (size == Size::kAny) report_.advance(done_ + pages_done / static_cast<double>(pages));
         if (done == all) tiles += all;
       };
-      result.files->add_page(image, session.segment(view_of(image), progress));
+      files->add_page(image, session.segment(view_of(image), progress));
     }
-    result.files->finish();
-    const MaskStatistics& statistics = result.files->statistics();
-    const double seconds = seconds_since(begin);
+    files->finish();
+    describe(files->statistics(), seconds_since(begin), files->paths().back(), input, result);
+    result.entry["tiles"] = tiles;
+    result.files = std::move(files);
+    return made;
+  }
+
+  static void describe(const MaskStatistics& statistics, double seconds, const fs::path& mask,
+                       const Input& input, Segmented& result) {
     result.entry = statistics.json();
     result.entry["seconds"] = seconds;
-    result.entry["tiles"] = tiles;
     result.line = fmt::format("{}: {}, {:.3f} s -> {}", input.name(), statistics.sentence(),
-                              seconds, result.files->paths().back().string());
-    return made;
+                              seconds, mask.string());
+  }
+
+  // Whether an image is made in windows: because the user says so, or because it does not fit.
+  bool wants_windows(ImageReader& reader, Session& session, Size size) const {
+    if (one_mask_ || !options_.windows.empty()) return true;
+    if (!reader.reads_parts()) return false;
+    const ImageLayout image = reader.layout();
+    if (image.height > kMaxSamples / image.width / image.channels) return true;
+    constexpr std::int64_t kAlwaysFits = 1 << 24;  // samples
+    if (size == Size::kSmall || reader.page_count() > 1 ||
+        image.height * image.width * image.channels < kAlwaysFits)
+      return false;
+    try {
+      session.plan(image.height, image.width);
+      return false;
+    } catch (const Error&) {  // no tile is small enough beside the whole image
+      return true;
+    }
+  }
+
+  void segment_in_windows(ImageReader reader, const Input& input, Segmented& result) {
+    const auto begin = std::chrono::steady_clock::now();
+    auto files =
+        std::make_unique<WindowedFiles>(std::move(reader), session_, options_.outputs,
+                                        WindowJob{.base = base_of(input),
+                                                  .made_from = results_.made_from(result.source),
+                                                  .share = windows_,
+                                                  .joins = windows_.count > 1,
+                                                  .resumes = resume() != Resume::kNo});
+    if (!files->note().empty()) report_.note(fmt::format("{}: {}", input.name(), files->note()));
+    if (options_.outputs.overlay && options_.windows.empty())
+      report_.note(
+          fmt::format("{}: too large for memory; its mask is made in windows, without an "
+                      "overlay",
+                      input.name()));
+    report_.detail(fmt::format("{}: {}", input.name(), files->explanation()));
+    bool first = true;
+    files->make([&](double done) {
+      if (std::exchange(first, false)) report_.begin_at(done_ + done);
+      report_.advance(done_ + done);
+    });
+    const std::int64_t finished = files->finished();
+    const auto end_elsewhere = [&](const std::string& line) {
+      result.entry = files->summary();
+      result.line = fmt::format("{}: {}", input.name(), line);
+    };
+    if (finished < files->windows() && !files->made_elsewhere())
+      return end_elsewhere(
+          fmt::format("{} of {} windows are finished, the others are left to other "
+                      "runs",
+                      finished, files->windows()));
+    try {
+      files->assemble();
+    } catch (const Error&) {
+      if (!files->made_elsewhere()) throw;
+      return end_elsewhere("done by another run -> " + files->paths().back().string());
+    }
+    describe(files->statistics(), seconds_since(begin), files->paths().back(), input, result);
+    result.entry.update(files->summary());
+    result.files = std::move(files);
   }
 
   // Nothing for an image that was asked for before: what is stale is counted once.
@@ -252,6 +362,7 @@ class SegmentRun {
         report_.note(fmt::format("{}: changed while it was read", input.name()));
       for (const fs::path& file : result.files->paths())
         result.entry["files"].push_back(file.string());
+      result.files->clean_up();
       if (options_.report.verbose)
         report_.detail(fmt::format("  memory: peak {}", format_bytes(peak_resident_bytes())));
     }
@@ -288,7 +399,7 @@ class SegmentRun {
     const std::string text = summary.dump(2, ' ', false, json::error_handler_t::replace);
     if (options_.report.json) {
       report_.result(text);
-    } else {
+    } else if (!one_mask_) {
       const std::string name =
           shard_.count == 1 ? "summary.json"
                             : fmt::format("summary.{}-of-{}.json", shard_.index, shard_.count);
@@ -297,8 +408,10 @@ class SegmentRun {
   }
 
   SegmentOptions& options_;
-  fs::path folder_;
+  bool one_mask_;    // -o names its file
+  fs::path folder_;  // of results
   Shard shard_;
+  Shard windows_;                          // of each image, that are made here
   std::map<std::string, fs::path> names_;  // of results, by the input's path
   std::vector<Input> inputs_;
   std::string model_;
@@ -323,7 +436,10 @@ Verb make_segment_verb(CLI::App& program) {
       .add_option("inputs", options->inputs,
                   "images (PNG, JPEG, BMP, PNM, TIFF stacks), folders, globs, or - for stdin")
       ->required();
-  command.add_option("-o,--output", options->output, "folder for the results")
+  command
+      .add_option(
+          "-o,--output", options->output,
+          "folder for the results; or NAME.tif, for the mask of one image of any size alone")
       ->type_name("FOLDER")
       ->capture_default_str();
   command.add_flag("--no-overlay", options->no_overlay, "no picture of the mask over the image");
@@ -347,16 +463,26 @@ Verb make_segment_verb(CLI::App& program) {
           "byte")
       ->check(CLI::IsMember({"true", "strict", "false", "1", "0"}));
   command.add_option("--shard", options->shard, "do part I of N of the images")->type_name("I/N");
+  command
+      .add_option(
+          "--windows", options->windows,
+          "segment every image in windows, whatever its size, and of them part I of N: runs "
+          "of all parts, at once or not, make one mask")
+      ->type_name("I/N");
   options->model.add_to(command, true);
   options->report.add_to(command);
   command.footer(
       "Each image becomes NAME.mask.png (class ids) and NAME.overlay.png; a stack becomes TIFFs "
       "of\n"
       "as many pages. summary.json counts pixels (with --json it goes to stdout instead).\n"
+      "A TIFF that is too large for memory becomes NAME.mask.tif in windows; what is finished "
+      "stays,\n"
+      "and --resume goes on.\n"
       "Examples:\n"
       "  tessera segment cells.png\n"
       "  tessera segment scans/ -m unet.safetensors -o masks --instances --resume\n"
       "  tessera segment 'scans/*/day1.tif' -o masks --max-memory 2G --shard 1/4\n"
+      "  tessera segment slide.tif -o mask.tif --max-memory 1G --resume\n"
       "  cat cells.png | tessera segment - --json");
   return {&command, [options, min_area] {
             options->min_area_given = min_area->count() > 0;

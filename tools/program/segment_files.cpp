@@ -44,7 +44,8 @@ ImageView view_of(const Image& image) {
       image.pixels);
 }
 
-fs::path mask_path(const fs::path& base, bool stack) {
+fs::path mask_path(const fs::path& base, bool stack, const SegmentOutputs& wanted) {
+  if (!wanted.mask_ending.empty()) return with_suffix(base, wanted.mask_ending.c_str());
   return with_suffix(base, stack ? ".mask.tif" : ".mask.png");
 }
 fs::path overlay_path(const fs::path& base, bool stack) {
@@ -70,7 +71,7 @@ std::vector<fs::path> result_paths(const fs::path& base, bool stack, const Segme
   if (wanted.overlay) paths.push_back(overlay_path(base, stack));
   if (wanted.probabilities) paths.push_back(probabilities_path(base));
   if (wanted.instances) paths.push_back(instances_path(base));
-  paths.push_back(mask_path(base, stack));
+  paths.push_back(mask_path(base, stack, wanted));
   return paths;
 }
 
@@ -80,14 +81,9 @@ std::string suffix_of(const fs::path& file, const fs::path& base) {
 
 std::optional<Image> MaskStatistics::add_page(const std::vector<std::uint8_t>& class_ids,
                                               std::int64_t height, std::int64_t width) {
-  height_ = std::max(height_, height);
-  width_ = std::max(width_, width);
-  for (const std::uint8_t id : class_ids) {
-    require(id < pixels_.size(), "the mask has the class {}, the model has {} classes", id,
-            pixels_.size());
-    ++pixels_[id];
-  }
-  const std::int64_t page = pages_++;
+  begin_page(height, width);
+  count(class_ids);
+  const std::int64_t page = pages_ - 1;
   if (!outputs_.instances) return std::nullopt;
   Instances found = find_instances(class_ids, height, width, outputs_.instance_options);
   for (nlohmann::json& object : to_json(found.objects)) {
@@ -95,6 +91,20 @@ std::optional<Image> MaskStatistics::add_page(const std::vector<std::uint8_t>& c
     objects_.push_back(std::move(object));
   }
   return std::move(found.labels);
+}
+
+void MaskStatistics::begin_page(std::int64_t height, std::int64_t width) {
+  ++pages_;
+  height_ = std::max(height_, height);
+  width_ = std::max(width_, width);
+}
+
+void MaskStatistics::count(std::span<const std::uint8_t> class_ids) {
+  for (const std::uint8_t id : class_ids) {
+    require(id < pixels_.size(), "the mask has the class {}, the model has {} classes", id,
+            pixels_.size());
+    ++pixels_[id];
+  }
 }
 
 nlohmann::json MaskStatistics::json() const {
@@ -167,7 +177,7 @@ SegmentFiles::SegmentFiles(fs::path base, std::int64_t pages, const SegmentOutpu
       pages_(pages),
       outputs_(outputs),
       style_(style_of(outputs.classes)),
-      masks_(std::make_unique<Pages>(mask_path(base_, pages > 1), pages)),
+      masks_(std::make_unique<Pages>(mask_path(base_, pages > 1, outputs), pages)),
       statistics_(outputs) {
   if (outputs.overlay) overlays_ = std::make_unique<Pages>(overlay_path(base_, pages > 1), pages);
   if (outputs.instances) labels_ = std::make_unique<Pages>(instances_path(base_), pages);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,11 +28,13 @@ struct SegmentOutputs {
   bool instances = false;
   InstanceOptions instance_options;
   std::vector<ClassInfo> classes;
+  std::string mask_ending;  // where the user names the mask's file; empty: see mask_path
 };
 
 // Names below `base`, the output folder and the input's name without its extension. Stacks are
 // TIFFs, single images PNGs.
-std::filesystem::path mask_path(const std::filesystem::path& base, bool stack);
+std::filesystem::path mask_path(const std::filesystem::path& base, bool stack,
+                                const SegmentOutputs& wanted);
 std::filesystem::path overlay_path(const std::filesystem::path& base, bool stack);
 std::filesystem::path probabilities_path(const std::filesystem::path& base);
 std::filesystem::path instances_path(const std::filesystem::path& base);
@@ -51,6 +54,9 @@ class MaskStatistics {
   // Returns the objects' label image where instances are wanted.
   std::optional<Image> add_page(const std::vector<std::uint8_t>& class_ids, std::int64_t height,
                                 std::int64_t width);
+  // The same, some pixels at a time, of a page whose objects nobody counts.
+  void begin_page(std::int64_t height, std::int64_t width);
+  void count(std::span<const std::uint8_t> class_ids);
   nlohmann::json json() const;   // pages, height, width, classes, instances
   std::string sentence() const;  // "512 x 512, cell 78.1 %, membrane 21.9 %"
 
@@ -61,18 +67,29 @@ class MaskStatistics {
   nlohmann::json objects_ = nlohmann::json::array();
 };
 
-class SegmentFiles {
+// Finished files that have no names yet.
+class ResultFiles {
+ public:
+  virtual ~ResultFiles() = default;
+
+  virtual std::vector<std::filesystem::path> paths() const = 0;  // the mask last
+  virtual void commit() = 0;                                     // gives them their names
+  virtual void clean_up() = 0;                                   // behind that, once it is noted
+};
+
+class SegmentFiles : public ResultFiles {
  public:
   SegmentFiles(std::filesystem::path base, std::int64_t pages, const SegmentOutputs& outputs);
-  ~SegmentFiles();
+  ~SegmentFiles() override;
 
   // `result` is of `image`. Throws Error where the file system refuses.
   void add_page(const Image& image, const Segmentation& result);
   void finish();
-  void commit();
+  void commit() override;
+  void clean_up() override {}
 
   const MaskStatistics& statistics() const { return statistics_; }
-  std::vector<std::filesystem::path> paths() const {
+  std::vector<std::filesystem::path> paths() const override {
     return result_paths(base_, pages_ > 1, outputs_);
   }
 

@@ -98,13 +98,15 @@ std::optional<json> SegmentResults::find(const ImageSource& source, const fs::pa
   if (resume_ == Resume::kNo) return std::nullopt;
   const std::string key = key_of(base);
   if (!journal_.has(key) &&
-      (fs::exists(mask_path(base, false)) || fs::exists(mask_path(base, true))))
+      (fs::exists(mask_path(base, false, wanted)) || fs::exists(mask_path(base, true, wanted))))
     journal_.count_stale("an unknown origin");
   std::optional<json> record = journal_.find(key);
   if (!record) return std::nullopt;
   try {
-    const bool stack = record->at("files").contains(suffix_of(mask_path(base, true), base));
-    const std::vector<fs::path> files = result_paths(base, stack, wanted);
+    SegmentOutputs made = wanted;
+    if (record->at("entry").contains("windows")) made.overlay = false;
+    const bool stack = record->at("files").contains(suffix_of(mask_path(base, true, made), base));
+    const std::vector<fs::path> files = result_paths(base, stack, made);
     if (!std::ranges::all_of(files, [](const fs::path& file) { return fs::exists(file); }))
       return std::nullopt;
     if (!same_image(source, *record, key)) {
@@ -132,7 +134,15 @@ std::optional<json> SegmentResults::find(const ImageSource& source, const fs::pa
   }
 }
 
-bool SegmentResults::commit(SegmentFiles& files, const ImageSource& source, const fs::path& base,
+json SegmentResults::made_from(const ImageSource& source) const {
+  require(!source.stamp().is_null(), "a pipe cannot be segmented in windows; save it as a file");
+  const bool by_bytes = resume_ == Resume::kStrict || !source.stamp().contains("modified");
+  json all = journal_.made_from();
+  all["source"] = by_bytes ? json(source.digest()) : source.stamp();
+  return all;
+}
+
+bool SegmentResults::commit(ResultFiles& files, const ImageSource& source, const fs::path& base,
                             const json& entry) {
   const std::string key = key_of(base);
   journal_.begin(key);

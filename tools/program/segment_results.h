@@ -53,8 +53,12 @@ class SegmentResults {
 
   // Gives the files their names and notes what they were made from. `entry` is the summary's.
   // Returns false where the image has changed meanwhile: then nothing is noted.
-  bool commit(SegmentFiles& files, const ImageSource& source, const std::filesystem::path& base,
+  bool commit(ResultFiles& files, const ImageSource& source, const std::filesystem::path& base,
               const nlohmann::json& entry);
+
+  // What decides the bytes of a result: model, options and image; a strict run takes the image's
+  // bytes for that.
+  nlohmann::json made_from(const ImageSource& source) const;
 
   std::string stale_line() const { return journal_.stale_line("image"); }
 

@@ -1,0 +1,128 @@
+#include "models/image/pixel_source.h"
+
+#include <algorithm>
+
+#include "kernels/error.h"
+
+namespace tessera {
+
+namespace {
+
+// A window must have room beside what is decoded for it.
+constexpr int64_t kMostChunkBytes = int64_t{1} << 27;
+
+int64_t rows_of(const ImageWindow& part) {
+  return part.y1 - part.y0;
+}
+int64_t columns_of(const ImageWindow& part) {
+  return part.x1 - part.x0;
+}
+
+ImageWindow common_part(const ImageWindow& a, const ImageWindow& b) {
+  ImageWindow both{std::max(a.y0, b.y0), std::max(a.x0, b.x0), std::min(a.y1, b.y1),
+                   std::min(a.x1, b.x1)};
+  if (both.y0 >= both.y1 || both.x0 >= both.x1) both = {};
+  return both;
+}
+
+// Copies `part` of `from`, which begins at pixel (`y`, `x`), to a picture of `width` columns.
+template <class T>
+void copy_part(const Image& from, int64_t y, int64_t x, const ImageWindow& part, int64_t width,
+               T* to) {
+  const T* const pixels = std::get<std::vector<T>>(from.pixels).data();
+  for (int64_t row = part.y0; row < part.y1; ++row, to += width * from.channels) {
+    std::copy_n(pixels + ((row - y) * from.width + part.x0 - x) * from.channels,
+                columns_of(part) * from.channels, to);
+  }
+}
+
+// `part` of a picture whose columns before those of `right` are in `left`; either may be empty, and
+// begins at its `at`.
+Image joined(const Image& left, const ImageWindow& left_at, const Image& right,
+             const ImageWindow& part) {
+  const Image& one = left.samples() > 0 ? left : right;
+  Image image{rows_of(part), columns_of(part), one.channels, {}};
+  std::visit(
+      [&]<class T>(const std::vector<T>&) {
+        std::vector<T> pixels(static_cast<size_t>(image.samples()));
+        const int64_t split = part.x1 - right.width;
+        if (split > part.x0)
+          copy_part(left, left_at.y0, left_at.x0, {part.y0, part.x0, part.y1, split}, image.width,
+                    pixels.data());
+        if (right.width > 0)
+          copy_part(right, part.y0, split, {part.y0, split, part.y1, part.x1}, image.width,
+                    pixels.data() + (split - part.x0) * image.channels);
+        image.pixels = std::move(pixels);
+      },
+      one.pixels);
+  return image;
+}
+
+}  // namespace
+
+PixelSource::PixelSource(ImageReader reader) : reader_(std::move(reader)) {
+  if (!reader_.reads_parts()) {
+    whole_ = reader_.read();
+    const auto bytes =
+        std::visit([](const auto& pixels) { return sizeof(pixels[0]); }, whole_.pixels);
+    layout_ = {whole_.height, whole_.width, whole_.channels, static_cast<int64_t>(bytes)};
+    return;
+  }
+  layout_ = reader_.layout();
+  const int64_t pages = reader_.page_count();
+  constexpr int64_t kThumbnail = 4;  // times smaller
+  for (int64_t page = 1; page < pages; ++page) {
+    const ImageLayout other = reader_.layout(page);
+    require(
+        other.height <= layout_.height / kThumbnail && other.width <= layout_.width / kThumbnail,
+        "image '{}' is a stack of {} pages, of which the first has {} x {} pixels and page {} {} x "
+        "{}; what is read in windows is one picture: save each page as a file of its own",
+        reader_.name(), pages, layout_.height, layout_.width, page, other.height, other.width);
+  }
+  const int64_t chunk =
+      layout_.chunk_height * layout_.chunk_width * layout_.channels * layout_.sample_bytes;
+  require(chunk <= kMostChunkBytes,
+          "image '{}' is compressed in pieces of {} x {} pixels, which are decoded whole: {} bytes "
+          "each, "
+          "above {}; save it in tiles, of 512 x 512 say",
+          reader_.name(), layout_.chunk_height, layout_.chunk_width, chunk, kMostChunkBytes);
+}
+
+Image PixelSource::load(const ImageWindow& part) {
+  if (!reader_.reads_parts()) return joined(whole_, {}, {}, part);
+  const auto whole_chunks = [](int64_t begin, int64_t end, int64_t chunk, int64_t all) {
+    return std::min((end + chunk - 1) / chunk * chunk, all) - begin / chunk * chunk;
+  };
+  pixels_read_ += whole_chunks(part.y0, part.y1, layout_.chunk_height, layout_.height) *
+                  whole_chunks(part.x0, part.x1, layout_.chunk_width, layout_.width);
+  return reader_.read_part(part);
+}
+
+Image PixelSource::read(const ImageWindow& part, const ImageWindow& next) {
+  const bool begins_kept = kept_at_.y0 <= part.y0 && part.y1 <= kept_at_.y1 &&
+                           kept_at_.x0 <= part.x0 && part.x0 < kept_at_.x1;
+  Image image;
+  if (begins_kept) {
+    ImageWindow rest = part;
+    rest.x0 = std::min(kept_at_.x1, part.x1);
+    image = joined(kept_, kept_at_, rest.x0 < rest.x1 ? load(rest) : Image{}, part);
+  } else {
+    image = load(part);
+  }
+  kept_ = {};
+  kept_at_ = common_part(part, next);
+  if (rows_of(kept_at_) > 0) kept_ = joined(image, part, {}, kept_at_);
+  return image;
+}
+
+void PixelSource::read_rows(const std::function<void(const Image&)>& take) {
+  // Whole rows of tiles, and of what has small ones some more.
+  constexpr int64_t kBytes = int64_t{1} << 24;
+  const int64_t row_bytes = layout_.width * layout_.channels * layout_.sample_bytes;
+  const int64_t chunks = std::max<int64_t>(1, kBytes / row_bytes / layout_.chunk_height);
+  const int64_t rows = chunks * layout_.chunk_height;
+  for (int64_t y = 0; y < layout_.height; y += rows)
+    take(load({y, 0, std::min(y + rows, layout_.height), layout_.width}));
+}
+
+}  // namespace tessera

@@ -1,0 +1,224 @@
+#include "tools/program/segment_windows.h"
+
+#include <algorithm>
+
+#include "engine/device/machine.h"
+#include "kernels/error.h"
+
+namespace tessera {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+constexpr std::int64_t kTile = TiledTiffWriter::kTile;
+// Windows of each process that shares an image: the last ones to end wait for little.
+constexpr std::int64_t kWindowsEach = 4;
+// Pixels of a window, about: what a run that is killed loses.
+constexpr std::int64_t kWindowPixels = std::int64_t{1} << 26;
+
+ImageWindow read_by(const SegmentationWindow& w) {
+  return {w.read_y, w.read_x, w.read_y + w.read_height, w.read_x + w.read_width};
+}
+
+// A mask may replace one of the same image alone.
+void require_same_geometry(const fs::path& mask, const ImageLayout& image) {
+  std::error_code ignored;
+  if (!fs::is_regular_file(mask, ignored)) return;
+  ImageReader reader(mask);
+  const ImageLayout there = reader.reads_parts() ? reader.layout() : ImageLayout{};
+  require(there.height == image.height && there.width == image.width && there.channels == 1,
+          "'{}' is there and has {} x {} pixels, so it is no mask of this image of {} x {}; remove "
+          "it, or choose another -o",
+          mask.string(), there.height, there.width, image.height, image.width);
+}
+
+}  // namespace
+
+WindowedFiles::WindowedFiles(ImageReader reader, Session& session, const SegmentOutputs& outputs,
+                             WindowJob job)
+    : session_(session),
+      outputs_(outputs),
+      job_(std::move(job)),
+      source_(std::move(reader)),
+      folder_(mask_path(job_.base, true, outputs)),
+      statistics_(outputs) {
+  require(
+      !outputs.probabilities,
+      "probabilities of an image in windows are not written, {} x {} x {} bytes for each output; "
+      "leave out --probabilities, or cut out the part that matters",
+      source_.layout().height, source_.layout().width, sizeof(float));
+  require_same_geometry(mask_path(job_.base, true, outputs), source_.layout());
+  begin();
+}
+
+void WindowedFiles::begin() {
+  const ImageLayout& image = source_.layout();
+  json manifest;
+  if (folder_.exists()) {
+    manifest = folder_.manifest();
+    const bool same = manifest.value("made_from", json()) == job_.made_from;
+    require(same || !job_.joins,
+            "the windows in '{}' are of another image, model or options; remove the folder, or "
+            "choose another -o",
+            folder_.path().string());
+    if (!same || !(job_.joins || job_.resumes)) {
+      note_ = same ? fmt::format(
+                         "finished windows of an earlier run are made again; --resume keeps "
+                         "them")
+                   : "done again: windows of another image, model or options";
+      folder_.remove();
+      manifest = nullptr;
+    }
+  }
+  WindowWish wish{.multiple = kTile, .pixel_bytes = source_.pixel_bytes()};
+  const auto sharers = static_cast<std::int64_t>(job_.joins ? job_.share.count : 0);
+  wish.at_least = std::max(
+      {std::int64_t{1}, image.height * image.width / kWindowPixels, kWindowsEach * sharers});
+  if (manifest.is_null()) {
+    const WindowGrid chosen = session_.window_grid(image.height, image.width, wish);
+    manifest = {{"made_from", job_.made_from}, {"window", {chosen.height, chosen.width}}};
+    if (session_.needs_pixel_scale()) {
+      const PixelScale scale = session_.pixel_scale([&](const auto& take) {
+        source_.read_rows([&](const Image& rows) { take(view_of(rows)); });
+      });
+      manifest["scale"] = {scale.offset, scale.divisor};
+    }
+    manifest = folder_.begin(manifest);
+  }
+  try {
+    require(manifest.at("made_from") == job_.made_from,
+            "another process has begun windows of another image, model or options");
+    wish.height = manifest.at("window").at(0).get<std::int64_t>();
+    wish.width = manifest.at("window").at(1).get<std::int64_t>();
+    require(
+        wish.height > 0 && wish.width > 0 && wish.height % kTile == 0 && wish.width % kTile == 0,
+        "windows of {} x {}, expected multiples of {}", wish.height, wish.width, kTile);
+    if (session_.needs_pixel_scale())
+      scale_ = {manifest.at("scale").at(0).get<float>(), manifest.at("scale").at(1).get<float>()};
+  } catch (const std::exception& error) {
+    fail("the windows in '{}' cannot be gone on with: {}; remove the folder, or choose another -o",
+         folder_.path().string(), error.what());
+  }
+  grid_ = session_.window_grid(image.height, image.width, wish);
+  rows_ = (image.height - 1) / grid_.height + 1;
+  columns_ = (image.width - 1) / grid_.width + 1;
+}
+
+SegmentationWindow WindowedFiles::window(std::int64_t index) const {
+  const ImageLayout& image = source_.layout();
+  const std::int64_t y = index / columns_ * grid_.height, x = index % columns_ * grid_.width;
+  return session_.window(image.height, image.width, y, x, std::min(grid_.height, image.height - y),
+                         std::min(grid_.width, image.width - x));
+}
+
+bool WindowedFiles::is_there(std::int64_t index) const {
+  const SegmentationWindow w = window(index);
+  return folder_.has(index / columns_, index % columns_, w.height, w.width);
+}
+
+std::int64_t WindowedFiles::finished() const {
+  std::int64_t there = 0;
+  for (std::int64_t i = 0; i < windows(); ++i) there += is_there(i) ? 1 : 0;
+  return there;
+}
+
+std::string WindowedFiles::explanation() const {
+  const SegmentationPlan& plan = grid_.plan;
+  return fmt::format(
+      "{} x {} in {} window{} that keep{} up to {} x {} and read{} up to {} x {}, {:.0f} % of the "
+      "work done twice, on {}; memory: weights {}, maps {}, images {}, predicted peak {}",
+      source_.layout().height, source_.layout().width, plan.tiles, plan.tiles == 1 ? "" : "s",
+      plan.tiles == 1 ? "s" : "", std::min(grid_.height, source_.layout().height),
+      std::min(grid_.width, source_.layout().width), plan.tiles == 1 ? "s" : "", plan.tile_height,
+      plan.tile_width, 100 * std::max(0.0, 1 - 1 / plan.work), session_.device(),
+      format_bytes(plan.weights), format_bytes(plan.arena), format_bytes(plan.images),
+      format_bytes(plan.peak));
+}
+
+void WindowedFiles::make(const std::function<void(double)>& progress) {
+  std::vector<std::int64_t> missing;
+  for (std::int64_t i = 0; i < windows(); ++i)
+    if (job_.share.owns(static_cast<std::size_t>(i)) && !is_there(i)) missing.push_back(i);
+  const auto all = static_cast<double>(windows());
+  const auto others = static_cast<std::int64_t>(windows()) - std::ssize(missing);
+  progress(static_cast<double>(others) / all);
+  for (std::size_t i = 0; i < missing.size(); ++i) {
+    const SegmentationWindow w = window(missing[i]);
+    const ImageWindow next =
+        i + 1 < missing.size() ? read_by(window(missing[i + 1])) : ImageWindow{};
+    const auto advance = [&](std::int64_t done, std::int64_t bands) {
+      if (interrupted() != 0)
+        fail("interrupted; {} of {} windows are finished, and --resume goes on with them",
+             finished(), windows());
+      progress((static_cast<double>(others + made_) +
+                static_cast<double>(done) / static_cast<double>(bands)) /
+               all);
+    };
+    const Image pixels = source_.read(read_by(w), next);
+    Segmentation made =
+        session_.segment_window(view_of(pixels), w, scale_ ? &*scale_ : nullptr, advance);
+    folder_.add(missing[i] / columns_, missing[i] % columns_,
+                {made.height, made.width, 1, std::move(made.mask)});
+    ++made_;
+  }
+}
+
+void WindowedFiles::assemble() {
+  const ImageLayout& image = source_.layout();
+  mask_.emplace(paths().back(), image.height, image.width, std::vector<std::uint8_t>());
+  statistics_.begin_page(image.height, image.width);
+  for (std::int64_t row = 0; row < rows_; ++row) copy(row);
+  mask_->finish();
+}
+
+// Row by row of tiles, so that the file is the same whatever the windows.
+void WindowedFiles::copy(std::int64_t row) {
+  std::vector<ImageReader> parts;
+  for (std::int64_t column = 0; column < columns_; ++column)
+    parts.push_back(folder_.open(row, column));
+  const auto read = [&](std::int64_t column, const ImageWindow& part) {
+    try {
+      return parts[static_cast<std::size_t>(column)].read_part(part);
+    } catch (const Error& error) {
+      folder_.discard(row, column);  // it does not count as finished any more
+      fail("{}; the window is removed, and --resume makes it again", error.what());
+    }
+  };
+  const std::int64_t height = window(row * columns_).height;
+  for (std::int64_t y = 0; y < height; y += kTile) {
+    for (std::int64_t column = 0; column < columns_; ++column) {
+      const SegmentationWindow w = window(row * columns_ + column);
+      for (std::int64_t x = 0; x < w.width; x += kTile) {
+        const Image tile =
+            read(column, {y, x, std::min(y + kTile, height), std::min(x + kTile, w.width)});
+        statistics_.count(std::get<std::vector<std::uint8_t>>(tile.pixels));
+        mask_->write(w.y + y, w.x + x, tile);
+      }
+    }
+  }
+}
+
+bool WindowedFiles::made_elsewhere() const {
+  std::error_code ignored;
+  return job_.joins && !folder_.exists() && fs::exists(paths().back(), ignored);
+}
+
+json WindowedFiles::summary() const {
+  const auto pixels = static_cast<double>(source_.layout().height * source_.layout().width);
+  return {{"windows", windows()},
+          {"windows_made", made_},
+          {"work", grid_.plan.work},
+          {"reads", static_cast<double>(source_.pixels_read()) / pixels}};
+}
+
+std::vector<fs::path> WindowedFiles::paths() const {
+  return {mask_path(job_.base, true, outputs_)};
+}
+
+void WindowedFiles::commit() {
+  mask_->commit();
+}
+
+}  // namespace tessera
