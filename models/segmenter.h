@@ -32,7 +32,6 @@ class Segmenter {
   Segmentation segment(const Image& image, const Session::Progress& progress,
                        std::vector<NodeTiming>* timings);
   SegmentationPlan plan(std::int64_t height, std::int64_t width);
-  SegmentationPlan plan(const SegmentationWindow& window);
 
   // What models/session.h says of windows.
   std::vector<SegmentationWindow> windows(std::int64_t height, std::int64_t width,
