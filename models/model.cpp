@@ -123,6 +123,18 @@ PixelScale Model::pixel_scale(const ImageView& image) const {
   return state_->first.pixel_scale(image);
 }
 
+bool Model::needs_pixel_scale() const {
+  return state_->first.needs_pixel_scale();
+}
+
+PixelScale Model::pixel_scale(const Session::RowReader& rows) const {
+  return state_->first.pixel_scale(rows);
+}
+
+SegmentationPlan Model::plan(const SegmentationWindow& window) const {
+  return Lease(*state_)->plan(window);
+}
+
 Classification Model::classify(std::string_view text) const {
   return Lease(*state_)->classify(text);
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/run/executor.h"
+#include "kernels/cpu/convert.h"
 #include "kernels/strides.h"
 #include "models/import/onnx_network.h"
 
@@ -12,34 +13,6 @@ namespace tessera {
 namespace {
 
 constexpr int kToNhwc[] = {0, 2, 3, 1}, kToNchw[] = {0, 3, 1, 2};
-
-// An input in our axes and type.
-NetworkAnswer our_input(const ModelConfig& config, const NetworkTensor& input,
-                        const StoredTensor& given) {
-  NetworkAnswer result;
-  if (config.han) {
-    const std::vector<std::int64_t> values = read_integers(given);
-    result.type = {DType::kI32, Shape(given.shape)};
-    result.bytes.resize(result.type.bytes());
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      require(values[i] >= 0 && values[i] <= std::numeric_limits<std::int32_t>::max(),
-              "the input {} holds {}, expected ids from 0", in_quotes(input.name), values[i]);
-      result.view().as<std::int32_t>()[i] = static_cast<std::int32_t>(values[i]);
-    }
-    return result;
-  }
-  require(given.shape.size() <= static_cast<std::size_t>(Shape::kMaxRank),
-          "the input {} has {} axes, at most {} are supported", in_quotes(input.name),
-          given.shape.size(), Shape::kMaxRank);
-  require(input.axes.empty() || given.shape.size() == 4, "the input {} is {}, expected 4 axes: {}",
-          in_quotes(input.name), shape_text(given.shape), input.axes);
-  const FloatTensor read = read_floats(
-      given, input.axes.empty() ? std::span<const int>() : std::span<const int>(kToNhwc));
-  result.type = {DType::kF32, read.shape};
-  const auto bytes = std::as_bytes(std::span(read.values));
-  result.bytes.assign(bytes.begin(), bytes.end());
-  return result;
-}
 
 // From (n, h, w, c) to (n, c, h, w).
 NetworkAnswer to_nchw(const NetworkAnswer& ours) {
@@ -57,7 +30,75 @@ NetworkAnswer to_nchw(const NetworkAnswer& ours) {
   return result;
 }
 
+// As f32 what a network of 16 bits answers: numpy has no bf16.
+NetworkAnswer widened(NetworkAnswer answer) {
+  if (answer.type.dtype != DType::kBF16 && answer.type.dtype != DType::kF16) return answer;
+  const std::vector<float> values = to_f32(answer.view());
+  const auto bytes = std::as_bytes(std::span(values));
+  return {{DType::kF32, answer.type.shape}, {bytes.begin(), bytes.end()}};
+}
+
 }  // namespace
+
+NetworkAnswer our_input(const ModelConfig& config, const std::string& name, const std::string& axes,
+                        const StoredTensor& given) {
+  NetworkAnswer result;
+  if (config.han) {
+    const std::vector<std::int64_t> values = read_integers(given);
+    result.type = {DType::kI32, Shape(given.shape)};
+    result.bytes.resize(result.type.bytes());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      require(values[i] >= 0 && values[i] <= std::numeric_limits<std::int32_t>::max(),
+              "the input {} holds {}, expected ids from 0", in_quotes(name), values[i]);
+      result.view().as<std::int32_t>()[i] = static_cast<std::int32_t>(values[i]);
+    }
+    return result;
+  }
+  require(given.shape.size() <= static_cast<std::size_t>(Shape::kMaxRank),
+          "the input {} has {} axes, at most {} are supported", in_quotes(name), given.shape.size(),
+          Shape::kMaxRank);
+  require(axes != "NCHW" || given.shape.size() == 4, "the input {} is {}, expected 4 axes: {}",
+          in_quotes(name), shape_text(given.shape), axes);
+  const FloatTensor read =
+      read_floats(given, axes == "NCHW" ? std::span<const int>(kToNhwc) : std::span<const int>());
+  result.type = {DType::kF32, read.shape};
+  const auto bytes = std::as_bytes(std::span(read.values));
+  result.bytes.assign(bytes.begin(), bytes.end());
+  return result;
+}
+
+WeightSource source_of(Weights& weights) {
+  return
+      [&weights](const std::string& name, const Shape& shape) { return weights.take(name, shape); };
+}
+
+std::vector<NetworkAnswer> run_graph(const Graph& graph, const WeightSource& weights,
+                                     const std::vector<NetworkAnswer>& inputs,
+                                     const std::shared_ptr<Device>& device) {
+  std::vector<TensorType> types;
+  std::vector<TensorView> views, outputs;
+  for (const NetworkAnswer& input : inputs) {
+    types.push_back(input.type);
+    views.push_back(input.view());
+  }
+  Executor executor(device->optimise(graph, types, true), weights, types, device);
+  std::vector<NetworkAnswer> answers;
+  for (const TensorType& type : executor.output_types(types))
+    answers.push_back({type, std::vector<std::byte>(type.bytes())});
+  for (const NetworkAnswer& answer : answers) outputs.push_back(answer.view());
+  executor.run(views, outputs);
+  for (NetworkAnswer& answer : answers) answer = widened(std::move(answer));
+  return answers;
+}
+
+std::vector<float> floats_of(const NetworkAnswer& answer) {
+  std::vector<float> values(static_cast<std::size_t>(answer.type.shape.elements()));
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = answer.type.dtype == DType::kU8
+                    ? static_cast<float>(answer.view().as<const std::uint8_t>()[i])
+                    : answer.view().as<const float>()[i];
+  return values;
+}
 
 std::vector<NetworkTensor> network_inputs(const ModelConfig& config) {
   const Graph graph = build_network(config);
@@ -84,37 +125,21 @@ std::map<std::string, NetworkAnswer> run_network(ModelFile& file,
                                                  const std::shared_ptr<Device>& device) {
   const std::vector<NetworkTensor> expected = network_inputs(file.config);
   std::vector<NetworkAnswer> read;
-  std::vector<TensorType> types;
-  std::vector<TensorView> views;
   for (const NetworkTensor& input : expected) {
     const auto given = inputs.find(input.name);
     require(given != inputs.end(), "the input {} is missing", in_quotes(input.name));
-    read.push_back(our_input(file.config, input, given->second));
-    types.push_back(read.back().type);
+    read.push_back(our_input(file.config, input.name, input.axes, given->second));
   }
   for (const auto& [name, tensor] : inputs) {
     require(std::ranges::count(expected, name, &NetworkTensor::name) == 1,
             "the network has no input {}", in_quotes(name));
   }
-  for (const NetworkAnswer& input : read) views.push_back(input.view());
-  const WeightSource weights = [&](const std::string& name, const Shape& shape) {
-    return file.weights.take(name, shape);
-  };
-  Executor executor(device->optimise(build_network(file.config), types, true), weights, types,
-                    device);
   const std::vector<NetworkTensor> names = network_outputs(file.config);
-  const std::vector<TensorType> made = executor.output_types(types);
-  std::vector<NetworkAnswer> ours(made.size());
-  std::vector<TensorView> outputs;
-  for (std::size_t i = 0; i < made.size(); ++i) {
-    ours[i].type = made[i];
-    ours[i].bytes.resize(made[i].bytes());
-    outputs.push_back(ours[i].view());
-  }
-  executor.run(views, outputs);
+  std::vector<NetworkAnswer> ours =
+      run_graph(build_network(file.config), source_of(file.weights), read, device);
   std::map<std::string, NetworkAnswer> answers;
-  for (std::size_t i = 0; i < made.size(); ++i) {
-    const bool turned = !names[i].axes.empty() && made[i].shape.rank() == 4;
+  for (std::size_t i = 0; i < ours.size(); ++i) {
+    const bool turned = !names[i].axes.empty() && ours[i].type.shape.rank() == 4;
     answers[names[i].name] = turned ? to_nchw(ours[i]) : std::move(ours[i]);
   }
   return answers;

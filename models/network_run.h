@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/device/device.h"
+#include "engine/run/compiled.h"
 #include "models/import/contents.h"
 #include "models/model_file.h"
 
@@ -28,6 +29,22 @@ struct NetworkAnswer {
 
   TensorView view() const { return {const_cast<std::byte*>(bytes.data()), type}; }
 };
+
+// `given` in our axes, (n, h, w, c) of an image, and our type. `axes` are its own: "NCHW", or as
+// ours. Throws Error for what the network does not take; `name` is the input's.
+NetworkAnswer our_input(const ModelConfig& config, const std::string& name, const std::string& axes,
+                        const StoredTensor& given);
+
+// Every weight by its name and shape; `weights` must outlive it.
+WeightSource source_of(Weights& weights);
+
+// The outputs of any graph, in its order; inputs and outputs in our axes.
+std::vector<NetworkAnswer> run_graph(const Graph& graph, const WeightSource& weights,
+                                     const std::vector<NetworkAnswer>& inputs,
+                                     const std::shared_ptr<Device>& device);
+
+// The elements of a tensor of floats or bytes.
+std::vector<float> floats_of(const NetworkAnswer& answer);
 
 // Computes all outputs, by name; tensors have the axes that the two functions above say. Inputs are
 // floats of an image network, and whole numbers of a HAN (word ids, and numbers of words and

@@ -235,9 +235,16 @@ void Segmenter::require_memory(std::int64_t height, std::int64_t width, const Ti
 }
 
 void Segmenter::note_work(std::int64_t height, std::int64_t width, const Tiling& tiling) {
-  const double times = work(height, width, tiling);
-  if (work_noted_ || !options_.on_note || times <= kMostWork) return;
+  if (work_noted_ || !options_.on_note) return;
+  const std::string text = advice(height, width, tiling);
+  if (text.empty()) return;
   work_noted_ = true;
+  options_.on_note(text);
+}
+
+std::string Segmenter::advice(std::int64_t height, std::int64_t width, const Tiling& tiling) {
+  const double times = work(height, width, tiling);
+  if (times <= kMostWork) return "";
   // The smallest that do not, on the way down that the choice by memory takes.
   Tiling better = *cut_image(height, width, kUntiled);
   better.band = tiling.band;
@@ -256,13 +263,13 @@ void Segmenter::note_work(std::int64_t height, std::int64_t width, const Tiling&
                             format_bytes(needed(plan)));
     }
   }
-  options_.on_note(fmt::format(
+  return fmt::format(
       "an image of {} x {} in tiles of up to {} x {} takes {:.1f} times the work of the whole: "
       "{:.0f} % is done twice. With {} it would be {:.1f} times, in {} of memory{}",
       height, width, tiling.height, tiling.width, times, 100 * (1 - 1 / times),
       options_.tile > 0 ? fmt::format("--tile {}", better.largest_side())
                         : fmt::format("--max-memory {}M", (bytes >> 20) + 1),
-      work(height, width, better), format_bytes(bytes), without));
+      work(height, width, better), format_bytes(bytes), without);
 }
 
 Segmenter::Tiling Segmenter::tiles_of(std::int64_t height, std::int64_t width,
@@ -324,7 +331,21 @@ std::optional<Segmenter::Tiling> Segmenter::choose_by_memory(std::int64_t height
 }
 
 SegmentationPlan Segmenter::plan(std::int64_t height, std::int64_t width) {
-  return memory(height, width, choose_tiling(height, width));
+  const Tiling tiling = choose_tiling(height, width);
+  SegmentationPlan plan = memory(height, width, tiling);
+  plan.advice = advice(height, width, tiling);
+  return plan;
+}
+
+SegmentationPlan Segmenter::plan(const SegmentationWindow& w) {
+  const SegmentationWindow window =
+      window_of(w.image_height, w.image_width, w.y, w.x, w.height, w.width);
+  Tiling tiling{{piece_along(0, w.image_height, {w.y, w.y + w.height})},
+                {piece_along(1, w.image_width, {w.x, w.x + w.width})}};
+  tiling.height = tiling.rows[0].input(executor_.graph()).size();
+  tiling.width = tiling.columns[0].input(executor_.graph()).size();
+  // The pixels that it reads are all that is copied of the image.
+  return memory(window.read_height, window.read_width, tiling);
 }
 
 }  // namespace tessera

@@ -32,6 +32,7 @@ class Segmenter {
   Segmentation segment(const Image& image, const Session::Progress& progress,
                        std::vector<NodeTiming>* timings);
   SegmentationPlan plan(std::int64_t height, std::int64_t width);
+  SegmentationPlan plan(const SegmentationWindow& window);
 
   // What models/session.h says of windows.
   std::vector<SegmentationWindow> windows(std::int64_t height, std::int64_t width,
@@ -139,7 +140,9 @@ class Segmenter {
   }
   // A tile that the user chose must fit into memory: throws Error with one that does.
   void require_memory(std::int64_t height, std::int64_t width, const Tiling& tiling);
-  // Says once that tiles repeat most of the work, and what would not.
+  // That tiles repeat most of the work, and what would not; empty where they do not.
+  std::string advice(std::int64_t height, std::int64_t width, const Tiling& tiling);
+  // Says it once.
   void note_work(std::int64_t height, std::int64_t width, const Tiling& tiling);
   bool on_gpu() const { return !executor_.device().is_host(); }
 

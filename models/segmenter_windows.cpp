@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/device/machine.h"
+#include "models/image/pixel_steps.h"
 #include "models/segmenter.h"
 
 namespace tessera {
@@ -82,6 +83,9 @@ void Segmenter::require_window(const SegmentationWindow& w, std::int64_t height,
       "the window of {} x {} pixels at {}, {} of an image of {} x {} reads other pixels than it "
       "says; take it from windows() or window() of this model",
       w.height, w.width, w.y, w.x, w.image_height, w.image_width);
+  require(std::ranges::none_of(file_.config.preprocessing.steps, measures),
+          "the model's preprocessing measures the whole image in a step of its own; segment the "
+          "image as a whole");
   require(height == w.read_height && width == w.read_width,
           "{} x {} pixels were given to a window that reads {} x {}", height, width, w.read_height,
           w.read_width);

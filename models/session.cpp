@@ -248,6 +248,11 @@ SegmentationPlan Session::plan(std::int64_t height, std::int64_t width) {
   return state_->on_device([&] { return state_->segmenter->plan(height, width); });
 }
 
+SegmentationPlan Session::plan(const SegmentationWindow& window) {
+  require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
+  return state_->on_device([&] { return state_->segmenter->plan(window); });
+}
+
 std::vector<SegmentationWindow> Session::windows(std::int64_t height, std::int64_t width,
                                                  std::int64_t tile) {
   require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");

@@ -119,6 +119,7 @@ struct SegmentationPlan {
   std::uint64_t device = 0;   // on a GPU: of its memory, weights and maps; else 0
   std::uint64_t peak = 0;     // of the process: what it holds now, and the above that lies there
   std::string memory_map;     // offset, size and life of every buffer of the largest tile
+  std::string advice;         // not empty: tiles repeat most of the work; what would not
 };
 
 // A part of an image that is segmented by itself, on any machine and in any order: the rectangle
@@ -217,6 +218,8 @@ class Session {
   Segmentation segment(const ImageView& image, const Progress& progress = {});
   // Tiles and memory of an image of this size, before anything runs.
   SegmentationPlan plan(std::int64_t height, std::int64_t width);
+  // Memory of a window, which is one tile.
+  SegmentationPlan plan(const SegmentationWindow& window);
 
   // Windows that cover an image of this size, in reading order, each pixel in one of them; what
   // they read is at most `tile` pixels a side. They lie on the network's own grid (of pools, and of
@@ -232,7 +235,7 @@ class Session {
   // What segment() gives of the rectangle that `window` keeps, from the pixels that it reads alone;
   // beyond the image's borders they are mirrored. `scale` is the whole image's, which a model needs
   // whose preprocessing depends on all pixels ("standardize", "min_max", a range of "auto"); others
-  // take none.
+  // take none. Throws Error for a model with steps that measure the image (of a package).
   Segmentation segment_window(const ImageView& pixels, const SegmentationWindow& window,
                               const PixelScale* scale = nullptr, const Progress& progress = {});
   bool needs_pixel_scale() const;
@@ -295,7 +298,10 @@ class Model {
                             std::int64_t x, std::int64_t height, std::int64_t width) const;
   Segmentation segment_window(const ImageView& pixels, const SegmentationWindow& window,
                               const PixelScale* scale = nullptr) const;
+  SegmentationPlan plan(const SegmentationWindow& window) const;
+  bool needs_pixel_scale() const;
   PixelScale pixel_scale(const ImageView& image) const;
+  PixelScale pixel_scale(const Session::RowReader& rows) const;
   Classification classify(std::string_view text) const;
   std::vector<Classification> classify(const std::vector<std::string_view>& texts,
                                        const Session::Progress& progress = {}) const;

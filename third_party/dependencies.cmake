@@ -73,6 +73,8 @@ tessera_find_plain(utf8proc utf8proc.h utf8proc libutf8proc-dev)
 tessera_find_plain(zstd zstd.h zstd libzstd-dev)
 tessera_find_plain(xxhash xxhash.h xxhash libxxhash-dev)
 tessera_find_plain(stb stb/stb_image.h "" libstb-dev)
+tessera_find_plain(yaml_cpp yaml-cpp/yaml.h yaml-cpp libyaml-cpp-dev)
+tessera_find_plain(nettle nettle/sha2.h nettle nettle-dev)
 
 # HDF5 is for Keras' files alone. It is loaded when one is opened (models/import/hdf5.h), so that only
 # its header is needed here: without it, opening one says which package to install.

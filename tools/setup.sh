@@ -10,6 +10,7 @@ packages=(
   zlib1g-dev libbz2-dev liblzma-dev libzstd-dev                # compression
   libonnx-dev libprotobuf-dev protobuf-compiler               # ONNX
   libhdf5-dev                                                 # Keras' files
+  libyaml-cpp-dev nettle-dev                                  # bioimage.io's packages
   libutf8proc-dev                                             # Unicode
   libxxhash-dev                                               # digests
   libgtest-dev libgmock-dev pkgconf                           # tests

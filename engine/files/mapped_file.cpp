@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "kernels/error.h"
 
@@ -44,9 +45,19 @@ MappedFile MappedFile::open(const std::filesystem::path& path, std::string_view 
   return mapped;
 }
 
+MappedFile MappedFile::part(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) {
+  MappedFile part;
+  part.map_ = {std::const_pointer_cast<void>(std::move(owner)),
+               const_cast<std::byte*>(bytes.data())};
+  part.size_ = bytes.size();
+  part.is_whole_ = false;
+  return part;
+}
+
 void MappedFile::release_pages() const {
-  // Advice: where the system does not take it, the pages merely stay.
-  if (map_) ::madvise(map_.get(), size_, MADV_DONTNEED);
+  // Advice: where the system does not take it, the pages merely stay. Memory that is no file's
+  // would be lost.
+  if (map_ && is_whole_) ::madvise(map_.get(), size_, MADV_DONTNEED);
 }
 
 }  // namespace tessera

@@ -18,6 +18,9 @@ class MappedFile {
   // regular file, cannot be read, or is empty.
   static MappedFile open(const std::filesystem::path& path, std::string_view expected);
 
+  // Bytes that `owner` keeps: a part of a mapped file, or memory.
+  static MappedFile part(std::span<const std::byte> bytes, std::shared_ptr<const void> owner);
+
   std::span<const std::byte> bytes() const { return {map_.get(), size_}; }
   std::shared_ptr<const void> owner() const { return map_; }
 
@@ -28,6 +31,7 @@ class MappedFile {
  private:
   std::shared_ptr<std::byte> map_;
   std::size_t size_ = 0;
+  bool is_whole_ = true;
 };
 
 }  // namespace tessera

@@ -9,6 +9,7 @@
 
 #include "kernels/error.h"
 #include "models/image/image_rows.h"
+#include "models/image/pixel_steps.h"
 
 namespace tessera {
 namespace {
@@ -194,10 +195,12 @@ std::string range_note(const Image& image, const Preprocessing& preprocessing) {
 Preprocessing preprocessing_from_json(const nlohmann::json& json) {
   require(json.is_object(), "preprocessing is {}, expected an object", json.type_name());
   for (const auto& [key, value] : json.items()) {
-    require(key == "channels" || key == "scale" || key == "mean" || key == "std" || key == "range",
-            "preprocessing has the unknown key \"{}\", expected channels, scale, mean, std or "
-            "range",
-            key);
+    require(
+        key == "channels" || key == "scale" || key == "mean" || key == "std" || key == "range" ||
+            key == "steps",
+        "preprocessing has the unknown key \"{}\", expected channels, scale, mean, std, range or "
+        "steps",
+        key);
   }
 
   Preprocessing result;
@@ -225,6 +228,7 @@ Preprocessing preprocessing_from_json(const nlohmann::json& json) {
             "preprocessing: a range is for the scale \"unit\", which it replaces; the scale is {}",
             json["scale"].dump());
   }
+  if (json.contains("steps")) result.steps = pixel_steps_from_json(json["steps"], result.channels);
   for (const float value : result.std) {
     require(value > 0, "preprocessing: \"std\" has the value {}, expected values above 0", value);
   }
@@ -243,6 +247,7 @@ nlohmann::json to_json(const Preprocessing& preprocessing) {
     json["range"] =
         range.automatic ? nlohmann::json("auto") : nlohmann::json{range.low, range.high};
   }
+  if (!preprocessing.steps.empty()) json["steps"] = to_json(preprocessing.steps);
   return json;
 }
 
@@ -254,10 +259,6 @@ void require_room(int64_t height, int64_t width, int64_t channels, std::span<con
           "normalise: room for {} floats, expected {} x {} x {}", out.size(), height, width,
           channels);
 }
-
-}  // namespace
-
-namespace {
 
 // Rows [begin, end) in the channels that a model reads.
 void convert_rows(const Image& image, int64_t begin, int64_t end, int64_t channels,
@@ -339,16 +340,31 @@ RowNormaliser::RowNormaliser(const Image& image, const Preprocessing& preprocess
     scale_.divisor =
         std::visit([](const auto& pixels) { return full_scale(pixels); }, image.pixels);
   }
+  std::vector<float> line(static_cast<size_t>(image.width * preprocessing.channels));
+  for (const PixelStep& step : preprocessing.steps) {
+    steps_.push_back(measured(step, preprocessing.channels, [&](const SeeValues& see) {
+      for (int64_t y = 0; y < image.height; ++y) {
+        scaled(y, y + 1, line);
+        require_finite(line, "between steps of");
+        see(line);
+      }
+    }));
+  }
 }
 
-void RowNormaliser::rows(int64_t begin, int64_t end, std::span<float> out) const {
-  require_room(end - begin, image_.width, preprocessing_.channels, out);
+void RowNormaliser::scaled(int64_t begin, int64_t end, std::span<float> out) const {
   convert_rows(image_, begin, end, preprocessing_.channels, out);
   if (clamp_) {
     const ValueRange& range = *preprocessing_.range;
     for (float& value : out) value = std::clamp(value, range.low, range.high);
   }
   if (divide_) shift_and_divide(out, scale_.offset, scale_.divisor);
+  for (const PixelStep& step : steps_) apply(step, preprocessing_.channels, out);
+}
+
+void RowNormaliser::rows(int64_t begin, int64_t end, std::span<float> out) const {
+  require_room(end - begin, image_.width, preprocessing_.channels, out);
+  scaled(begin, end, out);
   if (!preprocessing_.mean.empty() || !preprocessing_.std.empty()) {
     for (size_t i = 0; i < out.size(); ++i) {
       const size_t c = i % static_cast<size_t>(preprocessing_.channels);
@@ -357,8 +373,9 @@ void RowNormaliser::rows(int64_t begin, int64_t end, std::span<float> out) const
       out[i] = (out[i] - mean) / std;
     }
   }
-  // Only floats near the ends of their range can overflow above.
-  if (std::holds_alternative<std::vector<float>>(image_.pixels)) require_finite(out, "after");
+  // Only floats near the ends of their range, and steps, can overflow above.
+  if (std::holds_alternative<std::vector<float>>(image_.pixels) || !steps_.empty())
+    require_finite(out, "after");
 }
 
 void normalise(const Image& image, const Preprocessing& preprocessing, std::span<float> out) {

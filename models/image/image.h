@@ -71,17 +71,36 @@ struct ValueRange {
 // "auto", or two numbers with a comma between them, the first one smaller. Throws Error.
 ValueRange parse_range(std::string_view text);
 
-// What a model wants of its input, in this order: colour, scale, then (x - mean[c]) / std[c].
+// A step that a package of bioimage.io may ask for, on floats.
+struct PixelStep {
+  enum class Kind : std::uint8_t {
+    kStandardize,  // (x - mean) / (std + eps)
+    kPercentiles,  // (x - p) / (q - p + eps): p and q the percentiles low and high, as numpy's
+    kDivide,       // (x - mean) / std
+    kClip,         // not below low, not above high
+  };
+  Kind kind = Kind::kStandardize;
+  bool per_channel = false;  // what is measured is of each channel alone, not of all
+  double eps = 1e-6;
+  double low = 0, high = 100;
+  std::vector<float> mean{}, std{};  // of kDivide: one number, or one for each channel; no std is 0
+
+  bool operator==(const PixelStep&) const = default;
+};
+
+// What a model wants of its input, in this order: colour, scale, steps, (x - mean[c]) / std[c].
 struct Preprocessing {
   int64_t channels = 1;  // 1: RGB becomes BT.601 luma, not rounded; 3: grey is repeated
   Scale scale = Scale::kUnit;
   std::vector<float> mean{};          // (channels), or empty for 0
   std::vector<float> std{};           // (channels), or empty for 1
   std::optional<ValueRange> range{};  // of Scale::kUnit alone
+  std::vector<PixelStep> steps{};
 };
 
-// {"channels": 1, "scale": "unit", "mean": [..], "std": [..], "range": [0, 4095] or "auto"}; scale
-// is one of "none", "unit", "standardize", "min_max"; all keys are optional. Throws Error on an
+// {"channels": 1, "scale": "unit", "mean": [..], "std": [..], "range": [0, 4095] or "auto",
+// "steps": [..] (models/image/pixel_steps.h)}; scale is one of "none", "unit", "standardize",
+// "min_max"; all keys are optional. Throws Error on an
 // unknown key or bad value, and for a range of another scale than "unit".
 Preprocessing preprocessing_from_json(const nlohmann::json& json);
 nlohmann::json to_json(const Preprocessing& preprocessing);

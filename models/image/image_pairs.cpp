@@ -345,6 +345,7 @@ ImagePairs find_pairs(const fs::path& images, const fs::path& masks, DataReport&
 ImagePairs read_pair_list(const fs::path& list, DataReport& report) {
   ImagePairs pairs;
   const std::vector<std::string> lines = lines_of(list);
+  std::map<fs::path, std::size_t> first_lines;  // by image
   for (std::size_t i = 0; i < lines.size(); ++i) {
     if (is_comment(lines[i])) continue;
     const std::size_t tab = lines[i].find('\t');
@@ -363,6 +364,14 @@ ImagePairs read_pair_list(const fs::path& list, DataReport& report) {
                      fmt::format("there is no file '{}'", (folder / file).string()));
     }
     if (!found) continue;
+    const auto [first, is_new] = first_lines.emplace(fs::weakly_canonical(folder / image), i + 1);
+    if (!is_new) {
+      report.problem(list.string(), i + 1,
+                     fmt::format("line {} names the image '{}' already; remove one, or a copy may "
+                                 "validate what the other one trained",
+                                 first->second, image.string()));
+      continue;
+    }
     fs::path name = image;
     add_pages(name.replace_extension().string(), folder / image, folder / mask, pairs, report);
   }

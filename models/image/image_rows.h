@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "models/image/image.h"
 
@@ -29,8 +30,8 @@ LinearScale scale_of(const ImageRows& rows, const Preprocessing& preprocessing);
 // all pixels is found when this is made. It refers to both, which must outlive it.
 class RowNormaliser {
  public:
-  // Of a part of an image `whole` is what that of the whole has as its scale. Throws Error where a
-  // value is not finite.
+  // Of a part of an image `whole` is what that of the whole has as its scale; steps that measure
+  // need the whole. Throws Error where a value is not finite.
   RowNormaliser(const Image& image, const Preprocessing& preprocessing,
                 std::optional<LinearScale> whole = {});
 
@@ -40,10 +41,14 @@ class RowNormaliser {
   void rows(int64_t begin, int64_t end, std::span<float> out) const;
 
  private:
+  // All but the means and deviations that the model has for its channels.
+  void scaled(int64_t begin, int64_t end, std::span<float> out) const;
+
   const Image& image_;
   const Preprocessing& preprocessing_;
   bool clamp_ = false, divide_ = false;
-  LinearScale scale_;  // applied if divide_
+  LinearScale scale_;             // applied if divide_
+  std::vector<PixelStep> steps_;  // that measure nothing more
 };
 
 // Columns [begin, end) of a row of `width` pixels, mirrored beyond its ends, to `to`, of

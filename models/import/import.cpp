@@ -7,6 +7,7 @@
 #include "engine/files/mapped_file.h"
 #include "engine/files/safetensors.h"
 #include "kernels/error.h"
+#include "models/import/bioimage.h"
 #include "models/import/foreign_safetensors.h"
 #include "models/import/hdf5.h"
 #include "models/import/keras_file.h"
@@ -14,6 +15,7 @@
 #include "models/import/keras_image.h"
 #include "models/import/onnx_model.h"
 #include "models/import/onnx_network.h"
+#include "models/import/package_files.h"
 #include "models/import/pytorch.h"
 #include "models/import/zip.h"
 
@@ -31,7 +33,16 @@ bool is_tar(std::span<const std::byte> bytes) {
 }
 
 // What made a file, as its content tells. kNone: our own, or nothing known.
-enum class Container { kNone, kSafetensors, kIndex, kHdf5, kZip, kPyTorchPickles, kOnnx };
+enum class Container {
+  kNone,
+  kSafetensors,
+  kIndex,
+  kHdf5,
+  kZip,
+  kPyTorchPickles,
+  kDescription,
+  kOnnx
+};
 
 Container container_of(std::span<const std::byte> bytes, const std::string& file) {
   if (may_be_safetensors(bytes))
@@ -40,6 +51,7 @@ Container container_of(std::span<const std::byte> bytes, const std::string& file
   if (begins_with(bytes, kHdf5Magic)) return Container::kHdf5;
   if (begins_with(bytes, "PK\3\4")) return Container::kZip;
   if (is_pytorch_pickles(bytes)) return Container::kPyTorchPickles;
+  if (may_be_description(bytes)) return Container::kDescription;
   if (may_be_onnx(bytes)) return Container::kOnnx;
   return Container::kNone;
 }
@@ -56,15 +68,27 @@ Imported read_keras(const Contents& contents, const ImportOptions& options) {
                              : read_keras_image(model, contents, options);
 }
 
+Imported read_any(const MappedFile& file, const std::string& name, const ImportOptions& options);
+
+// One file of weights, which is no package itself.
+Imported read_weights(const MappedFile& file, const std::string& name,
+                      const ImportOptions& options) {
+  require(!may_be_description(file.bytes()), "{}: a description, expected weights", name);
+  return read_any(file, name, options);
+}
+
 // By the names of the archive's members.
 Imported read_zip(const MappedFile& file, const std::string& name, const ImportOptions& options) {
   const ZipArchive archive = ZipArchive::read(file.bytes(), name);
   if (is_keras_archive(archive)) return read_keras(read_keras_archive(archive, name), options);
   if (is_pytorch_zip(archive))
     return match_family(read_pytorch_zip(file, archive, name, options.key), options);
+  if (const auto package = PackageFiles::archive(file, archive, name))
+    return import_bioimage(*package, options, read_weights);
   fail(
-      "{}: a zip file of {} members, none of which makes it a model: expected one of PyTorch or "
-      "Keras",
+      "{}: a zip file of {} members, none of which makes it a model: expected one of PyTorch, "
+      "Keras "
+      "or bioimage.io",
       name, archive.members().size());
 }
 
@@ -80,14 +104,16 @@ Imported read_any(const MappedFile& file, const std::string& name, const ImportO
       return read_zip(file, name, options);
     case Container::kPyTorchPickles:
       return match_family(read_pytorch_pickles(file, name, options.key), options);
+    case Container::kDescription:
+      return import_bioimage(PackageFiles::folder(name), options, read_weights);
     case Container::kOnnx:
       return import_onnx(file, name, options);
     case Container::kNone:
       break;
   }
   fail(
-      "{}: no model of another program that Tessera reads: expected one of PyTorch, Keras, ONNX or "
-      "safetensors{}",
+      "{}: no model of another program that Tessera reads: expected one of PyTorch, Keras, ONNX, "
+      "safetensors or bioimage.io{}",
       name,
       is_tar(file.bytes()) ? "; a tar file of PyTorch before 0.1.10 is to be loaded and saved once "
                              "with PyTorch 1.6 or later"
@@ -117,9 +143,26 @@ std::vector<std::string> summary_of(const Imported& imported, const ImportOption
 
 }  // namespace
 
+Difference Imported::run_example(const std::shared_ptr<Device>& device) const {
+  Weights weights = Weights::from_views(tensors, family);
+  return tessera::run_example(config, weights, *example, device);
+}
+
+std::filesystem::path model_path(const std::filesystem::path& path) {
+  std::error_code unreadable;  // which opening it will name
+  if (!std::filesystem::is_directory(path, unreadable)) return path;
+  const auto description = description_in(path);
+  return description ? *description : weights_in(path);
+}
+
+bool is_package(const std::filesystem::path& path) {
+  const MappedFile file = MappedFile::open(model_path(path), "a model file");
+  const Container container = container_of(file.bytes(), path.string());
+  return container == Container::kDescription || container == Container::kZip;
+}
+
 Imported import_model(const std::filesystem::path& given, const ImportOptions& options) {
-  const std::filesystem::path path =
-      std::filesystem::is_directory(given) ? weights_in(given) : given;
+  const std::filesystem::path path = model_path(given);
   const MappedFile file = MappedFile::open(path, "a model file");
   Imported imported = read_any(file, path.string(), options);
   imported.owners.push_back(file.owner());
@@ -131,8 +174,7 @@ Imported import_model(const std::filesystem::path& given, const ImportOptions& o
 
 ModelFile open_model(const std::filesystem::path& given, const ImportOptions& options,
                      const std::function<void(std::string_view line)>& on_note) {
-  const std::filesystem::path path =
-      std::filesystem::is_directory(given) ? weights_in(given) : given;
+  const std::filesystem::path path = model_path(given);
   const MappedFile file = MappedFile::open(path, "a model file");
   if (container_of(file.bytes(), path.string()) == Container::kNone) {
     require(options.family.empty() && options.key.empty() && options.vocabulary.empty() &&

@@ -1,4 +1,5 @@
-// Models that other programs made, read as they are: PyTorch, Keras, ONNX, safetensors.
+// Models that other programs made, read as they are: PyTorch, Keras, ONNX, safetensors,
+// packages of bioimage.io.
 //
 //   ModelFile model = open_model("checkpoint.pth");
 //
@@ -14,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "models/example_run.h"
 #include "models/import/contents.h"
 #include "models/model_file.h"
 #include "models/session.h"
@@ -36,6 +38,10 @@ struct Imported {
   std::vector<std::string> unused;  // tensors of the file that the network does not have
   std::vector<std::string> notes;
   std::vector<std::shared_ptr<const void>> owners;  // of the tensors' memory
+  std::shared_ptr<const Example> example;           // that the model brings along, or none
+
+  // What its network makes of the example that it brings along, which there must be.
+  Difference run_example(const std::shared_ptr<Device>& device) const;
 
   // Adds a tensor in memory of its own.
   void add(const std::string& name, FloatTensor tensor);
@@ -53,6 +59,13 @@ struct Family {
                                    std::string& why);
 };
 const std::vector<Family>& families();
+
+// The file that `path` stands for: itself, or of a folder its description or its only weights.
+// Throws Error where a folder has none, or several.
+std::filesystem::path model_path(const std::filesystem::path& path);
+
+// Whether it may be a package (models/import/bioimage.h), which may bring an example along.
+bool is_package(const std::filesystem::path& path);
 
 // The one family that all tensors of the file fit, as they are or without what wrappers put before
 // their names. Throws Error where there is none, which says why of those that came near.

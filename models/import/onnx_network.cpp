@@ -435,12 +435,15 @@ Imported import_onnx(const OnnxModel& model, const ImportOptions& options) {
 }
 
 std::string native_axes(const ModelConfig& config, const std::string& tensor) {
-  const auto onnx = config.provenance.find("onnx");
-  if (onnx == config.provenance.end() || !onnx->is_object()) return "";
-  const auto axes = onnx->find("axes");
-  if (axes == onnx->end() || !axes->is_object()) return "";
-  const auto found = axes->find(tensor);
-  return found != axes->end() && found->is_string() ? found->get<std::string>() : "";
+  for (const char* origin : {"onnx", "bioimageio"}) {
+    const auto from = config.provenance.find(origin);
+    if (from == config.provenance.end() || !from->is_object()) continue;
+    const auto axes = from->find("axes");
+    if (axes == from->end() || !axes->is_object()) continue;
+    const auto found = axes->find(tensor);
+    if (found != axes->end() && found->is_string()) return found->get<std::string>();
+  }
+  return "";
 }
 
 }  // namespace tessera

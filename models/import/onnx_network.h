@@ -17,8 +17,8 @@ Imported import_onnx(const MappedFile& file, const std::string& name, const Impo
 // The same of a model that was read.
 Imported import_onnx(const OnnxModel& model, const ImportOptions& options);
 
-// How the file's own tensor of this name lies in memory, if the model came from an ONNX file:
-// "NCHW" where ours is (n, h, w, c). Else empty: as ours.
+// How the file's own tensor of this name lies in memory, if the model came from an ONNX file
+// or a package: "NCHW" where ours is (n, h, w, c). Else empty: as ours.
 std::string native_axes(const ModelConfig& config, const std::string& tensor);
 
 }  // namespace tessera

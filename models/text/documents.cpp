@@ -145,7 +145,12 @@ DocumentReader::DocumentReader(const std::string& path, DocumentOptions options)
         "{}: it looks like {} and is read as one document; --format {} reads each record as one",
         path_, std::string_view(other) == "jsonl" ? "JSON lines" : "a TSV", other));
   }
-  if (options_.format == DocumentFormat::kCsv) style = {separator_of(beginning), false};
+  if (options_.format == DocumentFormat::kCsv) {
+    const Separator separator = separator_of(beginning);
+    style = {separator.character, false};
+    std::string said;
+    if (separator.has_line) source_->stream.read_line(said, kMaxRecordBytes);
+  }
   source_->columns.emplace(source_->stream, style, kMaxRecordBytes);
   source_->values.emplace(source_->stream, kMaxRecordBytes);
 }

@@ -119,18 +119,23 @@ bool SeparatedValues::next(SeparatedRecord& record) {
   return true;
 }
 
-char separator_of(std::string_view beginning) {
-  std::size_t semicolons = 0, tabs = 0;
+Separator separator_of(std::string_view beginning) {
+  constexpr std::string_view kHint = "sep=";
+  const std::string_view line = beginning.substr(0, beginning.find('\n'));
+  if (line.starts_with(kHint) && end_of(std::string(line)) == kHint.size() + 1)
+    return {line[kHint.size()], true};
+  std::size_t semicolons = 0, tabs = 0, bars = 0;
   bool quoted = false;
   for (const char c : beginning) {
     if (c == kQuote) quoted = !quoted;
     if (quoted) continue;
-    if (c == ',') return ',';
+    if (c == ',') return {','};
     if (c == '\n') break;
     semicolons += c == ';' ? 1 : 0;
     tabs += c == '\t' ? 1 : 0;
+    bars += c == '|' ? 1 : 0;
   }
-  return semicolons > 0 ? ';' : tabs > 0 ? '\t' : ',';
+  return {semicolons > 0 ? ';' : tabs > 0 ? '\t' : bars > 0 ? '|' : ','};
 }
 
 }  // namespace tessera

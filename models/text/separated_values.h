@@ -53,8 +53,14 @@ class SeparatedValues {
       false;  // a column had quotes or line breaks as only a writer of quotes has them
 };
 
-// The character that the first line has between columns: a comma; where there is none outside of
-// quotes a semicolon, which spreadsheets of many countries write, or a tab.
-char separator_of(std::string_view beginning);
+// What stands between the columns of a file.
+struct Separator {
+  char character = ',';
+  bool has_line = false;  // the first line says it, as Excel writes it ("sep=;"), and is no record
+};
+
+// What the first line says or has between columns: a comma; where there is none outside of quotes a
+// semicolon, which spreadsheets of many countries write, a tab, or a vertical bar.
+Separator separator_of(std::string_view beginning);
 
 }  // namespace tessera

@@ -263,6 +263,10 @@ TEST_F(Documents, CsvColumnsAreThoseThatTheFirstLineNames) {
               ElementsAre(LabelAndText("x", "a;b, c")));
   EXPECT_THAT(pairs_of(read_all(write("e.csv", "label\ttext\nx\ta, b\n"))),
               ElementsAre(LabelAndText("x", "a, b")));
+  EXPECT_THAT(pairs_of(read_all(write("f.csv", "label|text\nx|a, b\n"))),
+              ElementsAre(LabelAndText("x", "a, b")));
+  EXPECT_THAT(pairs_of(read_all(write("g.csv", "sep=;\r\nlabel;text\r\nx;\"a;b, c\"\r\n"))),
+              ElementsAre(LabelAndText("x", "a;b, c")));
 }
 
 TEST_F(Documents, CsvQuotesThatAreOddAreBadRecords) {

@@ -87,12 +87,14 @@ TEST_F(TrainingImages, PagesOfAStackArePairs) {
 TEST_F(TrainingImages, AListNamesPairs) {
   write_pair("a", 4, 5);
   write_text("list.tsv",
-             "# comment\nimages/a.png\tmasks/a.png\r\n\nimages/a.png\nx.png\tmasks/a.png\n");
+             "# comment\nimages/a.png\tmasks/a.png\r\n\nimages/a.png\nx.png\tmasks/a.png\n"
+             "images/../images/a.png\tmasks/a.png\n");
   DataReport report;
   const ImagePairs found = read_pair_list(folder_ / "list.tsv", report);
   EXPECT_THAT(names_of(found), ElementsAre("images/a"));
   EXPECT_THAT(texts_of(report), ElementsAre(AllOf(HasSubstr("line 4"), HasSubstr("no tab")),
-                                            AllOf(HasSubstr("line 5"), HasSubstr("x.png"))));
+                                            AllOf(HasSubstr("line 5"), HasSubstr("x.png")),
+                                            AllOf(HasSubstr("line 6"), HasSubstr("line 2 names"))));
   write_text("empty.tsv", "\n");
   DataReport empty;
   read_pair_list(folder_ / "empty.tsv", empty);

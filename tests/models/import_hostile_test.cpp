@@ -125,6 +125,7 @@ struct Member {
   std::uint64_t begin = ~std::uint64_t{0};  // where the directory says it lies
   std::uint16_t flags = 0;
   std::string local_name{};
+  std::string behind{};  // the content
 };
 
 template <class Number>
@@ -161,7 +162,7 @@ std::string zip_of(const std::vector<Member>& members, const std::string& commen
     put<std::uint16_t>(file, 20), put<std::uint16_t>(file, 8), put<std::uint16_t>(file, 0);
     file += std::string(16, '\0');
     put(file, static_cast<std::uint16_t>(local.size())), put<std::uint16_t>(file, 0);
-    file += local + stored;
+    file += local + stored + member.behind;
     directory += "PK\1\2";
     put<std::uint16_t>(directory, 20), put<std::uint16_t>(directory, 20);
     put(directory, member.flags);
@@ -227,6 +228,19 @@ TEST(Zip, WhatLeadsElsewhereOrLiesTwiceIsRefused) {
               HasSubstr("lies at"));
   EXPECT_THAT(zip_error(zip_of({{.name = "a", .content = "123", .said = 5}})),
               HasSubstr("said to hold 5"));
+}
+
+TEST(Zip, DataDescriptorsAreNotAsked) {
+  std::string descriptor = "PK\7\10";  // behind a content, as who writes to a pipe tells its size
+  put<std::uint32_t>(descriptor, 0), put<std::uint32_t>(descriptor, 4'000'000'000);
+  put<std::uint32_t>(descriptor, 4'000'000'000);
+  Member stored{"a", "12345"}, inflated{"b", std::string(1000, 'b'), true};
+  stored.behind = inflated.behind = descriptor;
+  const std::string file = zip_of({stored, inflated});
+  const ZipArchive archive = ZipArchive::read(bytes_of(file), "x.zip");
+  std::string memory;
+  EXPECT_EQ(archive.content(*archive.find("a"), 1 << 20, memory).size(), 5u);
+  EXPECT_EQ(archive.content(*archive.find("b"), 1 << 20, memory).size(), 1000u);
 }
 
 TEST(Zip, BombsAreRefusedBeforeTheyCostMemory) {

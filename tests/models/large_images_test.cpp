@@ -186,6 +186,42 @@ TEST(Windows, OfImagesBeyondMemoryHaveTheShapesOfOthers) {
   EXPECT_LT(corner.read_height, 1000);
 }
 
+TEST(Windows, ArePlannedByThemselves) {
+  Session session = open();
+  constexpr std::int64_t kHuge = 1'000'000;
+  const SegmentationPlan small =
+      session.plan(session.window(kHuge, kHuge, kHuge / 2, kHuge / 2, 64, 64));
+  const SegmentationPlan large = session.plan(session.window(kHuge, kHuge, 0, 512, 512, 512));
+  EXPECT_EQ(small.tiles, 1);
+  EXPECT_GE(small.tile_height, 64);
+  EXPECT_LT(small.tile_height, large.tile_height);
+  EXPECT_LT(small.arena, large.arena);
+  EXPECT_LT(small.images, large.images);
+  EXPECT_LT(large.images, 16u << 20) << "the whole image counts";
+  // What is planned of a window that is the whole is planned of the image.
+  EXPECT_EQ(session.plan(session.window(300, 200, 0, 0, 300, 200)).arena,
+            session.plan(300, 200).arena);
+}
+
+TEST(PixelScale, OfRowsIsThatOfTheWhole) {
+  constexpr std::int64_t kHeight = 101, kWidth = 90;
+  const auto pixels = texture(kHeight, kWidth);
+  const Session session = open();
+  const PixelScale whole = session.pixel_scale({pixels.data(), kHeight, kWidth});
+  int passes = 0;
+  ASSERT_TRUE(session.needs_pixel_scale());
+  const PixelScale scale = session.pixel_scale([&](const auto& take) {
+    ++passes;
+    for (std::int64_t y = 0, rows = 0; y < kHeight; y += rows) {
+      rows = std::min(1 + y % 7, kHeight - y);
+      take(ImageView{pixels.data() + y * kWidth, rows, kWidth});
+    }
+  });
+  EXPECT_EQ(scale.offset, whole.offset);
+  EXPECT_EQ(scale.divisor, whole.divisor);
+  EXPECT_EQ(passes, 2) << "mean, then deviation";
+}
+
 TEST(Windows, ThatAreNoneAreRefused) {
   Session session = open();
   constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests an extra of a wheel in an environment of its own, or says why it is skipped.
-#   extra.sh app|napari WHEEL [PYTHON]   napari weighs 1 GB and needs a display, which Xvfb is: nightly, not in CI
+#   extra.sh app|napari|ray WHEEL [PYTHON]   napari weighs 1 GB and needs a display, which Xvfb is: nightly, not in CI
 set -euo pipefail
 extra=$1 wheel=$(realpath "$2") python=${3:-python3}
 cd "$(dirname "$0")"
@@ -15,6 +15,7 @@ case $extra in
     command -v xvfb-run >/dev/null || skip "apt-get install xvfb xauth libegl1 libgl1 libgl1-mesa-dri libxcb-cursor0" \
       "libxkbcommon-x11-0 libxcb-{icccm4,image0,keysyms1,randr0,render-util0,xinerama0,shape0} libdbus-1-3 imagej"
     run=(xvfb-run -a) more=('napari[pyqt6]' pytest-qt) ;;
+  ray) ;;
   *) echo "extra.sh: no extra '$extra'" >&2; exit 2 ;;
 esac
 scratch=$(mktemp -d)

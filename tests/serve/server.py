@@ -107,6 +107,13 @@ class Server:
                    if line.startswith(name + "{") and f'model="{model}"' in line)
 
 
+def until(condition):
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def tensor(module, name, kind, array):
     made = module.InferInput(name, list(array.shape), kind)
     made.set_data_from_numpy(array)

@@ -10,17 +10,10 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 import tritonclient.http as http
-from server import HAN, UNET, WAIT, Server, add_model, bytes_input, image_input, infer, picture
+from server import HAN, UNET, WAIT, Server, add_model, bytes_input, image_input, infer, picture, until
 from tritonclient.utils import InferenceServerException
 
 LONG = np.tile(picture(100, 100), (28, 28))  # many tiles
-
-
-def until(condition):
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def until_both_instances_run(server):

@@ -1,4 +1,5 @@
 // The program with a network that it has no builder for.
+#include "models/import/numpy_file.h"
 #include "tests/support/cli.h"
 #include "tests/support/graph_model.h"
 
@@ -39,6 +40,38 @@ TEST_F(GraphCli, InfoTellsNetworkAndAttributes) {
   ASSERT_EQ(as_json.code, 0) << as_json.err;
   const json info = json::parse(as_json.out);
   EXPECT_EQ(info["layers"][0]["attributes"]["c_out"], 8);
+}
+
+TEST_F(GraphCli, RunsOnArraysInEveryPrecision) {
+  std::vector<float> values(32 * 40 * 3);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 17) / 17;
+  write_numpy(at("in.npy"), {values.data(), {DType::kF32, {1, 32, 40, 3}}});
+  const std::vector<std::string> input = {"graph.safetensors", "--input", "in.npy"};
+  const auto with = [&](std::string verb, std::vector<std::string> more) {
+    more.insert(more.begin(), input.begin(), input.end());
+    more.insert(more.begin(), std::move(verb));
+    return run(more);
+  };
+  const Result made = with("run", {"--output", "out.npy"});
+  ASSERT_EQ(made.code, 0) << made.err;
+  EXPECT_THAT(made.out, HasSubstr("f32 (1, 32, 40, 3)"));
+  for (const char* precision : {"fp32", "bf16"}) {
+    const Result again =
+        with("run", {"--output", std::string(precision) + ".npy", "--precision", precision});
+    ASSERT_EQ(again.code, 0) << again.err;
+    EXPECT_THAT(again.out, HasSubstr("f32 (1, 32, 40, 3)"));
+  }
+  EXPECT_EQ(read_text(at("fp32.npy")), read_text(at("out.npy")));
+  EXPECT_NE(read_text(at("bf16.npy")), read_text(at("out.npy")));
+  const std::vector<std::string> expect = {"--expect", "out.npy", "--precision", "bf16",
+                                           "--tolerance"};
+  const auto verify = [&](const char* tolerance) {
+    std::vector<std::string> options = expect;
+    options.push_back(tolerance);
+    return with("verify", options);
+  };
+  EXPECT_EQ(verify("0.1").code, 0) << verify("0.1").out;
+  EXPECT_EQ(verify("1e-7").code, 1);
 }
 
 TEST_F(GraphCli, ASizeThatDoesNotRunIsToldTheNext) {

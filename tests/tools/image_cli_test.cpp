@@ -162,6 +162,8 @@ TEST_F(ImageCli, TilesThatRepeatMostOfTheWorkAreToldOnce) {
   EXPECT_THAT(large.err, AllOf(HasSubstr("% of the work done twice"), Not(HasSubstr("With "))));
   EXPECT_THAT(run({"info", unet_, "--size", "190x170"}).out,
               AllOf(HasSubstr("1 tile(s) of up to "), HasSubstr(", 0 % of the work done twice")));
+  EXPECT_THAT(run({"info", unet_, "--size", "190x170", "--tile", "172"}).out,
+              HasSubstr("With --tile " + better));
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ Work: segment (many small images), large (one image of 1500 x 1500), classify (m
 and 2 busy processes a processor, and under a quota of one processor and of half a one: in a control
 group of its own where this process may make one, else on one processor (taskset).
 
-Each round runs every number of threads once, in turn; a figure is the median of the rounds. The ratio
+Each round runs every number of threads once, another one first each time; a figure is the median of the rounds. The ratio
 is that of the default to the best fixed number: 1.1 is the goal. Prints a table, and writes all figures
 to tools/bench/results/<date>-<cpu>-shared.json (or -o FILE).
 """
@@ -165,12 +165,14 @@ def measure(program, work, out, rounds):
         for name, (what, arguments) in work.items():
             seconds = {count: [] for count in ("default", *counts)}
             with enter() as front:
-                for _ in range(rounds):
-                    for count, into in seconds.items():
+                for begin in range(rounds):
+                    order = list(seconds)
+                    order = order[begin % len(order):] + order[:begin % len(order)]
+                    for count in order:
                         command = [*front, program, *map(str, arguments), "--device", "cpu", "--quiet"]
                         if count != "default":
                             command += ["--threads", str(count)]
-                        into.append(seconds_of(command, out))
+                        seconds[count].append(seconds_of(command, out))
             medians = {str(count): statistics.median(values) for count, values in seconds.items()}
             best = min((value, key) for key, value in medians.items() if key != "default")
             rows.append({"work": name, "what": what, "around": around, "seconds": medians,

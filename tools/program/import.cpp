@@ -16,6 +16,7 @@ namespace {
 struct ImportCommand {
   std::string input, output;
   ForeignOptions foreign;
+  double tolerance = 1e-3;
   bool dry_run = false;
   bool list = false;
 
@@ -62,6 +63,23 @@ void print(const ImportCommand& command, const Imported& imported) {
     fmt::print(stderr, "{}\n", line_about(command.input, note));
 }
 
+// Whether the network gives what the model's own tensors say, where it brings any along.
+bool fits_example(const ImportCommand& command, const Imported& imported) {
+  if (imported.example == nullptr) return true;
+  const Example& example = *imported.example;
+  const Difference difference = imported.run_example(open_cpu_device(0));
+  std::cout << fmt::format("example  {} -> {}\n         {}\n", example.input, example.output,
+                           difference.to_string());
+  if (difference.is_within(command.tolerance)) return true;
+  fmt::print(
+      stderr, "{}\n",
+      line_about(command.input,
+                 fmt::format("it does not give what its own test tensors say: accepted are errors "
+                             "of {:.3g} of their largest value (--tolerance)",
+                             command.tolerance)));
+  return false;
+}
+
 int import_file(ImportCommand& command) {
   command.check();
   if (command.list) {
@@ -72,6 +90,7 @@ int import_file(ImportCommand& command) {
   require_no_input("-o", command.output, {command.input, options.vocabulary});
   const Imported imported = import_model(command.input, options);
   print(command, imported);
+  if (!fits_example(command, imported)) return kExitFailed;
   if (!command.dry_run) {
     save_model(command.output, imported.config, imported.tensors, imported.vocabulary);
     std::cout << fmt::format("written  {}\n", command.output);
@@ -84,10 +103,17 @@ int import_file(ImportCommand& command) {
 Verb make_import_verb(CLI::App& program) {
   const auto command = std::make_shared<ImportCommand>();
   CLI::App& app = *program.add_subcommand("import", "a model file of what another program saved");
-  app.add_option("input", command->input, "file of PyTorch, Keras, ONNX or safetensors");
+  app.add_option("input", command->input,
+                 "file of PyTorch, Keras, ONNX or safetensors, or a package");
   app.add_option("-o,--output", command->output, "model file to write (.safetensors)")
       ->type_name("FILE");
   command->foreign.add_to(app);
+  app.add_option("--tolerance", command->tolerance,
+                 "of a package with test tensors, the largest difference that is accepted, of the "
+                 "largest value expected")
+      ->type_name("X")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_flag("--dry-run", command->dry_run, "say what would be written");
   app.add_flag("--list", command->list, "the networks that are known by their tensors' names");
   app.footer(

@@ -25,6 +25,7 @@ struct InfoOptions {
   std::string device = "auto";
   std::string precision = "auto";
   std::string max_memory;
+  int tile = 0;
   ForeignOptions foreign;
 };
 
@@ -63,7 +64,8 @@ json memory_at(Session& session, std::int64_t height, std::int64_t width) {
           {"images_bytes", plan.images},
           {"device_bytes", plan.device},
           {"predicted_peak_bytes", plan.peak},
-          {"memory_map", plan.memory_map}};
+          {"memory_map", plan.memory_map},
+          {"advice", plan.advice}};
 }
 
 json describe(const InfoOptions& options) {
@@ -71,6 +73,7 @@ json describe(const InfoOptions& options) {
   model.device = options.device;
   model.precision = options.precision;
   model.max_memory = options.max_memory;
+  model.tile = options.tile;
   model.foreign = options.foreign;
   Session session = Session::open(options.model, model.session_options(options.json));
   json info = json::parse(session.config_json());
@@ -148,6 +151,8 @@ void print_memory(const json& memory, bool with_map) {
         format_bytes(at["maps_bytes"].get<std::size_t>()),
         format_bytes(at["images_bytes"].get<std::size_t>()),
         format_bytes(at["predicted_peak_bytes"].get<std::size_t>()));
+    if (const auto advice = at["advice"].get<std::string>(); !advice.empty())
+      std::cout << fmt::format("  {}\n", advice);
     if (with_map) std::cout << at["memory_map"].get<std::string>();
   }
 }
@@ -211,6 +216,9 @@ Verb make_info_verb(CLI::App& program) {
   add_device_options(command, options->device, options->precision);
   command.add_option("--max-memory", options->max_memory, "as in 'segment': picks the tile")
       ->type_name("BYTES");
+  command.add_option("--tile", options->tile, "as in 'segment'")
+      ->type_name("N")
+      ->check(at_least(0));
   options->foreign.add_to(command);
   command.add_flag("--layers", options->layers, "every layer, on the smallest input");
   command.add_flag("--memory-map", options->memory_map, "place and life of every buffer");

@@ -130,7 +130,7 @@ SessionOptions ModelOptions::session_options(bool quiet) const {
 }
 
 std::string ModelOptions::path_or_demo(std::string_view demo_file) const {
-  if (!path.empty()) return path;
+  if (!path.empty()) return model_path(path).string();
   std::error_code ignored;
   const fs::path program = fs::read_symlink("/proc/self/exe", ignored).parent_path();
   const fs::path candidates[] = {program / "../models/demo" / demo_file,

@@ -12,6 +12,7 @@
 #include "models/network_run.h"
 #include "tools/program/inputs.h"
 #include "tools/program/program.h"
+#include "tools/program/verify_layers.h"
 
 namespace tessera {
 namespace {
@@ -19,6 +20,7 @@ namespace {
 struct RunOptions {
   std::string model;
   std::vector<std::string> inputs, outputs, expected;  // "NAME=FILE", or "FILE"
+  std::string activations, against;
   std::string device = "auto", precision = "auto";
   int threads = 0;
   ForeignOptions foreign;
@@ -56,7 +58,7 @@ Paths by_name(const std::vector<std::string>& words, const std::vector<NetworkTe
 std::map<std::string, NetworkAnswer> compute(const RunOptions& options, ModelConfig& config) {
   std::map<std::string, NumpyArray> arrays;
   ImportOptions import = options.foreign.read();
-  const MappedFile file = MappedFile::open(options.model, "a model file");
+  const MappedFile file = MappedFile::open(model_path(options.model), "a model file");
   if (may_be_onnx(file.bytes())) {
     // The names of the inputs come before their shapes: they stand in the file itself.
     const OnnxModel onnx =
@@ -68,8 +70,7 @@ std::map<std::string, NetworkAnswer> compute(const RunOptions& options, ModelCon
       import.choices["shape." + name] = fmt::format("{}", fmt::join(array.tensor.shape, "x"));
     }
   }
-  ModelFile model = open_model(options.model, import,
-                               [](std::string_view line) { fmt::print(stderr, "{}\n", line); });
+  ModelFile model = open_model(options.model, import, print_note);
   std::map<std::string, StoredTensor> tensors;
   for (const auto& [name, path] :
        by_name(options.inputs, network_inputs(model.config), "--input")) {
@@ -83,21 +84,14 @@ std::map<std::string, NetworkAnswer> compute(const RunOptions& options, ModelCon
   return run_network(model, tensors, opened.device);
 }
 
-double number_at(const TensorView& tensor, std::int64_t i) {
-  return tensor.type.dtype == DType::kU8 ? tensor.as<const std::uint8_t>()[i]
-                                         : tensor.as<const float>()[i];
-}
-
 // A line about an answer's numbers.
-std::string summary(const TensorView& tensor) {
+std::string summary(const NetworkAnswer& answer) {
   double least = INFINITY, most = -INFINITY, sum = 0;
-  const std::int64_t count = tensor.shape().elements();
-  for (std::int64_t i = 0; i < count; ++i) {
-    const double value = number_at(tensor, i);
+  const std::vector<float> values = floats_of(answer);
+  for (const double value : values)
     least = std::min(least, value), most = std::max(most, value), sum += value;
-  }
-  return fmt::format("{}  {:.6g} to {:.6g}, mean {:.6g}", tensor.type.to_string(), least, most,
-                     sum / static_cast<double>(count));
+  return fmt::format("{}  {:.6g} to {:.6g}, mean {:.6g}", answer.type.to_string(), least, most,
+                     sum / static_cast<double>(values.size()));
 }
 
 int run(const RunOptions& options) {
@@ -109,7 +103,7 @@ int run(const RunOptions& options) {
     read.push_back(path);
   for (const auto& [name, path] : paths) require_no_input("--output", path, read);
   for (const auto& [name, answer] : answers)
-    std::cout << fmt::format("{}  {}\n", name, summary(answer.view()));
+    std::cout << fmt::format("{}  {}\n", name, summary(answer));
   for (const auto& [name, path] : paths) write_numpy(path, answers.at(name).view());
   return kExitDone;
 }
@@ -126,32 +120,31 @@ bool same_shape(std::span<const std::int64_t> a, std::span<const std::int64_t> b
 }
 
 int verify(const RunOptions& options) {
+  const LayerOptions layers{options.model,    options.foreign.read(), options.activations,
+                            options.against,  options.inputs,         options.threads,
+                            options.tolerance};
+  if (!options.activations.empty() || !options.against.empty()) {
+    if (!options.expected.empty())
+      throw UsageError("--expect is for --input alone, without --activations and --against");
+    return verify_layers(layers);
+  }
+  if (options.inputs.empty() && options.expected.empty()) return verify_example(layers);
+  if (options.inputs.empty() || options.expected.empty())
+    throw UsageError("--input and --expect go together");
   ModelConfig config;
   const auto answers = compute(options, config);
   bool agrees = true;
   for (const auto& [name, path] : by_name(options.expected, network_outputs(config), "--expect")) {
-    NumpyArray expected = read_numpy(path);
-    const TensorView answer = answers.at(name).view();
-    const auto dims = answer.shape().dims();
+    const NumpyArray expected = read_numpy(path);
+    const TensorType& type = answers.at(name).type;
+    const auto dims = type.shape.dims();
     require(same_shape(dims, expected.tensor.shape), "{}: it is {}, but the network gives {}", path,
             shape_text(expected.tensor.shape), shape_text(dims));
-    const FloatTensor values = read_floats(expected.tensor);
-    double largest = 0, sum = 0, scale = 0;
-    bool finite = true;
-    for (std::size_t i = 0; i < values.values.size(); ++i) {
-      const double wanted = values.values[i];
-      const double difference = std::abs(number_at(answer, static_cast<std::int64_t>(i)) - wanted);
-      finite = finite && std::isfinite(difference);
-      largest = std::max(largest, difference), sum += difference;
-      scale = std::max(scale, std::abs(wanted));
-    }
-    const double bound = options.tolerance * scale;
-    const bool fits = finite && largest <= bound;
-    agrees = agrees && fits;
-    std::cout << fmt::format(
-        "{}  {}  largest error {:.3g}, mean {:.3g}, of values up to {:.6g}: {}\n", name,
-        answer.type.to_string(), largest, sum / static_cast<double>(values.values.size()), scale,
-        fits ? "agrees" : fmt::format("beyond {:.3g}", bound));
+    const Difference difference =
+        difference_of(floats_of(answers.at(name)), read_floats(expected.tensor).values);
+    agrees = agrees && difference.is_within(options.tolerance);
+    std::cout << fmt::format("{}  {}  {}\n", name, type.to_string(),
+                             verdict(difference, options.tolerance));
   }
   return agrees ? kExitDone : kExitFailed;
 }
@@ -163,8 +156,7 @@ CLI::App& command_of(CLI::App& program, const std::string& name, const std::stri
   command
       .add_option("-i,--input", options.inputs,
                   "a .npy file; with its name where there are several inputs")
-      ->type_name("[NAME=]FILE")
-      ->required();
+      ->type_name("[NAME=]FILE");
   add_device_options(command, options.device, options.precision);
   options.foreign.add_to(command);
   command.add_option("--threads", options.threads, "0: OMP_NUM_THREADS, else every processor")
@@ -182,6 +174,7 @@ constexpr const char* kAxes =
 Verb make_run_verb(CLI::App& program) {
   const auto options = std::make_shared<RunOptions>();
   CLI::App& command = command_of(program, "run", "a network by itself, on numpy arrays", *options);
+  command.get_option("--input")->required();
   command.add_option("-o,--output", options->outputs, "where an output goes, a .npy file")
       ->type_name("[NAME=]FILE");
   command.footer(std::string(kAxes) +
@@ -196,18 +189,32 @@ Verb make_verify_verb(CLI::App& program) {
   CLI::App& command =
       command_of(program, "verify", "a network's answer against one that is known", *options);
   command.add_option("--expect", options->expected, "what an output should be, a .npy file")
-      ->type_name("[NAME=]FILE")
-      ->required();
+      ->type_name("[NAME=]FILE");
+  command
+      .add_option("--activations", options->activations,
+                  "what every layer should give: .npz or safetensors of tools/dump_torch.py or "
+                  "tools/dump_keras.py")
+      ->type_name("FILE");
+  command
+      .add_option("--against", options->against,
+                  "another model, whose layers are to give the same; without --input to a made-up "
+                  "input")
+      ->type_name("MODEL");
   command
       .add_option("--tolerance", options->tolerance,
                   "largest error that is accepted, of the largest value expected")
       ->type_name("X")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command.footer(std::string(kAxes) +
-                 "Exit code 1 where an output differs by more.\n"
-                 "Examples:\n"
-                 "  tessera verify weights.onnx --input test_input.npy --expect test_output.npy");
+  command.footer(
+      std::string(kAxes) +
+      "A package is held against its own test tensors where nothing else is named. Layers\n"
+      "run on the CPU in f32; where one diverges, usual reasons are tried, each by a run.\n"
+      "Exit code 1 where something differs by more.\n"
+      "Examples:\n"
+      "  tessera verify weights.onnx --input test_input.npy --expect test_output.npy\n"
+      "  tessera verify checkpoint.pth --activations dump.npz\n"
+      "  tessera verify unet.safetensors --against unet.onnx");
   return {&command, [options] { return verify(*options); }};
 }
 

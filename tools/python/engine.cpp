@@ -2,6 +2,7 @@
 // in tessera/__init__.py.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/function.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
@@ -9,6 +10,8 @@
 #include <nanobind/stl/vector.h>
 #include <tessera/session.h>
 
+#include <array>
+#include <bit>
 #include <optional>
 
 namespace nb = nanobind;
@@ -19,6 +22,9 @@ namespace {
 // Rows without gaps; nanobind copies what has some.
 using Array = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using Mask = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+// The fields of tessera.Window and of the engine's, in order.
+using Window = std::array<std::int64_t, sizeof(tessera::SegmentationWindow) / sizeof(std::int64_t)>;
+using Scale = std::optional<std::pair<float, float>>;  // offset, divisor
 using Progress = std::optional<std::function<void(std::int64_t, std::int64_t)>>;
 
 // A NumPy array that owns `values`.
@@ -88,13 +94,8 @@ tessera::Model open(const std::string& path, const std::string& device,
   return tessera::Model::open(path, options);
 }
 
-nb::tuple segment(const tessera::Model& model, const Array& image, const Progress& progress) {
-  const tessera::ImageView view = view_of(image);
-  tessera::Segmentation result;
-  {
-    const nb::gil_scoped_release unlocked;
-    result = model.segment(view, hook(progress));
-  }
+// Mask and probabilities, or none.
+nb::tuple to_arrays(tessera::Segmentation&& result) {
   const auto height = static_cast<std::size_t>(result.height);
   const auto width = static_cast<std::size_t>(result.width);
   const auto outputs = static_cast<std::size_t>(result.outputs);
@@ -102,6 +103,59 @@ nb::tuple segment(const tessera::Model& model, const Array& image, const Progres
   if (outputs > 0)
     probabilities = to_array(std::move(result.probabilities), {height, width, outputs});
   return nb::make_tuple(to_array(std::move(result.mask), {height, width}), probabilities);
+}
+
+nb::tuple segment(const tessera::Model& model, const Array& image, const Progress& progress) {
+  const tessera::ImageView view = view_of(image);
+  tessera::Segmentation result;
+  {
+    const nb::gil_scoped_release unlocked;
+    result = model.segment(view, hook(progress));
+  }
+  return to_arrays(std::move(result));
+}
+
+nb::tuple segment_window(const tessera::Model& model, const Array& pixels, const Window& window,
+                         const Scale& scale) {
+  const tessera::ImageView view = view_of(pixels);
+  tessera::PixelScale whole;
+  if (scale) whole = {scale->first, scale->second};
+  tessera::Segmentation result;
+  {
+    const nb::gil_scoped_release unlocked;
+    result = model.segment_window(view, std::bit_cast<tessera::SegmentationWindow>(window),
+                                  scale ? &whole : nullptr);
+  }
+  return to_arrays(std::move(result));
+}
+
+std::vector<Window> windows(const tessera::Model& model, std::int64_t height, std::int64_t width,
+                            std::int64_t tile) {
+  const nb::gil_scoped_release unlocked;
+  std::vector<Window> all;
+  for (const tessera::SegmentationWindow& one : model.windows(height, width, tile))
+    all.push_back(std::bit_cast<Window>(one));
+  return all;
+}
+
+Scale pixel_scale(const tessera::Model& model, std::int64_t height,
+                  const std::function<Array(std::int64_t)>& rows) {
+  if (!model.needs_pixel_scale()) return std::nullopt;
+  Array held;  // while the engine reads it
+  const nb::gil_scoped_release unlocked;
+  const tessera::PixelScale scale = model.pixel_scale([&](const auto& take) {
+    for (std::int64_t y = 0; y < height;) {
+      tessera::ImageView view;
+      {
+        const nb::gil_scoped_acquire gil;
+        held = rows(y);
+        view = view_of(held);
+      }
+      take(view);
+      y += view.height;
+    }
+  });
+  return std::pair{scale.offset, scale.divisor};
 }
 
 std::vector<tessera::Classification> classify(const tessera::Model& model, const nb::list& texts,
@@ -197,8 +251,26 @@ NB_MODULE(_engine, m) {
       .def_prop_ro("config_json", &tessera::Model::config_json)
       .def("segment", &segment, "image"_a, "progress"_a = nb::none())
       .def("classify", &classify, "texts"_a, "progress"_a = nb::none())
-      .def("plan", &tessera::Model::plan, "height"_a, "width"_a,
-           nb::call_guard<nb::gil_scoped_release>());
+      .def("plan", nb::overload_cast<std::int64_t, std::int64_t>(&tessera::Model::plan, nb::const_),
+           "height"_a, "width"_a, nb::call_guard<nb::gil_scoped_release>())
+      .def(
+          "plan_window",
+          [](const tessera::Model& model, const Window& window) {
+            return model.plan(std::bit_cast<tessera::SegmentationWindow>(window));
+          },
+          "window"_a, nb::call_guard<nb::gil_scoped_release>())
+      .def("windows", &windows, "height"_a, "width"_a, "tile"_a)
+      .def(
+          "window",
+          [](const tessera::Model& model, std::int64_t image_height, std::int64_t image_width,
+             std::int64_t y, std::int64_t x, std::int64_t height, std::int64_t width) {
+            return std::bit_cast<Window>(
+                model.window(image_height, image_width, y, x, height, width));
+          },
+          "image_height"_a, "image_width"_a, "y"_a, "x"_a, "height"_a, "width"_a,
+          nb::call_guard<nb::gil_scoped_release>())
+      .def("segment_window", &segment_window, "pixels"_a, "window"_a, "scale"_a)
+      .def("pixel_scale", &pixel_scale, "height"_a, "rows"_a);
 
   m.def("open", &open, "path"_a, "device"_a, "precision"_a, "threads"_a, "max_memory"_a, "tile"_a,
         "range"_a, "probabilities"_a, "on_note"_a = nb::none());

@@ -30,7 +30,7 @@ class Tessera(ConanFile):
         Apt(self).install(["libfmt-dev", "nlohmann-json3-dev", "libcli11-dev", "libhwy-dev", "libstb-dev", "libtiff-dev",
                            "libpng-dev", "libjpeg62-turbo-dev", "libexpat1-dev", "zlib1g-dev", "libbz2-dev", "liblzma-dev",
                            "libzstd-dev", "libonnx-dev", "libprotobuf-dev", "protobuf-compiler", "libhdf5-dev",
-                           "libutf8proc-dev", "libxxhash-dev"])
+                           "libutf8proc-dev", "libxxhash-dev", "libyaml-cpp-dev", "nettle-dev"])
 
     def layout(self):
         cmake_layout(self)

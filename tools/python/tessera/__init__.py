@@ -5,6 +5,7 @@
     result = model(image)                # (H, W) or (H, W, 3): uint8, uint16, uint32 or float32
     result.mask                          # (H, W) uint8, an index into model.classes
     result.objects()                     # a pandas table, as regionprops_table's
+    tessera.segment_array(model, zarr_in, zarr_out)   # larger than memory
 
 Answers are those of the program `tessera` and of the C++ library, to the byte.
 """
@@ -21,14 +22,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _engine
+from ._arrays import ArrayLike, PixelScale, Source, Window, bytes_of, segment_array
 from ._results import Classification, Segmentation, Sentence, Word
 from .program import eval_model, import_model, train_han, train_unet, verify
 
 if TYPE_CHECKING:
     from .sklearn import HanClassifier
 
-__all__ = ["Classification", "HanClassifier", "Model", "Segmentation", "Sentence", "Word", "eval_model",
-           "import_model", "load", "train_han", "train_unet", "verify"]
+__all__ = ["Classification", "HanClassifier", "Model", "PixelScale", "Segmentation", "Sentence", "Window", "Word",
+           "eval_model", "import_model", "load", "segment_array", "train_han", "train_unet", "verify"]
 __version__ = "0.1.0"
 
 Progress = Callable[[int, int], None]
@@ -39,23 +41,6 @@ def __getattr__(name: str) -> Any:
         from .sklearn import HanClassifier
         return HanClassifier
     raise AttributeError(f"module 'tessera' has no attribute {name!r}")
-
-
-def _bytes_of(size: int | str | None) -> int:
-    """Bytes of 2**30, "2G", "512M" or None (0: as the machine allows)."""
-    if size is None:
-        return 0
-    if isinstance(size, str):
-        factors = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-        text = size.strip().upper().removesuffix("IB").removesuffix("B")
-        factor = factors.get(text[-1:], 1)
-        try:
-            size = int(float(text[:-1] if factor > 1 else text) * factor)
-        except (ValueError, OverflowError):
-            raise ValueError(f"max_memory is a number of bytes, or one such as '2G', not {size!r}") from None
-    if size < 0:
-        raise ValueError(f"max_memory is 0 or more bytes, not {size}")
-    return size
 
 
 def load(path: str | os.PathLike[str], *, device: str = "auto", precision: str = "auto", threads: int = 0,
@@ -80,11 +65,11 @@ class Model:
     """A model on a device. Any number of threads may call it at once; a process that is given one opens it anew."""
 
     def __init__(self, path: str | os.PathLike[str], **options: Any):
-        self._path, self._options = os.fspath(path), options
+        self.path, self.options = os.fspath(path), options
         span = options["range"]
         self._model = _engine.open(
-            self._path, options["device"], options["precision"], options["threads"],
-            _bytes_of(options["max_memory"]), options["tile"],
+            self.path, options["device"], options["precision"], options["threads"],
+            bytes_of(options["max_memory"]), options["tile"],
             span if isinstance(span, str) else "" if span is None else f"{span[0]!r},{span[1]!r}",
             options["probabilities"], options["on_note"])
         self.config: dict[str, Any] = json.loads(self._model.config_json)
@@ -93,10 +78,10 @@ class Model:
         self._lanes = options["threads"] or os.cpu_count() or 1
 
     def __reduce__(self):
-        return _reopen, (self._path, self._options)
+        return _reopen, (self.path, self.options)
 
     def __repr__(self) -> str:
-        return (f"<tessera.Model {self._path!r}: {self.task}s into {len(self.classes)} classes on {self.device}, "
+        return (f"<tessera.Model {self.path!r}: {self.task}s into {len(self.classes)} classes on {self.device}, "
                 f"{self.precision}>")
 
     @property
@@ -192,6 +177,46 @@ class Model:
     def plan(self, height: int, width: int):
         """Tiles and memory of an image of this size, before anything runs."""
         return self._model.plan(height, width)
+
+    def windows(self, height: int, width: int, tile: int = 1024) -> list[Window]:
+        """Windows that cover an image of this size, in reading order, each pixel in one of them.
+
+        What they read is at most `tile` pixels a side. They lie on the network's own grid, so that each gives the bytes
+        of the whole; windows that merely overlap do not. The image may be larger than any that segment() takes.
+
+            scale = model.pixel_scale(image)
+            for window in model.windows(*image.shape[:2]):
+                mask[window.kept] = model.segment_window(image[window.read], window, scale).mask
+        """
+        return [Window(*one) for one in self._model.windows(height, width, tile)]
+
+    def window(self, image_height: int, image_width: int, y: int, x: int, height: int, width: int) -> Window:
+        """The window that keeps any rectangle of an image, in pixels; chunks of a store, for example."""
+        return Window(*self._model.window(image_height, image_width, y, x, height, width))
+
+    def plan_window(self, window: Window):
+        """Memory of a window, before it runs."""
+        return self._model.plan_window(window)
+
+    def pixel_scale(self, image: ArrayLike) -> PixelScale | None:
+        """What windows of an image must know of all its pixels; None for a model that asks nothing of them.
+
+        image  (H, W) or (H, W, C), as segment_array() takes it: it may be larger than memory, and is read in bands of
+               rows, twice for a model of scale "standardize"
+        """
+        source = Source(image)
+        band = source.bands()
+        found = self._model.pixel_scale(source.height, lambda y: source.read(
+            slice(y, min(y + band, source.height)), slice(0, source.width)))
+        return None if found is None else PixelScale(*found)
+
+    def segment_window(self, pixels, window: Window, scale: PixelScale | None = None) -> Segmentation:
+        """What segment() gives of the rectangle that `window` keeps, to the byte.
+
+        pixels  array (window.read_height, window.read_width[, C]): image[window.read]
+        scale   pixel_scale(image), of the whole image
+        """
+        return self._segmentation(*self._model.segment_window(_pixels(pixels), window, scale))
 
 
 def _reopen(path: str, options: dict[str, Any]) -> Model:
