@@ -337,15 +337,4 @@ SegmentationPlan Segmenter::plan(std::int64_t height, std::int64_t width) {
   return plan;
 }
 
-SegmentationPlan Segmenter::plan(const SegmentationWindow& w) {
-  const SegmentationWindow window =
-      window_of(w.image_height, w.image_width, w.y, w.x, w.height, w.width);
-  Tiling tiling{{piece_along(0, w.image_height, {w.y, w.y + w.height})},
-                {piece_along(1, w.image_width, {w.x, w.x + w.width})}};
-  tiling.height = tiling.rows[0].input(executor_.graph()).size();
-  tiling.width = tiling.columns[0].input(executor_.graph()).size();
-  // The pixels that it reads are all that is copied of the image.
-  return memory(window.read_height, window.read_width, tiling);
-}
-
 }  // namespace tessera

@@ -32,7 +32,6 @@ class Segmenter {
   Segmentation segment(const Image& image, const Session::Progress& progress,
                        std::vector<NodeTiming>* timings);
   SegmentationPlan plan(std::int64_t height, std::int64_t width);
-  SegmentationPlan plan(const SegmentationWindow& window);
 
   // What models/session.h says of windows.
   std::vector<SegmentationWindow> windows(std::int64_t height, std::int64_t width,
@@ -45,7 +44,8 @@ class Segmenter {
   // Throws Error unless `window` is one of this model, for pixels of this size.
   void require_window(const SegmentationWindow& window, std::int64_t height,
                       std::int64_t width) const;
-  SegmentationPlan plan(const SegmentationWindow& window, std::uint64_t pixel_bytes);
+  // `pixel_bytes`: of the image; 0: of one of 8 bits.
+  SegmentationPlan plan(const SegmentationWindow& window, std::uint64_t pixel_bytes = 0);
   WindowGrid window_grid(std::int64_t height, std::int64_t width, const WindowWish& wish);
 
   const ImageSizes& sizes() const { return sizes_; }

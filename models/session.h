@@ -218,7 +218,7 @@ class Session {
   Segmentation segment(const ImageView& image, const Progress& progress = {});
   // Tiles and memory of an image of this size, before anything runs.
   SegmentationPlan plan(std::int64_t height, std::int64_t width);
-  // Memory of a window, which is one tile.
+  // Memory of a window of an 8-bit image, as one tile or in bands.
   SegmentationPlan plan(const SegmentationWindow& window);
 
   // Windows that cover an image of this size, in reading order, each pixel in one of them; what

@@ -192,15 +192,49 @@ TEST(Windows, ArePlannedByThemselves) {
   const SegmentationPlan small =
       session.plan(session.window(kHuge, kHuge, kHuge / 2, kHuge / 2, 64, 64));
   const SegmentationPlan large = session.plan(session.window(kHuge, kHuge, 0, 512, 512, 512));
-  EXPECT_EQ(small.tiles, 1);
-  EXPECT_GE(small.tile_height, 64);
-  EXPECT_LT(small.tile_height, large.tile_height);
+  EXPECT_GE(small.tile_width, 64);
+  EXPECT_LT(small.tile_width, large.tile_width);
   EXPECT_LT(small.arena, large.arena);
   EXPECT_LT(small.images, large.images);
   EXPECT_LT(large.images, 16u << 20) << "the whole image counts";
-  // What is planned of a window that is the whole is planned of the image.
-  EXPECT_EQ(session.plan(session.window(300, 200, 0, 0, 300, 200)).arena,
+  // A window that is the whole runs in bands, where the whole would run at once.
+  EXPECT_LT(session.plan(session.window(300, 200, 0, 0, 300, 200)).arena,
             session.plan(300, 200).arena);
+  EXPECT_EQ(session.plan(session.window(100, 80, 0, 0, 100, 80)).arena,
+            session.plan(100, 80).arena);
+}
+
+TEST(Windows, AreChosenByMemory) {
+#if defined(TESSERA_THREAD_SANITIZER) || defined(TESSERA_ADDRESS_SANITIZER)
+  GTEST_SKIP() << "the sanitizer's own memory counts as the process's, and grows";
+#endif
+  constexpr std::int64_t kHeight = 30'000, kWidth = 40'000;
+  std::int64_t windows = 0;
+  for (const std::uint64_t megabytes : {1000, 600}) {
+    SessionOptions options{.winograd = false};
+    options.max_memory = megabytes << 20;
+    Session session = open(options);
+    const WindowGrid grid = session.window_grid(kHeight, kWidth, {.multiple = 512});
+    EXPECT_LE(grid.plan.peak, options.max_memory);
+    EXPECT_EQ(grid.height % 512 + grid.width % 512, 0);
+    EXPECT_EQ(grid.plan.tiles, ((kHeight - 1) / grid.height + 1) * ((kWidth - 1) / grid.width + 1));
+    EXPECT_GT(grid.plan.work, 1.0);
+    EXPECT_LT(grid.plan.work, 1.5);
+    EXPECT_GT(grid.plan.tiles, windows) << "less memory, more windows";
+    windows = grid.plan.tiles;
+    const WindowGrid shared =
+        session.window_grid(kHeight, kWidth, {.multiple = 512, .at_least = 4 * windows});
+    EXPECT_GE(shared.plan.tiles, 4 * windows);
+    const WindowGrid deep =
+        session.window_grid(kHeight, kWidth, {.multiple = 512, .pixel_bytes = 12});
+    EXPECT_LE(deep.plan.peak, options.max_memory);
+    EXPECT_GE(deep.plan.tiles, windows);
+  }
+  Session session = open({.max_memory = 1});
+  EXPECT_THAT(error_of([&] { session.window_grid(kHeight, kWidth, {.multiple = 512}); }),
+              HasSubstr("in the smallest windows, which keep 512 x 512"));
+  EXPECT_THAT(error_of([&] { session.window_grid(kHeight, kWidth, {.multiple = 0}); }),
+              HasSubstr("expected numbers above 0"));
 }
 
 TEST(PixelScale, OfRowsIsThatOfTheWhole) {
