@@ -13,15 +13,15 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::int64_t kMostExtent = 1 << 20;
+constexpr std::int64_t kMostSize = 1 << 20;
 
-const json* member(const json& object, const char* key) {
+const json* entry_of(const json& object, const char* key) {
   const auto found = object.is_object() ? object.find(key) : object.end();
   return object.is_object() && found != object.end() && !found->is_null() ? &*found : nullptr;
 }
 
 const json& needed(const json& object, const char* key, const std::string& where) {
-  const json* const found = member(object, key);
+  const json* const found = entry_of(object, key);
   require(found != nullptr, "{}: \"{}\" is missing", where, key);
   return *found;
 }
@@ -34,14 +34,14 @@ std::string text_of(const json& value, const std::string& where) {
 }
 
 std::string text_at(const json& object, const char* key, const std::string& otherwise = "") {
-  const json* const found = member(object, key);
+  const json* const found = entry_of(object, key);
   return found != nullptr && found->is_string() ? found->get<std::string>() : otherwise;
 }
 
 std::int64_t extent_of(const json& value, const std::string& where, std::int64_t least) {
-  const bool fits = value.is_number_integer() && value >= least && value <= kMostExtent;
+  const bool fits = value.is_number_integer() && value >= least && value <= kMostSize;
   require(fits, "{} is {}, expected a whole number from {} to {}", where, value.dump(), least,
-          kMostExtent);
+          kMostSize);
   return value.get<std::int64_t>();
 }
 
@@ -62,12 +62,12 @@ BioimageFile file_of(const json& value, const std::string& where) {
 std::vector<BioimageStep> steps_of(const json* list, const char* name, const std::string& where) {
   std::vector<BioimageStep> steps;
   if (list == nullptr) return steps;
-  constexpr std::size_t kMostSteps = 32;
-  require(list->is_array() && list->size() <= kMostSteps,
+  constexpr std::size_t kMostListed = 32;
+  require(list->is_array() && list->size() <= kMostListed,
           "{} is {} of {}, expected a list of at most {} steps", where, list->type_name(),
-          list->size(), kMostSteps);
+          list->size(), kMostListed);
   for (const json& one : *list) {
-    const json* const arguments = member(one, "kwargs");
+    const json* const arguments = entry_of(one, "kwargs");
     require(arguments == nullptr || arguments->is_object(), "{}: kwargs is {}, expected a map",
             where, arguments == nullptr ? "" : arguments->type_name());
     steps.push_back({text_of(needed(one, name, where), where + "." + name),
@@ -79,7 +79,7 @@ std::vector<BioimageStep> steps_of(const json* list, const char* name, const std
 // ---- 0.4
 
 void read_shape(const json& shape, BioimageTensor& tensor, const std::string& where) {
-  if (member(shape, "reference_tensor") != nullptr) return;
+  if (entry_of(shape, "reference_tensor") != nullptr) return;
   const bool open = shape.is_object();
   const json& least = open ? needed(shape, "min", where) : shape;
   const json* const step = open ? &needed(shape, "step", where) : nullptr;
@@ -101,7 +101,7 @@ BioimageTensor read_tensor_4(const json& object, const char* steps, const std::s
   tensor.name = text_of(needed(object, "name", where), where + ".name");
   tensor.axes = text_of(needed(object, "axes", where), where + ".axes");
   read_shape(needed(object, "shape", where), tensor, where);
-  tensor.steps = steps_of(member(object, steps), "name", where + "." + steps);
+  tensor.steps = steps_of(entry_of(object, steps), "name", where + "." + steps);
   return tensor;
 }
 
@@ -126,15 +126,16 @@ void read_axis(const json& axis, BioimageTensor& tensor, const std::string& wher
   tensor.axes += letter;
   tensor.ids[text_at(axis, "id", id)] = std::string(1, letter);
   if (letter == 'c') {
-    if (const json* names = member(axis, "channel_names"); names != nullptr && names->is_array()) {
+    if (const json* names = entry_of(axis, "channel_names");
+        names != nullptr && names->is_array()) {
       for (const json& name : *names) tensor.channels.push_back(text_of(name, where));
     }
   }
-  const json* const size = member(axis, "size");
+  const json* const size = entry_of(axis, "size");
   if ((letter != 'y' && letter != 'x') || size == nullptr) return;
   std::optional<BioimageExtent>& extent = letter == 'y' ? tensor.y : tensor.x;
   if (size->is_number()) extent = BioimageExtent{extent_of(*size, where + ".size", 1), 0};
-  if (member(*size, "min") != nullptr && member(*size, "step") != nullptr)
+  if (entry_of(*size, "min") != nullptr && entry_of(*size, "step") != nullptr)
     extent = BioimageExtent{extent_of((*size)["min"], where + ".size.min", 1),
                             extent_of((*size)["step"], where + ".size.step", 1)};
 }
@@ -149,8 +150,8 @@ BioimageTensor read_tensor_5(const json& object, const char* steps, const std::s
           where, axes.type_name(), kMostAxes);
   for (std::size_t i = 0; i < axes.size(); ++i)
     read_axis(axes[i], tensor, fmt::format("{}.axes[{}]", where, i));
-  tensor.steps = steps_of(member(object, steps), "id", where + "." + steps);
-  if (const json* example = member(object, "test_tensor"))
+  tensor.steps = steps_of(entry_of(object, steps), "id", where + "." + steps);
+  if (const json* example = entry_of(object, "test_tensor"))
     tensor.example = file_of(*example, where + ".test_tensor");
   return tensor;
 }
@@ -178,10 +179,10 @@ const json& only_one(const json& root, const char* key, const std::string& file)
 
 BioimageWeights weights_of(const std::string& kind, const json& entry, const std::string& where) {
   BioimageWeights weights{kind, file_of(entry, where)};
-  const json* arguments = member(entry, "kwargs");
-  if (const json* architecture = member(entry, "architecture");
+  const json* arguments = entry_of(entry, "kwargs");
+  if (const json* architecture = entry_of(entry, "architecture");
       architecture != nullptr && architecture->is_object())
-    arguments = member(*architecture, "kwargs");
+    arguments = entry_of(*architecture, "kwargs");
   if (arguments != nullptr && arguments->is_object()) weights.arguments = *arguments;
   return weights;
 }
@@ -189,7 +190,7 @@ BioimageWeights weights_of(const std::string& kind, const json& entry, const std
 }  // namespace
 
 std::string BioimageTensor::axes_of(const BioimageStep& step) const {
-  const json* const given = member(step.arguments, "axes");
+  const json* const given = entry_of(step.arguments, "axes");
   if (given == nullptr) return "";
   std::string letters;
   if (given->is_string()) {
@@ -232,7 +233,7 @@ BioimageDescription read_bioimage(std::string_view yaml, const std::string& file
     for (const auto& [tensor, list] :
          {std::pair{&result.input, "test_inputs"}, {&result.output, "test_outputs"}}) {
       check_axes(*tensor, tensor == &result.input ? "inputs[0]" : "outputs[0]");
-      const json* const files = is_4 ? member(root, list) : nullptr;
+      const json* const files = is_4 ? entry_of(root, list) : nullptr;
       if (files != nullptr && files->is_array() && files->size() == 1)
         tensor->example = file_of((*files)[0], list);
     }

@@ -13,7 +13,7 @@ namespace tessera {
 namespace {
 
 constexpr std::array<std::string_view, 2> kDescriptions{"bioimageio.yaml", "rdf.yaml"};
-constexpr std::array<std::string_view, 2> kEndings{".bioimageio.yaml", ".rdf.yaml"};
+constexpr std::array<std::string_view, 2> kDescriptionEndings{".bioimageio.yaml", ".rdf.yaml"};
 constexpr std::size_t kMostInflated = std::size_t{4} << 30;
 
 // A name that stays in the package, without "./".
@@ -33,7 +33,7 @@ std::string inside(std::string_view source, const std::string& package) {
 
 bool is_description(std::string_view name) {
   return std::ranges::count(kDescriptions, name) > 0 ||
-         std::ranges::any_of(kEndings,
+         std::ranges::any_of(kDescriptionEndings,
                              [&](std::string_view ending) { return name.ends_with(ending); });
 }
 
