@@ -189,11 +189,8 @@ def _cost(model: Model, source: Source, sides: tuple[int, ...], whole_process: b
     # The first one reads less than it takes, because it mirrors.
     for y in {rows[0], row}:
         for x in {columns[0], column}:
-            plan = model.plan_window(model.window(height, width, y.y, x.x, y.height, x.width))
-            # The plan counts the engine's copy of 8-bit pixels; ours is beside it.
-            pixels = y.read_height * x.read_width * (2 * source.pixel_bytes - source.pixel_bytes // source.dtype.itemsize)
-            here = plan.device or plan.peak + pixels if whole_process else plan.arena + plan.images + pixels
-            needed = max(needed, here)
+            plan = model.plan_window(model.window(height, width, y.y, x.x, y.height, x.width), source.pixel_bytes)
+            needed = max(needed, (plan.device or plan.peak) if whole_process else plan.arena + plan.images)
     return row.read_height, column.read_width, needed
 
 
@@ -301,7 +298,7 @@ def segment_array(model: Model, source: ArrayLike, sink: WritableArray, *, proba
                    Default: that of the model, else 2 GiB more than the process holds
     tile           largest side of what a window reads, in pixels; 0: that of the model, else as memory allows
     state          a text file that tells what is done: a run that was killed goes on where it was, with the same arrays
-    progress       called with (windows done, all windows); what it raises ends the call, as Ctrl-C does between windows
+    progress       called with (windows done, all windows); what it raises ends the call, as Ctrl-C does
 
     A model whose preprocessing depends on all pixels ("standardize", "min_max", a range of "auto") has the source read
     once or twice before, in bands of rows.
