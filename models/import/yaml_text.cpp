@@ -21,9 +21,9 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMostBytes = 1 << 20;
-constexpr std::size_t kMostValues = 1 << 16;
-constexpr std::size_t kMostLevels = 32;
+constexpr std::size_t kMostYamlBytes = 1 << 20;
+constexpr std::size_t kMostYamlValues = 1 << 16;
+constexpr std::size_t kMostYamlLevels = 32;
 constexpr std::size_t kBytesOfValue = 64;  // a longer text counts as several values
 
 // All of `text` as a number of JSON's, which is one of YAML's.
@@ -103,9 +103,9 @@ class JsonMaker final : public YAML::EventHandler {
   void count(const YAML::Mark& mark, std::size_t values) {
     values_ += values;
     require(
-        values_ <= kMostValues,
+        values_ <= kMostYamlValues,
         "line {}: more than {} values, counting what aliases repeat; a description has hundreds",
-        mark.line + 1, kMostValues);
+        mark.line + 1, kMostYamlValues);
   }
   void keep(YAML::anchor_t anchor, const json& value, std::size_t values) {
     if (anchor != 0) anchors_[anchor] = {value, values};
@@ -135,8 +135,8 @@ class JsonMaker final : public YAML::EventHandler {
     }
   }
   void open(const YAML::Mark& mark, YAML::anchor_t anchor, json empty) {
-    require(levels_.size() < kMostLevels, "line {}: nested deeper than {} levels", mark.line + 1,
-            kMostLevels);
+    require(levels_.size() < kMostYamlLevels, "line {}: nested deeper than {} levels",
+            mark.line + 1, kMostYamlLevels);
     levels_.push_back({mark, anchor, std::move(empty), values_});
     count(mark, 1);
   }
@@ -156,8 +156,8 @@ class JsonMaker final : public YAML::EventHandler {
 }  // namespace
 
 json parse_yaml(std::string_view text) {
-  require(text.size() <= kMostBytes, "the YAML text has {} bytes, at most {} are read", text.size(),
-          kMostBytes);
+  require(text.size() <= kMostYamlBytes, "the YAML text has {} bytes, at most {} are read",
+          text.size(), kMostYamlBytes);
   try {
     std::istringstream stream{std::string(text)};
     YAML::Parser parser(stream);

@@ -43,12 +43,12 @@ std::optional<Imported> match_tessera(const Contents& contents, const ImportOpti
   if (entries == contents.said.end() || !entries->is_object()) return std::nullopt;
   const auto text = entries->find(kTorchModelKey);
   if (text == entries->end() || !text->is_string()) return std::nullopt;
-  const auto& json = text->get_ref<const std::string&>();
-  check_json_limits(json, kMostModelNesting);
+  const auto& config = text->get_ref<const std::string&>();
+  check_json_limits(config, kMostModelNesting);
   require(options.choices.empty(), "{}: --set {}: the file says everything about its network",
           contents.file, options.choices.begin()->first);
   Imported imported;
-  imported.config = model_config_from_json(parse_json(json), contents.file);
+  imported.config = model_config_from_json(parse_json(config), contents.file);
   const Graph graph = build_network(imported.config);
   const std::vector<TensorType> types = infer_types(graph, example_inputs(imported.config));
   const std::map<const Node*, TorchModule> modules = torch_modules(graph, types);
