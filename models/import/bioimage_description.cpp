@@ -63,10 +63,10 @@ BioimageFile file_of(const json& value, const std::string& where) {
 std::vector<BioimageStep> steps_of(const json* list, const char* name, const std::string& where) {
   std::vector<BioimageStep> steps;
   if (list == nullptr) return steps;
-  constexpr std::size_t kMostSteps = 32;
-  require(list->is_array() && list->size() <= kMostSteps,
+  constexpr std::size_t kMostListed = 32;
+  require(list->is_array() && list->size() <= kMostListed,
           "{} is {} of {}, expected a list of at most {} steps", where, list->type_name(),
-          list->size(), kMostSteps);
+          list->size(), kMostListed);
   for (const json& one : *list) {
     const json* const arguments = yaml_member(one, "kwargs");
     require(arguments == nullptr || arguments->is_object(), "{}: kwargs is {}, expected a map",
