@@ -44,6 +44,7 @@ class Segmenter {
   // Throws Error unless `window` is one of this model, for pixels of this size.
   void require_window(const SegmentationWindow& window, std::int64_t height,
                       std::int64_t width) const;
+  // `pixel_bytes`: of the image; 0: of one of 8 bits.
   SegmentationPlan plan(const SegmentationWindow& window, std::uint64_t pixel_bytes);
   WindowGrid window_grid(std::int64_t height, std::int64_t width, const WindowWish& wish);
 

@@ -129,6 +129,7 @@ Segmenter::Tiling Segmenter::tiling_of(const SegmentationWindow& w) {
 }
 
 SegmentationPlan Segmenter::plan(const SegmentationWindow& w, std::uint64_t pixel_bytes) {
+  require_window(w, w.read_height, w.read_width);
   Tiling tiling = cut_window(w);
   // The caller's pixels, and the session's.
   const auto read = static_cast<std::uint64_t>(w.read_height * w.read_width);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <vector>
@@ -15,6 +16,9 @@ struct InstanceOptions {
   int connectivity = 8;                // 4: pixels touch by edges; 8: by corners too
   int64_t min_area = 1;                // pixels; smaller components become background
 };
+
+// With so many objects labels are of 16 bits, with more of 32.
+inline constexpr size_t kMax16BitLabel = 65535;
 
 // Lengths in pixels. The centroid is the mean of the pixels' (column, row), so one pixel at the
 // origin has (0, 0).
@@ -31,8 +35,38 @@ struct Instance {
 };
 
 struct Instances {
-  Image labels;                   // grey, 0 = background; 16-bit, or 32-bit above 65535 objects
+  Image labels;                   // grey, 0 = background; 16-bit, or 32-bit above kMax16BitLabel
   std::vector<Instance> objects;  // by label, which counts first pixels in reading order
+};
+
+// Finds the objects of a mask whose rows come one by one, from the first to the last. Memory grows
+// with the width and the number of objects, not with the height.
+class InstanceFinder {
+ public:
+  // Throws Error on a connectivity other than 4 or 8.
+  InstanceFinder(int64_t width, const InstanceOptions& options);
+  ~InstanceFinder();
+
+  // Writes provisional labels of the next row, 0 for the background: the same for the same rows,
+  // so that a second finder gives them again.
+  void add_row(const uint8_t* class_ids, uint32_t* provisional);
+
+  // Behind the last row: the objects, by label.
+  std::vector<Instance> finish();
+  // Then: the label of what has a provisional one.
+  uint32_t label_of(uint32_t provisional) const { return labels_[provisional]; }
+
+ private:
+  class DisjointSets;
+
+  int64_t width_;
+  InstanceOptions options_;
+  int64_t y_ = 0;
+  std::vector<uint8_t> ids_above_;
+  std::vector<uint32_t> above_;  // provisional labels
+  std::unique_ptr<DisjointSets> sets_;
+  std::vector<Instance> components_;  // by provisional label
+  std::vector<uint32_t> labels_;      // by provisional label
 };
 
 // Linear in the number of pixels. `class_ids` is (height, width). Throws Error on a wrong size, a

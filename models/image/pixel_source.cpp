@@ -38,8 +38,8 @@ void copy_part(const Image& from, int64_t y, int64_t x, const ImageWindow& part,
 
 // `part` of a picture whose columns before those of `right` are in `left`; either may be empty, and
 // begins at its `at`.
-Image joined(const Image& left, const ImageWindow& left_at, const Image& right,
-             const ImageWindow& part) {
+Image side_by_side(const Image& left, const ImageWindow& left_at, const Image& right,
+                   const ImageWindow& part) {
   const Image& one = left.samples() > 0 ? left : right;
   Image image{rows_of(part), columns_of(part), one.channels, {}};
   std::visit(
@@ -89,7 +89,7 @@ PixelSource::PixelSource(ImageReader reader) : reader_(std::move(reader)) {
 }
 
 Image PixelSource::load(const ImageWindow& part) {
-  if (!reader_.reads_parts()) return joined(whole_, {}, {}, part);
+  if (!reader_.reads_parts()) return side_by_side(whole_, {}, {}, part);
   const auto whole_chunks = [](int64_t begin, int64_t end, int64_t chunk, int64_t all) {
     return std::min((end + chunk - 1) / chunk * chunk, all) - begin / chunk * chunk;
   };
@@ -105,13 +105,13 @@ Image PixelSource::read(const ImageWindow& part, const ImageWindow& next) {
   if (begins_kept) {
     ImageWindow rest = part;
     rest.x0 = std::min(kept_at_.x1, part.x1);
-    image = joined(kept_, kept_at_, rest.x0 < rest.x1 ? load(rest) : Image{}, part);
+    image = side_by_side(kept_, kept_at_, rest.x0 < rest.x1 ? load(rest) : Image{}, part);
   } else {
     image = load(part);
   }
   kept_ = {};
   kept_at_ = common_part(part, next);
-  if (rows_of(kept_at_) > 0) kept_ = joined(image, part, {}, kept_at_);
+  if (rows_of(kept_at_) > 0) kept_ = side_by_side(image, part, {}, kept_at_);
   return image;
 }
 

@@ -99,6 +99,8 @@ class TiledTiffWriter {
   void write(int64_t y, int64_t x, const Image& part);
   void finish();  // the last bytes; commit() then only gives the file its name
   void commit();
+  // Where it lies until then, to be read once it is finished.
+  const std::filesystem::path& path() const { return file_.path(); }
 
  private:
   int64_t height_, width_;

@@ -200,6 +200,39 @@ TEST(Windows, ArePlannedByThemselves) {
   EXPECT_EQ(session.plan(whole, 4).images - session.plan(whole, 1).images, 2u * 3u * 300u * 200u);
 }
 
+TEST(Windows, AreChosenByMemory) {
+#if defined(TESSERA_THREAD_SANITIZER) || defined(TESSERA_ADDRESS_SANITIZER)
+  GTEST_SKIP() << "the sanitizer's own memory counts as the process's, and grows";
+#endif
+  constexpr std::int64_t kHeight = 30'000, kWidth = 40'000;
+  std::int64_t windows = 0;
+  for (const std::uint64_t megabytes : {1000, 600}) {
+    SessionOptions options{.winograd = false};
+    options.max_memory = megabytes << 20;
+    Session session = open(options);
+    const WindowGrid grid = session.window_grid(kHeight, kWidth, {.multiple = 512});
+    EXPECT_LE(grid.plan.peak, options.max_memory);
+    EXPECT_EQ(grid.height % 512 + grid.width % 512, 0);
+    EXPECT_EQ(grid.plan.tiles, ((kHeight - 1) / grid.height + 1) * ((kWidth - 1) / grid.width + 1));
+    EXPECT_GT(grid.plan.work, 1.0);
+    EXPECT_LT(grid.plan.work, 1.5);
+    EXPECT_GT(grid.plan.tiles, windows) << "less memory, more windows";
+    windows = grid.plan.tiles;
+    const WindowGrid shared =
+        session.window_grid(kHeight, kWidth, {.multiple = 512, .at_least = 4 * windows});
+    EXPECT_GE(shared.plan.tiles, 4 * windows);
+    const WindowGrid deep =
+        session.window_grid(kHeight, kWidth, {.multiple = 512, .pixel_bytes = 12});
+    EXPECT_LE(deep.plan.peak, options.max_memory);
+    EXPECT_GE(deep.plan.tiles, windows);
+  }
+  Session session = open({.max_memory = 1});
+  EXPECT_THAT(error_of([&] { session.window_grid(kHeight, kWidth, {.multiple = 512}); }),
+              HasSubstr("in the smallest windows, which keep 512 x 512"));
+  EXPECT_THAT(error_of([&] { session.window_grid(kHeight, kWidth, {.multiple = 0}); }),
+              HasSubstr("expected numbers above 0"));
+}
+
 TEST(PixelScale, OfRowsIsThatOfTheWhole) {
   constexpr std::int64_t kHeight = 101, kWidth = 90;
   const auto pixels = texture(kHeight, kWidth);

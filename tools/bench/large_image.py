@@ -30,13 +30,15 @@ MARGIN = 512  # of a cut-out: above the receptive field, and a multiple of every
 def tile_pixels(size, row, column):
     """Cells on a noisy ground; what crosses a tile's border is cut there."""
     random = numpy.random.default_rng([size, row, column])
-    y, x = numpy.mgrid[0:TILE, 0:TILE].astype(numpy.float32)
-    ground = 90 + 30 * numpy.sin((x + column * TILE) / 61) * numpy.cos((y + row * TILE) / 47)
+    line = numpy.arange(TILE, dtype=numpy.float32)
+    ground = 90 + 30 * numpy.outer(numpy.cos((line + row * TILE) / 47), numpy.sin((line + column * TILE) / 61))
     for _ in range(24):
         cy, cx, radius = random.uniform(0, TILE), random.uniform(0, TILE), random.uniform(8, 40)
-        ring = numpy.abs(numpy.hypot(y - cy, x - cx) - radius)
-        ground -= 70 * numpy.exp(-(ring / 3) ** 2)
-    ground += random.normal(0, 9, ground.shape)
+        y0, x0 = max(0, int(cy - radius - 12)), max(0, int(cx - radius - 12))
+        y1, x1 = int(cy + radius + 12), int(cx + radius + 12)
+        ring = numpy.abs(numpy.hypot(line[y0:y1, None] - cy, line[None, x0:x1] - cx) - radius)
+        ground[y0:y1, x0:x1] -= 70 * numpy.exp(-(ring / 3) ** 2)
+    ground += random.standard_normal(ground.shape, numpy.float32) * 9
     return numpy.clip(ground, 0, 255).astype(numpy.uint8)
 
 

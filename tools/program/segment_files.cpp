@@ -44,6 +44,12 @@ ImageView view_of(const Image& image) {
       image.pixels);
 }
 
+SegmentOutputs windowed(SegmentOutputs wanted) {
+  wanted.overlay = false;
+  wanted.object_table = wanted.instances;
+  return wanted;
+}
+
 fs::path mask_path(const fs::path& base, bool stack, const SegmentOutputs& wanted) {
   if (!wanted.mask_ending.empty()) return with_suffix(base, wanted.mask_ending.c_str());
   return with_suffix(base, stack ? ".mask.tif" : ".mask.png");
@@ -56,6 +62,10 @@ fs::path probabilities_path(const fs::path& base) {
 }
 fs::path instances_path(const fs::path& base) {
   return with_suffix(base, ".instances.tif");
+}
+
+fs::path object_table_path(const fs::path& base) {
+  return with_suffix(base, ".instances.csv");
 }
 
 bool is_output_name(const fs::path& path) {
@@ -71,6 +81,7 @@ std::vector<fs::path> result_paths(const fs::path& base, bool stack, const Segme
   if (wanted.overlay) paths.push_back(overlay_path(base, stack));
   if (wanted.probabilities) paths.push_back(probabilities_path(base));
   if (wanted.instances) paths.push_back(instances_path(base));
+  if (wanted.instances && wanted.object_table) paths.push_back(object_table_path(base));
   paths.push_back(mask_path(base, stack, wanted));
   return paths;
 }
@@ -90,6 +101,7 @@ std::optional<Image> MaskStatistics::add_page(const std::vector<std::uint8_t>& c
     object["page"] = page;
     objects_.push_back(std::move(object));
   }
+  object_count_ = objects_.size();
   return std::move(found.labels);
 }
 
@@ -115,7 +127,9 @@ nlohmann::json MaskStatistics::json() const {
                                  {"pixels", pixels_[i]},
                                  {"share", static_cast<double>(pixels_[i]) / total}});
   }
-  if (outputs_.instances) result["instances"] = objects_;
+  if (outputs_.instances) {
+    result["instances"] = outputs_.object_table ? nlohmann::json(object_count_) : objects_;
+  }
   return result;
 }
 
@@ -131,7 +145,7 @@ std::string MaskStatistics::sentence() const {
     text += fmt::format(", {} {:.1f} %", outputs_.classes[order[i]].name,
                         100 * static_cast<double>(pixels_[order[i]]) / total);
   }
-  if (outputs_.instances) text += fmt::format(", {} objects", objects_.size());
+  if (outputs_.instances) text += fmt::format(", {} objects", object_count_);
   return text;
 }
 

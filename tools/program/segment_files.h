@@ -28,8 +28,12 @@ struct SegmentOutputs {
   bool instances = false;
   InstanceOptions instance_options;
   std::vector<ClassInfo> classes;
-  std::string mask_ending;  // where the user names the mask's file; empty: see mask_path
+  bool object_table = false;  // a CSV file of objects; else they are in the summary
+  std::string mask_ending;    // where the user names the mask's file; empty: see mask_path
 };
+
+// What of that an image in windows has: no overlay, and objects in a table.
+SegmentOutputs windowed(SegmentOutputs wanted);
 
 // Names below `base`, the output folder and the input's name without its extension. Stacks are
 // TIFFs, single images PNGs.
@@ -38,6 +42,7 @@ std::filesystem::path mask_path(const std::filesystem::path& base, bool stack,
 std::filesystem::path overlay_path(const std::filesystem::path& base, bool stack);
 std::filesystem::path probabilities_path(const std::filesystem::path& base);
 std::filesystem::path instances_path(const std::filesystem::path& base);
+std::filesystem::path object_table_path(const std::filesystem::path& base);
 // Whether a file's name is one that this program gives to its outputs.
 bool is_output_name(const std::filesystem::path& path);
 // All files of one image, in the order in which they get their names: the mask last.
@@ -57,6 +62,7 @@ class MaskStatistics {
   // The same, some pixels at a time, of a page whose objects nobody counts.
   void begin_page(std::int64_t height, std::int64_t width);
   void count(std::span<const std::uint8_t> class_ids);
+  void set_objects(std::size_t count) { object_count_ = count; }
   nlohmann::json json() const;   // pages, height, width, classes, instances
   std::string sentence() const;  // "512 x 512, cell 78.1 %, membrane 21.9 %"
 
@@ -65,6 +71,7 @@ class MaskStatistics {
   std::int64_t pages_ = 0, height_ = 0, width_ = 0;
   std::vector<std::int64_t> pixels_ = std::vector<std::int64_t>(outputs_.classes.size());
   nlohmann::json objects_ = nlohmann::json::array();
+  std::size_t object_count_ = 0;
 };
 
 // Finished files that have no names yet.

@@ -104,7 +104,7 @@ std::optional<json> SegmentResults::find(const ImageSource& source, const fs::pa
   if (!record) return std::nullopt;
   try {
     SegmentOutputs made = wanted;
-    if (record->at("entry").contains("windows")) made.overlay = false;
+    if (record->at("entry").contains("windows")) made = windowed(wanted);
     const bool stack = record->at("files").contains(suffix_of(mask_path(base, true, made), base));
     const std::vector<fs::path> files = result_paths(base, stack, made);
     if (!std::ranges::all_of(files, [](const fs::path& file) { return fs::exists(file); }))
@@ -124,7 +124,7 @@ std::optional<json> SegmentResults::find(const ImageSource& source, const fs::pa
         return std::nullopt;
       }
     }
-    json entry = mask_as_written ? record->at("entry") : reread(files.back(), wanted);
+    json entry = mask_as_written ? record->at("entry") : reread(files.back(), made);
     for (const fs::path& file : files) entry["files"].push_back(file.string());
     entry["resumed"] = true;
     return entry;

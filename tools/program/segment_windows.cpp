@@ -39,11 +39,11 @@ void require_same_geometry(const fs::path& mask, const ImageLayout& image) {
 WindowedFiles::WindowedFiles(ImageReader reader, Session& session, const SegmentOutputs& outputs,
                              WindowJob job)
     : session_(session),
-      outputs_(outputs),
+      outputs_(windowed(outputs)),
       job_(std::move(job)),
       source_(std::move(reader)),
       folder_(mask_path(job_.base, true, outputs)),
-      statistics_(outputs) {
+      statistics_(outputs_) {
   require(
       !outputs.probabilities,
       "probabilities of an image in windows are not written, {} x {} x {} bytes for each output; "
@@ -171,6 +171,7 @@ void WindowedFiles::assemble() {
   statistics_.begin_page(image.height, image.width);
   for (std::int64_t row = 0; row < rows_; ++row) copy(row);
   mask_->finish();
+  if (outputs_.instances) find_objects();
 }
 
 // Row by row of tiles, so that the file is the same whatever the windows.
@@ -200,6 +201,56 @@ void WindowedFiles::copy(std::int64_t row) {
   }
 }
 
+// Row by row, as find_instances does, so that windows have no say in it.
+void WindowedFiles::find_objects() {
+  const std::int64_t width = source_.layout().width;
+  std::vector<std::uint32_t> provisional(static_cast<std::size_t>(width));
+  const auto for_each_part = [&](InstanceFinder& finder, const auto& take) {
+    std::int64_t y = 0;
+    PixelSource(ImageReader(mask_->path())).read_rows([&](const Image& rows) {
+      const auto& ids = std::get<std::vector<std::uint8_t>>(rows.pixels);
+      const auto for_each_row = [&](const auto& see) {
+        for (std::int64_t row = 0; row < rows.height; ++row) {
+          finder.add_row(ids.data() + row * width, provisional.data());
+          see();
+        }
+      };
+      take(y, rows.height, for_each_row);
+      y += rows.height;
+    });
+  };
+  InstanceFinder finder(width, outputs_.instance_options);
+  for_each_part(finder, [](auto, auto, const auto& for_each_row) { for_each_row([] {}); });
+  const std::vector<Instance> objects = finder.finish();
+  statistics_.set_objects(objects.size());
+  std::ostream& table = table_.emplace(object_table_path(job_.base), Durability::kPower).stream();
+  table << "label,class,area,x,y,width,height,centroid_x,centroid_y\n";
+  for (const Instance& one : objects)
+    table << fmt::format("{},{},{},{},{},{},{},{},{}\n", one.label, one.class_id, one.area, one.x,
+                         one.y, one.width, one.height, one.centroid_x, one.centroid_y);
+
+  const auto write_labels = [&]<class T>(std::vector<T> labels) {
+    labels_.emplace(instances_path(job_.base), source_.layout().height, width, labels);
+    InstanceFinder again(width, outputs_.instance_options);
+    for_each_part(again, [&](std::int64_t y, std::int64_t height, const auto& for_each_row) {
+      labels.clear();
+      for_each_row([&] {
+        for (const std::uint32_t label : provisional)
+          labels.push_back(static_cast<T>(finder.label_of(label)));
+      });
+      Image part{height, width, 1, std::move(labels)};
+      labels_->write(y, 0, part);
+      labels = std::get<std::vector<T>>(std::move(part.pixels));
+    });
+  };
+  if (objects.size() <= kMax16BitLabel) {
+    write_labels(std::vector<std::uint16_t>());
+  } else {
+    write_labels(std::vector<std::uint32_t>());
+  }
+  labels_->finish();
+}
+
 bool WindowedFiles::made_elsewhere() const {
   std::error_code ignored;
   return job_.joins && !folder_.exists() && fs::exists(paths().back(), ignored);
@@ -214,10 +265,12 @@ json WindowedFiles::summary() const {
 }
 
 std::vector<fs::path> WindowedFiles::paths() const {
-  return {mask_path(job_.base, true, outputs_)};
+  return result_paths(job_.base, true, outputs_);
 }
 
 void WindowedFiles::commit() {
+  if (labels_) labels_->commit();
+  if (table_) table_->commit();
   mask_->commit();
 }
 

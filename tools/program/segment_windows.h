@@ -57,9 +57,10 @@ class WindowedFiles : public ResultFiles {
   SegmentationWindow window(std::int64_t index) const;
   bool is_there(std::int64_t index) const;
   void copy(std::int64_t row);  // of windows, into the mask
+  void find_objects();          // in the finished mask
 
   Session& session_;
-  const SegmentOutputs& outputs_;
+  SegmentOutputs outputs_;
   WindowJob job_;
   PixelSource source_;
   WindowFolder folder_;
@@ -68,7 +69,8 @@ class WindowedFiles : public ResultFiles {
   std::int64_t rows_ = 0, columns_ = 0;  // of windows
   std::int64_t made_ = 0;                // by this process
   std::string note_;
-  std::optional<TiledTiffWriter> mask_;
+  std::optional<TiledTiffWriter> mask_, labels_;
+  std::optional<AtomicFile> table_;
   MaskStatistics statistics_;
 };
 
