@@ -308,7 +308,8 @@ def segment_array(model: Model, source: ArrayLike, sink: WritableArray, *, proba
     probabilities  (H, W, outputs) of float32, or None: takes each class's probability, of a model that was opened with
                    probabilities=True
     max_memory     bytes that the process (on a GPU, its memory there) may take, "2G" and the like; picks the windows.
-                   Default: that of the model, else 2 GiB more than the process holds
+                   Default: that of the model, else 2 GiB more than the process holds. What a store takes to decode its
+                   chunks comes on top
     tile           largest side of what a window reads, in pixels; 0: that of the model, else as memory allows
     state          a text file that tells what is done: a run that was killed goes on where it was, with the same arrays
     progress       called with (windows done, all windows); what it raises ends the call, as Ctrl-C does
