@@ -160,7 +160,7 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
   }
   plan.weights = executor_.packed_bytes();
   // The session's copy of the image, the tile, the mask, the caller's own.
-  plan.images = image.pixels + tile_bytes + image.kept * (1 + options_.caller_bytes_per_pixel);
+  plan.images = image.pixels + tile_bytes + image.kept * (1 + image.caller);
   if (options_.probabilities)
     plan.images += image.kept * static_cast<std::uint64_t>(outputs_) * sizeof(float);
   file_.weights.release_pages();  // they are packed now
