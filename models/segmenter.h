@@ -67,9 +67,10 @@ class Segmenter {
   };
   class Reader;
 
-  // What of images a plan counts: bytes of pixels, and pixels of the result.
+  // What of images a plan counts: bytes of pixels, pixels of the result, and what else the caller
+  // makes of each.
   struct HeldImage {
-    std::uint64_t pixels, kept;
+    std::uint64_t pixels, kept, caller = 0;
   };
 
   struct Corner {
@@ -120,7 +121,8 @@ class Segmenter {
   SegmentationPlan memory(std::int64_t height, std::int64_t width, const Tiling& tiling) {
     const auto pixels = static_cast<std::uint64_t>(height * width);
     return memory(height, width, tiling,
-                  {pixels * static_cast<std::uint64_t>(image_channels(file_.config)), pixels});
+                  {pixels * static_cast<std::uint64_t>(image_channels(file_.config)), pixels,
+                   options_.caller_bytes_per_pixel});
   }
   // A window as the one tile that it is, and how it runs: the first way that fits into memory, or
   // the last one.

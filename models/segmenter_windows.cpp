@@ -214,12 +214,14 @@ WindowGrid Segmenter::window_grid(std::int64_t height, std::int64_t width, const
           "the smallest windows keep {} x {} pixels and read {} x {}; use --tile {} or more, or "
           "leave the choice to --max-memory",
           w.height, w.width, w.read_height, w.read_width, side);
+  const TensorType input = whole(height, width);
+  const std::string reason = why_not_in_bands(
+      executor_.graph(), sizes_along(infer_types(executor_.graph(), {&input, 1}), 1));
   fail(
       "an image of {} x {} pixels needs {} in the smallest windows, which keep {} x {}; the limit "
-      "is "
-      "{}, allow more with --max-memory",
+      "is {}, allow more with --max-memory{}",
       height, width, format_bytes(needed(plan(w, wish.pixel_bytes))), w.height, w.width,
-      format_bytes(limit()));
+      format_bytes(limit()), reason.empty() ? "" : ". No part is read by itself: " + reason);
 }
 
 }  // namespace tessera

@@ -125,6 +125,15 @@ TEST(LargeImages, InBandsEqualTheWholeToTheByte) {
   EXPECT_TRUE(bands);
 }
 
+TEST(LargeImages, RunInBandsWhereMapsOfTheWholeAreLarge) {
+  Session session = open();
+  EXPECT_FALSE(session.plan(300, 200).bands);
+  EXPECT_TRUE(session.plan(200'000, 1000).bands);
+  // No size between takes the memory that it could have.
+  for (std::int64_t height = 5000; height < 100'000; height += height / 4)
+    EXPECT_LE(session.plan(height, 1000).arena, std::uint64_t{1} << 30) << height;
+}
+
 TEST(Windows, InAnyOrderGiveTheWhole) {
   constexpr std::int64_t kHeight = 420, kWidth = 390;
   const auto pixels = texture(kHeight, kWidth);
