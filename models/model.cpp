@@ -115,8 +115,9 @@ SegmentationWindow Model::window(std::int64_t image_height, std::int64_t image_w
 }
 
 Segmentation Model::segment_window(const ImageView& pixels, const SegmentationWindow& window,
-                                   const PixelScale* scale) const {
-  return Lease(*state_)->segment_window(pixels, window, scale);
+                                   const PixelScale* scale,
+                                   const Session::Progress& progress) const {
+  return Lease(*state_)->segment_window(pixels, window, scale, progress);
 }
 
 PixelScale Model::pixel_scale(const ImageView& image) const {
@@ -131,8 +132,8 @@ PixelScale Model::pixel_scale(const Session::RowReader& rows) const {
   return state_->first.pixel_scale(rows);
 }
 
-SegmentationPlan Model::plan(const SegmentationWindow& window) const {
-  return Lease(*state_)->plan(window);
+SegmentationPlan Model::plan(const SegmentationWindow& window, std::uint64_t pixel_bytes) const {
+  return Lease(*state_)->plan(window, pixel_bytes);
 }
 
 Classification Model::classify(std::string_view text) const {

@@ -45,7 +45,7 @@ class Segmenter {
   void require_window(const SegmentationWindow& window, std::int64_t height,
                       std::int64_t width) const;
   // `pixel_bytes`: of the image; 0: of one of 8 bits.
-  SegmentationPlan plan(const SegmentationWindow& window, std::uint64_t pixel_bytes = 0);
+  SegmentationPlan plan(const SegmentationWindow& window, std::uint64_t pixel_bytes);
   WindowGrid window_grid(std::int64_t height, std::int64_t width, const WindowWish& wish);
 
   const ImageSizes& sizes() const { return sizes_; }

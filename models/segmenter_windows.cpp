@@ -133,7 +133,6 @@ SegmentationPlan Segmenter::plan(const SegmentationWindow& w, std::uint64_t pixe
   Tiling tiling = cut_window(w);
   // The caller's pixels, and the session's.
   const auto read = static_cast<std::uint64_t>(w.read_height * w.read_width);
-  if (pixel_bytes == 0) pixel_bytes = static_cast<std::uint64_t>(image_channels(file_.config));
   return fit(w, {2 * read * pixel_bytes, static_cast<std::uint64_t>(w.height * w.width)}, tiling);
 }
 

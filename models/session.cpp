@@ -248,9 +248,9 @@ SegmentationPlan Session::plan(std::int64_t height, std::int64_t width) {
   return state_->on_device([&] { return state_->segmenter->plan(height, width); });
 }
 
-SegmentationPlan Session::plan(const SegmentationWindow& window) {
+SegmentationPlan Session::plan(const SegmentationWindow& window, std::uint64_t pixel_bytes) {
   require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
-  return state_->on_device([&] { return state_->segmenter->plan(window); });
+  return state_->on_device([&] { return state_->segmenter->plan(window, pixel_bytes); });
 }
 
 std::vector<SegmentationWindow> Session::windows(std::int64_t height, std::int64_t width,

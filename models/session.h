@@ -218,8 +218,8 @@ class Session {
   Segmentation segment(const ImageView& image, const Progress& progress = {});
   // Tiles and memory of an image of this size, before anything runs.
   SegmentationPlan plan(std::int64_t height, std::int64_t width);
-  // Memory of a window of an 8-bit image, as one tile or in bands.
-  SegmentationPlan plan(const SegmentationWindow& window);
+  // Of a window, with its pixels of so many bytes, the caller's and the session's.
+  SegmentationPlan plan(const SegmentationWindow& window, std::uint64_t pixel_bytes);
 
   // Windows that cover an image of this size, in reading order, each pixel in one of them; what
   // they read is at most `tile` pixels a side. They lie on the network's own grid (of pools, and of
@@ -297,8 +297,9 @@ class Model {
   SegmentationWindow window(std::int64_t image_height, std::int64_t image_width, std::int64_t y,
                             std::int64_t x, std::int64_t height, std::int64_t width) const;
   Segmentation segment_window(const ImageView& pixels, const SegmentationWindow& window,
-                              const PixelScale* scale = nullptr) const;
-  SegmentationPlan plan(const SegmentationWindow& window) const;
+                              const PixelScale* scale = nullptr,
+                              const Session::Progress& progress = {}) const;
+  SegmentationPlan plan(const SegmentationWindow& window, std::uint64_t pixel_bytes) const;
   bool needs_pixel_scale() const;
   PixelScale pixel_scale(const ImageView& image) const;
   PixelScale pixel_scale(const Session::RowReader& rows) const;

@@ -12,7 +12,8 @@ class InstanceFinder::DisjointSets {
  public:
   uint32_t add() {
     constexpr size_t kMost = 0xfffffffe;
-    require(parent_.size() <= kMost, "instances: more than {} pieces of objects; cut the image", kMost);
+    require(parent_.size() <= kMost, "instances: more than {} pieces of objects; cut the image",
+            kMost);
     parent_.push_back(static_cast<uint32_t>(parent_.size()));
     return parent_.back();
   }

@@ -39,7 +39,7 @@ void copy_part(const Image& from, int64_t y, int64_t x, const ImageWindow& part,
 // `part` of a picture whose columns before those of `right` are in `left`; either may be empty, and
 // begins at its `at`.
 Image side_by_side(const Image& left, const ImageWindow& left_at, const Image& right,
-             const ImageWindow& part) {
+                   const ImageWindow& part) {
   const Image& one = left.samples() > 0 ? left : right;
   Image image{rows_of(part), columns_of(part), one.channels, {}};
   std::visit(

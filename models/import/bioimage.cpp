@@ -81,7 +81,8 @@ std::optional<BioimageFile> find_weights(const PackageFiles& files, const Bioima
   };
   if (has(said.source)) return said;
   const std::string name = std::filesystem::path(said.source).filename().string();
-  if (!name.empty() && has(name)) return BioimageFile{name, said.sha256};
+  const bool in_net = said.source.find("://") != said.source.npos;
+  if (in_net && !name.empty() && has(name)) return BioimageFile{name, said.sha256};
   const std::string same =
       std::filesystem::path(said.source).filename().replace_extension(".safetensors").string();
   if (!name.empty() && has(same)) return BioimageFile{same, ""};

@@ -13,40 +13,44 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::int64_t kMostSize = 1 << 20;
+constexpr std::int64_t kMostPixels = 1 << 20;
 
-const json* entry_of(const json& object, const char* key) {
+const json* yaml_member(const json& object, const char* key) {
   const auto found = object.is_object() ? object.find(key) : object.end();
   return object.is_object() && found != object.end() && !found->is_null() ? &*found : nullptr;
 }
 
-const json& needed(const json& object, const char* key, const std::string& where) {
-  const json* const found = entry_of(object, key);
+const json& yaml_needed(const json& object, const char* key, const std::string& where) {
+  const json* const found = yaml_member(object, key);
   require(found != nullptr, "{}: \"{}\" is missing", where, key);
   return *found;
 }
 
 // A text, or a number that was meant as one (format_version: 0.4).
-std::string text_of(const json& value, const std::string& where) {
+std::string yaml_text(const json& value, const std::string& where) {
   require(value.is_string() || value.is_number(), "{} is {}, expected a text", where,
           value.type_name());
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
-std::string text_at(const json& object, const char* key, const std::string& otherwise = "") {
-  const json* const found = entry_of(object, key);
+std::string yaml_text_at(const json& object, const char* key, const std::string& otherwise = "") {
+  const json* const found = yaml_member(object, key);
   return found != nullptr && found->is_string() ? found->get<std::string>() : otherwise;
 }
 
 std::int64_t extent_of(const json& value, const std::string& where, std::int64_t least) {
-  const bool fits = value.is_number_integer() && value >= least && value <= kMostSize;
+  const bool fits = value.is_number_integer() && value >= least && value <= kMostPixels;
   require(fits, "{} is {}, expected a whole number from {} to {}", where, value.dump(), least,
-          kMostSize);
+          kMostPixels);
   return value.get<std::int64_t>();
 }
 
 std::string digest_at(const json& object, const std::string& where) {
-  const std::string digest = text_at(object, "sha256");
+  const json* const given = yaml_member(object, "sha256");
+  require(given == nullptr || given->is_null() || given->is_string(),
+          "{}: sha256 is {}, which YAML takes for a number; write it in quotes", where,
+          given->dump());
+  const std::string digest = yaml_text_at(object, "sha256");
   const bool fits =
       digest.empty() ||
       (digest.size() == 64 && digest.find_first_not_of("0123456789abcdef") == std::string::npos);
@@ -56,7 +60,8 @@ std::string digest_at(const json& object, const std::string& where) {
 
 BioimageFile file_of(const json& value, const std::string& where) {
   if (value.is_string()) return {value.get<std::string>(), ""};
-  return {text_of(needed(value, "source", where), where + ".source"), digest_at(value, where)};
+  return {yaml_text(yaml_needed(value, "source", where), where + ".source"),
+          digest_at(value, where)};
 }
 
 std::vector<BioimageStep> steps_of(const json* list, const char* name, const std::string& where) {
@@ -67,10 +72,10 @@ std::vector<BioimageStep> steps_of(const json* list, const char* name, const std
           "{} is {} of {}, expected a list of at most {} steps", where, list->type_name(),
           list->size(), kMostListed);
   for (const json& one : *list) {
-    const json* const arguments = entry_of(one, "kwargs");
+    const json* const arguments = yaml_member(one, "kwargs");
     require(arguments == nullptr || arguments->is_object(), "{}: kwargs is {}, expected a map",
             where, arguments == nullptr ? "" : arguments->type_name());
-    steps.push_back({text_of(needed(one, name, where), where + "." + name),
+    steps.push_back({yaml_text(yaml_needed(one, name, where), where + "." + name),
                      arguments == nullptr ? json::object() : *arguments});
   }
   return steps;
@@ -79,10 +84,10 @@ std::vector<BioimageStep> steps_of(const json* list, const char* name, const std
 // ---- 0.4
 
 void read_shape(const json& shape, BioimageTensor& tensor, const std::string& where) {
-  if (entry_of(shape, "reference_tensor") != nullptr) return;
+  if (yaml_member(shape, "reference_tensor") != nullptr) return;
   const bool open = shape.is_object();
-  const json& least = open ? needed(shape, "min", where) : shape;
-  const json* const step = open ? &needed(shape, "step", where) : nullptr;
+  const json& least = open ? yaml_needed(shape, "min", where) : shape;
+  const json* const step = open ? &yaml_needed(shape, "step", where) : nullptr;
   for (const json* list : {&least, step == nullptr ? &least : step})
     require(list->is_array() && list->size() == tensor.axes.size(),
             "{}.shape has {} numbers, expected one for each of the axes \"{}\"", where,
@@ -98,10 +103,10 @@ void read_shape(const json& shape, BioimageTensor& tensor, const std::string& wh
 
 BioimageTensor read_tensor_4(const json& object, const char* steps, const std::string& where) {
   BioimageTensor tensor;
-  tensor.name = text_of(needed(object, "name", where), where + ".name");
-  tensor.axes = text_of(needed(object, "axes", where), where + ".axes");
-  read_shape(needed(object, "shape", where), tensor, where);
-  tensor.steps = steps_of(entry_of(object, steps), "name", where + "." + steps);
+  tensor.name = yaml_text(yaml_needed(object, "name", where), where + ".name");
+  tensor.axes = yaml_text(yaml_needed(object, "axes", where), where + ".axes");
+  read_shape(yaml_needed(object, "shape", where), tensor, where);
+  tensor.steps = steps_of(yaml_member(object, steps), "name", where + "." + steps);
   return tensor;
 }
 
@@ -110,13 +115,13 @@ BioimageTensor read_tensor_4(const json& object, const char* steps, const std::s
 void read_axis(const json& axis, BioimageTensor& tensor, const std::string& where) {
   constexpr std::array<std::pair<std::string_view, char>, 4> kTypes{
       {{"batch", 'b'}, {"channel", 'c'}, {"time", 't'}, {"index", 'i'}}};
-  const std::string type = text_of(needed(axis, "type", where), where + ".type");
+  const std::string type = yaml_text(yaml_needed(axis, "type", where), where + ".type");
   char letter = 0;
   std::string id = type;
   for (const auto& [known, of] : kTypes)
     if (type == known) letter = of;
   if (type == "space") {
-    id = text_at(axis, "id", "x");
+    id = yaml_text_at(axis, "id", "x");
     if (id == "x" || id == "y" || id == "z") letter = id[0];
   }
   require(letter != 0,
@@ -124,34 +129,34 @@ void read_axis(const json& axis, BioimageTensor& tensor, const std::string& wher
           "index, or space with x, y or z",
           where, type, id);
   tensor.axes += letter;
-  tensor.ids[text_at(axis, "id", id)] = std::string(1, letter);
+  tensor.ids[yaml_text_at(axis, "id", id)] = std::string(1, letter);
   if (letter == 'c') {
-    if (const json* names = entry_of(axis, "channel_names");
+    if (const json* names = yaml_member(axis, "channel_names");
         names != nullptr && names->is_array()) {
-      for (const json& name : *names) tensor.channels.push_back(text_of(name, where));
+      for (const json& name : *names) tensor.channels.push_back(yaml_text(name, where));
     }
   }
-  const json* const size = entry_of(axis, "size");
+  const json* const size = yaml_member(axis, "size");
   if ((letter != 'y' && letter != 'x') || size == nullptr) return;
   std::optional<BioimageExtent>& extent = letter == 'y' ? tensor.y : tensor.x;
   if (size->is_number()) extent = BioimageExtent{extent_of(*size, where + ".size", 1), 0};
-  if (entry_of(*size, "min") != nullptr && entry_of(*size, "step") != nullptr)
+  if (yaml_member(*size, "min") != nullptr && yaml_member(*size, "step") != nullptr)
     extent = BioimageExtent{extent_of((*size)["min"], where + ".size.min", 1),
                             extent_of((*size)["step"], where + ".size.step", 1)};
 }
 
 BioimageTensor read_tensor_5(const json& object, const char* steps, const std::string& where) {
   BioimageTensor tensor;
-  tensor.name = text_of(needed(object, "id", where), where + ".id");
+  tensor.name = yaml_text(yaml_needed(object, "id", where), where + ".id");
   tensor.ids = json::object();
-  const json& axes = needed(object, "axes", where);
+  const json& axes = yaml_needed(object, "axes", where);
   constexpr std::size_t kMostAxes = 6;
   require(axes.is_array() && axes.size() <= kMostAxes, "{}.axes is {}, expected a list of up to {}",
           where, axes.type_name(), kMostAxes);
   for (std::size_t i = 0; i < axes.size(); ++i)
     read_axis(axes[i], tensor, fmt::format("{}.axes[{}]", where, i));
-  tensor.steps = steps_of(entry_of(object, steps), "id", where + "." + steps);
-  if (const json* example = entry_of(object, "test_tensor"))
+  tensor.steps = steps_of(yaml_member(object, steps), "id", where + "." + steps);
+  if (const json* example = yaml_member(object, "test_tensor"))
     tensor.example = file_of(*example, where + ".test_tensor");
   return tensor;
 }
@@ -169,7 +174,7 @@ void check_axes(const BioimageTensor& tensor, const std::string& where) {
 }
 
 const json& only_one(const json& root, const char* key, const std::string& file) {
-  const json& list = needed(root, key, file);
+  const json& list = yaml_needed(root, key, file);
   require(list.is_array() && list.size() == 1,
           "{}: {} has {} tensors, and models of one image and one answer are read; `tessera run` "
           "computes its weights by themselves",
@@ -179,10 +184,10 @@ const json& only_one(const json& root, const char* key, const std::string& file)
 
 BioimageWeights weights_of(const std::string& kind, const json& entry, const std::string& where) {
   BioimageWeights weights{kind, file_of(entry, where)};
-  const json* arguments = entry_of(entry, "kwargs");
-  if (const json* architecture = entry_of(entry, "architecture");
+  const json* arguments = yaml_member(entry, "kwargs");
+  if (const json* architecture = yaml_member(entry, "architecture");
       architecture != nullptr && architecture->is_object())
-    arguments = entry_of(*architecture, "kwargs");
+    arguments = yaml_member(*architecture, "kwargs");
   if (arguments != nullptr && arguments->is_object()) weights.arguments = *arguments;
   return weights;
 }
@@ -190,7 +195,7 @@ BioimageWeights weights_of(const std::string& kind, const json& entry, const std
 }  // namespace
 
 std::string BioimageTensor::axes_of(const BioimageStep& step) const {
-  const json* const given = entry_of(step.arguments, "axes");
+  const json* const given = yaml_member(step.arguments, "axes");
   if (given == nullptr) return "";
   std::string letters;
   if (given->is_string()) {
@@ -198,7 +203,7 @@ std::string BioimageTensor::axes_of(const BioimageStep& step) const {
   } else {
     require(given->is_array(), "{}: axes are {}, expected a list", step.name, given->type_name());
     for (const json& one : *given) {
-      const std::string id = text_of(one, step.name + ".axes");
+      const std::string id = yaml_text(one, step.name + ".axes");
       // Early packages of 0.5 have letters here as well.
       const std::string letter = ids.is_object() ? ids.value(id, id) : id;
       letters += letter;
@@ -214,14 +219,15 @@ BioimageDescription read_bioimage(std::string_view yaml, const std::string& file
   try {
     const json root = parse_yaml(yaml);
     BioimageDescription result;
-    result.version = text_of(needed(root, "format_version", "the description"), "format_version");
+    result.version =
+        yaml_text(yaml_needed(root, "format_version", "the description"), "format_version");
     const bool is_4 = result.version.starts_with("0.4"), is_5 = result.version.starts_with("0.5");
     require(is_4 || is_5,
             "its format_version is {}, expected 0.4 or 0.5; bioimageio.core writes older ones anew",
             in_quotes(result.version));
-    const std::string type = text_at(root, "type", "model");
+    const std::string type = yaml_text_at(root, "type", "model");
     require(type == "model", "it describes {}, expected a model", in_quotes(type));
-    result.name = text_at(root, "name");
+    result.name = yaml_text_at(root, "name");
     const json& input = only_one(root, "inputs", "the description");
     const json& output = only_one(root, "outputs", "the description");
     const auto read = is_4 ? read_tensor_4 : read_tensor_5;
@@ -233,11 +239,11 @@ BioimageDescription read_bioimage(std::string_view yaml, const std::string& file
     for (const auto& [tensor, list] :
          {std::pair{&result.input, "test_inputs"}, {&result.output, "test_outputs"}}) {
       check_axes(*tensor, tensor == &result.input ? "inputs[0]" : "outputs[0]");
-      const json* const files = is_4 ? entry_of(root, list) : nullptr;
+      const json* const files = is_4 ? yaml_member(root, list) : nullptr;
       if (files != nullptr && files->is_array() && files->size() == 1)
         tensor->example = file_of((*files)[0], list);
     }
-    const json& weights = needed(root, "weights", "the description");
+    const json& weights = yaml_needed(root, "weights", "the description");
     require(weights.is_object(), "weights is {}, expected a map", weights.type_name());
     for (const auto& [kind, entry] : weights.items())
       if (entry.is_object()) result.weights.push_back(weights_of(kind, entry, "weights." + kind));

@@ -23,7 +23,7 @@ using nlohmann::json;
 
 constexpr std::size_t kMostYamlBytes = 1 << 20;
 constexpr std::size_t kMostYamlValues = 1 << 16;
-constexpr std::size_t kMostLevels = 32;
+constexpr std::size_t kMostYamlLevels = 32;
 constexpr std::size_t kBytesOfValue = 64;  // a longer text counts as several values
 
 // All of `text` as a number of JSON's, which is one of YAML's.
@@ -135,8 +135,8 @@ class JsonMaker final : public YAML::EventHandler {
     }
   }
   void open(const YAML::Mark& mark, YAML::anchor_t anchor, json empty) {
-    require(levels_.size() < kMostLevels, "line {}: nested deeper than {} levels", mark.line + 1,
-            kMostLevels);
+    require(levels_.size() < kMostYamlLevels, "line {}: nested deeper than {} levels",
+            mark.line + 1, kMostYamlLevels);
     levels_.push_back({mark, anchor, std::move(empty), values_});
     count(mark, 1);
   }

@@ -70,6 +70,19 @@ def test_windows_in_any_order_give_the_whole(unet):
     assert unet.plan_window(one).arena < unet.plan(420, 390).arena
 
 
+def test_a_tall_window_runs_in_bands_that_can_be_stopped(unet):
+    image, seen = picture(700, 90), []
+    window, scale = unet.window(700, 90, 100, 0, 500, 90), unet.pixel_scale(image)
+    made = unet.segment_window(image[window.read], window, scale, lambda *at: seen.append(at))
+    np.testing.assert_array_equal(made.probabilities, unet(image).probabilities[window.kept])
+    assert len(seen) > 2 and seen == [(i + 1, len(seen)) for i in range(len(seen))]
+
+    def stop(done, bands):
+        raise LookupError("enough")
+    with pytest.raises(LookupError, match="enough"):
+        unet.segment_window(image[window.read], window, scale, stop)
+
+
 def test_windows_that_are_none_are_refused(unet):
     image = picture(100, 100)
     window, scale = unet.window(100, 100, 10, 10, 20, 20), unet.pixel_scale(image)

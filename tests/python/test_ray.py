@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 import tessera
+from test_arrays import trained, with_preprocessing  # noqa: F401: a fixture
 from test_tessera import HAN, REVIEWS, UNET, picture
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -154,9 +155,9 @@ def test_images_are_segmented_and_bad_ones_carry_their_error(cluster, tmp_path):
     assert {"path", "label", "area", "bbox-0"} <= table[0].keys() and "mask" not in table[0]
 
 
-def test_a_zarr_array_is_segmented_on_all_nodes(cluster, tmp_path, monkeypatch):
+def test_a_zarr_array_is_segmented_on_all_nodes(cluster, trained, tmp_path, monkeypatch):  # noqa: F811
     zarr = pytest.importorskip("zarr")
-    image = picture(520, 480)
+    model, image = str(with_preprocessing(trained, tmp_path / "model.safetensors", scale="standardize")), picture(400, 300)
     source = zarr.create_array(tmp_path / "image.zarr", shape=image.shape, chunks=(64, 64), dtype="uint8")
     source[...] = image
     started = tmp_path / "started"
@@ -170,7 +171,7 @@ def test_a_zarr_array_is_segmented_on_all_nodes(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(tessera.ray, "_Windows", Watched)
 
     def run(progress=None):
-        return tessera.ray.segment_zarr(str(UNET), str(tmp_path / "image.zarr"), str(tmp_path / "mask.zarr"), tile=320,
+        return tessera.ray.segment_zarr(model, str(tmp_path / "image.zarr"), str(tmp_path / "mask.zarr"), tile=160,
                                         state=str(tmp_path / "state"), actors=(2, 3), progress=progress)
 
     def stop(done, windows):
@@ -193,8 +194,12 @@ def test_a_zarr_array_is_segmented_on_all_nodes(cluster, tmp_path, monkeypatch):
     assert killed and windows > 15 and [done for done, _ in seen] == list(range(6, windows + 1))
     mask = zarr.open_array(tmp_path / "mask.zarr", mode="r")
     assert mask.chunks == (64, 64)
-    np.testing.assert_array_equal(mask[:, :], tessera.load(UNET, device="cpu")(image).mask)
+    np.testing.assert_array_equal(mask[:, :], tessera.load(model, device="cpu")(image).mask)
     assert run() == 0
+    done = subprocess.run(job("zarr", tmp_path / "image.zarr", tmp_path / "whole.zarr", "-m", model, "--address",
+                              cluster.address), capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0 and "1 windows" in done.stdout, done.stderr
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "whole.zarr", mode="r")[:, :], mask[:, :])
 
 
 def test_arrays_are_segmented_in_place(cluster):

@@ -217,8 +217,8 @@ TEST_F(WindowsCli, ObjectsAreThoseOfTheWhole) {
                            "--min-area", "3", "--connectivity", connectivity}))
                   .code,
               0);
-    const Result result =
-        run(in_windows({"--instances", "--min-area", "3", "--connectivity", connectivity, "--json"}));
+    const Result result = run(
+        in_windows({"--instances", "--min-area", "3", "--connectivity", connectivity, "--json"}));
     ASSERT_EQ(result.code, 0) << result.err;
     const json objects =
         json::parse(read_text(at("whole/summary.json"))).at("images").at(0).at("instances");
@@ -226,22 +226,24 @@ TEST_F(WindowsCli, ObjectsAreThoseOfTheWhole) {
     std::string table = "label,class,area,x,y,width,height,centroid_x,centroid_y\n";
     for (const json& one : objects) {
       const json& box = one.at("bounding_box");
-      table += fmt::format("{},{},{},{},{},{},{},{},{}\n", one.at("label").get<int>(),
-                           one.at("class").get<int>(), one.at("area").get<int>(),
-                           box[0].get<int>(), box[1].get<int>(), box[2].get<int>(),
-                           box[3].get<int>(), one.at("centroid")[0].get<double>(),
-                           one.at("centroid")[1].get<double>());
+      table +=
+          fmt::format("{},{},{},{},{},{},{},{},{}\n", one.at("label").get<int>(),
+                      one.at("class").get<int>(), one.at("area").get<int>(), box[0].get<int>(),
+                      box[1].get<int>(), box[2].get<int>(), box[3].get<int>(),
+                      one.at("centroid")[0].get<double>(), one.at("centroid")[1].get<double>());
     }
     EXPECT_TRUE(read_text(at("mask.instances.csv")) == table);
     EXPECT_EQ(json::parse(result.out).at("images").at(0).at("instances"), objects.size());
     const Image labels = ImageReader(at("mask.instances.tif")).read();
     EXPECT_TRUE(labels.pixels == ImageReader(at("whole/x.instances.tif")).read().pixels);
   }
-  EXPECT_THAT(run(in_windows({"--instances", "--min-area", "3", "--connectivity", "8", "--resume"})).out,
-              HasSubstr("done before"));
+  EXPECT_THAT(
+      run(in_windows({"--instances", "--min-area", "3", "--connectivity", "8", "--resume"})).out,
+      HasSubstr("done before"));
   fs::remove(at("mask.instances.csv"));
-  EXPECT_THAT(run(in_windows({"--instances", "--min-area", "3", "--connectivity", "8", "--resume"})).out,
-              HasSubstr("objects"));
+  EXPECT_THAT(
+      run(in_windows({"--instances", "--min-area", "3", "--connectivity", "8", "--resume"})).out,
+      HasSubstr("objects"));
   EXPECT_TRUE(fs::exists(at("mask.instances.csv")));
 }
 

@@ -29,7 +29,7 @@ struct SegmentOutputs {
   InstanceOptions instance_options;
   std::vector<ClassInfo> classes;
   bool object_table = false;  // a CSV file of objects; else they are in the summary
-  std::string mask_ending;  // where the user names the mask's file; empty: see mask_path
+  std::string mask_ending;    // where the user names the mask's file; empty: see mask_path
 };
 
 // What of that an image in windows has: no overlay, and objects in a table.

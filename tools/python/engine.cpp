@@ -116,7 +116,7 @@ nb::tuple segment(const tessera::Model& model, const Array& image, const Progres
 }
 
 nb::tuple segment_window(const tessera::Model& model, const Array& pixels, const Window& window,
-                         const Scale& scale) {
+                         const Scale& scale, const Progress& progress) {
   const tessera::ImageView view = view_of(pixels);
   tessera::PixelScale whole;
   if (scale) whole = {scale->first, scale->second};
@@ -124,7 +124,7 @@ nb::tuple segment_window(const tessera::Model& model, const Array& pixels, const
   {
     const nb::gil_scoped_release unlocked;
     result = model.segment_window(view, std::bit_cast<tessera::SegmentationWindow>(window),
-                                  scale ? &whole : nullptr);
+                                  scale ? &whole : nullptr, hook(progress));
   }
   return to_arrays(std::move(result));
 }
@@ -255,10 +255,10 @@ NB_MODULE(_engine, m) {
            "height"_a, "width"_a, nb::call_guard<nb::gil_scoped_release>())
       .def(
           "plan_window",
-          [](const tessera::Model& model, const Window& window) {
-            return model.plan(std::bit_cast<tessera::SegmentationWindow>(window));
+          [](const tessera::Model& model, const Window& window, std::uint64_t pixel_bytes) {
+            return model.plan(std::bit_cast<tessera::SegmentationWindow>(window), pixel_bytes);
           },
-          "window"_a, nb::call_guard<nb::gil_scoped_release>())
+          "window"_a, "pixel_bytes"_a, nb::call_guard<nb::gil_scoped_release>())
       .def("windows", &windows, "height"_a, "width"_a, "tile"_a)
       .def(
           "window",
@@ -269,7 +269,8 @@ NB_MODULE(_engine, m) {
           },
           "image_height"_a, "image_width"_a, "y"_a, "x"_a, "height"_a, "width"_a,
           nb::call_guard<nb::gil_scoped_release>())
-      .def("segment_window", &segment_window, "pixels"_a, "window"_a, "scale"_a)
+      .def("segment_window", &segment_window, "pixels"_a, "window"_a, "scale"_a,
+           "progress"_a = nb::none())
       .def("pixel_scale", &pixel_scale, "height"_a, "rows"_a);
 
   m.def("open", &open, "path"_a, "device"_a, "precision"_a, "threads"_a, "max_memory"_a, "tile"_a,

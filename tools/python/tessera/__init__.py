@@ -194,9 +194,9 @@ class Model:
         """The window that keeps any rectangle of an image, in pixels; chunks of a store, for example."""
         return Window(*self._model.window(image_height, image_width, y, x, height, width))
 
-    def plan_window(self, window: Window):
-        """Memory of a window, before it runs."""
-        return self._model.plan_window(window)
+    def plan_window(self, window: Window, pixel_bytes: int = 1):
+        """Memory of a window of pixels of so many bytes, before it runs."""
+        return self._model.plan_window(window, pixel_bytes)
 
     def pixel_scale(self, image: ArrayLike) -> PixelScale | None:
         """What windows of an image must know of all its pixels; None for a model that asks nothing of them.
@@ -210,13 +210,15 @@ class Model:
             slice(y, min(y + band, source.height)), slice(0, source.width)))
         return None if found is None else PixelScale(*found)
 
-    def segment_window(self, pixels, window: Window, scale: PixelScale | None = None) -> Segmentation:
+    def segment_window(self, pixels, window: Window, scale: PixelScale | None = None,
+                       progress: Progress | None = None) -> Segmentation:
         """What segment() gives of the rectangle that `window` keeps, to the byte.
 
-        pixels  array (window.read_height, window.read_width[, C]): image[window.read]
-        scale   pixel_scale(image), of the whole image
+        pixels    array (window.read_height, window.read_width[, C]): image[window.read]
+        scale     pixel_scale(image), of the whole image
+        progress  called with (bands done, all bands) of rows; what it raises ends the call, as Ctrl-C does
         """
-        return self._segmentation(*self._model.segment_window(_pixels(pixels), window, scale))
+        return self._segmentation(*self._model.segment_window(_pixels(pixels), window, scale, progress))
 
 
 def _reopen(path: str, options: dict[str, Any]) -> Model:

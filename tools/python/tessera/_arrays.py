@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -158,42 +159,51 @@ class Grid:
 
 def choose_sides(model: Model, source: Source, chunks: tuple[int, int], tile: int, max_memory: int,
                  whole_chunks: bool = False) -> tuple[int, int]:
-    """The largest sides of windows that read at most `tile` pixels a side (0: any) and keep to the memory.
+    """Sides of windows that read at most `tile` pixels a side (0: any), keep to the memory and read little twice.
 
     They are whole chunks where those fit, and with `whole_chunks` also where they do not: then ValueError.
     """
-    extents = source.shape[:2]
-    side = min(tile, WIDEST) if tile > 0 else WIDEST  # a window reads what it keeps, and more
-    while True:
-        sides = tuple(min(extent, side - side % chunk if chunk <= side else chunk if whole_chunks else side)
-                      for extent, chunk in zip(extents, chunks, strict=True))
-        tall, wide, needed = _cost(model, source, sides, max_memory > 0)
-        if needed <= (max_memory or UNASKED) and (tile <= 0 or max(tall, wide) <= tile):
-            return sides
-        if side <= NARROWEST or whole_chunks and all(a == min(b, c) for a, b, c in zip(sides, chunks, extents)):
-            raise ValueError(
-                f"windows that keep {sides[0]} x {sides[1]} pixels read {tall} x {wide} and need {needed / 2**20:.0f} MiB; "
-                f"allowed are {f'{tile} pixels a side' if tile > 0 else 'any'} and {(max_memory or UNASKED) / 2**20:.0f} MiB; "
-                f"allow more with tile and max_memory{', or make the chunks of the sink smaller' if whole_chunks else ''}")
-        side = max(NARROWEST, side * 3 // 4)
+    limit = max_memory or UNASKED
+    steps = [min(tile, WIDEST) if tile > 0 else WIDEST]  # a window reads what it keeps, and more
+    while steps[-1] > NARROWEST:
+        steps.append(max(NARROWEST, steps[-1] * 3 // 4))
+    best, sides = None, (0, 0)
+    # On a CPU rows cost little memory, because windows run in bands of them.
+    for shapes in ([(steps[0], side) for side in steps], [(side, side) for side in steps]):
+        for shape in shapes:
+            before, sides = sides, tuple(
+                min(extent, side - side % chunk if chunk <= side else chunk if whole_chunks else side)
+                for extent, chunk, side in zip(source.shape[:2], chunks, shape, strict=True))
+            if sides == before:
+                continue
+            tall, wide, needed = _cost(model, source, sides, max_memory > 0)
+            if needed <= limit and (tile <= 0 or max(tall, wide) <= tile):
+                best = min(best or (math.inf,), (tall * wide / (sides[0] * sides[1]), sides))
+                break
+    if best is None:
+        raise ValueError(
+            f"windows that keep {sides[0]} x {sides[1]} pixels read {tall} x {wide} and need {needed / 2**20:.0f} MiB; allowed "
+            f"are {f'{tile} pixels a side' if tile > 0 else 'any'} and {limit / 2**20:.0f} MiB; allow more with tile and "
+            f"max_memory{', or make the chunks of the sink smaller' if whole_chunks else ''}")
+    return best[1]
 
 
 def _cost(model: Model, source: Source, sides: tuple[int, ...], whole_process: bool) -> tuple[int, int, int]:
     """The most rows and columns that a window reads, and the most bytes that one takes."""
     height, width = source.height, source.width
+
+    def starts(extent: int, side: int) -> range:  # of some windows: they differ by the network's grid alone
+        return range(0, extent, side * max(1, extent // side // 32))
     # What is read along an axis depends on nothing of the other.
-    rows = [model.window(height, width, y, 0, min(sides[0], height - y), 1) for y in range(0, height, sides[0])]
-    columns = [model.window(height, width, 0, x, 1, min(sides[1], width - x)) for x in range(0, width, sides[1])]
+    rows = [model.window(height, width, y, 0, min(sides[0], height - y), 1) for y in starts(height, sides[0])]
+    columns = [model.window(height, width, 0, x, 1, min(sides[1], width - x)) for x in starts(width, sides[1])]
     row, column = max(rows, key=lambda w: w.read_height), max(columns, key=lambda w: w.read_width)
     needed = 0
     # The first one reads less than it takes, because it mirrors.
     for y in {rows[0], row}:
         for x in {columns[0], column}:
-            plan = model.plan_window(model.window(height, width, y.y, x.x, y.height, x.width))
-            # The plan counts the engine's copy of 8-bit pixels; ours is beside it.
-            pixels = y.read_height * x.read_width * (2 * source.pixel_bytes - source.pixel_bytes // source.dtype.itemsize)
-            here = plan.device or plan.peak + pixels if whole_process else plan.arena + plan.images + pixels
-            needed = max(needed, here)
+            plan = model.plan_window(model.window(height, width, y.y, x.x, y.height, x.width), source.pixel_bytes)
+            needed = max(needed, (plan.device or plan.peak) if whole_process else plan.arena + plan.images)
     return row.read_height, column.read_width, needed
 
 
@@ -301,7 +311,7 @@ def segment_array(model: Model, source: ArrayLike, sink: WritableArray, *, proba
                    Default: that of the model, else 2 GiB more than the process holds
     tile           largest side of what a window reads, in pixels; 0: that of the model, else as memory allows
     state          a text file that tells what is done: a run that was killed goes on where it was, with the same arrays
-    progress       called with (windows done, all windows); what it raises ends the call, as Ctrl-C does between windows
+    progress       called with (windows done, all windows); what it raises ends the call, as Ctrl-C does
 
     A model whose preprocessing depends on all pixels ("standardize", "min_max", a range of "auto") has the source read
     once or twice before, in bands of rows.
