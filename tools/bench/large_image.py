@@ -142,7 +142,8 @@ def unit_model(source, target):
     length = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8:8 + length])
     config = json.loads(header["__metadata__"]["tessera"])
-    config["preprocessing"]["scale"] = "unit"
+    # About what the statistics of a whole image that `make` makes would be.
+    config["preprocessing"].update(scale="unit", mean=[0.33], std=[0.11])
     header["__metadata__"]["tessera"] = json.dumps(config)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
