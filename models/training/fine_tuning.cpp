@@ -12,8 +12,7 @@ namespace tessera {
 namespace {
 
 void keep_classes(NetworkGraph& network) {
-  using Kind = NetworkOutput::Kind;
-  for (const Kind kind : {Kind::kProbabilities, Kind::kLogits}) {
+  for (const auto kind : {NetworkOutput::Kind::kProbabilities, NetworkOutput::Kind::kLogits}) {
     const auto found = std::ranges::find(network.outputs, kind, &NetworkOutput::kind);
     if (found == network.outputs.end()) continue;
     network.graph.outputs = {

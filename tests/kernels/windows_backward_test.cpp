@@ -106,7 +106,8 @@ TEST(BinaryBackward, MatchesTheReference) {
     test::check_finite_differences(case_of(Binary{kind}, {random({2, 4, 3}, 10), b}));
   }
   // Of equals each gets half.
-  TrainCase<Binary> c{{Binary::Kind::kMax}, {Tensor::of({2}, {1, 2}), Tensor::of({2}, {1, 3})}, {}};
+  TrainCase<Binary> c =
+      case_of(Binary{Binary::Kind::kMax}, {Tensor::of({2}, {1, 2}), Tensor::of({2}, {1, 3})});
   c.output_gradients = {Tensor::of({2}, {4, 5})};
   const auto forward = test::train_by_reference(c);
   const auto gradients = test::backward_on_cpu(c, forward, 1);
