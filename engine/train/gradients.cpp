@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "engine/graph/node_checks.h"
+#include "engine/train/optimiser.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/train/ops.h"
 
@@ -18,7 +20,56 @@ std::size_t in_parts(std::size_t bytes) {
   return (bytes + kPart - 1) / kPart * kPart;
 }
 
+// What its backward run reads, if it has one.
+Saved saved_by(const Node& node, Types inputs) {
+  return std::visit(
+      [&](const auto& op) -> Saved {
+        if constexpr (Trainable<std::decay_t<decltype(op)>>) return saved_for_backward(op, inputs);
+        return {std::vector<bool>(node.inputs.size()), std::vector<bool>(node.outputs.size()), {}};
+      },
+      node.op);
+}
+
+GradientNeeds gradient_needs(const Graph& graph, Types types,
+                             const std::function<bool(const std::string& weight)>& is_trained) {
+  GradientNeeds needs;
+  needs.values.assign(graph.values.size(), false);
+  for (const Node& node : graph.nodes) {
+    bool needed = false;
+    for (const Parameter& parameter : parameters_of(node, input_types(node, types)))
+      needed = needed || is_trained(weight_name(node, parameter.name));
+    for (const ValueId value : node.inputs) needed = needed || needs.values[value];
+    for (const ValueId value : node.outputs) needs.values[value] = needed;
+    needs.nodes.push_back(needed);
+  }
+  return needs;
+}
+
 }  // namespace
+
+void require_trainable(const Graph& graph, Types example) {
+  constexpr std::size_t kMostNamed = 5;
+  std::set<std::string> trained;
+  for (const TrainedParameter& parameter : trained_parameters(graph, example))
+    if (!parameter.frozen) trained.insert(parameter.name);
+  require(!trained.empty(), "the network has no weights to train");
+  const GradientNeeds needs =
+      gradient_needs(graph, infer_types(graph, example),
+                     [&](const std::string& name) { return trained.contains(name); });
+  std::string named;
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Node& node = graph.nodes[i];
+    const bool trainable =
+        std::visit([](const auto& op) { return Trainable<std::decay_t<decltype(op)>>; }, node.op);
+    if (trainable || !needs.nodes[i] || ++count > kMostNamed) continue;
+    named += fmt::format("{}{} '{}'", named.empty() ? "" : ", ", kind_of(node.op), node.name);
+  }
+  require(count == 0,
+          "{}{} lie behind weights that are trained, and have no backward run; train it with the "
+          "program that made it, or replace them",
+          named, count > kMostNamed ? fmt::format(" and {} more", count - kMostNamed) : "");
+}
 
 Gradients::Gradients(const Graph& graph, const WeightSource& initial, Types example,
                      std::shared_ptr<Queue> queue, const std::vector<std::string>& frozen,
@@ -47,6 +98,8 @@ Gradients::Gradients(const Graph& graph, const WeightSource& initial, Types exam
       if (statistic) statistic_bytes = std::max(statistic_bytes, type.bytes());
     }
   }
+  needs_ = gradient_needs(
+      graph_, types, [&](const std::string& name) { return weights_[known.at(name)].trained; });
   for (const std::string& name : frozen)
     require(known.contains(name), "'{}' is to be frozen, but the network has no such weight", name);
 
@@ -99,12 +152,12 @@ class Gradients::Program {
  public:
   Program(const Gradients& owner, Prepared& made)
       : graph_(owner.graph_),
+        needs_(owner.needs_),
         readers_(graph_),
         made_(made),
         value_(graph_.values.size(), kNone),
         gradient_(graph_.values.size(), kNone),
         saved_(graph_.nodes.size()) {
-    find_needs(owner);
     if (!owner.device().is_host()) {
       for (const ValueId input : graph_.inputs)
         made_.input_buffers.push_back(
@@ -136,21 +189,6 @@ class Gradients::Program {
   std::size_t use(std::size_t buffer) {
     if (buffer != kNone) buffers_[buffer].last = step();
     return buffer;
-  }
-
-  // A value needs a gradient where a trained weight lies before it, a node's backward run is needed
-  // where one lies before or in it.
-  void find_needs(const Gradients& owner) {
-    value_needs_.assign(graph_.values.size(), false);
-    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
-      const Node& node = graph_.nodes[i];
-      bool needs = std::ranges::any_of(owner.weight_indices_[i], [&](std::size_t index) {
-        return owner.weights_[index].trained;
-      });
-      for (const ValueId value : node.inputs) needs = needs || value_needs_[value];
-      for (const ValueId value : node.outputs) value_needs_[value] = needs;
-      node_needs_.push_back(needs);
-    }
   }
 
   void add_forward(std::size_t index) {
@@ -199,7 +237,7 @@ class Gradients::Program {
     const Saved& saved = made_.saved[index];
     const bool reached =
         std::ranges::any_of(node.outputs, [&](ValueId value) { return gradient_[value] != kNone; });
-    if (!node_needs_[index] || !reached) return;
+    if (!needs_.nodes[index] || !reached) return;
     Action action;
     action.kind = Kind::kBackward;
     action.node = index;
@@ -211,7 +249,7 @@ class Gradients::Program {
     }
     for (const std::size_t buffer : saved_[index]) action.saved.push_back(use(buffer));
     for (const ValueId value : node.inputs) {
-      if (!value_needs_[value]) {
+      if (!needs_.values[value]) {
         action.input_gradients.push_back(kNone);
         action.sums.push_back(kNone);
         continue;
@@ -227,12 +265,12 @@ class Gradients::Program {
   }
 
   const Graph& graph_;
+  const GradientNeeds& needs_;
   const Readers readers_;
   Prepared& made_;
   std::vector<PlanBuffer> buffers_;
   std::vector<std::size_t> value_, gradient_;    // buffers, by value
   std::vector<std::vector<std::size_t>> saved_;  // buffers, by node
-  std::vector<bool> value_needs_, node_needs_;
 };
 
 Gradients::Prepared& Gradients::prepare(Types inputs) {
@@ -248,10 +286,10 @@ Gradients::Prepared Gradients::make(Types inputs) const {
     const std::vector<TensorType> read = input_types(node, made.types);
     const std::vector<TensorView> weights = weights_of(i, false);
     named(node, [&] {
-      made.saved.push_back(visit_trainable<Saved>(
-          node.op, [&](const auto& op) { return saved_for_backward(op, read); }));
+      made.saved.push_back(saved_by(node, read));
       made.forward.push_back(queue_->prepare_train(node, read, weights));
-      made.backward.push_back(queue_->prepare_backward(node, read, weights));
+      made.backward.push_back(needs_.nodes[i] ? queue_->prepare_backward(node, read, weights)
+                                              : BackwardStep());
     });
   }
   Program(*this, made);
@@ -292,8 +330,13 @@ void Gradients::forward(const Prepared& prepared, const Action& action,
   const auto written = values(prepared, node.outputs, action.outputs, inputs);
   std::vector<TensorView> weights = weights_of(action.node, false), saved;
   for (std::size_t i = 0; action.again && i < weights.size(); ++i) {
-    // Running statistics count a batch once.
-    if (weights_[weight_indices_[action.node][i]].statistic) weights[i].pointer = discarded_->get();
+    if (!weights_[weight_indices_[action.node][i]].statistic) continue;
+    // Running statistics count a batch once, so this run updates a copy; that it is one matters to
+    // operators that read theirs.
+    const TensorView copy{discarded_->get(), weights[i].type};
+    queue_->clear(discarded_->get(), copy.type.bytes());
+    queue_->add(copy, weights[i]);
+    weights[i] = copy;
   }
   for (std::size_t i = 0; i < action.saved.size(); ++i)
     saved.emplace_back(memory(prepared, action.saved[i]), prepared.saved[action.node].extra[i]);

@@ -31,6 +31,16 @@ struct LossTarget {
   const float* class_weights = nullptr;
 };
 
+// What the backward run of a graph reaches, by index: values that a trained weight lies before, and
+// nodes that one lies before or in.
+struct GradientNeeds {
+  std::vector<bool> values, nodes;
+};
+
+// Throws Error naming the nodes behind trained weights that have no backward run, and where there
+// are no weights to train. `example` as below.
+void require_trainable(const Graph& graph, Types example);
+
 class Gradients {
  public:
   // One tensor of the model in the device's memory: f32 in PyTorch's layout, named as in the model
@@ -124,6 +134,7 @@ class Gradients {
   std::shared_ptr<Queue> queue_;
   Graph graph_;
   bool recompute_;
+  GradientNeeds needs_;
   std::vector<Weight> weights_;
   std::vector<std::vector<std::size_t>> weight_indices_;  // by node
   std::unique_ptr<DeviceMemory> value_memory_, gradient_memory_;

@@ -25,13 +25,29 @@
 
 namespace tessera {
 
+template <class Op>
+[[noreturn]] void refuse_training() {
+  fail("{}: a GPU does not train it; train on the CPU with --device cpu", Op::kName);
+}
+
 // The inference step, of an operator without weights.
 template <class Op>
 TrainStep cuda_train(const Op& op, const CudaSetup& setup) {
-  const Step step = cuda(op, setup);
-  return {step.scratch_bytes, [step](const TrainOperands& operands, std::byte* scratch) {
-            step.run({operands.inputs, {}, operands.outputs}, scratch);
-          }};
+  if constexpr (requires { cuda(op, setup); }) {
+    const Step step = cuda(op, setup);
+    if (!step.run) refuse_training<Op>();  // the host's at inference
+    return {step.scratch_bytes, [step](const TrainOperands& operands, std::byte* scratch) {
+              step.run({operands.inputs, {}, operands.outputs}, scratch);
+            }};
+  } else {
+    refuse_training<Op>();
+  }
+}
+
+// Of an operator that has none.
+template <class Op>
+BackwardStep cuda_backward(const Op&, const CudaSetup&) {
+  refuse_training<Op>();
 }
 
 // Where each element of a packed weight comes from: an index into the weight as the model file has

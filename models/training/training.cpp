@@ -136,8 +136,10 @@ class Training {
     events_.note(fmt::format("resumed at step {} of {}", state_.step, total_));
   }
 
-  // Before anything is written. On a GPU its own memory counts, which its driver tells.
+  // Before anything is written: a plan is made, which a device that cannot train the network
+  // refuses, and it must fit. On a GPU its own memory counts, which its driver tells.
   void require_memory() {
+    gradients_.plan(task_.largest_batch());
     if (!queue_->device().is_host()) return;
     const auto needed = [&](std::int64_t batch) {
       std::vector<TensorType> inputs = task_.largest_batch();
@@ -159,7 +161,7 @@ class Training {
          format_bytes(needed(whole)), format_bytes(available),
          fits ? fmt::format("give --batch {} --accumulate {}, which takes the same steps", batch,
                             times)
-         : task_.config().unet
+         : task_.config().is_of_images()
              ? std::string("give a smaller --tile: half of it needs a quarter; or a smaller --base")
              : std::string("give smaller --max-sentences and --max-words"));
   }
@@ -285,7 +287,7 @@ class Training {
 
   void write_model(const json& reached) const {
     ModelConfig config = task_.config();
-    config.provenance = options_.provenance;
+    config.provenance.update(options_.provenance);  // what it was imported from stays
     config.provenance["training"] = reached;
     const FloatTensors weights = model_values();
     save_model(options_.model, config, views_of(weights), task_.vocabulary(), options_.storage);

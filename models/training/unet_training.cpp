@@ -31,7 +31,8 @@ Graph with_dropout(Graph graph, double rate) {
   if (rate == 0) return graph;
   for (auto node = graph.nodes.begin(); node != graph.nodes.end(); ++node) {
     if (!std::holds_alternative<Upsample>(node->op) &&
-        !std::holds_alternative<ConvTranspose>(node->op))
+        !std::holds_alternative<ConvTranspose>(node->op) &&
+        !std::holds_alternative<Resize>(node->op))
       continue;
     const ValueId dropped = graph.values.size();
     graph.values.push_back("bottom/dropout");
@@ -50,10 +51,44 @@ json settings_of(const WeightRules& rules) {
 
 }  // namespace
 
-TileShape tile_shape(const UNetConfig& config, std::int64_t output) {
-  const std::int64_t input = unet_input_size(config, output);
-  const std::int64_t gives = *unet_output_size(config, input);
-  return {input, input, gives, gives};
+bool ends_in_sigmoid(const ModelConfig& config) {
+  const Graph graph = segmentation_graph(config, true);
+  const std::vector<TensorType> types = infer_types(graph, example_inputs(config));
+  const ValueId probabilities = graph.outputs.at(1);
+  for (const Node& node : graph.nodes) {
+    if (node.outputs[0] != probabilities) continue;
+    if (std::holds_alternative<Softmax>(node.op)) return false;
+    const auto* activation = std::get_if<Activation>(&node.op);
+    if (activation != nullptr && activation->kind == Activation::Kind::kSigmoid &&
+        types[probabilities].shape[-1] == 1)
+      return true;
+  }
+  fail("the network ends in '{}', expected a softmax, or a sigmoid of one output, to train it",
+       graph.values[probabilities]);
+}
+
+TileShape tile_shape(const ModelConfig& config, std::int64_t output) {
+  if (config.unet) {
+    const std::int64_t input = unet_input_size(*config.unet, output);
+    const std::int64_t gives = *unet_output_size(*config.unet, input);
+    return {input, input, gives, gives};
+  }
+  const ImageSizes sizes = image_sizes(config);
+  const auto along = [&](int axis) {
+    constexpr int kTried = 64;  // a stride of a power of two, and all its remainders
+    std::int64_t input = sizes.input(axis, output);
+    for (int tried = 0; tried < kTried; ++tried, input = sizes.next(axis, input + 1)) {
+      const std::int64_t gives = *sizes.output(axis, input);
+      if (input - gives == 2 * sizes.margin(axis)) return std::pair{input, gives};
+    }
+    fail(
+        "for {} pixels the network gives {}, which lie nowhere in their middle; train one whose "
+        "borders are padded alike",
+        input, *sizes.output(axis, input));
+  };
+  const auto [height, gives_height] = along(0);
+  const auto [width, gives_width] = along(1);
+  return {height, width, gives_height, gives_width};
 }
 
 UNetTraining::UNetTraining(ModelConfig config, LabelledImages& images, Split split,
@@ -62,8 +97,9 @@ UNetTraining::UNetTraining(ModelConfig config, LabelledImages& images, Split spl
       images_(images),
       split_(std::move(split)),
       options_(options),
-      sampler_(images, split_.training, tile_shape(*config_.unet, options.tile),
-               options.augmentation, options.seed) {
+      sampler_(images, split_.training, tile_shape(config_, options.tile), options.augmentation,
+               options.seed),
+      sigmoid_(ends_in_sigmoid(config_)) {
   require(options.dropout >= 0 && options.dropout < 1,
           "dropout: expected a share from 0 to below 1, found {}", options.dropout);
   require(options.norm_momentum > 0 && options.norm_momentum <= 1,
@@ -72,7 +108,7 @@ UNetTraining::UNetTraining(ModelConfig config, LabelledImages& images, Split spl
 }
 
 Graph UNetTraining::graph() const {
-  Graph graph = with_dropout(build_unet(*config_.unet, false), options_.dropout);
+  Graph graph = with_dropout(segmentation_graph(config_, false), options_.dropout);
   for (Node& node : graph.nodes) {
     if (auto* norm = std::get_if<BatchNorm>(&node.op)) norm->momentum = options_.norm_momentum;
   }
@@ -80,8 +116,16 @@ Graph UNetTraining::graph() const {
 }
 
 FloatTensors UNetTraining::initial_weights() const {
-  return tessera::initial_weights(build_unet(*config_.unet, false), example_inputs(config_),
-                                  options_.seed, options_.threads);
+  FloatTensors weights = tessera::initial_weights(
+      segmentation_graph(config_, false), example_inputs(config_), options_.seed, options_.threads);
+  for (const auto& [name, given] : options_.weights) {
+    const auto found = weights.find(name);
+    require(found != weights.end() && found->second.shape == given.shape,
+            "the weight '{}' of {} to begin with is none of the network's", name,
+            given.shape.to_string());
+    found->second = given;
+  }
+  return weights;
 }
 
 json UNetTraining::settings() const {
@@ -153,7 +197,7 @@ LossResult UNetTraining::add(Gradients& gradients, std::int64_t epoch, std::int6
 
 std::optional<Evaluation> UNetTraining::validate(const TensorViews& weights, const Device& device) {
   if (split_.validation.empty()) return std::nullopt;
-  Executor executor = make_evaluator(config_, build_unet(*config_.unet, true), weights, device);
+  Executor executor = make_evaluator(config_, segmentation_graph(config_, true), weights, device);
   const TileShape& shape = sampler_.shape();
   const TensorType input_type{DType::kF32,
                               {1, shape.input_height, shape.input_width, images_.channels()}};
@@ -174,9 +218,8 @@ std::optional<Evaluation> UNetTraining::validate(const TensorViews& weights, con
       // The softmax of log p is p, and so the loss on logits takes probabilities too.
       constexpr float kLeast = 1e-30f;
       for (float& p : probabilities.values) {
-        p = config_.unet->output == Head::Output::kSigmoid
-                ? std::log(std::max(p, kLeast)) - std::log(std::max(1 - p, kLeast))
-                : std::log(std::max(p, kLeast));
+        p = sigmoid_ ? std::log(std::max(p, kLeast)) - std::log(std::max(1 - p, kLeast))
+                     : std::log(std::max(p, kLeast));
       }
       double sum = 0;
       std::vector<std::uint8_t> truth = tile.classes;

@@ -1,5 +1,5 @@
-// A UNet learns from labelled images: tiles, their loss, and validation by tiles that cover the
-// images held out.
+// A UNet, or any network of images, learns from labelled images: tiles, their loss, and validation
+// by tiles that cover the images held out.
 #pragma once
 
 #include <future>
@@ -19,6 +19,7 @@ struct UNetTrainingOptions {
   double dropout = 0;  // at the end of the contracting path (Ronneberger et al. 2015, section 3.1)
   double norm_momentum = 0.1;  // share of a batch in the running statistics of batch norms
   std::uint64_t seed = 0;
+  FloatTensors weights = {};       // to begin with; none: random ones
   std::string pixels_digest = {};  // of all images and masks: a run is resumed with the same alone
   int threads = 1;
 };
@@ -26,7 +27,8 @@ struct UNetTrainingOptions {
 class UNetTraining : public TrainingTask {
  public:
   // `images` must outlive this. Its masks have config.classes.size() classes; a network with one
-  // output has the sigmoid's two.
+  // output has the sigmoid's two. A graph may be any that segments and ends in a softmax, or in a
+  // sigmoid of one output. Throws Error where it is another, or options.weights are not its own.
   UNetTraining(ModelConfig config, LabelledImages& images, Split split,
                const UNetTrainingOptions& options);
 
@@ -60,11 +62,16 @@ class UNetTraining : public TrainingTask {
   Split split_;
   UNetTrainingOptions options_;
   TileSampler sampler_;
+  bool sigmoid_ = false;      // it ends in one
   std::future<Batch> ahead_;  // what the CPU makes while a GPU works on the batch before it
 };
 
+// Whether the network of a model of images ends in a sigmoid of one output rather than in a
+// softmax: the loss takes either upon itself. Throws Error where it ends in neither.
+bool ends_in_sigmoid(const ModelConfig& config);
+
 // The tile that gives at least `output` pixels along both axes: with valid convolutions larger by
-// what they lose.
-TileShape tile_shape(const UNetConfig& config, std::int64_t output);
+// what they lose. Throws Error where the network gives no map in the middle of its image.
+TileShape tile_shape(const ModelConfig& config, std::int64_t output);
 
 }  // namespace tessera

@@ -11,6 +11,8 @@ class TrainingGoldenTest : public testing::TestWithParam<const char*> {};
 
 INSTANTIATE_TEST_SUITE_P(Networks, TrainingGoldenTest, testing::ValuesIn(kTrainingGoldens),
                          [](const auto& network) { return std::string(network.param); });
+INSTANTIATE_TEST_SUITE_P(General, TrainingGoldenTest, testing::ValuesIn(kCpuTrainingGoldens),
+                         [](const auto& network) { return std::string(network.param); });
 
 // Measured: losses are up to 1.1e-6 from PyTorch's, weights up to 9e-7. PyTorch's own f32 is up to
 // 7e-7 and 2e-6 from its f64; a mistake such as a forgotten decay or clipping moves a loss by 5e-3

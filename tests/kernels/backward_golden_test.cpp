@@ -128,5 +128,45 @@ TEST(BackwardGolden, Upsample) {
   check_goldens("upsample", filled_op<Upsample>);
 }
 
+TEST(BackwardGolden, ConvOfAnyWindow) {
+  check_goldens("conv_window", filled_op<Conv>);
+}
+
+TEST(BackwardGolden, ConvTransposeOfAnyWindow) {
+  check_goldens("conv_transpose_window", filled_op<ConvTranspose>);
+}
+
+TEST(BackwardGolden, ActivationKinds) {
+  check_goldens("activation_kinds", filled_op<Activation>);
+}
+
+TEST(BackwardGolden, Binary) {
+  check_goldens("binary", filled_op<Binary>);
+}
+
+TEST(BackwardGolden, Concat) {
+  check_goldens("concat", filled_op<Concat>);
+}
+
+TEST(BackwardGolden, GroupNorm) {
+  check_goldens("group_norm", filled_op<GroupNorm>);
+}
+
+TEST(BackwardGolden, Resize) {
+  check_goldens("resize", filled_op<Resize>);
+}
+
+TEST(BackwardGolden, AvgPool) {
+  check_goldens("avg_pool", filled_op<AvgPool>);
+}
+
+TEST(BackwardGolden, Reduce) {
+  check_goldens("reduce", filled_op<Reduce>);
+}
+
+TEST(BackwardGolden, MaxPoolOfAnyWindow) {
+  check_goldens("max_pool_window", filled_op<MaxPool>);
+}
+
 }  // namespace
 }  // namespace tessera::test

@@ -149,7 +149,7 @@ TEST(ConvBackward, NamesWhatItCannotTake) {
   using testing::ThrowsMessage;
   const std::vector<TensorType> types{{DType::kF32, {1, 8, 8, 4}}};
   EXPECT_THAT([&] { saved_for_backward(Conv{.c_out = 3, .pool = true}, types); },
-              ThrowsMessage<Error>(HasSubstr("without groups, norm, concat and pool")));
+              ThrowsMessage<Error>(HasSubstr("without norm, concat and pool")));
 }
 
 TrainCase<ConvTranspose> transpose_case(const ConvTranspose& op, Shape shape) {

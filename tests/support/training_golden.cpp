@@ -60,8 +60,8 @@ TrainingGolden load_training_golden(std::string_view name) {
   const json training = json::parse(file.metadata("training").value());
   TrainingGolden golden;
   golden.name = name;
-  golden.graph = training_graph(config.unet ? build_unet(*config.unet, false)
-                                            : remove_dropout(build_han(*config.han)));
+  golden.graph = training_graph(config.is_of_images() ? segmentation_graph(config, false)
+                                                      : remove_dropout(build_han(*config.han)));
   golden.optimiser = optimiser_of(training);
   golden.rate = training.at("rate");
   golden.before = weights_below(file, "initial");

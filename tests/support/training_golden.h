@@ -36,9 +36,10 @@ struct TrainingGolden {
 // tests/golden/training/<name>.safetensors
 TrainingGolden load_training_golden(std::string_view name);
 
-// Every network there is one for.
+// Every network there is one for that all devices train, and those for the CPU alone.
 inline constexpr const char* kTrainingGoldens[] = {"unet_same_norm", "unet_valid", "han_gru",
                                                    "han_lstm"};
+inline constexpr const char* kCpuTrainingGoldens[] = {"residual_batch", "residual_instance"};
 
 struct TrainingRun {
   std::vector<double> losses;

@@ -319,10 +319,212 @@ def make_loss():
     file.save()
 
 
+# ---- what imported networks have besides ---------------------------------------------------------
+
+
+def make_conv_window():
+    file = File("conv_window", 121)
+    values = file.values
+    # pads: top, bottom, left, right
+    for name, shape, c_out, kernel, stride, dilation, pads, groups, bias in (
+            ("strided", (2, 7, 8, 4), 5, (3, 3), (2, 2), (1, 1), (1, 1, 1, 1), 1, True),
+            ("stem", (1, 9, 10, 3), 6, (7, 7), (2, 2), (1, 1), (3, 3, 3, 3), 1, False),
+            ("short_cut", (2, 6, 5, 4), 7, (1, 1), (2, 2), (1, 1), (0, 0, 0, 0), 1, True),
+            ("dilated", (1, 8, 9, 3), 4, (3, 3), (1, 1), (2, 3), (2, 2, 3, 3), 1, True),
+            ("grouped", (2, 5, 6, 6), 4, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1), 2, True),
+            ("depthwise", (1, 6, 6, 5), 5, (3, 3), (2, 1), (1, 1), (1, 1, 1, 1), 5, False),
+            ("uneven", (1, 6, 7, 3), 4, (2, 3), (1, 2), (1, 1), (1, 0, 0, 2), 1, True)):
+        c_in = shape[3]
+        x = values.normal(*shape)
+        weights = {"weight": values.normal(c_out, c_in // groups, *kernel,
+                                           scale=(c_in // groups * kernel[0] * kernel[1])**-0.5)}
+        if bias:
+            weights["bias"] = values.normal(c_out)
+
+        def run(inputs, weights):
+            padded = F.pad(nchw(inputs[0]), (pads[2], pads[3], pads[0], pads[1]))
+            return [nhwc(F.conv2d(padded, weights["weight"], weights.get("bias"), stride=stride,
+                                  dilation=dilation, groups=groups))]
+
+        file.add(name, {"c_out": c_out, "kernel": kernel, "stride": stride, "dilation": dilation,
+                        "pads": pads, "groups": groups, "bias": bias}, [x], weights, run)
+    file.save()
+
+
+def make_conv_transpose_window():
+    file = File("conv_transpose_window", 122)
+    values = file.values
+    for name, shape, c_out, kernel, stride, padding, extra, groups, bias in (
+            ("stride_4", (1, 3, 4, 4), 3, (4, 4), (4, 4), 0, 0, 1, True),
+            ("one_axis", (2, 4, 3, 4), 5, (1, 2), (1, 2), 0, 0, 1, False),
+            ("overlapping", (1, 4, 5, 4), 6, (4, 4), (2, 2), 1, 0, 2, True),
+            ("output_padding", (1, 4, 3, 3), 4, (3, 3), (3, 3), 1, 1, 1, True)):
+        c_in = shape[3]
+        x = values.normal(*shape)
+        weights = {"weight": values.normal(c_in, c_out // groups, *kernel, scale=c_in**-0.5)}
+        if bias:
+            weights["bias"] = values.normal(c_out)
+
+        def run(inputs, weights):
+            return [nhwc(F.conv_transpose2d(nchw(inputs[0]), weights["weight"], weights.get("bias"),
+                                            stride=stride, padding=padding, output_padding=extra,
+                                            groups=groups))]
+
+        behind = padding - extra
+        file.add(name, {"c_out": c_out, "kernel": 0, "bias": bias, "window": kernel,
+                        "stride": stride, "crop": (padding, behind, padding, behind),
+                        "groups": groups}, [x], weights, run)
+    file.save()
+
+
+def make_activation_kinds():
+    file = File("activation_kinds", 123)
+    values = file.values
+    for kind, attributes, run in (
+            ("leaky_relu", {"slope": 0.2}, lambda x, w: F.leaky_relu(x, 0.2)),
+            ("prelu", {}, lambda x, w: F.prelu(x, w["weight"])),
+            ("elu", {"alpha": 0.7}, lambda x, w: F.elu(x, 0.7)),
+            ("selu", {}, lambda x, w: F.selu(x)),
+            ("silu", {}, lambda x, w: F.silu(x)),
+            ("gelu", {}, lambda x, w: F.gelu(x)),
+            ("gelu_tanh", {}, lambda x, w: F.gelu(x, approximate="tanh")),
+            ("tanh", {}, lambda x, w: x.tanh()),
+            ("hard_sigmoid", {"gain": 1 / 6}, lambda x, w: (x / 6 + 0.5).clamp(0, 1)),
+            ("hard_swish", {}, lambda x, w: F.hardswish(x)),
+            ("softplus", {}, lambda x, w: F.softplus(x)),
+            ("clip", {"min": -0.5, "max": 1}, lambda x, w: x.clamp(-0.5, 1))):
+        x = values.normal(40, 6, scale=2)
+        weights = {"weight": values.normal(6, mean=0.25, scale=0.1)} if kind == "prelu" else {}
+        file.add(kind, {"kind": kind, **attributes}, [x], weights,
+                 lambda inputs, weights: [run(inputs[0], weights)])
+    file.save()
+
+
+def make_binary():
+    file = File("binary", 124)
+    values = file.values
+    kinds = {"add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div,
+             "min": torch.minimum, "max": torch.maximum}
+    for kind, run in kinds.items():
+        away = 2.5 if kind == "div" else 0  # from 0
+        for name, other in (("same", (2, 3, 4, 5)), ("channels", (5,)), ("pixels", (2, 3, 4, 1)),
+                            ("images", (2, 1, 1, 5))):
+            a, b = values.normal(2, 3, 4, 5), values.normal(*other, mean=away, scale=0.5)
+            file.add(f"{kind}_{name}", {"kind": kind}, [a, b], {},
+                     lambda inputs, weights: [run(inputs[0], inputs[1])])
+        a = values.normal(2, 3, 4, 5, mean=away, scale=0.5)
+        constant = values.normal(4, 5, mean=away, scale=0.5)
+        file.add(f"{kind}_constant", {"kind": kind, "constant": (4, 5)}, [a], {"value": constant},
+                 lambda inputs, weights: [run(inputs[0], weights["value"])])
+        file.add(f"{kind}_from_constant", {"kind": kind, "constant": (4, 5), "reversed": True}, [a],
+                 {"value": constant}, lambda inputs, weights: [run(weights["value"], inputs[0])])
+    file.save()
+
+
+def make_concat():
+    file = File("concat", 125)
+    values = file.values
+    for axis in (-1, 1, 0):
+        parts = [[2, 3, 4, 5] for _ in range(3)]
+        for i, part in enumerate(parts):
+            part[axis] += i
+        file.add(f"axis_{axis}", {"axis": axis}, [values.normal(*part) for part in parts], {},
+                 lambda inputs, weights: [torch.cat(inputs, axis)])
+    file.save()
+
+
+def make_group_norm():
+    file = File("group_norm", 126)
+    values = file.values
+    for name, shape, groups, affine, mean in (("instance", (2, 5, 6, 3), 0, True, 0.5),
+                                              ("instance_plain", (1, 4, 5, 4), 0, False, 0),
+                                              ("groups", (2, 4, 3, 6), 2, True, 0),
+                                              ("many_channels", (2, 3, 3, 40), 4, True, 30),
+                                              ("one_group", (2, 4, 4, 3), 1, False, 0)):
+        c = shape[-1]
+        x = values.normal(*shape, mean=mean)
+        weights = {"weight": values.normal(c, mean=1, scale=0.3),
+                   "bias": values.normal(c, scale=0.3)} if affine else {}
+        file.add(name, {"groups": groups, "eps": 1e-5, "affine": affine}, [x], weights,
+                 lambda inputs, weights: [nhwc(F.group_norm(nchw(inputs[0]), groups or c,
+                                                            weights.get("weight"),
+                                                            weights.get("bias"), 1e-5))])
+    file.save()
+
+
+def make_resize():
+    file = File("resize", 127)
+    values = file.values
+    nearest = {"mode": "nearest", "coordinates": "asymmetric", "nearest": "floor"}
+    for name, shape, attributes, torch_mode, corners in (
+            ("nearest_2", (2, 3, 4, 5), {**nearest, "scale_h": 2, "scale_w": 2}, "nearest", None),
+            ("nearest_down", (1, 6, 4, 3), {**nearest, "scale_h": 0.5, "scale_w": 0.5}, "nearest",
+             None),
+            ("linear_3", (1, 3, 4, 70), {"mode": "linear", "scale_h": 3, "scale_w": 3}, "bilinear",
+             False),
+            ("aligned_sizes", (1, 3, 4, 3),
+             {"mode": "linear", "coordinates": "align_corners", "sizes": (7, 5)}, "bilinear", True),
+            ("cubic_2", (1, 4, 4, 3), {"mode": "cubic", "scale_h": 2, "scale_w": 2}, "bicubic",
+             False)):
+        sizes = attributes.get("sizes") or tuple(
+            int(shape[i + 1] * attributes[key]) for i, key in enumerate(("scale_h", "scale_w")))
+        file.add(name, attributes, [values.normal(*shape)], {},
+                 lambda inputs, weights: [nhwc(F.interpolate(nchw(inputs[0]), size=sizes,
+                                                             mode=torch_mode,
+                                                             align_corners=corners))])
+    file.save()
+
+
+def make_max_pool_window():
+    file = File("max_pool_window", 128)
+    values = file.values
+    for name, shape, kernel, stride, padding, ceil_mode in (("resnet", (2, 7, 8, 5), 3, 2, 1, False),
+                                                            ("dense", (1, 5, 6, 17), 3, 1, 1, False),
+                                                            ("ceil", (1, 6, 5, 3), 3, 2, 0, True)):
+        file.add(name, {"kernel": (kernel, kernel), "stride": (stride, stride),
+                        "pads": (padding,) * 4, "ceil_mode": ceil_mode}, [values.normal(*shape)],
+                 {}, lambda inputs, weights: [nhwc(F.max_pool2d(nchw(inputs[0]), kernel, stride,
+                                                                padding, ceil_mode=ceil_mode))])
+    file.save()
+
+
+def make_avg_pool():
+    file = File("avg_pool", 129)
+    values = file.values
+    for name, shape, kernel, stride, padding, ceil_mode, counts in (
+            ("halving", (2, 6, 7, 5), 2, 2, 0, False, True),
+            ("padded", (1, 7, 6, 3), 3, 2, 1, False, True),
+            ("inside", (1, 7, 6, 70), 3, 1, 1, False, False),
+            ("ceil", (1, 6, 5, 3), 3, 2, 1, True, True)):
+        file.add(name, {"kernel": (kernel, kernel), "stride": (stride, stride),
+                        "pads": (padding,) * 4, "ceil_mode": ceil_mode,
+                        "count_include_pad": counts}, [values.normal(*shape)], {},
+                 lambda inputs, weights: [nhwc(F.avg_pool2d(nchw(inputs[0]), kernel, stride,
+                                                            padding, ceil_mode, counts))])
+    file.save()
+
+
+def make_reduce():
+    file = File("reduce", 130)
+    values = file.values
+    runs = {"mean": torch.mean, "sum": torch.sum, "max": torch.amax, "min": torch.amin}
+    for kind, run in runs.items():
+        for name, axes, keepdims in (("pixels", (1, 2), True), ("channels", (3,), True),
+                                     ("gone", (1, 2), False)):
+            x = values.normal(2, 3, 4, 5)
+            x[0, 1, 2] = x[0, 0, 1]  # equals
+            file.add(f"{kind}_{name}", {"kind": kind, "axes": axes, "keepdims": keepdims}, [x], {},
+                     lambda inputs, weights: [run(inputs[0], axes, keepdims)])
+    file.save()
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     for make in (make_conv, make_conv_transpose, make_batch_norm, make_activation, make_max_pool,
                  make_upsample, make_crop_concat, make_softmax, make_linear, make_embedding,
-                 make_rnn, make_attention, make_loss):
+                 make_rnn, make_attention, make_loss, make_conv_window,
+                 make_conv_transpose_window, make_activation_kinds, make_binary, make_concat,
+                 make_group_norm, make_resize, make_max_pool_window, make_avg_pool,
+                 make_reduce):
         make()

@@ -91,6 +91,118 @@ class UNet(Network):
         return nhwc(self.layers["head/conv"](x))
 
 
+class General(Network):
+    """A network whose nodes are written down one by one, for PyTorch and as a graph for the
+    engine."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.channels, self.nodes, self.steps = channels, [], []
+
+    def node(self, name, op, inputs, run, **attributes):
+        """`run` maps NCHW tensors to one; a module is a layer with weights of its own."""
+        if isinstance(run, nn.Module):
+            self.add(name, run)
+        self.nodes.append({"name": name, "op": op, "in": inputs, **attributes})
+        self.steps.append((name, inputs, run))
+        return name
+
+    def conv(self, name, x, c_in, c_out, k, stride=1, groups=1, bias=False, pad=None):
+        pad = (k - 1) // 2 if pad is None else pad
+        return self.node(name, "conv", [x],
+                         nn.Conv2d(c_in, c_out, k, stride, pad, groups=groups, bias=bias),
+                         c_out=c_out, kernel=[k, k], stride=[stride, stride], pads=[pad] * 4,
+                         groups=groups, bias=bias)
+
+    def graph(self):
+        return {"version": 1, "inputs": [{"name": "image", "channels": self.channels}],
+                "nodes": self.nodes,
+                "outputs": [{"name": "classes", "value": self.nodes[-1]["name"], "kind": "logits",
+                             "activation": "softmax"}]}
+
+    def forward(self, image):
+        values = {"image": nchw(image)}
+        for name, inputs, run in self.steps:
+            values[name] = run(*(values[x] for x in inputs))
+        return nhwc(values[name])
+
+
+class Constant(nn.Module):
+    """A factor of each channel that nothing teaches."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.register_buffer("value", torch.empty(channels))
+
+    def forward(self, x):
+        return x * self.value[:, None, None]
+
+
+def resnet_unet():
+    """As ResNet-UNets have it: a mirrored border and a constant before any weight, a strided stem, an overlapping pool, a block with a short cut, a
+    grouped convolution, nearest up-sampling."""
+    net = General(3)
+
+    def unit(name, x, c_in, c_out, k, stride=1, groups=1, relu=True, pad=None):
+        x = net.conv(name, x, c_in, c_out, k, stride, groups, pad=pad)
+        x = net.node(f"{name}/norm", "batch_norm", [x], nn.BatchNorm2d(c_out))
+        return net.node(f"{name}/relu", "activation", [x], F.relu, kind="relu") if relu else x
+
+    def up(name, x):
+        return net.node(name, "resize", [x], lambda x: F.interpolate(x, scale_factor=2),
+                        mode="nearest", coordinates="asymmetric", nearest="floor", scale_h=2,
+                        scale_w=2)
+
+    x = net.node("scale", "binary", ["image"], Constant(3), kind="mul", constant=[3])
+    x = net.node("border", "pad", [x], lambda x: F.pad(x, (3, 3, 3, 3), mode="reflect"),
+                 mode="reflect", pads=[0, 3, 3, 0, 0, 3, 3, 0])
+    stem = unit("stem", x, 3, 6, 7, 2, pad=0)
+    x = net.node("pool", "max_pool", [stem], nn.MaxPool2d(3, 2, 1), kernel=[3, 3], stride=[2, 2],
+                 pads=[1] * 4)
+    deep = unit("block/conv1", x, 6, 8, 3, 2)
+    deep = unit("block/conv2", deep, 8, 8, 3, groups=2, relu=False)
+    short = unit("block/short", x, 6, 8, 1, 2, relu=False)
+    x = net.node("block/sum", "binary", [deep, short], torch.add, kind="add")
+    x = net.node("block/relu", "activation", [x], F.relu, kind="relu")
+    x = up("up2", up("up1", x))
+    x = net.node("skip", "concat", [x, stem], lambda *x: torch.cat(x, 1), axis=-1)
+    x = unit("decoder", x, 14, 6, 3)
+    net.conv("head", up("up0", x), 6, 2, 3, bias=True)
+    return net
+
+
+def instance_unet():
+    """As nnU-Nets and MONAI's UNets have it: norms of each image, leaky and parametric ReLU, strided
+    and transposed convolutions of any window."""
+    net = General(1)
+
+    def unit(name, x, c_in, c_out, stride=1):
+        # A bias before such a norm has no gradient but rounding, which Adam would blow up.
+        x = net.conv(name, x, c_in, c_out, 3, stride)
+        x = net.node(f"{name}/norm", "group_norm", [x],
+                     nn.GroupNorm(c_out, c_out), groups=0, eps=1e-5, affine=True)
+        return net.node(f"{name}/bent", "activation", [x], lambda x: F.leaky_relu(x, 0.01),
+                        kind="leaky_relu", slope=0.01)
+
+    def up(name, x, c_in, c_out, k, stride, padding, extra):
+        return net.node(name, "conv_transpose", [x],
+                        nn.ConvTranspose2d(c_in, c_out, k, stride, padding, extra),
+                        c_out=c_out, kernel=0, bias=True, window=[k, k], stride=[stride, stride],
+                        crop=[padding, padding - extra] * 2)
+
+    first = unit("first", "image", 1, 4)
+    second = unit("second", first, 4, 8, 2)
+    x = unit("third", second, 8, 12, 2)
+    x = up("up1/upsample", x, 12, 8, 2, 2, 0, 0)
+    x = net.node("up1/join", "concat", [x, second], lambda *x: torch.cat(x, 1), axis=-1)
+    x = unit("up1/conv", x, 16, 8)
+    x = up("up0/upsample", x, 8, 4, 3, 2, 1, 1)
+    x = net.node("up0/bent", "activation", [x], nn.PReLU(4), kind="prelu", per_channel=True)
+    x = net.node("up0/join", "concat", [x, first], lambda *x: torch.cat(x, 1), axis=-1)
+    net.conv("head", x, 8, 2, 1, bias=True)
+    return net
+
+
 class Attention(nn.Linear):
     def __init__(self, features, units, eps):
         super().__init__(features, units)
@@ -140,7 +252,7 @@ def draw(network, values):
     """Values as an untrained network has them, but none special: no zeros, no ones; a HAN ends
     steeply, for gradients that are worth clipping."""
     for name, tensor in network.tensors().items():
-        if name.endswith("running_var"):
+        if name.endswith(("running_var", "/value")):
             drawn = values.uniform(0.5, 1.5, *tensor.shape)
         elif name.endswith("norm/weight"):
             drawn = values.normal(*tensor.shape, mean=1, scale=0.2)
@@ -285,6 +397,16 @@ def make_unet(name, seed, config, n, h, w, border, training, mistakes):
          {"format": 1, "architecture": "unet", "unet": config}, training, mistakes)
 
 
+def make_general(name, seed, network, n, h, w, training, mistakes):
+    values = Values(seed)
+    batches = image_batches(values, {"channels": network.channels, "padding": "same"}, n, h, w,
+                            False)
+    make(name, network, values, batches,
+         {"format": 1, "architecture": "graph", "graph": network.graph(),
+          "sizes": {"multiple": 8}, "preprocessing": {"channels": network.channels},
+          "classes": [{"name": "dark"}, {"name": "bright"}]}, training, mistakes)
+
+
 def make_han(name, seed, config, documents, training, mistakes):
     config = {"words": 40, "features": 10, "units": 7, "dense": 0, "attention": 9, "masked": True,
               "classes": 3, "max_sentences": 4, "max_words": 6, **config}
@@ -308,6 +430,10 @@ def main():
     make_han("han_lstm", 4, {"cell": "lstm", "dense": 8, "eps": 0.0}, 5,
              {"kind": "adamw", "rate": 0.01, "weight_decay": 0.1},
              [{"weight_decay": 0}, {"kind": "adam"}])
+    make_general("residual_batch", 5, resnet_unet(), 2, 24, 32,
+                 {"kind": "sgd", "rate": 0.05, "momentum": 0.9}, [{"momentum": 0.8}])
+    make_general("residual_instance", 6, instance_unet(), 2, 16, 24,
+                 {"kind": "adam", "rate": 0.005}, [{"kind": "sgd"}, {"rate": 0.004}])
 
 
 if __name__ == "__main__":

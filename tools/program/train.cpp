@@ -322,34 +322,48 @@ void ImageTrainOptions::add_to(CLI::App& command) {
   begin_group(command, "Data");
   source.add_to(command);
 
-  command.add_option("--classes", classes, "their names")
-      ->type_name("A,B,..")
-      ->delimiter(',')
-      ->default_str("background,foreground");
+  classes_option = command.add_option("--classes", classes, "their names")
+                       ->type_name("A,B,..")
+                       ->delimiter(',')
+                       ->default_str("background,foreground");
   add_number(command, "--min-area", min_area,
              "pixels of the least object: what eval and segment take, unless they are told");
   begin_group(command, "Network");
-  add_choice(command, "--network", network,
-             "a published one, instead of this program's own; what is given besides wins",
-             names_in(named_unets()));
-  command.add_option("--channels", channels, "1: grey, 3: RGB")
+  command
+      .add_option("--from", from,
+                  "a model to go on from, of any program that is read: its network, weights, "
+                  "classes and pixels")
+      ->type_name("FILE");
+  const auto of_network = [&](CLI::Option* option) {
+    network_options.push_back(option);
+    return option;
+  };
+  of_network(
+      add_choice(command, "--network", network,
+                 "a published one, instead of this program's own; what is given besides wins",
+                 names_in(named_unets())));
+  of_network(command.add_option("--channels", channels, "1: grey, 3: RGB"))
       ->type_name("N")
       ->check(CLI::IsMember({1, 3}))
       ->capture_default_str();
-  add_choice(command, "--scale", scale, "of pixels", {"none", "unit", "standardize", "min_max"});
+  of_network(add_choice(command, "--scale", scale, "of pixels",
+                        {"none", "unit", "standardize", "min_max"}));
   add_range_option(command, range);
-  add_number(command, "--depth", depth, "poolings", 1, 8);
-  add_number(command, "--base", base, "channels of the first level", 1, 1 << 14);
-  add_choice(command, "--padding", padding, "of convolutions", {"same", "valid"});
-  add_choice(command, "--norm", norm, "batch normalisation", {"none", "before_relu", "after_relu"});
-  add_choice(command, "--up", up, "sampling", {"transposed2", "transposed3", "bilinear"});
-  add_choice(command, "--head", head, "the last layer", {"conv1", "conv3"});
-  command.add_flag("--up-relu", up_relu, "a ReLU after a transposed convolution");
+  of_network(add_number(command, "--depth", depth, "poolings", 1, 8));
+  of_network(add_number(command, "--base", base, "channels of the first level", 1, 1 << 14));
+  of_network(add_choice(command, "--padding", padding, "of convolutions", {"same", "valid"}));
+  of_network(add_choice(command, "--norm", norm, "batch normalisation",
+                        {"none", "before_relu", "after_relu"}));
+  of_network(
+      add_choice(command, "--up", up, "sampling", {"transposed2", "transposed3", "bilinear"}));
+  of_network(add_choice(command, "--head", head, "the last layer", {"conv1", "conv3"}));
+  of_network(command.add_flag("--up-relu", up_relu, "a ReLU after a transposed convolution"));
   add_number(command, "--dropout", dropout,
              "at the end of the contracting path while it trains (the paper's place)", 0, 0.99);
   add_number(command, "--norm-momentum", norm_momentum,
              "share of a batch in the running statistics of batch normalisation", 1e-6, 1);
-  command.add_flag("--sigmoid", sigmoid, "one output for two classes");
+  of_network(command.add_flag("--sigmoid", sigmoid, "one output for two classes"));
+  foreign.add_to(command);
 
   begin_group(command, "Tiles and loss");
   add_number(command, "--tile", tile, "pixels of the output that one tile teaches", 1, 1 << 16);
@@ -387,9 +401,14 @@ void ImageTrainOptions::add_to(CLI::App& command) {
   command.footer(
       "Examples:\n"
       "  tessera train unet data -o cells.safetensors --check\n"
+      "  tessera train unet data --from net.onnx -o cells.safetensors --rate 1e-4\n"
       "  tessera train unet data -o cells.safetensors --base 16 --norm before_relu --epochs 50\n"
       "  tessera train unet data -o cells.safetensors --border-weight 10 --min-area 15\n"
       "  tessera train unet data -o cells.safetensors --recipe isbi2012_unet.json --resume");
+}
+
+bool ImageTrainOptions::classes_are_given() const {
+  return classes_option != nullptr && classes_option->count() > 0;
 }
 
 void DocumentTrainOptions::add_to(CLI::App& command) {
@@ -440,7 +459,7 @@ void settle(const DataReport& found, Report& report) {
 }
 
 int run_training(TrainingTask& task, const TrainOptions& options, TrainingOptions training) {
-  OpenedDevice opened = open_device(device_options(task.config().unet.has_value(), options.device,
+  OpenedDevice opened = open_device(device_options(task.config().is_of_images(), options.device,
                                                    options.precision, options.thread_count()));
   Report report(options.report, "steps", static_cast<std::size_t>(total_steps(task, training)));
   if (!opened.note.empty()) report.note(opened.note);

@@ -13,6 +13,7 @@
 #include "models/training/training.h"
 #include "tools/program/document_options.h"
 #include "tools/program/image_data.h"
+#include "tools/program/program.h"
 #include "tools/program/report.h"
 
 namespace tessera {
@@ -65,7 +66,11 @@ struct ImageTrainOptions {
   std::int64_t min_area = 1;
   int channels = 1;
   std::string scale = "unit", range;
-  std::string network;  // of the registry; empty: this program's own defaults
+  std::string network;     // of the registry; empty: this program's own defaults
+  std::string from;        // a model that is trained on; empty: a new one
+  ForeignOptions foreign;  // of that
+  std::vector<const CLI::Option*> network_options;  // which have no say then
+  const CLI::Option* classes_option = nullptr;
   int depth = 4, base = 64;
   std::string padding = "same", norm = "none", up = "transposed2", head = "conv1";
   bool sigmoid = false, up_relu = false;
@@ -80,6 +85,7 @@ struct ImageTrainOptions {
   std::string contact_sheet;
 
   ImageTrainOptions() { source.validation = "0.2"; }
+  bool classes_are_given() const;
   void add_to(CLI::App& command);
 };
 

@@ -2,8 +2,12 @@
 #include <charconv>
 
 #include "engine/device/machine.h"
+#include "engine/files/digest.h"
 #include "models/image/png.h"
+#include "models/import/foreign_safetensors.h"
+#include "models/import/import.h"
 #include "models/training/contact_sheet.h"
+#include "models/training/fine_tuning.h"
 #include "models/training/labelled_images.h"
 #include "models/training/unet_training.h"
 #include "tools/program/inputs.h"
@@ -21,6 +25,49 @@ constexpr std::size_t kCacheBytes = std::size_t{2} << 30;
 constexpr std::size_t kCacheShare = 4;
 constexpr std::size_t kSheetTiles = 16;
 constexpr int kSheetColumns = 4;
+
+// The model that is trained on, with what the options and the data decide: `options` get its
+// classes and channels.
+PretrainedNetwork begin_from(ImageTrainOptions& options) {
+  for (const CLI::Option* option : options.network_options) {
+    if (option->count() > 0)
+      throw UsageError(
+          fmt::format("{}: the network and its pixels are those of --from {}; leave "
+                      "it out",
+                      option->get_name(), options.from));
+  }
+  const bool quiet = options.run.report.quiet;
+  ModelFile file = open_model(options.from, options.foreign.read(), [&](std::string_view line) {
+    if (!quiet) fmt::print(stderr, "{}\n", line);
+  });
+  PretrainedNetwork made;
+  try {
+    made = pretrained_network(file, digest_of_file(std::filesystem::is_directory(options.from)
+                                                       ? weights_in(options.from)
+                                                       : std::filesystem::path(options.from)));
+  } catch (const Error& error) {
+    fail("--from {}: {}", options.from, error.what());
+  }
+  ModelConfig& config = made.config;
+  if (!options.classes_are_given()) {
+    options.classes.clear();
+    for (const ModelClass& one : config.classes) options.classes.push_back(one.name);
+  }
+  if (options.classes.size() != config.classes.size())
+    throw UsageError(fmt::format("--classes: {} were named, but {} tells {} apart",
+                                 options.classes.size(), options.from, config.classes.size()));
+  for (std::size_t c = 0; c < config.classes.size(); ++c)
+    config.classes[c].name = options.classes[c];
+  try {
+    if (!options.range.empty()) set_range(config.preprocessing, options.range);
+  } catch (const Error& error) {
+    throw UsageError(error.what());
+  }
+  options.channels = static_cast<int>(image_channels(config));
+  if (config.masks && options.min_area == ImageTrainOptions().min_area)
+    options.min_area = config.masks->min_area;
+  return made;
+}
 
 ModelConfig model_config(const ImageTrainOptions& options) {
   ModelConfig config;
@@ -52,11 +99,16 @@ ModelConfig model_config(const ImageTrainOptions& options) {
   return config;
 }
 
-MaskHints mask_hints(const ImageTrainOptions& options) {
-  return {.classes = options.classes.size(),
-          .classes_are_known = options.classes != ImageTrainOptions().classes,
-          .trained = {},
-          .class_colours = {}};
+// Masks are meant as those were that a model was trained with, where they can be.
+MaskHints mask_hints(const ImageTrainOptions& options, const ModelConfig& config) {
+  MaskHints hints{.classes = options.classes.size(),
+                  .classes_are_known = options.classes_are_given() || !options.from.empty(),
+                  .trained = {},
+                  .class_colours = {}};
+  if (options.from.empty()) return hints;
+  if (config.masks) hints.trained = config.masks->rules;
+  for (const ModelClass& one : config.classes) hints.class_colours.push_back(one.colour);
+  return hints;
 }
 
 // The model tells eval and segment what masks it learnt from.
@@ -90,7 +142,7 @@ std::vector<float> given_class_weights(const ImageTrainOptions& options) {
 
 // The model and the contact sheet are none of the files that they are made from.
 void require_outputs_apart(const ImageTrainOptions& options, const ImagePairs& pairs) {
-  std::vector<std::string> read{options.data, options.run.recipe};
+  std::vector<std::string> read{options.data, options.run.recipe, options.from};
   for (const ImagePair& pair : pairs) {
     read.push_back(pair.image.string());
     read.push_back(pair.mask.string());
@@ -128,9 +180,15 @@ void write_contact_sheet(const ImageTrainOptions& options, const UNetTraining& t
 
 }  // namespace
 
-int train_on_images(const ImageTrainOptions& options) {
+int train_on_images(const ImageTrainOptions& given) {
+  ImageTrainOptions options = given;
+  PretrainedNetwork begin;
+  if (options.from.empty())
+    begin.config = model_config(options);
+  else
+    begin = begin_from(options);
+  ModelConfig& config = begin.config;
   options.source.given_rules(options.classes.size());  // a wrong format is said before the walk
-  ModelConfig config = model_config(options);
   const Augmentation augmentation = augmentation_of(options);
   const int threads = options.run.thread_count();
   WeightRules weights{.class_weights = given_class_weights(options)};
@@ -140,7 +198,8 @@ int train_on_images(const ImageTrainOptions& options) {
   DataReport found;
   const ImagePairs pairs = options.source.find(options.data, found);
   require_outputs_apart(options, pairs);
-  const MaskRules rules = options.source.mask_rules(pairs, mask_hints(options), threads, found);
+  const MaskRules rules =
+      options.source.mask_rules(pairs, mask_hints(options, config), threads, found);
   Report report(options.run.report, "images", pairs.size());
   const std::vector<ImageStatistics> statistics =
       check_images(pairs, rules, threads, found,
@@ -178,6 +237,7 @@ int train_on_images(const ImageTrainOptions& options) {
                                .dropout = options.dropout,
                                .norm_momentum = options.norm_momentum,
                                .seed = options.source.seed,
+                               .weights = std::move(begin.weights),
                                .pixels_digest = digest_of_pixels(statistics),
                                .threads = threads};
   training.loss.cross_entropy = options.loss == "dice" ? 0 : 1;

@@ -135,8 +135,7 @@ class CpuQueue : public Queue {
   TrainStep prepare_train(const Node& node, Types inputs,
                           std::span<const TensorView> weights) override {
     const CpuSetup setup{node.name, inputs, weights, threads_, nullptr};
-    return visit_trainable<TrainStep>(node.op,
-                                      [&](const auto& op) { return cpu_train(op, setup); });
+    return std::visit([&](const auto& op) { return cpu_train(op, setup); }, node.op);
   }
   BackwardStep prepare_backward(const Node& node, Types inputs,
                                 std::span<const TensorView> weights) override {

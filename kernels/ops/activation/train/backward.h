@@ -1,6 +1,8 @@
-// Backward of Activation:  ReLU dx = dy where y > 0, else 0;  sigmoid dx = dy y (1 - y).
+// Backward of Activation:  ReLU dx = dy where y > 0, else 0;  sigmoid dx = dy y (1 - y);  the
+// others dx = dy f'(x), as derivative.h has f'.  PReLU: dW_c = sum of dy x over the x below 0 of
+// channel c.
 //
-// saved: y
+// saved: y of ReLU and sigmoid, x of the others, which the CPU alone trains
 #pragma once
 
 #include "kernels/ops/activation/activation.h"

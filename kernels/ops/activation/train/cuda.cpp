@@ -7,6 +7,9 @@ namespace tessera {
 
 BackwardStep cuda_backward(const Activation& op, const CudaSetup& setup) {
   const TensorType x = infer(op, setup.inputs)[0];
+  require(is_relu_or_sigmoid(op),
+          "activation: a GPU trains relu and sigmoid, not {}; train on the CPU",
+          names_of(op.kind)[static_cast<std::size_t>(op.kind)]);
   const auto launch =
       op.kind == Activation::Kind::kRelu ? relu_backward_cuda : sigmoid_backward_cuda;
   return {0, [x, launch, stream = setup.stream](const BackwardOperands& operands, std::byte*) {

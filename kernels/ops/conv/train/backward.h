@@ -15,10 +15,15 @@
 namespace tessera {
 
 inline constexpr char kConvTrainingTerms[] =
-    "conv: in training it is f32, k x k of stride 1, valid or same, without groups, norm, concat "
-    "and "
-    "pool; build the graph without the passes that fuse them";
+    "conv: in training it is f32, without norm, concat and pool; build the graph without the "
+    "passes "
+    "that fuse them";
 
+// Whether its window is one that every back-end has backward kernels for: k x k of stride 1, valid
+// or same, without groups.
+bool is_plain(const Conv& op);
+// Throws Error where it is not: the CPU trains any window.
+void require_plain(const Conv& op);
 Saved saved_for_backward(const Conv& op, Types inputs);
 void backward_reference(const Conv& op, const BackwardOperands& operands);
 BackwardStep cpu_backward(const Conv& op, const CpuSetup& setup);

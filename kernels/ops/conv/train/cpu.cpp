@@ -11,6 +11,8 @@
 #include "kernels/cpu/output_gradient.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/ops/conv/train/backward.h"
+#include "kernels/ops/conv/train/window_gradient.h"
+#include "kernels/ops/conv_transpose/conv_transpose.h"
 
 namespace tessera {
 
@@ -48,20 +50,76 @@ void rotate(const Conv& op, const ConvGeometry& g, const float* weight, int thre
 
 }  // namespace
 
-Saved saved_for_backward(const Conv& op, Types inputs) {
+bool is_plain(const Conv& op) {
   const Window& w = op.window;
   const int k = w.kernel[0];
-  require(op.norm == Conv::Norm::kNone && !op.concat && !op.pool && inputs.size() == 1 &&
-              w.is_square(k) && w.is_dense() && w.has_even_pads() && w.pads[0] >= 0 &&
-              2 * w.pads[0] < k && op.groups == 1,
+  return w.is_square(k) && w.is_dense() && w.has_even_pads() && w.pads[0] >= 0 &&
+         2 * w.pads[0] < k && op.groups == 1;
+}
+
+void require_plain(const Conv& op) {
+  require(
+      is_plain(op),
+      "conv: a GPU trains k x k of stride 1, valid or same, without groups, not {}x{} of stride "
+      "{}x{}; train on the CPU",
+      op.window.kernel[0], op.window.kernel[1], op.window.stride[0], op.window.stride[1]);
+}
+
+Saved saved_for_backward(const Conv& op, Types inputs) {
+  require(op.norm == Conv::Norm::kNone && !op.concat && !op.pool && inputs.size() == 1,
           kConvTrainingTerms);
   return {.inputs = {true}, .outputs = {op.relu}, .extra = {}};
 }
+
+namespace {
+
+WindowGradient window_gradient_of(const Conv& op, const ConvGeometry& g) {
+  return {op.window, op.groups, g.n, g.h, g.w, g.c_in, g.ho, g.wo, g.c_out};
+}
+
+// Any window: dx is the transposed convolution of g with the same weights, cut or extended to x.
+BackwardStep window_backward(const Conv& op, const ConvGeometry& g, const CpuSetup& setup) {
+  const int threads = setup.threads;
+  const OutputGradient output(g.n * g.ho * g.wo, g.c_out, op.relu, threads);
+  const WindowGradient weights = window_gradient_of(op, g);
+  ConvTranspose data{.c_out = static_cast<int>(g.c_in),
+                     .kernel = 0,
+                     .bias = false,
+                     .window = op.window,
+                     .groups = op.groups};
+  for (const std::size_t axis : {0u, 1u}) {
+    const std::int64_t made =
+        ((axis == 0 ? g.ho : g.wo) - 1) * op.window.stride[axis] + op.window.reach(axis);
+    data.window.pads[2 * axis + 1] =
+        static_cast<int>(made - op.window.before(axis) - (axis == 0 ? g.h : g.w));
+  }
+  const std::vector<TensorType> gradient_type{{DType::kF32, {g.n, g.ho, g.wo, g.c_out}}};
+  const std::size_t parts_at = aligned(output.scratch_bytes());
+  const TrainStep transposed =
+      cpu_train(data, {setup.name, gradient_type, setup.weights.first(1), threads, nullptr});
+  const auto run = [=](const BackwardOperands& operands, std::byte* scratch) {
+    const TensorView* db = op.bias ? wanted(operands.weight_gradients, 1) : nullptr;
+    const float* gradient =
+        output.run(operands.output_gradients[0].as<float>(), operands.outputs[0].as<float>(),
+                   db != nullptr ? db->as<float>() : nullptr, scratch);
+    if (const TensorView* dw = wanted(operands.weight_gradients, 0))
+      add_window_gradient(weights, threads, operands.inputs[0].as<float>(), gradient,
+                          dw->as<float>(), scratch + parts_at);
+    if (const TensorView* dx = wanted(operands.input_gradients, 0)) {
+      const TensorView view{const_cast<float*>(gradient), gradient_type[0]};
+      transposed.run({{&view, 1}, operands.weights.first(1), {dx, 1}, {}, {}}, scratch + parts_at);
+    }
+  };
+  return {parts_at + std::max(window_gradient_scratch(weights), transposed.scratch_bytes), run};
+}
+
+}  // namespace
 
 BackwardStep cpu_backward(const Conv& op, const CpuSetup& setup) {
   saved_for_backward(op, setup.inputs);
   require(op.dtype == DType::kF32 && setup.inputs[0].dtype == DType::kF32, kConvTrainingTerms);
   const ConvGeometry g = geometry_of(op, setup.inputs);
+  if (!is_plain(op)) return window_backward(op, g, setup);
   const bool winograd =
       op.window.is_square(3) && std::min(g.c_in, g.c_out) >= kWinogradFewestChannels;
   const int threads = setup.threads;

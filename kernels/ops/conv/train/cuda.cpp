@@ -193,6 +193,7 @@ const void* MaskedGradient::run(const void* gradient, const void* y, float* bias
 
 TrainStep cuda_train(const Conv& op, const CudaSetup& setup) {
   saved_for_backward(op, setup.inputs);
+  require_plain(op);
   const ConvGeometry g = geometry_of(op, setup.inputs);
   const DType x_type = setup.inputs[0].dtype;
   const int taps = op.window.kernel[0] * op.window.kernel[0];
@@ -211,6 +212,7 @@ TrainStep cuda_train(const Conv& op, const CudaSetup& setup) {
 
 BackwardStep cuda_backward(const Conv& op, const CudaSetup& setup) {
   saved_for_backward(op, setup.inputs);
+  require_plain(op);
   const ConvGeometry g = geometry_of(op, setup.inputs);
   const MaskedGradient output(g.n * g.ho * g.wo, g.c_out, op.dtype, op.relu);
   const RepackedConv data = data_gradient(op, g, setup);

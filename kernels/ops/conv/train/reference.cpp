@@ -9,9 +9,10 @@ void backward_reference(const Conv& op, const BackwardOperands& operands) {
   require(op.dtype == DType::kF32 && operands.inputs[0].type.dtype == DType::kF32,
           kConvTrainingTerms);
   const ConvGeometry g = geometry_of(op, {&operands.inputs[0].type, 1});
-  const std::int64_t k = op.window.kernel[0];
+  const std::int64_t kh = op.window.kernel[0], kw = op.window.kernel[1];
+  const std::int64_t group_in = g.c_in / op.groups, group_out = g.c_out / op.groups;
   const auto* x = operands.inputs[0].as<float>();
-  const std::vector<float> weight = to_f32(operands.weights[0]);  // (c_out, c_in, k, k)
+  const std::vector<float> weight = to_f32(operands.weights[0]);  // (c_out, c_in / groups, kh, kw)
   const std::int64_t pixels = g.n * g.h * g.w;
   std::vector<double> dx(static_cast<std::size_t>(pixels * g.c_in));
   std::vector<double> dw(weight.size()), db(static_cast<std::size_t>(g.c_out));
@@ -24,13 +25,16 @@ void backward_reference(const Conv& op, const BackwardOperands& operands) {
           const double dy = operands.output_gradients[0].as<float>()[at];
           if (op.relu && operands.outputs[0].as<float>()[at] <= 0) continue;
           db[o] += dy;
-          for (std::int64_t ky = 0; ky < k; ++ky) {
-            for (std::int64_t kx = 0; kx < k; ++kx) {
-              const std::int64_t y = oy + ky - g.top, column = ox + kx - g.left;
+          for (std::int64_t ky = 0; ky < kh; ++ky) {
+            for (std::int64_t kx = 0; kx < kw; ++kx) {
+              const std::int64_t y = oy * op.window.stride[0] + ky * op.window.dilation[0] - g.top;
+              const std::int64_t column =
+                  ox * op.window.stride[1] + kx * op.window.dilation[1] - g.left;
               if (y < 0 || y >= g.h || column < 0 || column >= g.w) continue;
-              const std::int64_t pixel = ((n * g.h + y) * g.w + column) * g.c_in;
-              for (std::int64_t i = 0; i < g.c_in; ++i) {
-                const std::int64_t w = ((o * g.c_in + i) * k + ky) * k + kx;
+              const std::int64_t pixel =
+                  ((n * g.h + y) * g.w + column) * g.c_in + o / group_out * group_in;
+              for (std::int64_t i = 0; i < group_in; ++i) {
+                const std::int64_t w = ((o * group_in + i) * kh + ky) * kw + kx;
                 dx[pixel + i] += dy * weight[w];
                 if (needs_dw) dw[w] += dy * x[pixel + i];
               }

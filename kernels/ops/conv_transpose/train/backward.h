@@ -4,7 +4,8 @@
 //   dW[k] = sum over pixels of x[i] g[2 i - p + k]^T
 //   db    = sum over pixels of g
 //
-// with p = 0 of a 2x2 kernel, 1 of a 3x3 one.
+// with p = 0 of a 2x2 kernel, 1 of a 3x3 one. Of another window (on the CPU alone): dx is a
+// convolution of g, and dW that of one whose maps are exchanged.
 // saved: x; y if relu. f32 on the CPU and in the reference; f32, bf16 or f16 on a GPU, where x and
 // y may have different types.
 #pragma once

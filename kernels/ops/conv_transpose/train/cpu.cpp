@@ -95,6 +95,8 @@ HWY_AFTER_NAMESPACE();
 #include "kernels/check.h"
 #include "kernels/cpu/output_gradient.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/ops/conv/conv.h"
+#include "kernels/ops/conv/train/window_gradient.h"
 
 namespace tessera {
 
@@ -157,9 +159,6 @@ void weight_gradient(const TransposeGradientPlan& plan, int threads, const float
 
 Saved saved_for_backward(const ConvTranspose& op, Types inputs) {
   infer(op, inputs);
-  require(
-      is_doubling(op),
-      "conv_transpose: training takes a kernel of 2 or 3 that doubles the size, not any window");
   return {.inputs = {true}, .outputs = {op.relu}, .extra = {}};
 }
 
@@ -170,8 +169,42 @@ void require_f32_training(const ConvTranspose& op, Types inputs) {
           inputs[0].to_string());
 }
 
+namespace {
+
+// Any window: x takes the place of a convolution's output, g that of its input.
+BackwardStep window_backward(const ConvTranspose& op, const CpuSetup& setup) {
+  const Shape x = setup.inputs[0].shape, y = infer(op, setup.inputs)[0].shape;
+  const Window window = window_of(op);
+  const int threads = setup.threads;
+  const OutputGradient output(y.elements(0, 3), y[3], op.relu, threads);
+  const WindowGradient weights{window, op.groups, x[0], y[1], y[2], y[3], x[1], x[2], x[3]};
+  const Conv data{
+      .c_out = static_cast<int>(x[3]), .window = window, .groups = op.groups, .bias = false};
+  const std::vector<TensorType> gradient_type{{DType::kF32, y}};
+  const std::size_t parts_at = (output.scratch_bytes() + kAlignment - 1) / kAlignment * kAlignment;
+  const TrainStep convolution =
+      cpu_train(data, {setup.name, gradient_type, setup.weights.first(1), threads, nullptr});
+  const auto run = [=, bias = op.bias](const BackwardOperands& operands, std::byte* scratch) {
+    const TensorView* db = bias ? wanted(operands.weight_gradients, 1) : nullptr;
+    const float* g =
+        output.run(operands.output_gradients[0].as<float>(), operands.outputs[0].as<float>(),
+                   db != nullptr ? db->as<float>() : nullptr, scratch);
+    if (const TensorView* dw = wanted(operands.weight_gradients, 0))
+      add_window_gradient(weights, threads, g, operands.inputs[0].as<float>(), dw->as<float>(),
+                          scratch + parts_at);
+    if (const TensorView* dx = wanted(operands.input_gradients, 0)) {
+      const TensorView view{const_cast<float*>(g), gradient_type[0]};
+      convolution.run({{&view, 1}, operands.weights.first(1), {dx, 1}, {}, {}}, scratch + parts_at);
+    }
+  };
+  return {parts_at + std::max(window_gradient_scratch(weights), convolution.scratch_bytes), run};
+}
+
+}  // namespace
+
 BackwardStep cpu_backward(const ConvTranspose& op, const CpuSetup& setup) {
   require_f32_training(op, setup.inputs);
+  if (!is_doubling(op)) return window_backward(op, setup);
   const Shape& x = setup.inputs[0].shape;
   TransposeGradientPlan plan{x[0], x[1], x[2], x[3], op.c_out, op.kernel};
   plan.slots = std::min(

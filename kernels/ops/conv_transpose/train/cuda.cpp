@@ -85,6 +85,9 @@ RepackedConv data_gradient(const ConvTranspose& op, const CudaSetup& setup) {
 
 TrainStep cuda_train(const ConvTranspose& op, const CudaSetup& setup) {
   saved_for_backward(op, setup.inputs);
+  require(
+      is_doubling(op),
+      "conv_transpose: a GPU trains a kernel of 2 or 3 that doubles the size; train on the CPU");
   const ConvTransposeTile tile = choose_conv_transpose_tile(op, setup);
   const ConvTransposeLayout layout = conv_transpose_layout(op, setup.inputs[0], tile);
   const auto order =
@@ -121,6 +124,9 @@ TrainStep cuda_train(const ConvTranspose& op, const CudaSetup& setup) {
 
 BackwardStep cuda_backward(const ConvTranspose& op, const CudaSetup& setup) {
   saved_for_backward(op, setup.inputs);
+  require(
+      is_doubling(op),
+      "conv_transpose: a GPU trains a kernel of 2 or 3 that doubles the size; train on the CPU");
   const Shape& x = setup.inputs[0].shape;
   const Shape y = infer(op, setup.inputs)[0].shape;
   const MaskedGradient output(y.elements(0, 3), op.c_out, op.dtype, op.relu);

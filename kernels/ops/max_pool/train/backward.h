@@ -1,5 +1,6 @@
-// Backward of MaxPool: dy goes to the largest of its four pixels, the first of equals in the order
-// of rows, as PyTorch does it, and a NaN counts as the largest; all other pixels get 0.
+// Backward of MaxPool: dy goes to the largest pixel of its window, the first of equals in the order
+// of rows, as PyTorch does it, and a NaN counts as the largest; pixels of several windows get the
+// sum, all others 0. Windows other than 2x2 of stride 2 are for the CPU alone.
 //
 // saved: x
 #pragma once

@@ -59,21 +59,72 @@ void unpool_row(const float* x, std::size_t columns, std::size_t channels, std::
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
+#include <cmath>
+
 #include "kernels/cpu/parallel.h"
+#include "kernels/pool.h"
 
 namespace tessera {
 
 HWY_EXPORT(unpool_row);
 
-Saved saved_for_backward(const MaxPool& op, Types) {
-  require(is_halving(op),
-          "max_pool: training knows 2x2 of stride 2 alone, not {}x{} of stride {}x{}",
-          op.window.kernel[0], op.window.kernel[1], op.window.stride[0], op.window.stride[1]);
+namespace {
+
+// Windows of any kind, which may share pixels: one task for each image and block of channels.
+BackwardStep window_backward(const MaxPool& op, const CpuSetup& setup) {
+  constexpr std::int64_t kBlock = 16;  // channels: a cache line
+  const Shape x_shape = setup.inputs[0].shape, y_shape = infer(op, setup.inputs)[0].shape;
+  const auto run = [=, window = op.window, threads = setup.threads](
+                       const BackwardOperands& operands, std::byte*) {
+    const TensorView* gradient = wanted(operands.input_gradients, 0);
+    if (gradient == nullptr) return;
+    const std::int64_t h = x_shape[1], w = x_shape[2], c = x_shape[3];
+    const std::int64_t blocks = (c + kBlock - 1) / kBlock;
+    const auto* x = operands.inputs[0].as<float>();
+    const auto* dy = operands.output_gradients[0].as<float>();
+    auto* dx = gradient->as<float>();
+    parallel_for(threads, x_shape[0] * blocks, [&](std::int64_t task) {
+      const std::int64_t n = task / blocks, first = task % blocks * kBlock;
+      const std::int64_t count = std::min(kBlock, c - first);
+      for (std::int64_t pixel = n * h * w; pixel < (n + 1) * h * w; ++pixel)
+        std::fill_n(dx + pixel * c + first, count, 0.0f);
+      for (std::int64_t i = 0; i < y_shape[1]; ++i) {
+        const PoolTaps rows = pool_taps(window, 0, i, h);
+        for (std::int64_t j = 0; j < y_shape[2]; ++j) {
+          const PoolTaps columns = pool_taps(window, 1, j, w);
+          const float* from = dy + ((n * y_shape[1] + i) * y_shape[2] + j) * c + first;
+          for (std::int64_t k = 0; k < count; ++k) {
+            std::int64_t winner = -1;
+            float best = 0;
+            for (std::int64_t ky = rows.first; ky < rows.end; ++ky) {
+              const std::int64_t row = n * h + rows.start + ky * window.dilation[0];
+              for (std::int64_t kx = columns.first; kx < columns.end; ++kx) {
+                const std::int64_t at =
+                    (row * w + columns.start + kx * window.dilation[1]) * c + first + k;
+                // "not <=" so that a NaN wins, but not from a NaN.
+                if (winner >= 0 && (x[at] <= best || std::isnan(best))) continue;
+                winner = at;
+                best = x[at];
+              }
+            }
+            if (winner >= 0) dx[winner] += from[k];  // dilation may step over a small map
+          }
+        }
+      }
+    });
+  };
+  return {0, run};
+}
+
+}  // namespace
+
+Saved saved_for_backward(const MaxPool&, Types) {
   return {.inputs = {true}, .outputs = {false}, .extra = {}};
 }
 
 BackwardStep cpu_backward(const MaxPool& op, const CpuSetup& setup) {
   infer(op, setup.inputs);
+  if (!is_halving(op)) return window_backward(op, setup);
   const Shape shape = setup.inputs[0].shape;
   const auto run = [shape, threads = setup.threads](const BackwardOperands& operands, std::byte*) {
     const TensorView* gradient = wanted(operands.input_gradients, 0);

@@ -8,6 +8,7 @@ namespace tessera {
 
 BackwardStep cuda_backward(const MaxPool& op, const CudaSetup& setup) {
   infer(op, setup.inputs);
+  require(is_halving(op), "max_pool: a GPU trains 2x2 of stride 2; train on the CPU");
   const TensorType x = setup.inputs[0];
   require_row("max_pool", x);
   return {0, [x, stream = setup.stream](const BackwardOperands& operands, std::byte*) {
