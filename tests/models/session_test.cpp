@@ -128,10 +128,10 @@ TEST(Model, OfDocumentsGivesManyThreadsTheBytesOfASession) {
 TEST(Model, DividesItsMemory) {
   const std::string path = demo("unet_isbi.safetensors");
   const Session session = Session::open(path, {.device = "cpu", .threads = 4});
-  const std::uint64_t alone = session.clone().plan(3000, 3000).peak;
-  EXPECT_EQ(session.clone().plan(3000, 3000).tiles, 1);
+  const std::uint64_t alone = session.clone().plan(1500, 1500).peak;
+  EXPECT_EQ(session.clone().plan(1500, 1500).tiles, 1);
   const Model model = Model::open(path, {.device = "cpu", .threads = 4, .max_memory = alone});
-  EXPECT_GT(model.plan(3000, 3000).tiles, 1);
+  EXPECT_GT(model.plan(1500, 1500).tiles, 1);
 }
 
 #if !defined(TESSERA_NO_THREADS_IN_A_CHILD)
