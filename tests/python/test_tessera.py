@@ -210,7 +210,8 @@ def test_what_progress_raises_ends_the_call():
 @pytest.mark.parametrize("inputs", ["picture(1500, 1500)", "[picture(400, 400)] * 200"])
 def test_ctrl_c_ends_a_call(inputs):
     script = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import signal, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 import tessera
 from test_tessera import UNET, picture
 model = tessera.load(UNET, device="cpu", tile=700)
