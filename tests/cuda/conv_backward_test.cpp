@@ -120,13 +120,15 @@ TEST_F(CudaConvBackward, WhatPassesFuseIsRefused) {
   CudaSetup setup;
   setup.name = "down1/conv1";
   setup.inputs = x;
-  for (const Conv& op :
-       {Conv{.c_out = 4, .norm = Conv::Norm::kBeforeRelu},
-        Conv{.c_out = 4, .window = window(3, Padding::kFull)}, Conv{.c_out = 4, .pool = true}}) {
-    EXPECT_THAT([&] { cuda_train(op, setup); },
-                ::testing::ThrowsMessage<Error>(::testing::HasSubstr("without the passes")));
-    EXPECT_THAT([&] { cuda_backward(op, setup); },
-                ::testing::ThrowsMessage<Error>(::testing::HasSubstr("without the passes")));
+  const std::pair<Conv, const char*> cases[] = {
+      {{.c_out = 4, .norm = Conv::Norm::kBeforeRelu}, "without the passes"},
+      {{.c_out = 4, .pool = true}, "without the passes"},
+      {{.c_out = 4, .window = window(3, Padding::kFull)}, "train on the CPU"}};
+  for (const auto& [op, part] : cases) {
+    EXPECT_THAT([&, &op = op] { cuda_train(op, setup); },
+                ::testing::ThrowsMessage<Error>(::testing::HasSubstr(part)));
+    EXPECT_THAT([&, &op = op] { cuda_backward(op, setup); },
+                ::testing::ThrowsMessage<Error>(::testing::HasSubstr(part)));
   }
   const Conv winograd{.c_out = 4, .technique = Conv::Technique::kWinograd};
   EXPECT_THAT([&] { cuda_train(winograd, setup); },
