@@ -10,6 +10,7 @@
 
 #include "engine/device/machine.h"
 #include "engine/files/atomic_file.h"
+#include "models/model_digest.h"
 #include "tools/program/image_data.h"
 #include "tools/program/inputs.h"
 #include "tools/program/program.h"
@@ -95,7 +96,8 @@ class SegmentRun {
         model_(options.model.path_or_demo(kDemoUNet)),
         report_(options.report, "images", inputs_.size()),
         session_(open_session()),
-        results_(folder_, model_, deciding_options(), resume()),
+        results_(folder_, digest_of_model(model_, options_.model.foreign.read()),
+                 deciding_options(), resume()),
         lanes_(session_, max_memory_) {
     options_.outputs.classes = session_.classes();
   }

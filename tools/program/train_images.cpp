@@ -2,9 +2,7 @@
 #include <charconv>
 
 #include "engine/device/machine.h"
-#include "engine/files/digest.h"
 #include "models/image/png.h"
-#include "models/import/foreign_safetensors.h"
 #include "models/import/import.h"
 #include "models/training/contact_sheet.h"
 #include "models/training/fine_tuning.h"
@@ -42,9 +40,7 @@ PretrainedNetwork begin_from(ImageTrainOptions& options) {
   });
   PretrainedNetwork made;
   try {
-    made = pretrained_network(file, digest_of_file(std::filesystem::is_directory(options.from)
-                                                       ? weights_in(options.from)
-                                                       : std::filesystem::path(options.from)));
+    made = pretrained_network(file);
   } catch (const Error& error) {
     fail("--from {}: {}", options.from, error.what());
   }
