@@ -10,14 +10,14 @@ namespace tessera {
 
 namespace {
 
-constexpr std::int64_t kMostWork = std::int64_t{1} << 33;    // some seconds
-constexpr std::int64_t kMostTraced = std::int64_t{1} << 27;  // elements: 1 GiB
+constexpr std::int64_t kMostTraceWork = std::int64_t{1} << 33;  // some seconds
+constexpr std::int64_t kMostTraced = std::int64_t{1} << 27;     // elements: 1 GiB
 
 }  // namespace
 
 OnnxTrace::OnnxTrace(const OnnxModel& model, const std::map<std::string, OnnxConstantPtr>& inputs,
                      const See& see)
-    : work_(kMostWork), room_(kMostTraced) {
+    : work_(kMostTraceWork), room_(kMostTraced) {
   for (const StoredTensor& tensor : model.initializers)
     values_[tensor.name] = {onnx_constant(tensor), -1};
   for (const auto& [name, constant] : inputs) values_[name] = {constant, 0};

@@ -15,20 +15,20 @@ namespace {
 using nlohmann::json;
 
 // An entry, or null where there is none.
-const json& entry(const json& object, const std::string& key) {
+const json& said_entry(const json& object, const std::string& key) {
   static const json none;
   if (!object.is_object()) return none;
   const auto found = object.find(key);
   return found == object.end() ? none : *found;
 }
 
-std::string text_of(const json& value, const std::string& otherwise = "") {
+std::string said_text(const json& value, const std::string& otherwise = "") {
   return value.is_string() ? value.get<std::string>() : otherwise;
 }
 
 double number_of(const json& object, const char* key, const std::string& where) {
   constexpr double kMostNumber = 1e30;
-  const json& value = entry(object, key);
+  const json& value = said_entry(object, key);
   require(value.is_number() && std::abs(value.get<double>()) <= kMostNumber,
           "{} has no number {}: normalisation of CT needs it", where, in_quotes(key));
   return value.get<double>();
@@ -39,13 +39,13 @@ json configuration_of(const json& plans, std::string name) {
   constexpr int kMostParents = 16;
   json merged = json::object();
   for (int depth = 0; !name.empty(); ++depth) {
-    const json& one = entry(entry(plans, "configurations"), name);
+    const json& one = said_entry(said_entry(plans, "configurations"), name);
     require(one.is_object() && depth < kMostParents,
             "the plans have no configuration {}, or one that inherits from itself",
             in_quotes(name));
     for (const auto& [key, value] : one.items())
       if (!merged.contains(key)) merged[key] = value;
-    name = text_of(entry(one, "inherits_from"));
+    name = said_text(said_entry(one, "inherits_from"));
   }
   return merged;
 }
@@ -53,19 +53,19 @@ json configuration_of(const json& plans, std::string name) {
 // ---- the network -------------------------------------------------------------------------------
 
 void check_network(const json& configuration, const std::vector<std::array<int, 2>>& strides) {
-  const json& patch = entry(configuration, "patch_size");
+  const json& patch = said_entry(configuration, "patch_size");
   require(!patch.is_array() || patch.size() == 2,
           "the configuration's patches have {} axes: only 2-D networks are read", patch.size());
-  const json& said = entry(entry(configuration, "architecture"), "arch_kwargs");
-  const json& nonlin = entry(said, "nonlin");
-  require(nonlin.is_null() || text_of(nonlin).ends_with("LeakyReLU"),
+  const json& said = said_entry(said_entry(configuration, "architecture"), "arch_kwargs");
+  const json& nonlin = said_entry(said, "nonlin");
+  require(nonlin.is_null() || said_text(nonlin).ends_with("LeakyReLU"),
           "the plans' activation is {}, expected LeakyReLU", nonlin.dump());
-  const json& eps = entry(entry(said, "norm_op_kwargs"), "eps");
+  const json& eps = said_entry(said_entry(said, "norm_op_kwargs"), "eps");
   constexpr double kEps = 1e-5;
   require(eps.is_null() || (eps.is_number() && std::abs(eps.get<double>() - kEps) < 1e-9),
           "the plans' norms have an eps of {}, expected {}", eps.dump(), kEps);
-  const json& given =
-      said.is_object() ? entry(said, "strides") : entry(configuration, "pool_op_kernel_sizes");
+  const json& given = said.is_object() ? said_entry(said, "strides")
+                                       : said_entry(configuration, "pool_op_kernel_sizes");
   if (!given.is_array()) return;
   json found = json::array();
   for (const std::array<int, 2>& stride : strides) found.push_back({stride[0], stride[1]});
@@ -81,13 +81,13 @@ void check_network(const json& configuration, const std::vector<std::array<int, 
 // ---- normalisation -----------------------------------------------------------------------------
 
 std::vector<PixelStep> steps_of(const json& plans, const json& configuration, int channels) {
-  const json& schemes = entry(configuration, "normalization_schemes");
+  const json& schemes = said_entry(configuration, "normalization_schemes");
   require(schemes.is_array() && std::cmp_equal(schemes.size(), channels),
           "the plans normalise {} channels, the network reads {}", schemes.size(), channels);
-  const std::string scheme = text_of(schemes[0]);
+  const std::string scheme = said_text(schemes[0]);
   require(std::ranges::all_of(schemes, [&](const json& one) { return one == schemes[0]; }),
           "its channels are normalised by {}: several schemes are not supported", schemes.dump());
-  const json& masks = entry(configuration, "use_mask_for_norm");
+  const json& masks = said_entry(configuration, "use_mask_for_norm");
   constexpr double kNnunetEps = 1e-8;
   if (scheme == "ZScoreNormalization") {
     require(!masks.is_array() ||
@@ -112,7 +112,8 @@ std::vector<PixelStep> steps_of(const json& plans, const json& configuration, in
   PixelStep divide{.kind = PixelStep::Kind::kDivide};
   for (int channel = 0; channel < channels; ++channel) {
     const std::string key = std::to_string(channel);
-    const json& said = entry(entry(plans, "foreground_intensity_properties_per_channel"), key);
+    const json& said =
+        said_entry(said_entry(plans, "foreground_intensity_properties_per_channel"), key);
     const std::string where = fmt::format("foreground_intensity_properties_per_channel[{}]", key);
     const double low = number_of(said, "percentile_00_5", where);
     const double high = number_of(said, "percentile_99_5", where);
@@ -130,7 +131,7 @@ std::vector<PixelStep> steps_of(const json& plans, const json& configuration, in
 // ---- labels ------------------------------------------------------------------------------------
 
 std::vector<ModelClass> classes_of(const json& dataset, int classes) {
-  const json& labels = entry(dataset, "labels");
+  const json& labels = said_entry(dataset, "labels");
   if (!labels.is_object()) return {};
   std::vector<std::string> names(static_cast<std::size_t>(classes));
   for (const auto& [name, value] : labels.items()) {
@@ -166,30 +167,32 @@ std::vector<ModelClass> classes_of(const json& dataset, int classes) {
 NnunetPlans read_nnunet_plans(const Contents& contents,
                               const std::vector<std::array<int, 2>>& strides, int channels,
                               int classes) {
-  const json& init = entry(entry(contents.said, "entries"), "init_args");
-  const json& folder = entry(contents.said, "nnunet");
-  const json& plans = folder.is_object() ? entry(folder, "plans") : entry(init, "plans");
-  const json& dataset = folder.is_object() ? entry(folder, "dataset") : entry(init, "dataset_json");
+  const json& init = said_entry(said_entry(contents.said, "entries"), "init_args");
+  const json& folder = said_entry(contents.said, "nnunet");
+  const json& plans = folder.is_object() ? said_entry(folder, "plans") : said_entry(init, "plans");
+  const json& dataset =
+      folder.is_object() ? said_entry(folder, "dataset") : said_entry(init, "dataset_json");
   NnunetPlans result;
   if (!plans.is_object()) return result;
   result.are_there = true;
-  const json configuration = configuration_of(
-      plans, text_of(entry(init, "configuration"), text_of(entry(folder, "configuration"), "2d")));
+  const json configuration =
+      configuration_of(plans, said_text(said_entry(init, "configuration"),
+                                        said_text(said_entry(folder, "configuration"), "2d")));
   check_network(configuration, strides);
   result.steps = steps_of(plans, configuration, channels);
   result.classes = classes_of(dataset, classes);
-  const json& patch = entry(configuration, "patch_size");
+  const json& patch = said_entry(configuration, "patch_size");
   result.notes.push_back(fmt::format(
       "an image is computed whole, as nnU-Net was not trained to: it averages windows of {} with "
       "Gaussian weights, mirrored too, of what is not zero; instance norms make an answer depend "
       "on the window",
       patch.dump()));
-  const json& spacing = entry(configuration, "spacing");
+  const json& spacing = said_entry(configuration, "spacing");
   if (spacing.is_array() && std::ranges::any_of(spacing, [](const json& one) { return one != 1; }))
     result.notes.push_back(fmt::format(
         "it was trained on pixels of {}: images are not resampled, give them so", spacing.dump()));
   const std::string name =
-      text_of(entry(entry(contents.said, "entries"), "trainer_name"), "nnUNetTrainer");
+      said_text(said_entry(said_entry(contents.said, "entries"), "trainer_name"), "nnUNetTrainer");
   if (!name.starts_with("nnUNetTrainer"))
     result.notes.push_back(fmt::format(
         "its trainer {} is not nnU-Net's own, and may prepare images otherwise", in_quotes(name)));
