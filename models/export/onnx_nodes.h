@@ -1,7 +1,9 @@
-// From our operators to nodes of ONNX: what onnx_export.cpp (images) and onnx_documents.cpp, which
-// know the operators, are written with.
+// From our operators to nodes of ONNX: what onnx_images.cpp and onnx_documents.cpp, which know the
+// operators, are written with.
 #pragma once
 
+#include <array>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -73,6 +75,13 @@ class OnnxExport {
 // Of a matrix (rows, columns).
 FloatTensor transposed(const FloatTensor& matrix);
 
+// Adds the nodes that `op` is. `crop`, of a CropConcat: rows and columns that the skip has more
+// than the map, where that is the same at every size: then the file says it as numbers, and sizes
+// that do not run fail there as they do here.
+using ConstantCrop = std::optional<std::array<std::int64_t, 2>>;
+void export_operator(OnnxExport& to, const Op& op, const ConstantCrop& crop);
+
+// Those of documents (onnx_documents.cpp).
 void export_node(OnnxExport& to, const BiRnn& op);
 void export_node(OnnxExport& to, const Attention& op);
 

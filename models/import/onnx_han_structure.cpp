@@ -61,6 +61,7 @@ class HanSearch {
     if (!data.is_fixed() || !data.constant->is_float() || data.constant->shape.size() != 2 ||
         value(node.inputs[1]).level != 0)
       return;
+    if (!tables_.insert(data.constant.get()).second) return;
     require(found.table == nullptr || equal(found.table, data.constant),
             "words are looked up in two tables");
     found.table = data.constant;
@@ -83,6 +84,9 @@ class HanSearch {
                  other.layer.reverse == layer.layer.reverse;
         }))
       all.push_back(std::move(layer));
+    constexpr std::size_t kMostDirections = 2;  // one for each direction
+    require(all.size() <= kMostDirections, "a level has more than {} recurrent layers",
+            kMostDirections);
   }
 
   void see_product(const OnnxNode& node) {
@@ -141,6 +145,8 @@ class HanSearch {
     const auto known = std::ranges::find_if(
         all, [&](const HanProduct& other) { return equal(other.weight, weight); });
     if (known != all.end()) return {level, static_cast<std::size_t>(known - all.begin()), false};
+    constexpr std::size_t kMostProducts = 64;
+    require(all.size() < kMostProducts, "a level has more than {} matrices", kMostProducts);
     all.push_back({weight});
     return {level, all.size() - 1, false};
   }
@@ -171,6 +177,7 @@ class HanSearch {
   }
 
   const OnnxTrace* trace_ = nullptr;       // of the node that is seen
+  std::set<const OnnxConstant*> tables_;   // that were seen
   std::map<std::string, Place> products_;  // values that are one, or its tanh
 };
 

@@ -10,7 +10,7 @@ namespace tessera {
 
 namespace {
 
-constexpr std::int64_t kMostTraceWork = std::int64_t{1} << 33;  // some seconds
+constexpr std::int64_t kMostTraceWork = std::int64_t{1} << 32;  // some seconds
 constexpr std::int64_t kMostTraced = std::int64_t{1} << 27;     // elements: 1 GiB
 
 }  // namespace
@@ -50,6 +50,11 @@ void OnnxTrace::compute_node(const OnnxNode& node, std::int64_t opset, const See
     read.push_back(value == nullptr ? nullptr : value->constant);
     if (value != nullptr) level = std::max(level, value->level);
   }
+  // Reading counts as well, but for a table's, of which few rows are read.
+  constexpr std::int64_t kWorkOfReading = 16;
+  for (std::size_t i = node.op == "Gather" ? 1 : 0; i < read.size(); ++i)
+    if (read[i] != nullptr) work_ -= kWorkOfReading * read[i]->elements();
+  require(work_ >= 0, "the network is too large to be tried out at import");
   const std::vector<OnnxConstantPtr> made = compute(node, opset, read, work_);
   // A state that goes from sequence to sequence makes no deeper level.
   const bool deeper = is_onnx_recurrence(node) && !values_.at(node.inputs[0]).is_fixed();

@@ -211,7 +211,18 @@ TEST_P(ExportedHan, ComesBackTheSame) {
   export_onnx(model, folder() / (name + ".onnx"));
   const auto written = export_pytorch(model, folder() / (name + ".pth"));
   ASSERT_EQ(written.size(), 3u);
+  // Words that lie beside are found, and those of another place are to be named.
+  EXPECT_EQ(open_model(written[0]).vocabulary->to_blob(), words);
+  ModelFile onnx = open_model(folder() / (name + ".onnx"));
+  EXPECT_EQ(*onnx.config.han, *config.han);
+  EXPECT_EQ(onnx.vocabulary->to_blob(), words);
+  const Answers same = run_network(onnx, inputs, open_cpu_device(1));
+  for (const auto& [output, answer] : expected)
+    EXPECT_EQ(floats_of(same.at(output)), floats_of(answer)) << output;
+  const fs::path elsewhere = folder() / "elsewhere.json";
+  fs::rename(written[2], elsewhere);
   EXPECT_THAT(error_of([&] { open_model(written[0]); }), testing::HasSubstr("--vocabulary"));
+  fs::copy_file(elsewhere, written[2], fs::copy_options::overwrite_existing);
   ModelFile back =
       open_model(written[0], {.family = "", .key = "", .vocabulary = written[2], .choices = {}});
   EXPECT_EQ(back.vocabulary->to_blob(), words);
