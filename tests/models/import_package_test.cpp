@@ -271,6 +271,11 @@ TEST(Package, OfAnotherDigestIsNamedWithBoth) {
   EXPECT_THAT(error, HasSubstr("its SHA-256 is "));
 }
 
+TEST(Package, MayHaveNoDigest) {
+  const ChangedPackage package("sha256: ", "digest: ");
+  EXPECT_LE(own_difference(import_model(package.folder())), 1e-5);
+}
+
 TEST(Package, ThatComputesOtherwiseDiffersFromItsTensors) {
   // No means and deviations, which the network's own norms undo.
   const ChangedPackage package(
