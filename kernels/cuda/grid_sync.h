@@ -1,5 +1,5 @@
-// The barrier of a whole grid, for the few kernels that are launched cooperatively: its header takes
-// nvcc longer than most kernels do.
+// The barrier of a whole grid, for the few kernels that are launched cooperatively: its header
+// takes nvcc longer than most kernels do.
 #pragma once
 
 #include "kernels/cuda/kernel.h"
