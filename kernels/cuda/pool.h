@@ -15,9 +15,9 @@ enum class PoolKind : std::uint8_t {
 };
 
 struct PoolArgs {
-  const void* x;               // (n, h, w, c) of `dtype`
-  void* y;                     // (n, ho, wo, c)
-  std::int64_t n, h, w, c;     // of x
+  const void* x;            // (n, h, w, c) of `dtype`
+  void* y;                  // (n, ho, wo, c)
+  std::int64_t n, h, w, c;  // of x
   std::int64_t ho, wo;
   int kernel[2], stride[2], dilation[2];  // rows, columns
   int before[2], behind[2];               // pads

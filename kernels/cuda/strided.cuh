@@ -51,8 +51,7 @@ __device__ inline void offsets_of(const StridedWalk<kTensors>& walk, std::int64_
     const std::int64_t extent = last ? walk.extents[axis] / unit : walk.extents[axis];
     const std::int64_t at = axis == 0 ? i : divide(i, extent);
 #pragma unroll
-    for (int k = 0; k < kTensors; ++k)
-      offsets[k] += at * walk.strides[k][axis] * (last ? unit : 1);
+    for (int k = 0; k < kTensors; ++k) offsets[k] += at * walk.strides[k][axis] * (last ? unit : 1);
   }
 }
 

@@ -10,7 +10,8 @@ namespace tessera {
 
 inline constexpr int kMostAxes = 6;
 
-// Elements in the order of `extents`; element (i0, i1, ...) of tensor k is its i0 strides[k][0] + ...
+// Elements in the order of `extents`; element (i0, i1, ...) of tensor k is its i0 strides[k][0] +
+// ...
 template <int kTensors>
 struct StridedWalk {
   int rank = 0;
@@ -31,12 +32,11 @@ struct StridedWalk {
     } else {
       extents[rank++] = extent;
     }
-    for (int k = 0; k < kTensors; ++k)
-      strides[k][rank - 1] = steps[static_cast<std::size_t>(k)];
+    for (int k = 0; k < kTensors; ++k) strides[k][rank - 1] = steps[static_cast<std::size_t>(k)];
   }
 
-  // Whether `size` neighbours of the last axis lie side by side in every tensor that moves along it,
-  // and at a multiple of `size`.
+  // Whether `size` neighbours of the last axis lie side by side in every tensor that moves along
+  // it, and at a multiple of `size`.
   bool is_whole(std::int64_t size) const {
     if (rank == 0 || extents[rank - 1] % size != 0) return false;
     for (int k = 0; k < kTensors; ++k) {

@@ -1,5 +1,5 @@
-// Elements whose type a kernel is told at run time: one instance serves all float types where memory
-// binds and not the switch, which is the same for all threads.
+// Elements whose type a kernel is told at run time: one instance serves all float types where
+// memory binds and not the switch, which is the same for all threads.
 #pragma once
 
 #include "kernels/cuda/element.cuh"
@@ -35,8 +35,8 @@ __device__ inline void store_typed(const float (&from)[kCount], void* y, std::in
   }
 }
 
-// Calls launch(std::integral_constant<int, kCount>()): quads where `c` channels are whole ones, else
-// single elements. Host code.
+// Calls launch(std::integral_constant<int, kCount>()): quads where `c` channels are whole ones,
+// else single elements. Host code.
 template <class Launch>
 void with_quads(std::int64_t c, const Launch& launch) {
   if (c % kQuad == 0) {

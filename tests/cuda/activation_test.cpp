@@ -69,8 +69,8 @@ TEST_F(CudaActivation, KeepsNaN) {
   }
 }
 
-// Of every kind, at whole quads and tails. Formulas of a few operations round each to 2^-24 of values
-// of order ten; exponentials and error functions add 8 ULP of what they give.
+// Of every kind, at whole quads and tails. Formulas of a few operations round each to 2^-24 of
+// values of order ten; exponentials and error functions add 8 ULP of what they give.
 TEST_F(CudaActivation, EveryKindAgreesWithTheReference) {
   for (std::size_t kind = 0; kind < names_of(Activation::Kind{}).size(); ++kind) {
     Activation op{.kind = static_cast<Activation::Kind>(kind)};

@@ -21,9 +21,7 @@ std::vector<Tensor> weights_of(const GroupNorm& op, const std::vector<Tensor>& i
 // the sum round to 2^-24 of at most 20 each; a residual adds one of them; 16 bits round the result
 // once more.
 Bound bound_for(DType dtype) {
-  return {110 * 0x1p-24, dtype == DType::kBF16  ? 0x1p-8
-                         : dtype == DType::kF16 ? 0x1p-11
-                                                : 0x1p-21};
+  return {110 * 0x1p-24, dtype == DType::kBF16 ? 0x1p-8 : dtype == DType::kF16 ? 0x1p-11 : 0x1p-21};
 }
 
 TEST_F(CudaGroupNorm, AgreesWithTheReferenceInEveryGroupAndType) {
@@ -41,7 +39,8 @@ TEST_F(CudaGroupNorm, AgreesWithTheReferenceInEveryGroupAndType) {
 // More pixels than one block sums; other ranks; one pixel, whose variance is 0.
 TEST_F(CudaGroupNorm, AnySizeAndRank) {
   const GroupNorm op;
-  for (const Shape& shape : {Shape{1, 50, 83, 5}, {2, 2048, 1, 4}, {1, 2049, 4}, {2, 8}, {1, 1, 1, 3}}) {
+  for (const Shape& shape :
+       {Shape{1, 50, 83, 5}, {2, 2048, 1, 4}, {1, 2049, 4}, {2, 8}, {1, 1, 1, 3}}) {
     SCOPED_TRACE(shape.to_string());
     const Tensor x = random(shape, 3);
     check_cuda(op, {x}, weights_of(op, {x}), bound_for(DType::kF32));

@@ -34,10 +34,9 @@ struct Technique {
 };
 
 std::vector<Technique> techniques_of(const Conv& op, const CudaSetup& setup) {
-  const bool has_tiles = (op.window.is_square(1) || op.window.is_square(3)) &&
-                         op.window.is_dense() && op.groups == 1;
-  if (!has_tiles)
-    return {{"its own", true, "", [=](const CudaSetup& s) { return cuda(op, s); }}};
+  const bool has_tiles =
+      (op.window.is_square(1) || op.window.is_square(3)) && op.window.is_dense() && op.groups == 1;
+  if (!has_tiles) return {{"its own", true, "", [=](const CudaSetup& s) { return cuda(op, s); }}};
   const ConvGeometry g = geometry_of(op, setup.inputs);
   const ConvChoice choice = choose_conv(op, g, setup.inputs[0].dtype, setup);
   std::vector<Technique> list;

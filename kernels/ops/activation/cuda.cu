@@ -9,8 +9,8 @@
 // Oracle: reference.cpp. The sigmoid is within 3 ULP (kernels/cuda/classes.cuh).
 #include "kernels/cuda/strided.cuh"
 #include "kernels/cuda/typed.cuh"
-#include "kernels/ops/activation/curve.cuh"
 #include "kernels/ops/activation/cuda.h"
+#include "kernels/ops/activation/curve.cuh"
 
 namespace tessera {
 

@@ -47,12 +47,11 @@ Step cuda(const Binary& op, const CudaSetup& setup) {
   if (!op.constant.empty()) {
     (op.reversed ? args.a_type : args.b_type) = DType::kF32;
     const auto elements = static_cast<std::size_t>(setup.weights[0].shape().elements());
-    constant = setup.packed->get(setup.name + "/value", elements * sizeof(float),
-                                 [&](std::byte* to) {
-                                   const std::vector<float> values = to_f32(setup.weights[0]);
-                                   std::copy(values.begin(), values.end(),
-                                             reinterpret_cast<float*>(to));
-                                 });
+    constant =
+        setup.packed->get(setup.name + "/value", elements * sizeof(float), [&](std::byte* to) {
+          const std::vector<float> values = to_f32(setup.weights[0]);
+          std::copy(values.begin(), values.end(), reinterpret_cast<float*>(to));
+        });
   }
   return {0, [args, constant, reversed = op.reversed, stream = setup.stream](
                  const Operands& operands, std::byte*) {

@@ -23,26 +23,27 @@ namespace {
 constexpr int kPixels = 64, kChannels = 64, kDepth = kAnyConvDepth;
 constexpr int kThreads = 128;
 constexpr int kThreadPixels = 8;
-constexpr int kBlocks = 4;                           // that an SM shall hold: 128 registers a thread
-constexpr int kLoad = kPixels * kDepth / kThreads;   // elements of x that a thread gathers
+constexpr int kBlocks = 4;                          // that an SM shall hold: 128 registers a thread
+constexpr int kLoad = kPixels * kDepth / kThreads;  // elements of x that a thread gathers
 constexpr int kLanesDown = kPixels / kThreadPixels;  // threads side by side along the pixels
 static_assert(kLoad == 2 * kQuad && kThreadPixels == 2 * kQuad);
 static_assert(kThreads / kLanesDown * kQuad == kChannels);
 static_assert(kDepth * kChannels / kQuad % kThreads == 0);
 
-// The reduction of one block's group.
+// The reduction of one block's group: channels of each source in it, and the steps up to the end of
+// each. Two names and no array, which an index would put into local memory.
 struct Reduction {
-  int widths[2];  // channels of each source in the group
-  int taps, ends[2];  // steps up to the end of each source
-  int first;          // the group's first channel, of the only source
+  int first_width, second_width;
+  int first_end, end;
+  int channel;  // the group's first, of the only source
 
   __device__ Reduction(const AnyConvArgs& args, int group) {
-    taps = args.axes[0].taps * args.axes[1].taps;
-    widths[0] = args.conv.sources[0].c / args.groups;
-    widths[1] = args.conv.source_count > 1 ? args.conv.sources[1].c : 0;
-    ends[0] = taps * widths[0];
-    ends[1] = ends[0] + taps * widths[1];
-    first = group * widths[0];
+    const int taps = args.axes[0].taps * args.axes[1].taps;
+    first_width = args.conv.sources[0].c / args.groups;
+    second_width = args.conv.source_count > 1 ? args.conv.sources[1].c : 0;
+    first_end = taps * first_width;
+    end = first_end + taps * second_width;
+    channel = group * first_width;
   }
 };
 
@@ -51,16 +52,17 @@ template <int kCount>
 __device__ void gather(const AnyConvArgs& args, const Reduction& reduction, const AnyPixel& pixel,
                        int k, float* to) {
   float values[kCount] = {};
-  if (k < reduction.ends[1]) {
-    const int s = k < reduction.ends[0] ? 0 : 1;
-    const auto step = static_cast<unsigned>(s == 0 ? k : k - reduction.ends[0]);
-    const auto width = static_cast<unsigned>(reduction.widths[s]);
+  if (k < reduction.end) {
+    const bool first = k < reduction.first_end;
+    const auto step = static_cast<unsigned>(first ? k : k - reduction.first_end);
+    const auto width =
+        static_cast<unsigned>(first ? reduction.first_width : reduction.second_width);
     const unsigned tap = step / width, across = static_cast<unsigned>(args.axes[1].taps);
-    const int channel = static_cast<int>(step - tap * width) + reduction.first;
+    const int channel = static_cast<int>(step - tap * width) + reduction.channel;
     const int ky = static_cast<int>(tap / across), kx = static_cast<int>(tap % across);
     const int row = pixel.row + ky * args.axes[0].step;
     const int column = pixel.column + kx * args.axes[1].step;
-    const ConvArgs::Source& source = args.conv.sources[s];
+    const ConvArgs::Source& source = args.conv.sources[first ? 0 : 1];
     if (inside(source, row, column))
       load_typed(source.x, index_of(source, pixel.image, row, column) + channel, args.conv.x_type,
                  values);
@@ -85,15 +87,14 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   const int group = static_cast<int>(rest % static_cast<unsigned>(args.groups));
   const unsigned first_pixel = rest / static_cast<unsigned>(args.groups) * kPixels;
   const Reduction reduction(args, group);
-  const int steps = (reduction.ends[1] + kDepth - 1) / kDepth;
+  const int steps = (reduction.end + kDepth - 1) / kDepth;
 
   // What this thread brings: half of the steps of one pixel, and quads of weights.
   const int load_pixel = thread % kPixels, load_k = thread / kPixels * kLoad;
   AnyPixel pixel{0, -(1 << 30), 0};  // outside of every source
   if (const unsigned at = first_pixel + static_cast<unsigned>(load_pixel); at < pixels)
     pixel = AnyPlace(args, at).reads(args);
-  const bool quads =
-      reduction.widths[0] % kQuad == 0 && reduction.widths[1] % kQuad == 0;
+  const bool quads = (reduction.first_width | reduction.second_width) % kQuad == 0;
   const float* weight = static_cast<const float*>(args.conv.weight) +
                         std::int64_t{group} * steps * kDepth * padded + first_channel;
   float next[kLoad];
@@ -176,8 +177,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   const bool aligned = args.conv.c_out % kQuad == 0 && width % kQuad == 0;
 #pragma unroll
   for (int i = 0; i < kThreadPixels; ++i) {
-    const unsigned at = first_pixel + static_cast<unsigned>(i / kQuad * (kPixels / 2) + first_row +
-                                                            i % kQuad);
+    const unsigned at =
+        first_pixel + static_cast<unsigned>(i / kQuad * (kPixels / 2) + first_row + i % kQuad);
     if (at < pixels) finish.store(args, AnyPlace(args, at), aligned, sums[i]);
   }
 }
@@ -187,38 +188,43 @@ template <int kCount>
 __global__ void __launch_bounds__(kRowThreads)
     any_conv_channel_kernel(const __grid_constant__ AnyConvArgs args) {
   const ConvArgs& conv = args.conv;
-  const int c_in = (conv.sources[0].c + (conv.source_count > 1 ? conv.sources[1].c : 0)) /
-                   args.groups;
-  const int c_out = conv.c_out / args.groups;  // of a group, as c_in
+  const int joined = conv.sources[0].c + (conv.source_count > 1 ? conv.sources[1].c : 0);
+  const int c_in = joined / args.groups, c_out = conv.c_out / args.groups;  // of a group
   const int pitch = (conv.c_out + kQuad - 1) / kQuad * kQuad;
   const auto items = static_cast<unsigned>(conv.c_out / kCount);  // of a pixel
   const unsigned in_row = static_cast<unsigned>(conv.wo) * items;
   for_each_in_row(std::int64_t{conv.n} * conv.ho, in_row, [&](std::int64_t y_row, unsigned item) {
-    const unsigned column_of_y = item / items;
-    const int channel = static_cast<int>(item - column_of_y * items) * kCount;
-    const AnyPlace place(args, static_cast<unsigned>(y_row) * static_cast<unsigned>(conv.wo) +
-                                   column_of_y);
+    const unsigned y_column = item / items;
+    const int channel = static_cast<int>(item - y_column * items) * kCount;
+    const AnyPlace place(args,
+                         static_cast<unsigned>(y_row) * static_cast<unsigned>(conv.wo) + y_column);
     const AnyPixel pixel = place.reads(args);
-    const auto* weight = static_cast<const float*>(conv.weight) + channel;
+    const int group_begin = channel / c_out * c_in, group_end = group_begin + c_in;
     float sums[kCount] = {};
-    for (int ky = 0; ky < args.axes[0].taps; ++ky) {
-      for (int kx = 0; kx < args.axes[1].taps; ++kx) {
-        const int row = pixel.row + ky * args.axes[0].step;
-        const int column = pixel.column + kx * args.axes[1].step;
-        const std::int64_t tap = std::int64_t{ky} * args.axes[1].taps + kx;
-        for (int i = 0; i < c_in; ++i) {
-          int from = channel / c_out * c_in + i;  // channel of the joined input
-          const int s = from < conv.sources[0].c ? 0 : 1;
-          if (s == 1) from -= conv.sources[0].c;
-          const ConvArgs::Source& source = conv.sources[s];
+    int before = 0;  // channels of the sources before this one
+    for (int s = 0; s < conv.source_count; ++s) {
+      const ConvArgs::Source& source = conv.sources[s];
+      const int begin = group_begin > before ? group_begin - before : 0;
+      const int end = group_end - before < source.c ? group_end - before : source.c;
+      for (int ky = 0; ky < args.axes[0].taps; ++ky) {
+        for (int kx = 0; kx < args.axes[1].taps; ++kx) {
+          const int row = pixel.row + ky * args.axes[0].step;
+          const int column = pixel.column + kx * args.axes[1].step;
           if (!inside(source, row, column)) continue;
-          float x[kCount], w[kCount];
-          load_typed(source.x, index_of(source, pixel.image, row, column) + from, conv.x_type, x);
-          load_elements(weight + (tap * c_in + i) * pitch, w);
+          const std::int64_t from = index_of(source, pixel.image, row, column);
+          const std::int64_t tap = std::int64_t{ky} * args.axes[1].taps + kx;
+          const float* weight = static_cast<const float*>(conv.weight) + channel +
+                                (tap * c_in + before - group_begin) * pitch;
+          for (int i = begin; i < end; ++i) {
+            float x[kCount], w[kCount];
+            load_typed(source.x, from + i, conv.x_type, x);
+            load_elements(weight + std::int64_t{i} * pitch, w);
 #pragma unroll
-          for (int k = 0; k < kCount; ++k) sums[k] = fmaf(x[k], w[k], sums[k]);
+            for (int k = 0; k < kCount; ++k) sums[k] = fmaf(x[k], w[k], sums[k]);
+          }
         }
       }
+      before += source.c;
     }
     const AnyFinish<kCount> finish(conv, channel, channel + kCount);
     finish.store(args, place, true, sums);
@@ -231,8 +237,8 @@ void any_conv_fma_cuda(const AnyConvArgs& args, CudaStream stream) {
   const auto pieces = [](std::int64_t extent, std::int64_t side) {
     return (extent + side - 1) / side;
   };
-  const std::int64_t blocks =
-      pieces(any_pixels(args), kPixels) * args.groups * pieces(args.conv.c_out / args.groups, kChannels);
+  const std::int64_t blocks = pieces(any_pixels(args), kPixels) * args.groups *
+                              pieces(args.conv.c_out / args.groups, kChannels);
   simt::launch(any_conv_fma_kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream,
                args);
 }

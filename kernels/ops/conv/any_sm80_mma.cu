@@ -1,14 +1,13 @@
 // Convolution of any window on tensor cores:  y = finish(sum over taps and channels of w x).
 //
 // Layouts: x (n, h, w, c) per source; w (blocks, kh kw, c_out, 64 bytes); y (n, ho, wo, c_out).
-// A product of matrices: a block makes 128 pixels of 64 channels. A step of the reduction is one tap
-// of 64 bytes of channels; its pixels, wherever they lie, and its weights go through a ring of four
-// stages by cp.async, where crop, concatenation and padding are copies of no bytes. So each pixel is
-// read once for each tap, mostly from L1 and L2: what conv_mma_kernel avoids, and strides and
-// dilations need. Pixels are counted through all images. The order of a sum is blocks of channels,
-// then taps, then channels, as there. f32 is rounded to tf32 on its way.
-// Roofline: L2 at 64 channels, tensor cores from about 128. Share of it: not measured yet.
-// Oracle: reference.cpp.
+// A product of matrices: a block makes 128 pixels of 64 channels. A step of the reduction is one
+// tap of 64 bytes of channels; its pixels, wherever they lie, and its weights go through a ring of
+// four stages by cp.async, where crop, concatenation and padding are copies of no bytes. So each
+// pixel is read once for each tap, mostly from L1 and L2: what conv_mma_kernel avoids, and strides
+// and dilations need. Pixels are counted through all images. The order of a sum is blocks of
+// channels, then taps, then channels, as there. f32 is rounded to tf32 on its way. Roofline: L2 at
+// 64 channels, tensor cores from about 128. Share of it: not measured yet. Oracle: reference.cpp.
 #include "kernels/cuda/mma_tile.cuh"
 #include "kernels/ops/conv/cuda_any.cuh"
 
@@ -59,7 +58,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     if (at < pixels) places[j] = AnyPlace(args, at).reads(args);
   }
   int next = 0, source_index = 0, channel = 0, ky = 0, kx = 0;  // the step to be copied
-  const auto begin_copies = [&] {                               // of that step, and close their group
+  const auto begin_copies = [&] {  // of that step, and close their group
     if (next < steps) {
       std::uint8_t* to = s_bytes + next % kStages * kStageBytes;
       const ConvArgs::Source& source = conv.sources[source_index];
@@ -79,8 +78,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
       for (int j = 0; j < kChannels / kLines; ++j) {
         const int o = first_channel + line + j * kLines;
         const bool exists = o < conv.c_out;
-        const std::int64_t at = (std::int64_t{next} * conv.c_out + o) * kTileRowBytes +
-                                part * kTilePartBytes;
+        const std::int64_t at =
+            (std::int64_t{next} * conv.c_out + o) * kTileRowBytes + part * kTilePartBytes;
         ptx::cp_async<kTilePartBytes>(to + kPixelBytes + tile_offset(line + j * kLines, part),
                                       exists ? weight + at : weight, exists ? kTilePartBytes : 0);
       }
@@ -159,7 +158,8 @@ void any_conv_mma_cuda(const AnyConvArgs& args, CudaStream stream) {
   const auto pieces = [](std::int64_t extent, std::int64_t side) {
     return (extent + side - 1) / side;
   };
-  const std::int64_t blocks = pieces(any_pixels(args), kPixels) * pieces(args.conv.c_out, kChannels);
+  const std::int64_t blocks =
+      pieces(any_pixels(args), kPixels) * pieces(args.conv.c_out, kChannels);
   with_element(args.conv.x_type, [&](auto element) {
     simt::launch(any_conv_mma_kernel<decltype(element)>, dim3(static_cast<unsigned>(blocks)),
                  dim3(kThreads), kSharedBytes, stream, args);

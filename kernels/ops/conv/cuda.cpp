@@ -127,8 +127,8 @@ ConvArgs conv_args(const Conv& op, const ConvGeometry& g, DType x_type) {
   args.c_out = conv_extent(g.c_out);
   args.kernel = op.window.kernel[0];
   args.top = conv_extent(g.top), args.left = conv_extent(g.left);
-  args.relu = op.relu || (op.epilogue.activation &&
-                          op.epilogue.activation->kind == Activation::Kind::kRelu);
+  args.relu = op.relu ||
+              (op.epilogue.activation && op.epilogue.activation->kind == Activation::Kind::kRelu);
   args.x_type = x_type, args.y_type = op.dtype;
   return args;
 }
@@ -183,7 +183,8 @@ std::function<void(ConvArgs&, const Operands&)> binding_of(const Conv& op, const
   const bool affine = op.norm == Conv::Norm::kAfterRelu, residual = op.epilogue.residual;
   const bool slopes =
       op.epilogue.activation && op.epilogue.activation->kind != Activation::Kind::kRelu;
-  const Residual added = residual ? residual_of(op.epilogue, setup.inputs.back().shape) : Residual();
+  const Residual added =
+      residual ? residual_of(op.epilogue, setup.inputs.back().shape) : Residual();
   std::array<std::size_t, 2> inputs{};
   for (std::size_t i = 0; i < g.sources.size(); ++i) inputs[i] = g.sources[i].input;
   return [=, pool = op.pool](ConvArgs& run, const Operands& operands) {
@@ -263,8 +264,7 @@ Step cuda(const Conv& op, const CudaSetup& setup) {
   Step step;
   if (has_tiles(op)) {
     const ConvGeometry g = geometry_of(first, setup.inputs);
-    step = cuda_with_tile(first, setup,
-                          choose_conv(first, g, setup.inputs[0].dtype, setup).tile);
+    step = cuda_with_tile(first, setup, choose_conv(first, g, setup.inputs[0].dtype, setup).tile);
   } else {
     step = any_conv_step(first, setup);
   }
@@ -274,14 +274,14 @@ Step cuda(const Conv& op, const CudaSetup& setup) {
   const ActivationCurve curve =
       pass ? device_curve(*activation, nullptr, op.c_out, setup).curve : ActivationCurve();
   return {0, [=, y = types[0], stream = setup.stream, work = step.run](const Operands& operands,
-                                                                        std::byte* scratch) {
+                                                                       std::byte* scratch) {
             work(operands, scratch);
             void* const made = operands.outputs[0].pointer;
             const Shape& s = y.shape;
             if (pass) activation_cuda({made, made, s.elements(), y.dtype}, curve, s[3], stream);
             if (pools)
-              max_pool_cuda(
-                  {made, operands.outputs[1].pointer, s[0], s[1], s[2], s[3], y.dtype}, stream);
+              max_pool_cuda({made, operands.outputs[1].pointer, s[0], s[1], s[2], s[3], y.dtype},
+                            stream);
           }};
 }
 

@@ -45,8 +45,7 @@ ConvWeightLayout layout_of(const AnyConvArgs& args, Precision rounding) {
                           .c_out = args.conv.c_out,
                           .kernel = {args.axes[0].taps, args.axes[1].taps},
                           .rounding = rounding};
-  for (int s = 0; s < args.conv.source_count; ++s)
-    layout.c_in.push_back(args.conv.sources[s].c);
+  for (int s = 0; s < args.conv.source_count; ++s) layout.c_in.push_back(args.conv.sources[s].c);
   return layout;
 }
 
@@ -73,10 +72,14 @@ std::shared_ptr<const DeviceBuffer> pack_any_conv(const AnyConvArgs& args,
                                                   const AnyConvWeight& weight) {
   const std::int64_t taps = std::int64_t{args.axes[0].taps} * args.axes[1].taps;
   const std::int64_t c_in = joined_channels(args) / args.groups;
+  const auto keep = [&](const std::string& name, std::size_t bytes, const auto& fill) {
+    constexpr std::size_t kLeast = 16;  // where no tap reaches: a copy of nothing has no pointers
+    return setup.packed->get(name, std::max(bytes, kLeast), fill);
+  };
   if (technique == AnyConvTechnique::kMma128x64) {
     const ConvWeightLayout layout = layout_of(args, tensor_core_rounding(args.conv.x_type));
     const int across = args.axes[1].taps;
-    return setup.packed->get(
+    return keep(
         fmt::format("{}/{}", key, name_of(layout.rounding)), layout.bytes(), [&](std::byte* to) {
           for_each_packed(layout, [&](std::int64_t o, std::int64_t i, int tap) {
             const double value = i == kPackZero ? 0.0 : weight(o, i, tap / across, tap % across);
@@ -88,7 +91,7 @@ std::shared_ptr<const DeviceBuffer> pack_any_conv(const AnyConvArgs& args,
   const std::int64_t pitch = up_to(args.conv.c_out, kConvQuad);
   if (technique == AnyConvTechnique::kFmaChannel) {
     const auto bytes = static_cast<std::size_t>(taps * c_in * pitch) * sizeof(float);
-    return setup.packed->get(key + "/channel", bytes, [&](std::byte* memory) {
+    return keep(key + "/channel", bytes, [&](std::byte* memory) {
       auto* to = reinterpret_cast<float*>(memory);
       for (std::int64_t tap = 0; tap < taps; ++tap) {
         for (std::int64_t i = 0; i < c_in; ++i) {
@@ -103,13 +106,13 @@ std::shared_ptr<const DeviceBuffer> pack_any_conv(const AnyConvArgs& args,
   }
   const std::int64_t elements = args.groups * up_to(taps * c_in, kAnyConvDepth) *
                                 up_to(args.conv.c_out / args.groups, kConvQuad);
-  return setup.packed->get(
-      key + "/groups", static_cast<std::size_t>(elements) * sizeof(float), [&](std::byte* memory) {
-        auto* to = reinterpret_cast<float*>(memory);
-        for_each_of_groups(args, [&](std::int64_t o, std::int64_t i, int ky, int kx) {
-          *to++ = o < 0 ? 0.0f : static_cast<float>(weight(o, i, ky, kx));
-        });
-      });
+  return keep(key + "/groups", static_cast<std::size_t>(elements) * sizeof(float),
+              [&](std::byte* memory) {
+                auto* to = reinterpret_cast<float*>(memory);
+                for_each_of_groups(args, [&](std::int64_t o, std::int64_t i, int ky, int kx) {
+                  *to++ = o < 0 ? 0.0f : static_cast<float>(weight(o, i, ky, kx));
+                });
+              });
 }
 
 void any_conv_cuda(const AnyConvArgs& args, AnyConvTechnique technique, CudaStream stream) {

@@ -17,8 +17,8 @@ __host__ __device__ inline unsigned any_pixels(const AnyConvArgs& args) {
          static_cast<unsigned>(args.conv.wo);
 }
 
-// Where a pixel that is made lies. Pixels of all images are counted in 32 bits: a division of 64 is a
-// call, which spills registers where many are live.
+// Where a pixel that is made lies. Pixels of all images are counted in 32 bits: a division of 64 is
+// a call, which spills registers where many are live.
 struct AnyPlace {
   int image, row, column;
 

@@ -32,8 +32,8 @@ struct AnyConvChoice {
 // Depends on channels, groups, types, math and capability alone, since these give other bytes.
 AnyConvChoice choose_any_conv(const ConvProblem& problem);
 
-// Along rows or columns: tap k of pixel i reads i stride + first + k step of the joined map. Pixel i
-// is y's i spread + offset, of `size`.
+// Along rows or columns: tap k of pixel i reads i stride + first + k step of the joined map. Pixel
+// i is y's i spread + offset, of `size`.
 struct AnyConvAxis {
   int taps, stride, first, step;
   int spread, offset, size;

@@ -209,9 +209,8 @@ std::string_view name_of(AnyConvTechnique technique) {
 AnyConvChoice choose_any_conv(const ConvProblem& p) {
   constexpr int kLeastChannels = 32;  // of a group: half of a block's
   AnyConvChoice choice{};
-  std::string reason =
-      p.groups > 1 ? fmt::format("has one group, but there are {}", p.groups)
-                   : objection_to_tensor_cores(p);
+  std::string reason = p.groups > 1 ? fmt::format("has one group, but there are {}", p.groups)
+                                    : objection_to_tensor_cores(p);
   choice.technique = AnyConvTechnique::kMma128x64;
   if (reason.empty()) return choice;
   choice.rejected.push_back({choice.technique, std::move(reason)});

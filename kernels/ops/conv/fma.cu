@@ -71,9 +71,8 @@ __device__ void store_channels(const float (&from)[kConvQuad], const ConvArgs& a
 // Adds the residual of one pixel and activates, for the four channels from `channel` on.
 __device__ void finish_channels(const ConvArgs& args, const ConvPlace& place, int row, int column,
                                 int channel, float (&y)[kConvQuad]) {
-  const std::int64_t at = args.residual.x == nullptr
-                              ? 0
-                              : residual_index(args, place.image, row, column) + channel;
+  const std::int64_t at =
+      args.residual.x == nullptr ? 0 : residual_index(args, place.image, row, column) + channel;
 #pragma unroll
   for (int k = 0; k < kConvQuad; ++k) {
     if (channel + k >= args.c_out) continue;
@@ -224,8 +223,7 @@ __device__ void store_tile(const ConvArgs& args, const ConvPlace& place,
 #pragma unroll
         for (int o = 0; o < kConvQuad; ++o) y[i][j][o] = finish(sum[i][j][quad * kConvQuad + o], o);
         if (row + i >= args.ho || column + j >= args.wo) continue;
-        if (has_epilogue(args))
-          finish_channels(args, place, row + i, column + j, channel, y[i][j]);
+        if (has_epilogue(args)) finish_channels(args, place, row + i, column + j, channel, y[i][j]);
         const std::int64_t image_row = std::int64_t{place.image} * args.ho + row + i;
         store_channels(y[i][j], args, args.y, image_row * args.wo + column + j, channel);
       }

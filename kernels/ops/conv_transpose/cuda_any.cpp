@@ -12,8 +12,8 @@ namespace tessera {
 
 namespace {
 
-// Outputs `place`, `place` + stride, ... along an axis: tap j of theirs is `first_tap` + j `tap_step`
-// of the window.
+// Outputs `place`, `place` + stride, ... along an axis: tap j of theirs is `first_tap` + j
+// `tap_step` of the window.
 struct ParityAxis {
   AnyConvAxis axis;
   int outputs;
@@ -65,8 +65,7 @@ Step any_conv_transpose_step(const ConvTranspose& op, const CudaSetup& setup) {
   const std::vector<float> values = to_f32(setup.weights[0]);  // (c_in, c_out / groups, kh, kw)
   const std::int64_t width = op.c_out / op.groups, group_inputs = g.c_in / op.groups;
   const auto bias = setup.packed->get(
-      setup.name + "/bias", static_cast<std::size_t>(op.c_out) * sizeof(float),
-      [&](std::byte* to) {
+      setup.name + "/bias", static_cast<std::size_t>(op.c_out) * sizeof(float), [&](std::byte* to) {
         for (std::int64_t o = 0; o < op.c_out; ++o)
           reinterpret_cast<float*>(to)[o] = op.bias ? element_f32(setup.weights[1], o) : 0.0f;
       });

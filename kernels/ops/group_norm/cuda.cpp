@@ -18,7 +18,9 @@ Step cuda(const GroupNorm& op, const CudaSetup& setup) {
   args.slices = (args.h * args.w + kNormSlice - 1) / kNormSlice;
   constexpr std::int64_t kMostBlocks = 0x7fffffff, kMostChannels = std::int64_t{1} << 21;
   if (args.n * args.slices > kMostBlocks || args.c > kMostChannels) return {};  // the host's
-  args.groups = static_cast<int>(op.groups == 0 ? args.c : op.groups);
+  args.groups = op.groups == 0 ? args.c : op.groups;
+  args.width = args.c / args.groups;
+  args.share = 1 / static_cast<double>(args.h * args.w * args.width);
   args.eps = op.eps;
   args.dtype = x.dtype;
 

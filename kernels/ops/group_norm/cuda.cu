@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kThreads)
     sums[i] = sum;
   }
   __syncthreads();  // puts the channels' sums before their groups'
-  const std::int64_t width = args.c / args.groups;
+  const std::int64_t width = args.width;
   float* mean_of = args.mean_scale + image * 2 * args.c;
   for (std::int64_t group = threadIdx.x; group < args.groups; group += kThreads) {
     double sum = 0, squares = 0;
@@ -84,8 +84,7 @@ __global__ void __launch_bounds__(kThreads)
       sum += sums[k];
       squares += sums[args.c + k];
     }
-    const double count = static_cast<double>(args.h * args.w * width);
-    const double mean = sum / count, variance = squares / count - mean * mean;
+    const double mean = sum * args.share, variance = squares * args.share - mean * mean;
     const double inverse = 1.0 / sqrt((variance < 0.0 ? 0.0 : variance) + args.eps);
     for (std::int64_t k = group * width; k < (group + 1) * width; ++k) {
       mean_of[k] = static_cast<float>(mean);

@@ -21,7 +21,8 @@ struct GroupNormArgs {
   float* mean_scale;   // (n, 2, c): mean, then gamma / sqrt(var + eps)
   std::int64_t n, h, w, c;
   std::int64_t slices;
-  int groups;
+  std::int64_t groups, width;  // and channels of each
+  double share;                // of one element in a group's mean
   double eps;
   Residual residual;
   ActivationCurve curve;

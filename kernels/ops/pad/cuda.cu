@@ -29,8 +29,8 @@ __global__ void __launch_bounds__(kWalkThreads) pad_kernel(const __grid_constant
       const bool last = axis == args.walk.rank - 1;
       const std::int64_t extent = args.walk.extents[axis] / (last ? kCount : 1);
       const std::int64_t place = axis == 0 ? rest : divide(rest, extent);
-      const std::int64_t at = source_of(args.border, place * (last ? kCount : 1) -
-                                                         args.before[axis], args.sizes[axis]);
+      const std::int64_t at =
+          source_of(args.border, place * (last ? kCount : 1) - args.before[axis], args.sizes[axis]);
       inside = inside && at >= 0;
       from += at * args.walk.strides[0][axis];
     }

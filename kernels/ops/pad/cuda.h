@@ -13,7 +13,7 @@ enum class PadBorder : std::uint8_t { kConstant, kReflect, kEdge };
 struct PadArgs {
   const void* x;
   void* y;
-  StridedWalk<1> walk;  // y's elements; of x, where the place is one of its own
+  StridedWalk<1> walk;             // y's elements; of x, where the place is one of its own
   std::int64_t before[kMostAxes];  // pads of each axis of the walk
   std::int64_t sizes[kMostAxes];   // of x along it
   PadBorder border;

@@ -1,11 +1,10 @@
 // Reduction over axes:  y[i] = mean, sum, max or min of x[i + j] over all j of the folded axes.
 //
-// A block makes 32 neighbours of y: 8 threads each take every eighth element of one, in double where
-// they add, and their results are combined in order. Neighbours of y read neighbours of x where the
-// last axis stays, as in the global pooling of an image.
-// Roofline: memory, x read once, if y has enough elements to fill the GPU. Share of it: not measured
-// yet.
-// Oracle: reference.cpp. NaN wins in max and min.
+// A block makes 32 neighbours of y: 8 threads each take every eighth element of one, in double
+// where they add, and their results are combined in order. Neighbours of y read neighbours of x
+// where the last axis stays, as in the global pooling of an image. Roofline: memory, x read once,
+// if y has enough elements to fill the GPU. Share of it: not measured yet. Oracle: reference.cpp.
+// NaN wins in max and min.
 #include "kernels/cuda/strided.cuh"
 #include "kernels/cuda/typed.cuh"
 #include "kernels/ops/reduce/cuda.h"
@@ -30,8 +29,7 @@ __device__ double fold(ReduceFunction function, double y, double value) {
   }
 }
 
-__global__ void __launch_bounds__(kThreads)
-    reduce_kernel(const __grid_constant__ ReduceArgs args) {
+__global__ void __launch_bounds__(kThreads) reduce_kernel(const __grid_constant__ ReduceArgs args) {
   SIMT_SHARED(double, s_folded, [kRows][kLanes]);
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const int row = static_cast<int>(threadIdx.x) / kLanes;

@@ -24,9 +24,12 @@ void write_taps(const std::vector<ResizeTaps>& list, ResizeTap* to) {
 Step cuda(const Resize& op, const CudaSetup& setup) {
   const TensorType y = infer(op, setup.inputs)[0];
   require_row("resize", y);
+  constexpr std::int64_t kMostRows = 1 << 30;          // which the kernel divides in 32 bits
+  if (y.shape[0] * y.shape[1] > kMostRows) return {};  // the host's
   const Shape& s = setup.inputs[0].shape;
   const Resize fit = sized(op, setup.inputs);
-  const std::vector<ResizeTaps> rows = resize_taps(fit, 0, s[1]), columns = resize_taps(fit, 1, s[2]);
+  const std::vector<ResizeTaps> rows = resize_taps(fit, 0, s[1]),
+                                columns = resize_taps(fit, 1, s[2]);
   // The tables are this shape's, so the step keeps them, not the weights that all shapes share.
   DeviceWeights tables;
   const std::shared_ptr<const DeviceBuffer> table =

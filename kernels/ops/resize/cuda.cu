@@ -15,14 +15,14 @@ namespace tessera {
 namespace {
 
 template <int kCount>
-__global__ void __launch_bounds__(kRowThreads)
+__global__ void __launch_bounds__(kRowThreads, 4)
     resize_kernel(const __grid_constant__ ResizeArgs args) {
   const auto groups = static_cast<unsigned>(args.c / kCount);  // of kCount channels
   const auto items = static_cast<unsigned>(args.wo) * groups;
   for_each_in_row(args.n * args.ho, items, [&](std::int64_t row, unsigned item) {
     const unsigned column = item / groups, group = item % groups;
-    const std::int64_t image = row / args.ho;
-    const ResizeTap& down = args.rows[row - image * args.ho];
+    const auto ho = static_cast<unsigned>(args.ho), image = static_cast<unsigned>(row) / ho;
+    const ResizeTap& down = args.rows[static_cast<unsigned>(row) - image * ho];
     const ResizeTap& across = args.columns[column];
     const auto load = [&](int i, int j, float(&to)[kCount]) {
       const std::int64_t pixel = (image * args.h + down.index[i]) * args.w + across.index[j];

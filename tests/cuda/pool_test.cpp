@@ -1,15 +1,14 @@
-// Pools of any window, and reductions, on the GPU against their references.
+// Pools of any window on the GPU against their references.
 #include <cmath>
 
 #include "kernels/ops/avg_pool/avg_pool.h"
 #include "kernels/ops/max_pool/max_pool.h"
-#include "kernels/ops/reduce/reduce.h"
 #include "tests/support/cuda_check.h"
 
 namespace tessera::test {
 namespace {
 
-using CudaPools = CudaTest;
+using CudaPool = CudaTest;
 
 const std::vector<Window> kWindows{square(2, 0, 2), square(3, 1, 2), square(2, 1, 3),
                                    Window{{3, 2}, {1, 2}, {2, 1}, {1, 0, 0, 1}}};
@@ -19,7 +18,7 @@ double rounding_of(DType dtype) {
 }
 
 // The largest is one of the elements; a mean of 9 rounds each sum, and the quotient once.
-TEST_F(CudaPools, EveryWindowAndTail) {
+TEST_F(CudaPool, EveryWindowAndTail) {
   for (const Window& window : kWindows) {
     for (const std::int64_t c : {1, 3, 5, 64}) {
       for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
@@ -36,14 +35,14 @@ TEST_F(CudaPools, EveryWindowAndTail) {
   }
 }
 
-TEST_F(CudaPools, AWindowWithoutPixels) {
+TEST_F(CudaPool, AWindowWithoutPixels) {
   const Window apart{{2, 1}, {1, 1}, {2, 1}, {1, 1, 0, 0}};
   const Tensor x = Tensor::of({1, 1, 1, 1}, {3});
   EXPECT_EQ(run_cuda(AvgPool{apart, false, false}, {x}, {})[0].values()[0], 0);
   EXPECT_EQ(run_cuda(MaxPool{apart}, {x}, {})[0].values()[0], -INFINITY);
 }
 
-TEST_F(CudaPools, NanWins) {
+TEST_F(CudaPool, NanWins) {
   std::vector<float> values = random({1, 5, 5, 1}, 1).values();
   values[12] = NAN;  // the centre, in each window of 3x3
   const Tensor x = Tensor::of({1, 5, 5, 1}, values);
@@ -51,32 +50,10 @@ TEST_F(CudaPools, NanWins) {
     EXPECT_TRUE(std::isnan(y));
 }
 
-TEST_F(CudaPools, RowOfABatchIsThatRowAlone) {
+TEST_F(CudaPool, RowOfABatchIsThatRowAlone) {
   const Tensor x = random({3, 7, 8, 5}, 1);
   check_cuda_batch(MaxPool{kWindows[1]}, {x}, {});
   check_cuda_batch(AvgPool{kWindows[1]}, {x}, {});
-  check_cuda_batch(Reduce{Reduce::Kind::kMean, {1, 2}}, {x}, {});
-}
-
-// Sums are in double: one rounding.
-TEST_F(CudaPools, ReducesEveryKindOverAnyAxes) {
-  for (std::size_t kind = 0; kind < names_of(Reduce::Kind{}).size(); ++kind) {
-    for (const std::vector<int>& axes :
-         {std::vector<int>{1, 2}, {3}, {0}, {0, 2}, {-1, 1}, {}, {1, 2, 3}}) {
-      for (const bool keepdims : {false, true}) {
-        const Reduce op{static_cast<Reduce::Kind>(kind), axes, keepdims};
-        check_cuda(op, {random({2, 5, 7, 35}, 2)}, {}, {1e-9, 0x1p-23});
-      }
-      const Reduce op{static_cast<Reduce::Kind>(kind), axes};
-      check_cuda(op, {random({2, 3, 1, 6}, 2).rounded_to(DType::kBF16)}, {}, {0, 0x1p-8});
-    }
-  }
-  Tensor x = random({2, 4}, 3);
-  x.view().as<float>()[5] = NAN;
-  for (const auto kind : {Reduce::Kind::kMax, Reduce::Kind::kMin}) {
-    const std::vector<float> y = run_cuda(Reduce{kind, {1}}, {x}, {})[0].values();
-    EXPECT_TRUE(!std::isnan(y[0]) && std::isnan(y[1]));
-  }
 }
 
 }  // namespace

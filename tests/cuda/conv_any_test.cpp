@@ -1,5 +1,5 @@
-// Convolutions of any window, stride, dilation and groups, transposed ones, and what is fused behind
-// a convolution, on the GPU against their references.
+// Convolutions of any window, stride, dilation and groups, transposed ones, and what is fused
+// behind a convolution, on the GPU against their references.
 #include <gmock/gmock.h>
 
 #include <cmath>
@@ -86,8 +86,8 @@ TEST_F(CudaAnyConv, Groups) {
 TEST_F(CudaAnyConv, TwoSources) {
   for (const Arithmetic& a : {kF32, kBF16}) {
     for (const int groups : {1, 6}) {
-      for (const CropConcat::Align align : {CropConcat::Align::kCropSkip,
-                                            CropConcat::Align::kPadUp}) {
+      for (const CropConcat::Align align :
+           {CropConcat::Align::kCropSkip, CropConcat::Align::kPadUp}) {
         Conv op{.c_out = 12, .window = square(3, 1, 2), .groups = groups};
         op.concat = CropConcat{align, align == CropConcat::Align::kPadUp};
         op.dtype = a.y;
@@ -112,8 +112,11 @@ TEST_F(CudaAnyConv, ResidualsAndActivations) {
   using Kind = Activation::Kind;
   for (const Arithmetic& a : {kF32, kTF32, kBF16, kF16}) {
     for (const Window& w : {same(3), square(1), square(3, 1, 2)}) {
-      for (const auto& kind : {std::optional<Kind>(), {Kind::kLeakyRelu}, {Kind::kPrelu},
-                               {Kind::kSilu}, {Kind::kRelu}}) {
+      for (const auto& kind : {std::optional<Kind>(),
+                               {Kind::kLeakyRelu},
+                               {Kind::kPrelu},
+                               {Kind::kSilu},
+                               {Kind::kRelu}}) {
         for (const bool residual : {false, true})
           check({.c_out = 12, .window = w, .epilogue = epilogue(residual, kind)}, {1, 6, 9, 8}, a);
       }
@@ -124,8 +127,9 @@ TEST_F(CudaAnyConv, ResidualsAndActivations) {
       check({.c_out = 8, .window = w, .epilogue = epilogue(false, Kind::kElu), .pool = true},
             {1, 5, 9, 8}, a);
     }
-    check({.c_out = 10, .window = same(3), .groups = 5,
-           .epilogue = epilogue(true, Kind::kLeakyRelu)}, {1, 5, 9, 5}, a);
+    check(
+        {.c_out = 10, .window = same(3), .groups = 5, .epilogue = epilogue(true, Kind::kLeakyRelu)},
+        {1, 5, 9, 5}, a);
   }
 }
 
@@ -146,7 +150,11 @@ TEST_F(CudaAnyConv, AResidualMayBeLarger) {
 
 TEST_F(CudaAnyConv, NormsAreFolded) {
   for (const Conv::Norm norm : {Conv::Norm::kBeforeRelu, Conv::Norm::kAfterRelu}) {
-    const Conv op{.c_out = 9, .window = square(3, 1, 2), .bias = false, .relu = true, .norm = norm,
+    const Conv op{.c_out = 9,
+                  .window = square(3, 1, 2),
+                  .bias = false,
+                  .relu = true,
+                  .norm = norm,
                   .pool = true};
     const std::vector<Tensor> inputs{random({1, 9, 10, 5}, 6)};
     // gamma / sqrt(var + eps) is below 5.
@@ -176,8 +184,7 @@ TEST_F(CudaAnyConv, NanReachesExactlyThePixelsThatSeeIt) {
     op.epilogue.residual = true, op.dtype = a.y;
     Tensor x = random({1, 11, 11, 8}, 12);
     x.view().as<float>()[(4 * 11 + 5) * 8] = NAN;  // seen by row 2, columns 2 and 3
-    const std::vector<Tensor> inputs{exact_values(x, a),
-                                     exact_values(random({1, 6, 6, 3}, 13), a)};
+    const std::vector<Tensor> inputs{exact_values(x, a), exact_values(random({1, 6, 6, 3}, 13), a)};
     const auto y = run_cuda(op, inputs, weights_for(op, inputs))[0].values();
     for (std::size_t i = 0; i < y.size(); ++i) {
       const std::size_t row = i / 18, column = i / 3 % 6;
@@ -187,8 +194,15 @@ TEST_F(CudaAnyConv, NanReachesExactlyThePixelsThatSeeIt) {
 }
 
 TEST(CudaAnyConvChoice, SaysWhatIsAgainstTheOthers) {
-  ConvProblem p{.n = 1, .ho = 8, .wo = 8, .c_out = 64, .c_in = {64}, .x = DType::kBF16,
-                .y = DType::kBF16, .math = Precision::kBf16, .capability = 90};
+  ConvProblem p{.n = 1,
+                .ho = 8,
+                .wo = 8,
+                .c_out = 64,
+                .c_in = {64},
+                .x = DType::kBF16,
+                .y = DType::kBF16,
+                .math = Precision::kBf16,
+                .capability = 90};
   EXPECT_EQ(choose_any_conv(p).technique, AnyConvTechnique::kMma128x64);
   p.c_in = {3};
   EXPECT_EQ(choose_any_conv(p).technique, AnyConvTechnique::kFma64x64);
@@ -221,7 +235,8 @@ TEST_F(CudaAnyConvTranspose, AgreesWithTheReference) {
         SCOPED_TRACE(fmt::format("{}x{} of stride {}, {} -> {} in {} groups, {}", w.kernel[0],
                                  w.kernel[1], w.stride[1], c_in, c_out, groups, to_string(a)));
         const double terms = static_cast<double>(c_in) / groups * w.kernel[0] * w.kernel[1];
-        check_cuda(op, {x}, weights, {sum_error(terms, 0.3 * std::sqrt(terms) + 1, a), unit_of(a.y)},
+        check_cuda(op, {x}, weights,
+                   {sum_error(terms, 0.3 * std::sqrt(terms) + 1, a), unit_of(a.y)},
                    {.math = a.math});
       }
     }
@@ -230,8 +245,7 @@ TEST_F(CudaAnyConvTranspose, AgreesWithTheReference) {
 
 TEST_F(CudaAnyConvTranspose, RowOfABatchIsThatRowAlone) {
   const ConvTranspose op = conv_transpose_of(8, square(4, 1, 2));
-  check_cuda_batch(op, {random({3, 5, 4, 8}, 1)},
-                   {random({8, 8, 4, 4}, 2, 0.2f), random({8}, 3)});
+  check_cuda_batch(op, {random({3, 5, 4, 8}, 1)}, {random({8, 8, 4, 4}, 2, 0.2f), random({8}, 3)});
 }
 
 }  // namespace
