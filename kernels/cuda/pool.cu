@@ -30,7 +30,8 @@ struct Taps {
 };
 
 template <int kCount>
-__global__ void __launch_bounds__(kRowThreads, 4) pool_kernel(const __grid_constant__ PoolArgs args) {
+__global__ void __launch_bounds__(kRowThreads, 4)
+    pool_kernel(const __grid_constant__ PoolArgs args) {
   const auto groups = static_cast<unsigned>(args.c / kCount);  // of kCount channels
   const auto items = static_cast<unsigned>(args.wo) * groups;
   const bool is_max = args.kind == PoolKind::kMax;

@@ -16,7 +16,7 @@ Step cuda(const GroupNorm& op, const CudaSetup& setup) {
   args.h = rank == 4 ? x.shape[1] : 1;
   args.w = rank == 4 ? x.shape[2] : x.shape.elements(1, rank - 1);
   args.slices = (args.h * args.w + kNormSlice - 1) / kNormSlice;
-  constexpr std::int64_t kMostBlocks = 0x7fffffff, kMostChannels = std::int64_t{1} << 21;
+  constexpr std::int64_t kMostBlocks = 0x7fffffff, kMostChannels = 1 << 20;
   if (args.n * args.slices > kMostBlocks || args.c > kMostChannels) return {};  // the host's
   args.groups = op.groups == 0 ? args.c : op.groups;
   args.width = args.c / args.groups;
