@@ -1,6 +1,5 @@
 // `tessera segment`: images in, masks and overlays out.
 #include <algorithm>
-#include <cctype>
 #include <chrono>
 #include <map>
 #include <memory>
@@ -16,6 +15,7 @@
 #include "tools/program/report.h"
 #include "tools/program/segment_files.h"
 #include "tools/program/segment_lanes.h"
+#include "tools/program/segment_options.h"
 #include "tools/program/segment_results.h"
 #include "tools/program/segment_windows.h"
 
@@ -26,24 +26,6 @@ using nlohmann::json;
 
 namespace {
 
-struct SegmentOptions {
-  std::vector<std::string> inputs;
-  std::string output = "out";
-  bool no_overlay = false;
-  bool min_area_given = false;  // else the model's
-  SegmentOutputs outputs;
-  std::string resume;
-  std::string shard;
-  std::string windows;
-  ModelOptions model;
-  ReportOptions report;
-};
-
-Resume resume_of(const std::string& text) {
-  if (text == "strict") return Resume::kStrict;
-  return text == "true" || text == "1" ? Resume::kYes : Resume::kNo;
-}
-
 // Makes the folder and proves that it can be written, before hours of work rest on it.
 void require_writable(const fs::path& folder) {
   std::error_code error;
@@ -51,16 +33,6 @@ void require_writable(const fs::path& folder) {
   require(!error, "cannot make the output folder '{}': {}; choose another with -o", folder.string(),
           error.message());
   const AtomicFile probe(folder / "tessera");
-}
-
-// Whether -o names a mask's file instead of a folder.
-bool names_mask(const fs::path& output) {
-  std::string ending = output.extension().string();
-  std::ranges::transform(ending, ending.begin(),
-                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  std::error_code ignored;
-  return !fs::is_directory(output, ignored) &&
-         (ending == ".tif" || ending == ".tiff" || ending == ".btf" || ending == ".tf8");
 }
 
 // An image and what became of it, before anything of that has its name.
@@ -87,7 +59,7 @@ class SegmentRun {
  public:
   explicit SegmentRun(SegmentOptions& options)
       : options_(options),
-        one_mask_(names_mask(options.output)),
+        one_mask_(options.names_mask()),
         folder_(one_mask_ ? fs::path(options.output).parent_path() : fs::path(options.output)),
         shard_(parse_shard(options.shard)),
         windows_(parse_shard(options.windows, "--windows")),
@@ -95,7 +67,7 @@ class SegmentRun {
         model_(options.model.path_or_demo(kDemoUNet)),
         report_(options.report, "images", inputs_.size()),
         session_(open_session()),
-        results_(folder_, model_, deciding_options(), resume()),
+        results_(folder_, model_, deciding_options(), options.resume_choice()),
         lanes_(session_, max_memory_) {
     options_.outputs.classes = session_.classes();
   }
@@ -131,16 +103,11 @@ class SegmentRun {
     return folder_ / names_.at(input.path);
   }
 
-  // Processes that share an image keep each other's windows.
-  Resume resume() const {
-    const Resume asked = resume_of(options_.resume);
-    return asked == Resume::kNo && !options_.windows.empty() ? Resume::kYes : asked;
-  }
-
   std::vector<Input> find_inputs() {
     if (one_mask_) return {find_one()};
-    std::vector<Input> all = expand_inputs(options_.inputs, is_image_name, "images",
-                                           {.path = folder_, .is_result = is_output_name});
+    std::vector<Input> all =
+        expand_inputs(options_.inputs, is_image_name, "images",
+                      {.path = folder_, .is_result = is_output_name}, is_image_folder);
     const std::vector<fs::path> names = result_names(all);
     std::vector<Input> mine;
     for (std::size_t i = 0; i < all.size(); ++i) {
@@ -172,7 +139,8 @@ class SegmentRun {
 
   // The image of a mask that has a name of its own.
   Input find_one() {
-    std::vector<Input> all = expand_inputs(options_.inputs, is_image_name, "images");
+    std::vector<Input> all =
+        expand_inputs(options_.inputs, is_image_name, "images", {}, is_image_folder);
     if (all.size() != 1)
       throw UsageError(
           fmt::format("-o {}: a file is for the mask of one image, {} are given; name a "
@@ -180,7 +148,6 @@ class SegmentRun {
                       options_.output, all.size()));
     require_no_input("-o", options_.output, {all[0].path});
     options_.outputs.mask_ending = fs::path(options_.output).extension().string();
-    options_.outputs.overlay = false;
     return std::move(all[0]);
   }
 
@@ -197,7 +164,7 @@ class SegmentRun {
     Session opened = Session::open(model_, session);
     require(opened.task() == Session::Task::kSegment,
             "{}: this model classifies documents; give a UNet, or use 'tessera classify'", model_);
-    if (const auto masks = trained_masks(opened); masks && !options_.min_area_given)
+    if (const auto masks = trained_masks(opened); masks && options_.min_area->count() == 0)
       options_.outputs.instance_options.min_area = masks->min_area;
     return opened;
   }
@@ -206,6 +173,10 @@ class SegmentRun {
   json deciding_options() const {
     json options = {{"precision", session_.precision()}};
     if (!options_.model.range.empty()) options["range"] = options_.model.range;
+    if (options_.choice.level != 0) options["level"] = options_.choice.level;
+    if (options_.choice.page) options["page"] = *options_.choice.page;
+    if (options_.choice.channel) options["channel"] = *options_.choice.channel;
+    if (options_.outputs.pyramid) options["pyramid"] = true;
     if (options_.outputs.instances) {
       const InstanceOptions& instances = options_.outputs.instance_options;
       options["connectivity"] = instances.connectivity;
@@ -280,6 +251,7 @@ class SegmentRun {
     }
     const auto begin = std::chrono::steady_clock::now();
     ImageReader reader = result.source.open();
+    reader.choose(options_.choice);
     std::error_code ignored;  // writing tells, with the name of the file
     fs::create_directories(base.parent_path(), ignored);
     if (wants_windows(reader, session, size)) {
@@ -339,13 +311,13 @@ class SegmentRun {
 
   void segment_in_windows(ImageReader reader, const Input& input, Segmented& result) {
     const auto begin = std::chrono::steady_clock::now();
-    auto files =
-        std::make_unique<WindowedFiles>(std::move(reader), session_, options_.outputs,
-                                        WindowJob{.base = base_of(input),
-                                                  .made_from = results_.made_from(result.source),
-                                                  .share = windows_,
-                                                  .joins = windows_.count > 1,
-                                                  .resumes = resume() != Resume::kNo});
+    auto files = std::make_unique<WindowedFiles>(
+        std::move(reader), session_, options_.outputs,
+        WindowJob{.base = base_of(input),
+                  .made_from = results_.made_from(result.source),
+                  .share = windows_,
+                  .joins = windows_.count > 1,
+                  .resumes = options_.resume_choice() != Resume::kNo});
     if (!files->note().empty()) report_.note(fmt::format("{}: {}", input.name(), files->note()));
     if (options_.outputs.overlay && options_.windows.empty())
       report_.note(
@@ -475,61 +447,11 @@ class SegmentRun {
 Verb make_segment_verb(CLI::App& program) {
   const auto options = std::make_shared<SegmentOptions>();
   CLI::App& command = *program.add_subcommand("segment", "masks and overlays of images");
-  command
-      .add_option("inputs", options->inputs,
-                  "images (PNG, JPEG, BMP, PNM, TIFF stacks), folders, globs, or - for stdin")
-      ->required();
-  command
-      .add_option(
-          "-o,--output", options->output,
-          "folder for the results; or NAME.tif, for the mask of one image of any size alone")
-      ->type_name("FOLDER")
-      ->capture_default_str();
-  command.add_flag("--no-overlay", options->no_overlay, "no picture of the mask over the image");
-  command.add_flag("--probabilities", options->outputs.probabilities,
-                   "also NAME.probabilities.npy: (pages, height, width, outputs)");
-  command.add_flag("--instances", options->outputs.instances,
-                   "also NAME.instances.tif, and each object in the summary");
-  InstanceOptions& instances = options->outputs.instance_options;
-  command.add_option("--connectivity", instances.connectivity, "of objects: 4 or 8")
-      ->check(CLI::IsMember({4, 8}));
-  const CLI::Option* const min_area =
-      command
-          .add_option("--min-area", instances.min_area,
-                      "of objects, in pixels; else what the model was trained with")
-          ->type_name("N")
-          ->check(at_least(0));
-  command
-      .add_flag(
-          "--resume", options->resume,
-          "keep results of the same image, model and options; =strict compares images byte by "
-          "byte")
-      ->check(CLI::IsMember({"true", "strict", "false", "1", "0"}));
-  command.add_option("--shard", options->shard, "do part I of N of the images")->type_name("I/N");
-  command
-      .add_option(
-          "--windows", options->windows,
-          "segment every image in windows, whatever its size, and of them part I of N: runs "
-          "of all parts, at once or not, make one mask")
-      ->type_name("I/N");
-  options->model.add_to(command, true);
-  options->report.add_to(command);
-  command.footer(
-      "Each image becomes NAME.mask.png (class ids) and NAME.overlay.png; a stack becomes TIFFs "
-      "of\n"
-      "as many pages. summary.json counts pixels (with --json it goes to stdout instead).\n"
-      "A TIFF that is too large for memory becomes NAME.mask.tif in windows; what is finished "
-      "stays,\n"
-      "and --resume goes on.\n"
-      "Examples:\n"
-      "  tessera segment cells.png\n"
-      "  tessera segment scans/ -m unet.safetensors -o masks --instances --resume\n"
-      "  tessera segment 'scans/*/day1.tif' -o masks --max-memory 2G --shard 1/4\n"
-      "  tessera segment slide.tif -o mask.tif --max-memory 1G --resume\n"
-      "  cat cells.png | tessera segment - --json");
-  return {&command, [options, min_area] {
-            options->min_area_given = min_area->count() > 0;
-            options->outputs.overlay = !options->no_overlay;
+  options->add_to(command);
+  return {&command, [options] {
+            while (options->output.size() > 1 && options->output.ends_with('/'))
+              options->output.pop_back();  // "mask.zarr/"
+            options->outputs.overlay = !options->no_overlay && !options->names_mask();
             catch_interrupts();
             return SegmentRun(*options).run();
           }};
