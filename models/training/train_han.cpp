@@ -12,7 +12,7 @@ namespace tessera {
 namespace {
 
 void check_document_options(const HanTrainOptions& options) {
-  constexpr double kMostUnits = 1 << 14, kMostDropout = 0.99;
+  constexpr double kWidestLayer = 1 << 14, kMostDropout = 0.99;
   check_options(options, "mean_f1");
   if (options.data.empty() == options.documents.empty())
     throw OptionError(options.data.empty()
@@ -23,10 +23,10 @@ void check_document_options(const HanTrainOptions& options) {
   require_whole("--max-words", options.max_words, 0);
   require_whole("--min-count", options.min_count, 1);
   require_number("--quantile", options.quantile, 0, 1);
-  require_whole("--features", options.features.value_or(1), 1, kMostUnits);
-  require_whole("--units", options.units.value_or(1), 1, kMostUnits);
-  require_whole("--attention", options.attention.value_or(1), 1, kMostUnits);
-  require_whole("--dense", options.dense.value_or(0), 0, kMostUnits);
+  require_whole("--features", options.features.value_or(1), 1, kWidestLayer);
+  require_whole("--units", options.units.value_or(1), 1, kWidestLayer);
+  require_whole("--attention", options.attention.value_or(1), 1, kWidestLayer);
+  require_whole("--dense", options.dense.value_or(0), 0, kWidestLayer);
   require_number("--dropout", options.dropout, 0, kMostDropout);
 }
 

@@ -8,6 +8,7 @@
 #include "engine/device/device.h"
 #include "engine/device/machine.h"
 #include "engine/files/atomic_file.h"
+#include "models/version.h"
 
 namespace tessera {
 
@@ -72,7 +73,7 @@ LoopOptions loop_options(const TrainOptions& given, const TrainingTask& task,
   json names = json::array();
   for (const std::string& name : data) names.push_back(last_name(name));
   options.provenance = {
-      {"program", "tessera " TESSERA_VERSION}, {"data", std::move(names)}, {"seed", given.seed}};
+      {"program", program_version()}, {"data", std::move(names)}, {"seed", given.seed}};
   for (const auto& [name, text] : given.provenance) options.provenance[name] = text;
   return options;
 }
