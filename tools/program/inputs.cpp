@@ -17,6 +17,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr const char* kNoFile = "is a pipe or socket, not a file; name it by itself";
+
 bool is_hidden(const fs::path& path) {
   return path.filename().string().starts_with('.');
 }
@@ -101,6 +103,8 @@ class Walk {
         add_error(path, "is a link that leads nowhere");
       } else if (error) {
         refuse(path, error);
+      } else if (wanted_(path)) {
+        add_error(path, kNoFile);
       }
     }
   }
@@ -188,8 +192,7 @@ class Expansion {
       if (fs::is_directory(path, ignored)) {
         add_folder(path);
       } else if (fs::is_fifo(path, ignored) || fs::is_socket(path, ignored)) {
-        inputs_.push_back(
-            {path.string(), {}, "is a pipe or socket, not a file; name it by itself"});
+        inputs_.push_back({path.string(), {}, kNoFile});
       } else {
         add_file(path.string(), base.empty() ? path : path.lexically_relative(base));
       }

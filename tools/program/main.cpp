@@ -5,6 +5,7 @@
 #include <hwy/targets.h>
 
 #include <cctype>
+#include <csignal>
 #include <cstdlib>
 #include <iostream>
 #include <new>
@@ -124,6 +125,8 @@ int run_program(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace tessera;
+  std::signal(SIGXFSZ,
+              SIG_IGN);  // A write past `ulimit -f` fails then, as one on a full disk does.
   try {
     return run_program(argc, argv);
   } catch (const UsageError& error) {

@@ -109,8 +109,8 @@ Shard parse_shard(const std::string& text, const char* option = "--shard");
 // "512" or "480x640" (height x width). Throws UsageError.
 std::pair<std::int64_t, std::int64_t> parse_size(const std::string& text);
 
-// From now on Ctrl-C and SIGTERM only set `interrupted`, so that the file in work is finished. A
-// second one ends the program at once.
+// From now on Ctrl-C and SIGTERM only set `interrupted`, so that the file in work is finished, and
+// say so. A second one ends the program at once.
 void catch_interrupts();
 // The signal's number, 0 if none came.
 int interrupted();

@@ -62,8 +62,20 @@ class SegmentRun {
       segment_in_lanes();
     }
     if (const std::string line = results_.stale_line(); !line.empty()) report_.note(line);
-    write_summary(seconds_since(begin));
-    return report_.finish();
+    if (outdated_ > 0)
+      report_.note(fmt::format("{} of an earlier run lie{} beside new results: '{}'{}",
+                               outdated_ == 1 ? "1 file" : fmt::format("{} files", outdated_),
+                               outdated_ == 1 ? "s" : "", first_outdated_.string(),
+                               outdated_ == 1 ? "" : fmt::format(" and {} more", outdated_ - 1)));
+    std::exception_ptr error;  // of a full disk, say: which images failed is said all the same
+    try {
+      write_summary(seconds_since(begin));
+    } catch (...) {
+      error = std::current_exception();
+    }
+    const int code = report_.finish();
+    if (error) std::rethrow_exception(error);
+    return code;
   }
 
  private:
@@ -83,7 +95,26 @@ class SegmentRun {
       names_.emplace(all[i].path, names[i]);
       mine.push_back(std::move(all[i]));
     }
+    require_no_foreign_masks(mine);
     return mine;
+  }
+
+  // Masks beside their images may be the user's own, which a new result would replace. A journal
+  // says that results have been made there before.
+  void require_no_foreign_masks(const std::vector<Input>& inputs) const {
+    if (SegmentResults::has_journal(folder_)) return;
+    for (const Input& input : inputs) {
+      const fs::path base = base_of(input);
+      std::error_code error;
+      if (!fs::equivalent(fs::path(input.path).parent_path() / ".", base.parent_path(), error))
+        continue;
+      for (const fs::path& path : all_result_paths(base))
+        require(!fs::exists(path, error),
+                "'{}' is there already, and no journal of the folder says that Tessera made it; "
+                "choose another "
+                "folder with -o, or move the file",
+                path.string());
+    }
   }
 
   // The image of a mask that has a name of its own.
@@ -222,6 +253,8 @@ class SegmentRun {
     for (const Waiting& one : waiting) views.push_back(view_of(one.image));
     std::vector<Segmentation> answers;
     try {
+      if (!waiting.empty())
+        explain_plan(inputs_[waiting[0].at], waiting[0].image.height, waiting[0].image.width);
       answers = session_.segment(views);
     } catch (const std::exception&) {
       // Each by itself tells what is wrong with it.
@@ -316,6 +349,8 @@ class SegmentRun {
         images.pop_back();
         break;
       }
+      // Before the work, which may take long; images in lanes do not, and are told in their order.
+      if (size == Size::kAny) explain_plan(input, images[0].height, images[0].width);
       if (images.size() == 1) {
         files.add_page(images[0], session.segment(view_of(images[0]), progress));
       } else {
@@ -425,13 +460,14 @@ class SegmentRun {
   // Gives results their names, and tells of them: in the order of the inputs. Returns the
   // summary's entry.
   json commit(const Input& input, Segmented result) {
-    if (options_.report.verbose) explain_plans(input, result);
+    for (const auto& [height, width] : result.sizes) explain_plan(input, height, width);
     if (result.files) {
       if (!results_.commit(*result.files, result.source, base_of(input), result.entry))
         report_.note(fmt::format("{}: changed while it was read", input.name()));
       for (const fs::path& file : result.files->paths())
         result.entry["files"].push_back(file.string());
       result.files->clean_up();
+      note_outdated(base_of(input), result.files->paths());
       if (options_.report.verbose)
         report_.detail(fmt::format("  memory: peak {}", format_bytes(peak_resident_bytes())));
     }
@@ -440,22 +476,27 @@ class SegmentRun {
     return std::move(result.entry);
   }
 
-  // Once for each size of image: the next one of that size runs alike.
-  void explain_plans(const Input& input, const Segmented& result) {
-    for (const auto& [height, width] : result.sizes) {
-      if (!explained_.emplace(height, width).second) continue;
-      const SegmentationPlan plan = session_.plan(height, width);
-      if (plan.batch > 1)
-        report_.detail(fmt::format("{} images of {} x {} run as one", plan.batch, height, width));
-      report_.detail(fmt::format(
-          "{}: {} x {} in {} {}{} of up to {} x {}, {:.0f} % of the work done twice, on {}; "
-          "memory: "
-          "weights {}, maps {}, images {}, predicted peak {}",
-          input.name(), height, width, plan.tiles, plan.bands ? "band" : "tile",
-          plan.tiles == 1 ? "" : "s", plan.tile_height, plan.tile_width,
-          100 * std::max(0.0, 1 - 1 / plan.work), session_.device(), format_bytes(plan.weights),
-          format_bytes(plan.arena), format_bytes(plan.images), format_bytes(plan.peak)));
+  // What an earlier run with other options left beside a new mask is of another image or model.
+  void note_outdated(const fs::path& base, const std::vector<fs::path>& made) {
+    if (one_mask_) return;
+    std::error_code ignored;
+    for (const fs::path& path : all_result_paths(base)) {
+      if (std::ranges::find(made, path) != made.end() || !fs::exists(path, ignored)) continue;
+      if (outdated_++ == 0) first_outdated_ = path;
     }
+  }
+
+  // Once for each size of image: the next one of that size runs alike.
+  void explain_plan(const Input& input, std::int64_t height, std::int64_t width) {
+    if (!options_.report.verbose || !explained_.emplace(height, width).second) return;
+    const SegmentationPlan plan = session_.plan(height, width);
+    report_.detail(fmt::format(
+        "{}: {} x {} in {} {}{} of up to {} x {}, {:.0f} % of the work done twice, on {}; "
+        "memory: weights {}, maps {}, images {}, predicted peak {}",
+        input.name(), height, width, plan.tiles, plan.bands ? "band" : "tile",
+        plan.tiles == 1 ? "" : "s", plan.tile_height, plan.tile_width,
+        100 * std::max(0.0, 1 - 1 / plan.work), session_.device(), format_bytes(plan.weights),
+        format_bytes(plan.arena), format_bytes(plan.images), format_bytes(plan.peak)));
   }
 
   void write_summary(double seconds) {
@@ -499,6 +540,8 @@ class SegmentRun {
   json images_ = json::array();   // of the summary
   double done_ = 0;               // images
   std::set<std::pair<std::int64_t, std::int64_t>> explained_;
+  std::size_t outdated_ = 0;  // files of earlier runs
+  fs::path first_outdated_;
 };
 
 }  // namespace

@@ -86,6 +86,15 @@ std::vector<fs::path> result_paths(const fs::path& base, bool stack, const Segme
   return paths;
 }
 
+std::vector<fs::path> all_result_paths(const fs::path& base) {
+  SegmentOutputs all;
+  all.overlay = all.probabilities = all.instances = all.object_table = true;
+  std::vector<fs::path> paths = result_paths(base, false, all);
+  paths.push_back(overlay_path(base, true));  // of a stack
+  paths.push_back(mask_path(base, true, all));
+  return paths;
+}
+
 std::string suffix_of(const fs::path& file, const fs::path& base) {
   return file.string().substr(base.string().size());
 }

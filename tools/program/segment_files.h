@@ -48,6 +48,8 @@ bool is_output_name(const std::filesystem::path& path);
 // All files of one image, in the order in which they get their names: the mask last.
 std::vector<std::filesystem::path> result_paths(const std::filesystem::path& base, bool stack,
                                                 const SegmentOutputs& wanted);
+// Those that any options may give it.
+std::vector<std::filesystem::path> all_result_paths(const std::filesystem::path& base);
 // What `file` has behind `base`: ".mask.png".
 std::string suffix_of(const std::filesystem::path& file, const std::filesystem::path& base);
 

@@ -76,6 +76,11 @@ SegmentResults::SegmentResults(const fs::path& folder, const fs::path& model, co
       resume_(resume),
       journal_(folder / kJournal, model, options, resume != Resume::kNo) {}
 
+bool SegmentResults::has_journal(const fs::path& folder) {
+  std::error_code ignored;
+  return fs::exists(folder / kJournal, ignored);
+}
+
 std::string SegmentResults::key_of(const fs::path& base) const {
   return base.lexically_relative(folder_).string();
 }
