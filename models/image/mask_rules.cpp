@@ -194,7 +194,10 @@ std::string MaskRules::to_string() const {
 
 MaskPage read_mask(const ImagePair& pair) {
   MaskPage page;
-  page.image = ImageReader(pair.mask).read(pair.page, page.stored);
+  if (pair.held_mask)
+    page.image = pair.held_mask();
+  else
+    page.image = ImageReader(pair.mask).read(pair.page, page.stored);
   return page;
 }
 

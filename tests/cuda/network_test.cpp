@@ -275,6 +275,30 @@ TEST_F(CudaSession, ATiledMaskIsTheWholeOne) {
   EXPECT_EQ(whole.probabilities, tiled.probabilities);
 }
 
+TEST_F(CudaSession, ABatchGivesTheBytesOfEachImageAlone) {
+  constexpr std::int64_t kSide = 24;
+  std::vector<std::vector<std::uint8_t>> pixels(3);
+  std::vector<ImageView> views;
+  for (std::size_t k = 0; k < pixels.size(); ++k) {
+    for (std::size_t i = 0; i < kSide * kSide; ++i)
+      pixels[k].push_back(static_cast<std::uint8_t>((i * 7 + i * i % (61 + k)) % 256));
+    views.push_back({pixels[k].data(), kSide, kSide});
+  }
+  for (const char* precision : {"auto", "fp32"}) {
+    Session session =
+        Session::open(demo("unet_isbi.safetensors"),
+                      {.device = "cuda", .precision = precision, .probabilities = true});
+    EXPECT_EQ(session.plan(kSide, kSide).batch, 64);
+    const std::vector<Segmentation> together = session.segment(views);
+    ASSERT_EQ(together.size(), views.size());
+    for (std::size_t k = 0; k < views.size(); ++k) {
+      const Segmentation alone = session.segment(views[k]);
+      EXPECT_EQ(together[k].mask, alone.mask) << precision;
+      EXPECT_EQ(together[k].probabilities, alone.probabilities) << precision;
+    }
+  }
+}
+
 TEST_F(CudaSession, ClassifiesAsTheCpuDoes) {
   const std::vector<std::string_view> texts{
       "A wonderful film. I loved every minute of it!",

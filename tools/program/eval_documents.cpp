@@ -69,7 +69,7 @@ class DocumentEvaluation {
  private:
   void read(const Input& input) {
     try {
-      DocumentReader reader(input.path, options_.files.reader_options());
+      DocumentReader reader(input.path, reader_options(options_.files));
       require(reader.format() != DocumentFormat::kText,
               "a text has no label; give .tsv, .csv, .json or .jsonl, or say --format");
       bool empty = true;

@@ -241,25 +241,6 @@ std::vector<Input> expand_inputs(const std::vector<std::string>& words, const Wa
   return inputs;
 }
 
-void require_no_input(std::string_view option, const fs::path& output,
-                      const std::vector<std::string>& read) {
-  std::error_code error;
-  if (!fs::is_regular_file(output, error) && !fs::is_directory(output, error)) return;
-  const auto check = [&](const fs::path& file) {
-    if (fs::equivalent(output, file, error))
-      throw UsageError(
-          fmt::format("{} {}: this file is read too, and would be replaced; choose another name",
-                      option, output.string()));
-  };
-  for (const std::string& one : read) {
-    check(one);
-    if (!fs::is_directory(one, error)) continue;
-    for (fs::directory_iterator entry(one, error), end; !error && entry != end;
-         entry.increment(error))
-      check(entry->path());
-  }
-}
-
 std::vector<fs::path> result_names(std::vector<Input>& inputs) {
   std::vector<fs::path> names;
   for (const Input& input : inputs) names.push_back(fs::path(input.relative).replace_extension());

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "models/outputs.h"
+
 namespace tessera {
 
 struct Input {
@@ -42,11 +44,5 @@ std::vector<Input> expand_inputs(const std::vector<std::string>& words, const Wa
 // ending. Where several would be called alike their endings stay ("a.png", "a.tif"), whatever the
 // order; those that are alike even so get an error.
 std::vector<std::filesystem::path> result_names(std::vector<Input>& inputs);
-
-// Refuses an output that is one of the files that are read, because writing it would destroy them.
-// `option` is what named it; a folder in `read` stands for itself and the files in it. Throws
-// UsageError.
-void require_no_input(std::string_view option, const std::filesystem::path& output,
-                      const std::vector<std::string>& read);
 
 }  // namespace tessera

@@ -13,6 +13,7 @@
 
 #include "engine/device/machine.h"
 #include "kernels/cpu/gemm_bf16.h"
+#include "models/train.h"
 #include "tools/program/export.h"
 #include "tools/program/program.h"
 
@@ -129,6 +130,8 @@ int main(int argc, char** argv) {
   try {
     return run_program(argc, argv);
   } catch (const UsageError& error) {
+    return complain(kExitUsage, error.what());
+  } catch (const OptionError& error) {
     return complain(kExitUsage, error.what());
   } catch (const std::bad_alloc&) {
     return complain(kExitFailed, "out of memory; use a smaller --tile or --max-memory");

@@ -206,8 +206,4 @@ std::string line_about(const std::string& input, std::string_view text) {
   return input + ": " + line;
 }
 
-std::string program_version() {
-  return "tessera " TESSERA_VERSION;
-}
-
 }  // namespace tessera

@@ -15,6 +15,7 @@
 
 #include "kernels/error.h"
 #include "models/session.h"
+#include "models/version.h"
 
 namespace tessera {
 
@@ -116,7 +117,5 @@ int interrupted();
 
 // `text` on one line, about `input`, whose name is not repeated: "a.png: the file is empty".
 std::string line_about(const std::string& input, std::string_view text);
-
-std::string program_version();  // "tessera 0.1.0"
 
 }  // namespace tessera

@@ -14,6 +14,7 @@
 #include "tools/program/program.h"
 #include "tools/program/report.h"
 #include "tools/program/segment_files.h"
+#include "tools/program/segment_image.h"
 #include "tools/program/segment_lanes.h"
 #include "tools/program/segment_options.h"
 #include "tools/program/segment_results.h"
@@ -35,26 +36,6 @@ void require_writable(const fs::path& folder) {
   const AtomicFile probe(folder / "tessera");
 }
 
-// An image and what became of it, before anything of that has its name.
-struct Segmented {
-  ImageSource source;
-  std::unique_ptr<ResultFiles> files =
-      nullptr;  // none: an earlier result is kept, or others end it
-  std::vector<std::pair<std::int64_t, std::int64_t>> sizes = {};  // of its pages: height, width
-  json entry = {};                                                // of the summary
-  std::string line = {};                                          // on the standard output
-};
-
-// Of an image: its result, or what went wrong; neither where it is not done yet.
-struct Outcome {
-  std::unique_ptr<Segmented> result = nullptr;
-  std::exception_ptr error = nullptr;
-
-  bool is_there() const { return result != nullptr || error != nullptr; }
-};
-
-enum class Size { kSmall, kAny };
-
 class SegmentRun {
  public:
   explicit SegmentRun(SegmentOptions& options)
@@ -68,17 +49,17 @@ class SegmentRun {
         report_(options.report, "images", inputs_.size()),
         session_(open_session()),
         results_(folder_, model_, deciding_options(), options.resume_choice()),
-        lanes_(session_, max_memory_) {
+        lanes_(session_, max_memory_),
+        in_batches_(options.batch > 1 || (options.batch == 0 && session_.device() != "cpu")) {
     options_.outputs.classes = session_.classes();
   }
 
   int run() {
     const auto begin = std::chrono::steady_clock::now();
-    for (std::size_t first = 0; first < inputs_.size() && interrupted() == 0;) {
-      lanes_.open(inputs_.size() - first);
-      const std::size_t count = std::min(lanes_.images_at_once(), inputs_.size() - first);
-      segment(first, count);
-      first += count;
+    if (in_batches_) {
+      segment_in_batches();
+    } else {
+      segment_in_lanes();
     }
     if (const std::string line = results_.stale_line(); !line.empty()) report_.note(line);
     if (outdated_ > 0)
@@ -159,6 +140,7 @@ class SegmentRun {
     session.caller_bytes_per_pixel =
         1 + (options_.outputs.overlay ? 3 : 0) + (options_.outputs.instances ? 12 : 0);
     session.probabilities = options_.outputs.probabilities;
+    session.batch = options_.batch;
     session.on_note = [this](std::string_view line) { report_.note(line); };
     max_memory_ = session.max_memory;
     Session opened = Session::open(model_, session);
@@ -183,6 +165,15 @@ class SegmentRun {
       options["min_area"] = instances.min_area;
     }
     return options;
+  }
+
+  void segment_in_lanes() {
+    for (std::size_t first = 0; first < inputs_.size() && interrupted() == 0;) {
+      lanes_.open(inputs_.size() - first);
+      const std::size_t count = std::min(lanes_.images_at_once(), inputs_.size() - first);
+      segment(first, count);
+      first += count;
+    }
   }
 
   // Does `count` inputs from `first` on: the small ones in lanes, the others with all threads.
@@ -234,53 +225,167 @@ class SegmentRun {
     report_.advance(done_);
   }
 
+  // Images of one size that come one behind another as one, the others by themselves.
+  void segment_in_batches() {
+    std::vector<Waiting> waiting;
+    for (std::size_t i = 0; i < inputs_.size() && interrupted() == 0; ++i) {
+      Outcome outcome;
+      try {
+        Begun begun = begin(inputs_[i]);
+        if (begun.reader && begun.reader->page_count() == 1 &&
+            !wants_windows(*begun.reader, session_, Size::kAny)) {
+          Image image = begun.reader->read(0);
+          const std::size_t most = batch_of(image);
+          if (!waiting.empty() && size_of(image) != size_of(waiting[0].image)) end_all(waiting);
+          waiting.push_back({i, std::move(begun), std::move(image)});
+          if (waiting.size() >= most) end_all(waiting);
+          continue;
+        }
+        end_all(waiting);
+        outcome.result = complete(inputs_[i], std::move(begun), session_, Size::kAny);
+      } catch (...) {
+        end_all(waiting);
+        outcome.error = std::current_exception();
+      }
+      finish(i, outcome);
+    }
+    end_all(waiting);
+  }
+
+  // Segments the images that wait, and makes their results.
+  void end_all(std::vector<Waiting>& waiting) {
+    std::vector<ImageView> views;
+    for (const Waiting& one : waiting) views.push_back(view_of(one.image));
+    std::vector<Segmentation> answers;
+    try {
+      if (!waiting.empty())
+        explain_plan(inputs_[waiting[0].at], waiting[0].image.height, waiting[0].image.width);
+      answers = session_.segment(views);
+    } catch (const std::exception&) {
+      // Each by itself tells what is wrong with it.
+    }
+    for (std::size_t k = 0; k < views.size(); ++k) {
+      Waiting& one = waiting[k];
+      Outcome outcome;
+      try {
+        SegmentFiles& files = begin_files(inputs_[one.at], 1, *one.begun.made);
+        one.begun.made->sizes = {size_of(one.image)};
+        files.add_page(one.image,
+                       answers.empty() ? session_.segment(views[k]) : std::move(answers[k]));
+        end(files, seconds_since(one.begun.at) / static_cast<double>(views.size()),
+            session_.plan(one.image.height, one.image.width).tiles, inputs_[one.at],
+            *one.begun.made);
+        outcome.result = std::move(one.begun.made);
+      } catch (...) {
+        outcome.error = std::current_exception();
+      }
+      finish(one.at, outcome);
+    }
+    waiting.clear();
+  }
+
+  static std::pair<std::int64_t, std::int64_t> size_of(const Image& image) {
+    return {image.height, image.width};
+  }
+
+  // Images of this size that run as one.
+  std::size_t batch_of(const Image& image) {
+    if (!in_batches_) return 1;
+    const auto [known, is_new] = batches_.try_emplace(size_of(image), 1);
+    if (is_new)
+      known->second = static_cast<std::size_t>(session_.plan(image.height, image.width).batch);
+    return known->second;
+  }
+
   // Makes the results of one image, or finds that they are there. Nothing where it is larger than
   // `size`. Several threads may call it, each with a session of its own.
   std::unique_ptr<Segmented> process(const Input& input, Session& session, Size size) {
+    Begun begun = begin(input, size);
+    return begun.made ? complete(input, std::move(begun), session, size) : nullptr;
+  }
+
+  // Opens an image, or finds its results. Nothing for a pipe that is to be `small`.
+  Begun begin(const Input& input, Size size = Size::kAny) {
     require(input.error.empty(), "{}", input.error);
     const fs::path base = base_of(input);
-    std::unique_ptr<Segmented> made(new Segmented{ImageSource(input)});
-    Segmented& result = *made;
+    Begun begun{std::unique_ptr<Segmented>(new Segmented{ImageSource(input)})};
+    Segmented& result = *begun.made;
     // A pipe can be read once alone.
-    if (size == Size::kSmall && result.source.stamp().is_null()) return nullptr;
+    if (size == Size::kSmall && result.source.stamp().is_null()) return {};
     if (auto entry = find_earlier(result.source, base)) {
       result.line = fmt::format("{}: done before -> {}", input.name(),
                                 entry->at("files").back().get<std::string>());
       result.entry = std::move(*entry);
-      return made;
+      return begun;
     }
-    const auto begin = std::chrono::steady_clock::now();
-    ImageReader reader = result.source.open();
-    reader.choose(options_.choice);
+    begun.reader.emplace(result.source.open());
+    begun.reader->choose(options_.choice);
     std::error_code ignored;  // writing tells, with the name of the file
     fs::create_directories(base.parent_path(), ignored);
+    return begun;
+  }
+
+  std::unique_ptr<Segmented> complete(const Input& input, Begun begun, Session& session,
+                                      Size size) {
+    if (!begun.reader) return std::move(begun.made);
+    Segmented& result = *begun.made;
+    ImageReader& reader = *begun.reader;
     if (wants_windows(reader, session, size)) {
       if (size == Size::kSmall) return nullptr;
       segment_in_windows(std::move(reader), input, result);
-      return made;
+      return std::move(begun.made);
     }
     const std::int64_t pages = reader.page_count();
-    auto files = std::make_unique<SegmentFiles>(base, pages, options_.outputs);
-    std::int64_t tiles = 0;
-    for (std::int64_t page = 0; page < pages; ++page) {
-      const Image image = reader.read(page);
-      if (size == Size::kSmall && !lanes_.fits(session, image)) return nullptr;
-      result.sizes.emplace_back(image.height, image.width);
+    SegmentFiles& files = begin_files(input, pages, result);
+    std::int64_t tiles = 0, done_pages = 0;
+    const auto progress = [&](std::int64_t done, std::int64_t all) {
+      const double pages_done =
+          static_cast<double>(done_pages) + static_cast<double>(done) / static_cast<double>(all);
+      if (size == Size::kAny) report_.advance(done_ + pages_done / static_cast<double>(pages));
+      if (done == all) tiles += all;
+    };
+    while (done_pages < pages) {
+      std::vector<Image> images;
+      images.push_back(reader.read(done_pages));
+      if (size == Size::kSmall && !lanes_.fits(session, images[0])) return nullptr;
+      for (std::int64_t next = done_pages + 1; next < pages && images.size() < batch_of(images[0]);
+           ++next) {
+        images.push_back(reader.read(next));
+        if (size_of(images.back()) == size_of(images[0])) continue;
+        images.pop_back();
+        break;
+      }
       // Before the work, which may take long; images in lanes do not, and are told in their order.
-      if (size == Size::kAny) explain_plan(input, image.height, image.width);
-      const auto progress = [&](std::int64_t done, std::int64_t all) {
-        const double pages_done =
-            static_cast<double>(page) + static_cast<double>(done) / static_cast<double>(all);
-        if (size == Size::kAny) report_.advance(done_ + pages_done / static_cast<double>(pages));
-        if (done == all) tiles += all;
-      };
-      files->add_page(image, session.segment(view_of(image), progress));
+      if (size == Size::kAny) explain_plan(input, images[0].height, images[0].width);
+      if (images.size() == 1) {
+        files.add_page(images[0], session.segment(view_of(images[0]), progress));
+      } else {
+        std::vector<ImageView> views;
+        for (const Image& image : images) views.push_back(view_of(image));
+        const std::vector<Segmentation> answers = session.segment(views);
+        for (std::size_t i = 0; i < images.size(); ++i) files.add_page(images[i], answers[i]);
+        tiles += session.plan(images[0].height, images[0].width).tiles *
+                 static_cast<std::int64_t>(images.size());
+      }
+      for (const Image& image : images) result.sizes.push_back(size_of(image));
+      done_pages += static_cast<std::int64_t>(images.size());
     }
-    files->finish();
-    describe(files->statistics(), seconds_since(begin), files->paths().back(), input, result);
-    result.entry["tiles"] = tiles;
+    end(files, seconds_since(begun.at), tiles, input, result);
+    return std::move(begun.made);
+  }
+
+  SegmentFiles& begin_files(const Input& input, std::int64_t pages, Segmented& result) {
+    auto files = std::make_unique<SegmentFiles>(base_of(input), pages, options_.outputs);
+    SegmentFiles& made = *files;
     result.files = std::move(files);
     return made;
+  }
+
+  static void end(SegmentFiles& files, double seconds, std::int64_t tiles, const Input& input,
+                  Segmented& result) {
+    files.finish();
+    describe(files.statistics(), seconds, files.paths().back(), input, result);
+    result.entry["tiles"] = tiles;
   }
 
   static void describe(const MaskStatistics& statistics, double seconds, const fs::path& mask,
@@ -433,6 +538,9 @@ class SegmentRun {
   Session session_;
   SegmentResults results_;
   SegmentLanes lanes_;
+  bool in_batches_;  // images of one size as one
+  std::map<std::pair<std::int64_t, std::int64_t>, std::size_t>
+      batches_;                   // of images, by their size
   std::set<fs::path> looked_up_;  // results of earlier runs
   std::mutex mutex_;              // of what lanes share: results_, report_, images_
   json images_ = json::array();   // of the summary

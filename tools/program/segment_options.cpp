@@ -73,6 +73,12 @@ void SegmentOptions::add_to(CLI::App& command) {
           "segment every image in windows, whatever its size, and of them part I of N: runs "
           "of all parts, at once or not, make one mask")
       ->type_name("I/N");
+  command
+      .add_option("--batch", batch,
+                  "images of one size that run as one, at most; 0: as many as keep a GPU at work, "
+                  "on a CPU one for each thread, or one at a time where they are large")
+      ->type_name("N")
+      ->check(at_least(0));
   model.add_to(command, true);
   report.add_to(command);
   command.footer(

@@ -26,6 +26,7 @@ struct SegmentOptions {
   ModelOptions model;
   ReportOptions report;
   ImageChoice choice;
+  int batch = 0;
 
   void add_to(CLI::App& command);
   // Whether -o names a mask's file, or the store of one, instead of a folder.
