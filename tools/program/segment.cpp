@@ -9,6 +9,7 @@
 
 #include "engine/device/machine.h"
 #include "engine/files/atomic_file.h"
+#include "models/model_digest.h"
 #include "tools/program/image_data.h"
 #include "tools/program/inputs.h"
 #include "tools/program/program.h"
@@ -48,7 +49,8 @@ class SegmentRun {
         model_(options.model.path_or_demo(kDemoUNet)),
         report_(options.report, "images", inputs_.size()),
         session_(open_session()),
-        results_(folder_, model_, deciding_options(), options.resume_choice()),
+        results_(folder_, digest_of_model(model_, options_.model.foreign.read()),
+                 deciding_options(), options.resume_choice()),
         lanes_(session_, max_memory_),
         in_batches_(options.batch > 1 || (options.batch == 0 && session_.device() != "cpu")) {
     options_.outputs.classes = session_.classes();

@@ -95,8 +95,8 @@ std::string ImageSource::digest() const {
   return input_.is_stdin() ? bytes_digest_ : digest_of_image(input_.path);
 }
 
-SegmentResults::SegmentResults(const fs::path& folder, const fs::path& model, const json& options,
-                               Resume resume)
+SegmentResults::SegmentResults(const fs::path& folder, const std::string& model,
+                               const json& options, Resume resume)
     : folder_(folder),
       resume_(resume),
       journal_(folder / kJournal, model, options, resume != Resume::kNo) {}
