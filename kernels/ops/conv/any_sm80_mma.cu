@@ -123,7 +123,6 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 
   // Epilogue: sums to shared memory, so that whole lines of y are stored.
   auto* staged = reinterpret_cast<float*>(s_bytes);
-  ptx::cp_async_wait<0>();
   __syncthreads();  // puts the last reads of operands before the tile that takes their place
 #pragma unroll
   for (int i = 0; i < kFragments; ++i) {

@@ -223,11 +223,13 @@ Step any_conv_step(const Conv& op, const CudaSetup& setup) {
                        .offset = 0,
                        .size = conv_extent(axis == 0 ? g.ho : g.wo)};
   if (!is_countable(args)) return {};  // the host's
-  const FoldedWeights weights(op, g, setup.weights);
-  const auto at = [&](std::int64_t o, std::int64_t i, int ky, int kx) {
-    return weights.at(o, i, ky, kx);
+  const auto open = [&]() -> AnyConvWeight {
+    const auto folded = std::make_shared<const FoldedWeights>(op, g, setup.weights);
+    return [folded](std::int64_t o, std::int64_t i, int ky, int kx) {
+      return folded->at(o, i, ky, kx);
+    };
   };
-  const Buffer weight = pack_any_conv(args, technique, setup.name, setup, at);
+  const Buffer weight = pack_any_conv(args, technique, setup.name, setup, open);
   const auto bind = binding_of(op, g, weight, setup);
   return {0, [=, stream = setup.stream](const Operands& operands, std::byte*) {
             AnyConvArgs run = args;

@@ -69,7 +69,7 @@ bool is_countable(const AnyConvArgs& args) {
 std::shared_ptr<const DeviceBuffer> pack_any_conv(const AnyConvArgs& args,
                                                   AnyConvTechnique technique,
                                                   const std::string& key, const CudaSetup& setup,
-                                                  const AnyConvWeight& weight) {
+                                                  const std::function<AnyConvWeight()>& open) {
   const std::int64_t taps = std::int64_t{args.axes[0].taps} * args.axes[1].taps;
   const std::int64_t c_in = joined_channels(args) / args.groups;
   const auto keep = [&](const std::string& name, std::size_t bytes, const auto& fill) {
@@ -81,6 +81,7 @@ std::shared_ptr<const DeviceBuffer> pack_any_conv(const AnyConvArgs& args,
     const int across = args.axes[1].taps;
     return keep(
         fmt::format("{}/{}", key, name_of(layout.rounding)), layout.bytes(), [&](std::byte* to) {
+          const AnyConvWeight weight = open();
           for_each_packed(layout, [&](std::int64_t o, std::int64_t i, int tap) {
             const double value = i == kPackZero ? 0.0 : weight(o, i, tap / across, tap % across);
             store_rounded(layout.rounding, static_cast<float>(value), to);
@@ -92,6 +93,7 @@ std::shared_ptr<const DeviceBuffer> pack_any_conv(const AnyConvArgs& args,
   if (technique == AnyConvTechnique::kFmaChannel) {
     const auto bytes = static_cast<std::size_t>(taps * c_in * pitch) * sizeof(float);
     return keep(key + "/channel", bytes, [&](std::byte* memory) {
+      const AnyConvWeight weight = open();
       auto* to = reinterpret_cast<float*>(memory);
       for (std::int64_t tap = 0; tap < taps; ++tap) {
         for (std::int64_t i = 0; i < c_in; ++i) {
@@ -108,6 +110,7 @@ std::shared_ptr<const DeviceBuffer> pack_any_conv(const AnyConvArgs& args,
                                 up_to(args.conv.c_out / args.groups, kConvQuad);
   return keep(key + "/groups", static_cast<std::size_t>(elements) * sizeof(float),
               [&](std::byte* memory) {
+                const AnyConvWeight weight = open();
                 auto* to = reinterpret_cast<float*>(memory);
                 for_each_of_groups(args, [&](std::int64_t o, std::int64_t i, int ky, int kx) {
                   *to++ = o < 0 ? 0.0f : static_cast<float>(weight(o, i, ky, kx));

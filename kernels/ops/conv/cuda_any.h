@@ -65,11 +65,12 @@ inline constexpr int kAnyConvDepth = 16;
 // Weight of output channel `o`, channel `i` of the joined input's group, tap (ky, kx).
 using AnyConvWeight = std::function<double(std::int64_t o, std::int64_t i, int ky, int kx)>;
 
-// The weights in the technique's layout, made once and kept under `key`.
+// The weights in the technique's layout, made once and kept under `key`; `open` is asked for them
+// where they are not there yet.
 std::shared_ptr<const DeviceBuffer> pack_any_conv(const AnyConvArgs& args,
                                                   AnyConvTechnique technique,
                                                   const std::string& key, const CudaSetup& setup,
-                                                  const AnyConvWeight& weight);
+                                                  const std::function<AnyConvWeight()>& open);
 
 void any_conv_cuda(const AnyConvArgs& args, AnyConvTechnique technique, CudaStream stream);
 

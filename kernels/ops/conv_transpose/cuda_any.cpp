@@ -62,7 +62,6 @@ Step any_conv_transpose_step(const ConvTranspose& op, const CudaSetup& setup) {
   g.sources.push_back({0, g.h, g.w, g.c_in, 0, 0});
   const AnyConvTechnique technique =
       choose_any_conv(conv_problem(conv, g, x.dtype, setup)).technique;
-  const std::vector<float> values = to_f32(setup.weights[0]);  // (c_in, c_out / groups, kh, kw)
   const std::int64_t width = op.c_out / op.groups, group_inputs = g.c_in / op.groups;
   const auto bias = setup.packed->get(
       setup.name + "/bias", static_cast<std::size_t>(op.c_out) * sizeof(float), [&](std::byte* to) {
@@ -79,15 +78,18 @@ Step any_conv_transpose_step(const ConvTranspose& op, const CudaSetup& setup) {
       g.ho = rows.outputs, g.wo = columns.outputs;
       AnyConvArgs args{conv_args(conv, g, x.dtype), {rows.axis, columns.axis}, op.groups};
       if (!is_countable(args)) return {};  // the host's
-      const auto weight = [&](std::int64_t o, std::int64_t channel, int ky, int kx) {
-        const std::int64_t input = o / width * group_inputs + channel;
-        const std::int64_t row = rows.first_tap + std::int64_t{ky} * rows.tap_step;
-        const std::int64_t column = columns.first_tap + std::int64_t{kx} * columns.tap_step;
-        return static_cast<double>(values[static_cast<std::size_t>(
-            ((input * width + o % width) * window.kernel[0] + row) * window.kernel[1] + column)]);
+      const auto open = [&]() -> AnyConvWeight {
+        const std::vector<float> values = to_f32(setup.weights[0]);  // (c_in, width, kh, kw)
+        return [=](std::int64_t o, std::int64_t channel, int ky, int kx) {
+          const std::int64_t filter = (o / width * group_inputs + channel) * width + o % width;
+          const std::int64_t row = rows.first_tap + std::int64_t{ky} * rows.tap_step;
+          const std::int64_t column = columns.first_tap + std::int64_t{kx} * columns.tap_step;
+          return static_cast<double>(values[static_cast<std::size_t>(
+              (filter * window.kernel[0] + row) * window.kernel[1] + column)]);
+        };
       };
       const std::string key = fmt::format("{}/{} {}", setup.name, i, j);
-      launches.push_back({args, pack_any_conv(args, technique, key, setup, weight)});
+      launches.push_back({args, pack_any_conv(args, technique, key, setup, open)});
     }
   }
   return {0, [=, stream = setup.stream](const Operands& operands, std::byte*) {
