@@ -498,6 +498,8 @@ class SegmentRun {
   void explain_plan(const Input& input, std::int64_t height, std::int64_t width) {
     if (!options_.report.verbose || !explained_.emplace(height, width).second) return;
     const SegmentationPlan plan = session_.plan(height, width);
+    if (plan.batch > 1)
+      report_.detail(fmt::format("{} images of {} x {} run as one", plan.batch, height, width));
     report_.detail(fmt::format(
         "{}: {} x {} in {} {}{} of up to {} x {}, {:.0f} % of the work done twice, on {}; "
         "memory: weights {}, maps {}, images {}, predicted peak {}",

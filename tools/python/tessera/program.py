@@ -125,9 +125,9 @@ def train_han(data: Path_ | tuple[Sequence[str], Sequence], output: Path_, *,
             raise TypeError(f"text {number} is a {type(text).__name__}, not a str; leave it out or convert it")
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "texts.jsonl"
-        with file.open("w", encoding="utf-8", errors="replace") as lines:
+        with file.open("w", encoding="utf-8") as lines:
             for text, label in zip(texts, labels, strict=True):
-                lines.write(json.dumps({"text": text, "label": str(label)}) + "\n")
+                lines.write(json.dumps({"text": text, "label": str(label)}, ensure_ascii=False) + "\n")
         return _train("han", file, output, on_epoch, options)
 
 
