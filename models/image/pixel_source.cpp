@@ -76,7 +76,7 @@ PixelSource::PixelSource(ImageReader reader) : reader_(std::move(reader)) {
     require(
         other.height <= layout_.height / kThumbnail && other.width <= layout_.width / kThumbnail,
         "image '{}' is a stack of {} pages, of which the first has {} x {} pixels and page {} {} x "
-        "{}; what is read in windows is one picture: save each page as a file of its own",
+        "{}; what is read in windows is one picture: choose one with --page",
         reader_.name(), pages, layout_.height, layout_.width, page, other.height, other.width);
   }
   const int64_t chunk =
