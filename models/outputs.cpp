@@ -11,7 +11,7 @@ namespace fs = std::filesystem;
 void require_no_input(std::string_view option, const fs::path& output,
                       const std::vector<std::string>& read) {
   std::error_code error;
-  if (!fs::is_regular_file(output, error)) return;
+  if (!fs::is_regular_file(output, error) && !fs::is_directory(output, error)) return;
   const auto check = [&](const fs::path& file) {
     if (fs::equivalent(output, file, error))
       throw OptionError(
@@ -19,10 +19,8 @@ void require_no_input(std::string_view option, const fs::path& output,
                       option, output.string()));
   };
   for (const std::string& one : read) {
-    if (!fs::is_directory(one, error)) {
-      check(one);
-      continue;
-    }
+    check(one);
+    if (!fs::is_directory(one, error)) continue;
     for (fs::directory_iterator entry(one, error), end; !error && entry != end;
          entry.increment(error))
       check(entry->path());

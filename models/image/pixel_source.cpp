@@ -90,11 +90,6 @@ PixelSource::PixelSource(ImageReader reader) : reader_(std::move(reader)) {
 
 Image PixelSource::load(const ImageWindow& part) {
   if (!reader_.reads_parts()) return side_by_side(whole_, {}, {}, part);
-  const auto whole_chunks = [](int64_t begin, int64_t end, int64_t chunk, int64_t all) {
-    return std::min((end + chunk - 1) / chunk * chunk, all) - begin / chunk * chunk;
-  };
-  pixels_read_ += whole_chunks(part.y0, part.y1, layout_.chunk_height, layout_.height) *
-                  whole_chunks(part.x0, part.x1, layout_.chunk_width, layout_.width);
   return reader_.read_part(part);
 }
 

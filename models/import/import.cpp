@@ -13,6 +13,7 @@
 #include "models/import/keras_file.h"
 #include "models/import/keras_han.h"
 #include "models/import/keras_image.h"
+#include "models/import/nnunet_folder.h"
 #include "models/import/onnx_model.h"
 #include "models/import/onnx_network.h"
 #include "models/import/package_files.h"
@@ -61,6 +62,11 @@ Contents with_config(Contents contents) {
   return contents;
 }
 
+Contents with_plans(Contents contents) {
+  add_nnunet_plans(contents);
+  return contents;
+}
+
 Imported read_keras(const Contents& contents, const ImportOptions& options) {
   if (!contents.said.contains("config")) return match_family(contents, options);
   const KerasModel model = read_keras_model(contents);
@@ -82,7 +88,7 @@ Imported read_zip(const MappedFile& file, const std::string& name, const ImportO
   const ZipArchive archive = ZipArchive::read(file.bytes(), name);
   if (is_keras_archive(archive)) return read_keras(read_keras_archive(archive, name), options);
   if (is_pytorch_zip(archive))
-    return match_family(read_pytorch_zip(file, archive, name, options.key), options);
+    return match_family(with_plans(read_pytorch_zip(file, archive, name, options.key)), options);
   if (const auto package = PackageFiles::archive(file, archive, name))
     return import_bioimage(*package, options, read_weights);
   fail(
@@ -151,8 +157,9 @@ Difference Imported::run_example(const std::shared_ptr<Device>& device) const {
 std::filesystem::path model_path(const std::filesystem::path& path) {
   std::error_code unreadable;  // which opening it will name
   if (!std::filesystem::is_directory(path, unreadable)) return path;
-  const auto description = description_in(path);
-  return description ? *description : weights_in(path);
+  if (const auto description = description_in(path)) return *description;
+  const auto checkpoint = nnunet_checkpoint_in(path);
+  return checkpoint ? *checkpoint : weights_in(path);
 }
 
 bool is_package(const std::filesystem::path& path) {

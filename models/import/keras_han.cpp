@@ -6,8 +6,8 @@
 
 #include "engine/files/safetensors.h"
 #include "kernels/error.h"
+#include "models/import/han_words.h"
 #include "models/import/keras_settings.h"
-#include "models/import/vocabulary_file.h"
 
 namespace tessera {
 namespace {
@@ -71,7 +71,8 @@ class KerasHanReader {
     read_level("word", words);
     read_level("sentence", sentences);
     read_output(output, softmax);
-    read_words(weights_.get(embedding, {"embeddings"}, "embeddings", 2));
+    give_words(imported_, config_, weights_.get(embedding, {"embeddings"}, "embeddings", 2),
+               options_);
     return finish();
   }
 
@@ -381,33 +382,6 @@ class KerasHanReader {
       std::copy_n(one.as<float>(), width, two.values.begin() + width);
       imported_.add(name, std::move(two));
     }
-  }
-
-  void read_words(const StoredTensor& embedding) {
-    require(!options_.vocabulary.empty(),
-            "the model knows words by numbers alone; give its tokenizer (--vocabulary "
-            "tokenizer.json, a pickled one, or a list of words)");
-    const VocabularyFile file = read_vocabulary_file(options_.vocabulary);
-    OrderedVocabulary ordered = order_vocabulary(file, embedding);
-    config_.words = ordered.vocabulary.size();
-    config_.features = static_cast<int>(embedding.shape[1]);
-    imported_.add("embedding/weight", std::move(ordered.embedding));
-    imported_.vocabulary = std::move(ordered.vocabulary);
-    for (const std::vector<std::string>* notes : {&file.notes, &std::as_const(ordered.notes)})
-      imported_.notes.insert(imported_.notes.end(), notes->begin(), notes->end());
-    TextRules& rules = imported_.config.text;
-    if (file.rules) rules = *file.rules;
-    if (!ordered.knows_unknown) rules.unknown_words = UnknownWords::kDrop;
-    rules.max_sentences = config_.max_sentences;
-    rules.max_words = config_.max_words;
-    imported_.guesses.push_back(
-        {"sentences", "tessera",
-         "how texts were split into sentences is not in the file; Tessera's "
-         "own rules are taken"});
-    if (!file.rules)
-      imported_.guesses.push_back({"words", "tessera",
-                                   "how sentences were split into words is not in the file; "
-                                   "Tessera's own rules are taken"});
   }
 
   bool is_newer() const { return !contents_.said.at("keras").contains("layers"); }

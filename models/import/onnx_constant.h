@@ -62,6 +62,12 @@ class OnnxAttributes {
 std::optional<std::vector<OnnxConstantPtr>> evaluate(const OnnxNode& node, std::int64_t opset,
                                                      std::span<const OnnxConstantPtr> inputs);
 
+// The outputs of any node that Tessera can compute, of constants alone: those of evaluate(), and
+// the layers of networks of documents, in plain loops. What is multiplied is taken off `work`.
+// Throws Error for other operators, where it cannot be computed, and where `work` does not suffice.
+std::vector<OnnxConstantPtr> compute(const OnnxNode& node, std::int64_t opset,
+                                     std::span<const OnnxConstantPtr> inputs, std::int64_t& work);
+
 // Extents of numpy's broadcasting. Throws Error where they do not fit.
 std::vector<std::int64_t> broadcast_shape(std::span<const std::int64_t> a,
                                           std::span<const std::int64_t> b);

@@ -11,6 +11,7 @@
 #include "engine/graph/graph_file.h"
 #include "kernels/error.h"
 #include "models/import/onnx_converter.h"
+#include "models/import/onnx_han.h"
 
 namespace tessera {
 namespace {
@@ -299,19 +300,6 @@ std::string choose(const ImportOptions& options, Imported& imported, const std::
   return guess;
 }
 
-// What the model file said that the network was exported from, where it fits.
-std::optional<ModelConfig> exported_config(const OnnxModel& model, Imported& imported) {
-  constexpr int kMostNesting = 64;
-  if (model.config.empty()) return std::nullopt;
-  try {
-    check_json_limits(model.config, kMostNesting);
-    return model_config_from_json(parse_json(model.config), model.file);
-  } catch (const Error& error) {
-    imported.notes.push_back(fmt::format("its metadata \"tessera\" is left out: {}", error.what()));
-    return std::nullopt;
-  }
-}
-
 void choose_output(const ImportOptions& options, const std::optional<ModelConfig>& said,
                    Imported& imported, NetworkGraph& network, Types types) {
   for (std::size_t i = 0; i < network.outputs.size(); ++i) {
@@ -393,6 +381,7 @@ Imported import_onnx(const MappedFile& file, const std::string& name,
 
 Imported import_onnx(const OnnxModel& model, const ImportOptions& options) {
   const std::string& name = model.file;
+  if (may_be_onnx_han(model)) return import_onnx_han(model, options);
   try {
     std::vector<OnnxInput> inputs;
     for (const OnnxValueInfo& info : model.inputs)
@@ -431,6 +420,18 @@ Imported import_onnx(const OnnxModel& model, const ImportOptions& options) {
     const std::string_view text = error.what();
     if (text.starts_with(name)) throw;
     fail("{}: {}", name, text);
+  }
+}
+
+std::optional<ModelConfig> exported_config(const OnnxModel& model, Imported& imported) {
+  constexpr int kMostNesting = 64;
+  if (model.config.empty()) return std::nullopt;
+  try {
+    check_json_limits(model.config, kMostNesting);
+    return model_config_from_json(parse_json(model.config), model.file);
+  } catch (const Error& error) {
+    imported.notes.push_back(fmt::format("its metadata \"tessera\" is left out: {}", error.what()));
+    return std::nullopt;
   }
 }
 

@@ -17,6 +17,10 @@ Imported import_onnx(const MappedFile& file, const std::string& name, const Impo
 // The same of a model that was read.
 Imported import_onnx(const OnnxModel& model, const ImportOptions& options);
 
+// What the model file said that an ONNX file was exported from by us; nothing, with a note, where
+// it does not fit.
+std::optional<ModelConfig> exported_config(const OnnxModel& model, Imported& imported);
+
 // How the file's own tensor of this name lies in memory, if the model came from an ONNX file
 // or a package: "NCHW" where ours is (n, h, w, c). Else empty: as ours.
 std::string native_axes(const ModelConfig& config, const std::string& tensor);

@@ -5,6 +5,7 @@
 #include "engine/passes/passes.h"
 #include "engine/train/gradients.h"
 #include "kernels/cpu/convert.h"
+#include "models/model_digest.h"
 #include "models/training/unet_training.h"
 
 namespace tessera {
@@ -25,12 +26,12 @@ void keep_classes(NetworkGraph& network) {
 
 }  // namespace
 
-PretrainedNetwork pretrained_network(ModelFile& file, const std::string& digest) {
+PretrainedNetwork pretrained_network(ModelFile& file) {
   require(file.config.is_of_images(), "it is a model of texts, expected one of images");
   PretrainedNetwork made{file.config, {}};
   ModelConfig& config = made.config;
   if (config.graph) keep_classes(config.graph->network);
-  nlohmann::json provenance{{"from", {{"digest", digest}}}};
+  nlohmann::json provenance{{"from", {{"digest", digest_of(file)}}}};
   for (const char* kept : {"imported", "onnx"})
     if (config.provenance.contains(kept)) provenance[kept] = config.provenance[kept];
   config.provenance = std::move(provenance);

@@ -17,6 +17,6 @@ struct PretrainedNetwork {
 // else of logits, since nothing teaches the others. Its provenance is what export and import must
 // know, and {"from": {"digest": ...}}. Throws Error, with the node's name, where it cannot be
 // trained: a backward run is missing, or it ends in no softmax or sigmoid.
-PretrainedNetwork pretrained_network(ModelFile& file, const std::string& digest);
+PretrainedNetwork pretrained_network(ModelFile& file);
 
 }  // namespace tessera

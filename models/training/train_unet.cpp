@@ -5,7 +5,6 @@
 #include "engine/device/machine.h"
 #include "engine/files/digest.h"
 #include "models/image/png.h"
-#include "models/import/foreign_safetensors.h"
 #include "models/import/import.h"
 #include "models/networks/registry.h"
 #include "models/outputs.h"
@@ -76,9 +75,7 @@ PretrainedNetwork begin_from(UNetTrainOptions& options, const TrainEvents& event
                               [&](std::string_view line) { events.note(std::string(line)); });
   PretrainedNetwork made;
   try {
-    made = pretrained_network(
-        file, digest_of_file(fs::is_directory(options.from) ? weights_in(options.from)
-                                                            : fs::path(options.from)));
+    made = pretrained_network(file);
   } catch (const Error& error) {
     fail("--from {}: {}", options.from, error.what());
   }

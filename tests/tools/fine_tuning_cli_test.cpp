@@ -1,5 +1,5 @@
 // `tessera train unet --from` as a user runs it: networks that no builder makes learn on.
-#include "engine/files/digest.h"
+#include "models/model_digest.h"
 #include "models/model_file.h"
 #include "tests/support/cli.h"
 #include "tests/support/graph_model.h"
@@ -108,7 +108,7 @@ TEST_F(FineTuningCli, AForeignNetworkLearnsOn) {
   EXPECT_EQ(config.preprocessing.mean, std::vector<float>{0.25f});
   EXPECT_TRUE(config.masks.has_value());
   EXPECT_TRUE(config.provenance.contains("training"));
-  EXPECT_EQ(config.provenance.at("from").at("digest"), digest_of_file(at("net.onnx")));
+  EXPECT_EQ(config.provenance.at("from").at("digest"), digest_of_model(at("net.onnx")));
   EXPECT_THAT(config.provenance.dump(), Not(HasSubstr(at("net.onnx").parent_path().string())));
 
   // What was trained is trained on, and its masks are meant as before.
@@ -116,7 +116,7 @@ TEST_F(FineTuningCli, AForeignNetworkLearnsOn) {
   ASSERT_EQ(again.code, 0) << again.err;
   EXPECT_THAT(again.err, HasSubstr("as in the model's training"));
   EXPECT_EQ(ModelFile::open(at("more.safetensors")).config.provenance.at("from").at("digest"),
-            digest_of_file(at("cells.safetensors")));
+            digest_of_model(at("cells.safetensors")));
 }
 
 TEST_F(FineTuningCli, BeginsWithTheModelsWeights) {

@@ -21,8 +21,6 @@ using nlohmann::json;
 
 class Journals : public testing::Test {
  protected:
-  Journals() { write(folder_ / "model", "weights"); }
-
   static void write(const fs::path& path, const std::string& text) {
     std::ofstream(path, std::ios::binary) << text;
   }
@@ -31,11 +29,12 @@ class Journals : public testing::Test {
     return {std::istreambuf_iterator<char>(file), {}};
   }
   Journal open(bool resume = true, const json& options = {{"a", 1}}) const {
-    return {path_, folder_ / "model", options, resume};
+    return {path_, model_, options, resume};
   }
 
   const test::TempFolder scratch_;
   const fs::path folder_ = scratch_.path(), path_ = folder_ / "journal";
+  std::string model_ = "a digest";
 };
 
 TEST_F(Journals, TheLastRecordOfAKeyCounts) {
@@ -65,7 +64,7 @@ TEST_F(Journals, RecordsOfOthersAreCountedWithTheReason) {
   Journal other = open(true, {{"a", 2}});
   EXPECT_FALSE(other.find("x"));
   EXPECT_EQ(other.stale_line("text"), "done again: 1 text (1 for other options)");
-  write(folder_ / "model", "Weights");
+  model_ = "another";
   Journal journal = open();
   EXPECT_FALSE(journal.find("x"));
   EXPECT_FALSE(journal.find("y"));

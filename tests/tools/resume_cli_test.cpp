@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "engine/files/digest.h"
+#include "models/export/export.h"
 #include "models/image/image_io.h"
 #include "tests/support/cli.h"
 
@@ -181,6 +182,32 @@ TEST_F(Resume, DoesNotTrustWhatNoJournalKnows) {
   const Result begun = run(segment({"in", "--resume"}));
   EXPECT_EQ(begun.err, "");
   EXPECT_THAT(begun.out, Not(HasSubstr("done before")));
+}
+
+TEST_F(Resume, AModelIsAllOfItsFilesAndChoices) {
+  make_image("in/a.png");
+  ModelFile file = ModelFile::open(unet_);
+  export_onnx(file, at("net.onnx"), 0);  // its weights lie in a second file
+  ASSERT_TRUE(fs::exists(at("net.onnx.data")));
+  const auto segmented = [&](std::vector<std::string> more) {
+    std::vector<std::string> words{"segment", path("in"),       "-m",      path("net.onnx"),
+                                   "-o",      path("out_onnx"), "--resume"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Result result = run(words);
+    EXPECT_EQ(result.code, 0) << result.err;
+    return result.err;
+  };
+  const std::string again = "done again: 1 image (1 for another model)\n";
+  segmented({});
+  EXPECT_THAT(segmented({}), Not(HasSubstr("again")));
+  change_model(path("net.onnx.data"));
+  EXPECT_THAT(segmented({}), HasSubstr(again));
+  EXPECT_THAT(segmented({}), Not(HasSubstr("again")));
+  EXPECT_THAT(segmented({"--set", "scale=none"}), HasSubstr(again));
+  // The same model by another name is the same.
+  fs::rename(at("net.onnx"), at("other.onnx"));
+  fs::create_symlink(at("other.onnx"), at("net.onnx"));
+  EXPECT_THAT(segmented({"--set", "scale=none"}), Not(HasSubstr("again")));
 }
 
 TEST_F(Resume, ShardsShareOneJournal) {

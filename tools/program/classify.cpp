@@ -6,6 +6,7 @@
 
 #include "engine/files/atomic_file.h"
 #include "engine/files/digest.h"
+#include "models/model_digest.h"
 #include "tools/program/document_options.h"
 #include "tools/program/html.h"
 #include "tools/program/inputs.h"
@@ -130,7 +131,8 @@ class ClassifyRun {
                            {"json", options_.report.json},
                            {"attention", options_.attention},
                            {"top_k", options_.top_k}};
-    journal_.emplace(journal, model_, deciding, options_.resume);
+    journal_.emplace(journal, digest_of_model(model_, options_.model.foreign.read()), deciding,
+                     options_.resume);
   }
 
   std::size_t total() const {

@@ -29,8 +29,8 @@ std::string text_of(const json& value) {
 
 }  // namespace
 
-Journal::Journal(const fs::path& path, const fs::path& model, const json& options, bool resume)
-    : model_(digest_of_file(model)), options_(digest_of(text_of(options))), lines_(path) {
+Journal::Journal(const fs::path& path, const std::string& model, const json& options, bool resume)
+    : model_(model), options_(digest_of(text_of(options))), lines_(path) {
   if (resume) read(path);
 }
 

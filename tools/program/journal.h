@@ -24,9 +24,9 @@ namespace tessera {
 class Journal {
  public:
   // Goes on with the journal at `path`, or makes it; unless `resume`, nothing of it is found.
-  // `model` is the file of the model, `options` what else decides the results. Throws Error where
-  // the model cannot be read or the journal not be written.
-  Journal(const std::filesystem::path& path, const std::filesystem::path& model,
+  // `model` is the model's digest, `options` what else decides the results. Throws Error where the
+  // journal cannot be written.
+  Journal(const std::filesystem::path& path, const std::string& model,
           const nlohmann::json& options, bool resume);
   ~Journal();
 

@@ -9,6 +9,7 @@
 
 #include "engine/device/machine.h"
 #include "engine/files/atomic_file.h"
+#include "models/model_digest.h"
 #include "tools/program/image_data.h"
 #include "tools/program/inputs.h"
 #include "tools/program/program.h"
@@ -48,7 +49,8 @@ class SegmentRun {
         model_(options.model.path_or_demo(kDemoUNet)),
         report_(options.report, "images", inputs_.size()),
         session_(open_session()),
-        results_(folder_, model_, deciding_options(), options.resumes()),
+        results_(folder_, digest_of_model(model_, options_.model.foreign.read()),
+                 deciding_options(), options.resume_choice()),
         lanes_(session_, max_memory_),
         in_batches_(options.batch > 1 || (options.batch == 0 && session_.device() != "cpu")) {
     options_.outputs.classes = session_.classes();
@@ -86,8 +88,9 @@ class SegmentRun {
 
   std::vector<Input> find_inputs() {
     if (one_mask_) return {find_one()};
-    std::vector<Input> all = expand_inputs(options_.inputs, is_image_name, "images",
-                                           {.path = folder_, .is_result = is_output_name});
+    std::vector<Input> all =
+        expand_inputs(options_.inputs, is_image_name, "images",
+                      {.path = folder_, .is_result = is_output_name}, is_image_folder);
     const std::vector<fs::path> names = result_names(all);
     std::vector<Input> mine;
     for (std::size_t i = 0; i < all.size(); ++i) {
@@ -119,7 +122,8 @@ class SegmentRun {
 
   // The image of a mask that has a name of its own.
   Input find_one() {
-    std::vector<Input> all = expand_inputs(options_.inputs, is_image_name, "images");
+    std::vector<Input> all =
+        expand_inputs(options_.inputs, is_image_name, "images", {}, is_image_folder);
     if (all.size() != 1)
       throw UsageError(
           fmt::format("-o {}: a file is for the mask of one image, {} are given; name a "
@@ -127,7 +131,6 @@ class SegmentRun {
                       options_.output, all.size()));
     require_no_input("-o", options_.output, {all[0].path});
     options_.outputs.mask_ending = fs::path(options_.output).extension().string();
-    options_.outputs.overlay = false;
     return std::move(all[0]);
   }
 
@@ -154,6 +157,10 @@ class SegmentRun {
   json deciding_options() const {
     json options = {{"precision", session_.precision()}};
     if (!options_.model.range.empty()) options["range"] = options_.model.range;
+    if (options_.choice.level != 0) options["level"] = options_.choice.level;
+    if (options_.choice.page) options["page"] = *options_.choice.page;
+    if (options_.choice.channel) options["channel"] = *options_.choice.channel;
+    if (options_.outputs.pyramid) options["pyramid"] = true;
     if (options_.outputs.instances) {
       const InstanceOptions& instances = options_.outputs.instance_options;
       options["connectivity"] = instances.connectivity;
@@ -314,6 +321,7 @@ class SegmentRun {
       return begun;
     }
     begun.reader.emplace(result.source.open());
+    begun.reader->choose(options_.choice);
     std::error_code ignored;  // writing tells, with the name of the file
     fs::create_directories(base.parent_path(), ignored);
     return begun;
@@ -410,13 +418,13 @@ class SegmentRun {
 
   void segment_in_windows(ImageReader reader, const Input& input, Segmented& result) {
     const auto begin = std::chrono::steady_clock::now();
-    auto files =
-        std::make_unique<WindowedFiles>(std::move(reader), session_, options_.outputs,
-                                        WindowJob{.base = base_of(input),
-                                                  .made_from = results_.made_from(result.source),
-                                                  .share = windows_,
-                                                  .joins = windows_.count > 1,
-                                                  .resumes = options_.resumes() != Resume::kNo});
+    auto files = std::make_unique<WindowedFiles>(
+        std::move(reader), session_, options_.outputs,
+        WindowJob{.base = base_of(input),
+                  .made_from = results_.made_from(result.source),
+                  .share = windows_,
+                  .joins = windows_.count > 1,
+                  .resumes = options_.resume_choice() != Resume::kNo});
     if (!files->note().empty()) report_.note(fmt::format("{}: {}", input.name(), files->note()));
     if (options_.outputs.overlay && options_.windows.empty())
       report_.note(
@@ -553,7 +561,9 @@ Verb make_segment_verb(CLI::App& program) {
   CLI::App& command = *program.add_subcommand("segment", "masks and overlays of images");
   options->add_to(command);
   return {&command, [options] {
-            options->outputs.overlay = !options->no_overlay;
+            while (options->output.size() > 1 && options->output.ends_with('/'))
+              options->output.pop_back();  // "mask.zarr/"
+            options->outputs.overlay = !options->no_overlay && !options->names_mask();
             catch_interrupts();
             return SegmentRun(*options).run();
           }};

@@ -5,31 +5,35 @@
 
 namespace tessera {
 
-Resume SegmentOptions::resumes() const {
-  if (resume == "strict") return Resume::kStrict;
-  if (resume == "true" || resume == "1") return Resume::kYes;
-  // Processes that share an image keep each other's windows.
-  return windows.empty() ? Resume::kNo : Resume::kYes;
-}
+namespace fs = std::filesystem;
 
 bool SegmentOptions::names_mask() const {
-  std::string ending = std::filesystem::path(output).extension().string();
+  const fs::path path(output);
+  std::string ending = path.extension().string();
   std::ranges::transform(ending, ending.begin(),
                          [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   std::error_code ignored;
-  return !std::filesystem::is_directory(output, ignored) &&
+  if (ending == kZarrEnding) return true;
+  return !fs::is_directory(path, ignored) &&
          (ending == ".tif" || ending == ".tiff" || ending == ".btf" || ending == ".tf8");
+}
+
+Resume SegmentOptions::resume_choice() const {
+  if (resume == "strict") return Resume::kStrict;
+  return resume == "true" || resume == "1" || !windows.empty() ? Resume::kYes : Resume::kNo;
 }
 
 void SegmentOptions::add_to(CLI::App& command) {
   command
-      .add_option("inputs", inputs,
-                  "images (PNG, JPEG, BMP, PNM, TIFF stacks), folders, globs, or - for stdin")
+      .add_option(
+          "inputs", inputs,
+          "images (PNG, JPEG, BMP, PNM, TIFF stacks, OME-Zarr), folders, globs, or - for stdin")
       ->required();
   command
       .add_option(
           "-o,--output", output,
-          "folder for the results; or NAME.tif, for the mask of one image of any size alone")
+          "folder for the results; or NAME.tif or NAME.zarr (OME-Zarr), for the mask of one image "
+          "of any size alone")
       ->type_name("FOLDER")
       ->capture_default_str();
   command.add_flag("--no-overlay", no_overlay, "no picture of the mask over the image");
@@ -45,6 +49,17 @@ void SegmentOptions::add_to(CLI::App& command) {
                              "of objects, in pixels; else what the model was trained with")
                  ->type_name("N")
                  ->check(at_least(0));
+  command.add_option("--level", choice.level, "of a pyramid (TIFF, OME-Zarr); 0 is the full size")
+      ->type_name("N")
+      ->check(at_least(0));
+  command.add_option("--page", choice.page, "of a stack alone, counted from 0")
+      ->type_name("N")
+      ->check(at_least(0));
+  command.add_option("--channel", choice.channel, "of an OME-Zarr alone, as grey, counted from 0")
+      ->type_name("N")
+      ->check(at_least(0));
+  command.add_flag("--pyramid", outputs.pyramid,
+                   "the mask of an image in windows has smaller levels (in an OME-Zarr always)");
   command
       .add_flag(
           "--resume", resume,
@@ -70,7 +85,8 @@ void SegmentOptions::add_to(CLI::App& command) {
       "Each image becomes NAME.mask.png (class ids) and NAME.overlay.png; a stack becomes TIFFs "
       "of\n"
       "as many pages. summary.json counts pixels (with --json it goes to stdout instead).\n"
-      "A TIFF that is too large for memory becomes NAME.mask.tif in windows; what is finished "
+      "A TIFF or OME-Zarr that is too large for memory becomes NAME.mask.tif in windows; what is "
+      "finished "
       "stays,\n"
       "and --resume goes on.\n"
       "Examples:\n"
@@ -78,6 +94,7 @@ void SegmentOptions::add_to(CLI::App& command) {
       "  tessera segment scans/ -m unet.safetensors -o masks --instances --resume\n"
       "  tessera segment 'scans/*/day1.tif' -o masks --max-memory 2G --shard 1/4\n"
       "  tessera segment slide.tif -o mask.tif --max-memory 1G --resume\n"
+      "  tessera segment slide.zarr -o mask.zarr --level 1 --channel 0\n"
       "  cat cells.png | tessera segment - --json");
 }
 

@@ -1,10 +1,12 @@
-// What the command line tells of `tessera segment`.
+// What `tessera segment` is asked for.
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <string>
 #include <vector>
 
+#include "models/image/image_io.h"
 #include "tools/program/program.h"
 #include "tools/program/report.h"
 #include "tools/program/segment_files.h"
@@ -16,19 +18,21 @@ struct SegmentOptions {
   std::vector<std::string> inputs;
   std::string output = "out";
   bool no_overlay = false;
-  const CLI::Option* min_area = nullptr;  // where it was not given the model's counts
+  const CLI::Option* min_area = nullptr;  // not given: the model's
   SegmentOutputs outputs;
   std::string resume;
   std::string shard;
   std::string windows;
-  int batch = 0;
   ModelOptions model;
   ReportOptions report;
+  ImageChoice choice;
+  int batch = 0;
 
   void add_to(CLI::App& command);
-  Resume resumes() const;
-  // Whether -o names a mask's file instead of a folder.
+  // Whether -o names a mask's file, or the store of one, instead of a folder.
   bool names_mask() const;
+  // Processes that share an image keep each other's windows.
+  Resume resume_choice() const;
 };
 
 }  // namespace tessera

@@ -42,8 +42,8 @@ class ImageSource {
 
 class SegmentResults {
  public:
-  // `options` are those that decide what is in the files.
-  SegmentResults(const std::filesystem::path& folder, const std::filesystem::path& model,
+  // `model` is its digest, `options` are those that decide what is in the files.
+  SegmentResults(const std::filesystem::path& folder, const std::string& model,
                  const nlohmann::json& options, Resume resume);
 
   // Whether results were made in the folder before.

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "models/import/families/families.h"
-#include "models/import/network_builder.h"
+#include "models/import/families/nnunet_plans.h"
 
 namespace tessera {
 namespace {
@@ -86,41 +86,18 @@ void ignore_aliases(NetworkBuilder& net, const Contents& contents) {
   }
 }
 
-// "standardize" and so on, of the plans that the file carries; "" where it has none.
-std::string input_of(const Contents& contents) {
-  const nlohmann::json* plans = nullptr;
-  const auto at = [](const nlohmann::json* object, const char* key) -> const nlohmann::json* {
-    if (object == nullptr || !object->is_object()) return nullptr;
-    const auto found = object->find(key);
-    return found == object->end() ? nullptr : &*found;
-  };
-  const nlohmann::json* const init = at(at(&contents.said, "entries"), "init_args");
-  plans = init != nullptr ? at(init, "plans") : at(&contents.said, "config");
-  const nlohmann::json* const named = at(init, "configuration");
-  const std::string configuration =
-      named != nullptr && named->is_string() ? named->get<std::string>() : "2d";
-  const nlohmann::json* const schemes =
-      at(at(at(plans, "configurations"), configuration.c_str()), "normalization_schemes");
-  if (schemes == nullptr || !schemes->is_array() || schemes->empty() || !(*schemes)[0].is_string())
-    return "";
-  const std::string scheme = (*schemes)[0];
-  return scheme == "ZScoreNormalization"        ? "standardize"
-         : scheme == "NoNormalization"          ? "none"
-         : scheme == "RescaleTo01Normalization" ? "min_max"
-         : scheme == "RGBTo01Normalization"     ? "unit"
-                                                : "";
-}
-
-NetworkEnd build_nnunet(NetworkBuilder& net, const Contents& contents) {
+NetworkEnd build_nnunet(NetworkBuilder& net, const Contents& contents, NnunetPlans& plans) {
   ignore_aliases(net, contents);
   const int ups = net.count("decoder.transpconvs.{}.weight");
   const auto transposed = [](int up) { return fmt::format("decoder.transpconvs.{}", up); };
   const bool has_stem = net.has("encoder.stem.convs.0.conv.weight");
-  ValueId x =
-      net.image_of(has_stem ? "encoder.stem.convs.0.conv" : "encoder.stages.0.0.convs.0.conv");
+  const int channels = net.extent(
+      has_stem ? "encoder.stem.convs.0.conv.weight" : "encoder.stages.0.0.convs.0.conv.weight", 1);
+  ValueId x = net.image(channels);
   if (has_stem) x = stacked(net, "encoder.stem", x);
   std::vector<ValueId> maps;
   std::array<std::int64_t, 2> multiple{1, 1};
+  std::vector<std::array<int, 2>> strides;
   for (int stage = 0; stage <= ups; ++stage) {
     ConvLayout first;
     if (stage > 0) {
@@ -129,6 +106,7 @@ NetworkEnd build_nnunet(NetworkBuilder& net, const Contents& contents) {
         multiple[axis] = std::min(multiple[axis] * first.stride[axis], std::int64_t{1} << 12);
       }
     }
+    strides.push_back(first.stride);
     x = encoder_stage(net, fmt::format("encoder.stages.{}", stage), x, first);
     maps.push_back(x);
   }
@@ -143,16 +121,25 @@ NetworkEnd build_nnunet(NetworkBuilder& net, const Contents& contents) {
       if (up + 1 < ups) net.ignore(fmt::format("decoder.seg_layers.{}.{}", up, parameter));
     }
   }
-  const std::string input = input_of(contents);
-  net.note(
-      "the network alone: nnU-Net cuts an image to what is not zero, normalises each channel, and "
-      "averages overlapping windows of its patch size; instance norms make an answer depend on the "
-      "window");
-  return {.logits = net.conv(fmt::format("decoder.seg_layers.{}", ups - 1), x),
+  const std::string head = fmt::format("decoder.seg_layers.{}", ups - 1);
+  const int classes = net.extent(head + ".weight", 0);
+  try {
+    plans = read_nnunet_plans(contents, strides, channels, classes);
+  } catch (const Error& error) {
+    fail("{}: {}", contents.file, error.what());
+  }
+  for (std::string& note : plans.notes) net.note(std::move(note));
+  if (!plans.are_there)
+    net.note(
+        "the network alone, without its plans: nnU-Net cuts an image to what is not zero, "
+        "normalises each channel, and averages overlapping windows of its patch size; instance "
+        "norms make an answer depend on the window");
+  return {.logits = net.conv(head, x),
           .output = "softmax",
-          .input = input.empty() ? "standardize" : input,
-          .input_said_by = input.empty() ? "" : "the plans",
-          .multiple = std::max(multiple[0], multiple[1])};
+          .input = plans.are_there ? "none" : "standardize",
+          .input_said_by = plans.are_there ? "the plans" : "",
+          .multiple = std::max(multiple[0], multiple[1]),
+          .classes = plans.classes};
 }
 
 std::optional<Imported> match_nnunet(const Contents& contents, const ImportOptions& options,
@@ -161,13 +148,19 @@ std::optional<Imported> match_nnunet(const Contents& contents, const ImportOptio
     return tensor.name.starts_with("decoder.transpconvs.0.");
   });
   if (!plain) return std::nullopt;
-  return match_network(contents, options, why,
-                       [&](NetworkBuilder& net) { return build_nnunet(net, contents); });
+  NnunetPlans plans;
+  auto imported = match_network(contents, options, why, [&](NetworkBuilder& net) {
+    return build_nnunet(net, contents, plans);
+  });
+  if (imported && !options.choices.contains("input"))
+    imported->config.preprocessing.steps = plans.steps;
+  return imported;
 }
 
 }  // namespace
 
 constinit const Family kNnunetFamily{
-    "nnU-Net v2", "2-D, plain and with residual encoder; its network alone", match_nnunet};
+    "nnU-Net v2", "2-D, plain and with residual encoder; a model folder, or a checkpoint",
+    match_nnunet};
 
 }  // namespace tessera

@@ -6,36 +6,13 @@
 
 #include "engine/files/json_text.h"
 #include "engine/files/safetensors.h"
-#include "models/import/vocabulary_file.h"
+#include "models/import/han_words.h"
 #include "models/networks/torch_names.h"
 
 namespace tessera {
 namespace {
 
 constexpr int kMostModelNesting = 64;
-
-// The words of {"the": 2, ...}, whose ids must be all from the first word's on.
-Vocabulary exported_words(const Contents& contents, const ImportOptions& options) {
-  require(!options.vocabulary.empty(),
-          "{}: it holds no vocabulary, without which no text can be read; give the .words.json "
-          "that was exported with it with --vocabulary",
-          contents.file);
-  const VocabularyFile file = read_vocabulary_file(options.vocabulary);
-  const std::int64_t first = Vocabulary::kFirstWordId;
-  std::vector<std::string> words(file.entries.size());
-  for (const VocabularyFile::Entry& entry : file.entries) {
-    const std::int64_t place = file.has_ids ? entry.id - first : entry.id;
-    require(place >= 0 && place < static_cast<std::int64_t>(words.size()) &&
-                words[static_cast<std::size_t>(place)].empty(),
-            "{}: the word {} has the id {}, expected each from {} to {} once", file.file,
-            in_quotes(entry.word), entry.id, file.has_ids ? first : 0,
-            (file.has_ids ? first : 0) + static_cast<std::int64_t>(words.size()) - 1);
-    words[static_cast<std::size_t>(place)] = entry.word;
-  }
-  std::string blob;
-  for (const std::string& word : words) (blob += word) += '\n';
-  return Vocabulary::from_blob(blob);
-}
 
 std::optional<Imported> match_tessera(const Contents& contents, const ImportOptions& options,
                                       std::string&) {
@@ -67,7 +44,7 @@ std::optional<Imported> match_tessera(const Contents& contents, const ImportOpti
   }
   for (const StoredTensor& tensor : contents.tensors)
     if (!used.contains(tensor.name)) imported.unused.push_back(tensor.name);
-  if (imported.config.han) imported.vocabulary = exported_words(contents, options);
+  if (imported.config.han) imported.vocabulary = exported_words(contents.file, options);
   return imported;
 }
 
