@@ -21,16 +21,17 @@ void DocumentFileOptions::add_to(CLI::App& command, std::vector<std::string> for
   const std::string help = fmt::format("auto (by name and content), {}", fmt::join(formats, ", "));
   formats.push_back("auto");
   command.add_option("--format", format, help)->type_name("NAME")->check(CLI::IsMember(formats));
-  command.add_option("--text-column", text_column, "of TSV and CSV, from 0; else label, text")
+  command
+      .add_option("--text-column", text_column,
+                  "of TSV and CSV, from 0; else by name, or label, text")
       ->type_name("N");
   command.add_option("--label-column", label_column, "of TSV and CSV, from 0")->type_name("N");
-  command.add_flag("--skip-header", skip_header, "the first line of a TSV or CSV names columns");
-  command.add_option("--text-field", text_field, "of JSON, or column named in the first line")
-      ->type_name("NAME")
-      ->capture_default_str();
-  command.add_option("--label-field", label_field, "of JSON, or column named in the first line")
-      ->type_name("NAME")
-      ->capture_default_str();
+  command.add_flag("--skip-header", skip_header,
+                   "pass over the first line of a TSV or CSV; one with the names text and label "
+                   "needs no option");
+  const char* const names = "of JSON, or a column that the first line of a TSV or CSV names";
+  command.add_option("--text-field", text_field, names)->type_name("NAME")->default_str("text");
+  command.add_option("--label-field", label_field, names)->type_name("NAME")->default_str("label");
 }
 
 DocumentOptions DocumentFileOptions::reader_options() const {

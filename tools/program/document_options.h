@@ -18,7 +18,7 @@ struct DocumentFileOptions {
   std::string format = "auto";
   std::optional<std::size_t> text_column, label_column;
   bool skip_header = false;
-  std::string text_field = "text", label_field = "label";
+  std::optional<std::string> text_field, label_field;
 
   // `formats`: what --format takes besides "auto".
   void add_to(CLI::App& command, std::vector<std::string> formats);
