@@ -172,9 +172,10 @@ struct UNetTrainOptions : TrainOptions {
 struct DocumentFileOptions {
   std::string format = "auto";  // by name and content; "tsv", "csv", "json", "jsonl", ...
   std::optional<std::size_t> text_column = {}, label_column = {};  // of TSV and CSV, from 0
-  bool skip_header = false;         // the first line of a TSV or CSV names columns
-  std::string text_field = "text";  // of JSON, or the column that the first line names
-  std::string label_field = "label";
+  bool skip_header = false;  // pass over the first line of a TSV or CSV
+  // Of JSON, or the column that the first line names; else "text" and "label", where they are
+  // there.
+  std::optional<std::string> text_field = {}, label_field = {};
 };
 
 // A text in UTF-8, and the name of its class. Not owned.

@@ -75,8 +75,9 @@ PixelSource::PixelSource(ImageReader reader) : reader_(std::move(reader)) {
     const ImageLayout other = reader_.layout(page);
     require(
         other.height <= layout_.height / kThumbnail && other.width <= layout_.width / kThumbnail,
-        "image '{}' is a stack of {} pages, of which the first has {} x {} pixels and page {} {} x "
-        "{}; what is read in windows is one picture: choose one with --page",
+        "image '{}' is a stack of {} pages (the first of {} x {} pixels, page {} of {} x {}), and "
+        "one picture is made in windows: choose one with --page, or name a folder, -o FOLDER, "
+        "without --windows, for the masks of all pages",
         reader_.name(), pages, layout_.height, layout_.width, page, other.height, other.width);
   }
   const int64_t chunk =

@@ -135,6 +135,8 @@ TEST_F(ImageCli, EveryPlaneOfAStackHasItsMask) {
   const Result result = run(segment({"stack.tif", "-o", "out"}));
   EXPECT_THAT(result.out, HasSubstr("20 x 20, 3 pages")) << result.err;
   EXPECT_EQ(ImageReader(at("out/stack.mask.tif")).page_count(), 3);
+  EXPECT_THAT(run(segment({"stack.tif", "-o", "m.tif"})).err,
+              AllOf(HasSubstr("stack.tif: image is a stack of 3 pages"), HasSubstr("-o FOLDER")));
 }
 
 // Images of one size behind one another, others between them, a stack, and files that are none.

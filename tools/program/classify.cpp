@@ -308,7 +308,8 @@ Verb make_classify_verb(CLI::App& program) {
   options->report.add_to(command);
   command.footer(
       "Prints a line per document: label, probability, name. --json prints JSON lines. Labels in\n"
-      "the input give the accuracy as a last line.\n"
+      "the input give the accuracy as a last line. A TSV or CSV whose first line names the\n"
+      "columns text and label (or those of --text-field and --label-field) is read by name.\n"
       "Examples:\n"
       "  tessera classify review.txt\n"
       "  tessera classify --text 'A film to remember.' --html why.html\n"

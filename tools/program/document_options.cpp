@@ -12,18 +12,21 @@ void add_document_options(CLI::App& command, DocumentFileOptions& into,
   command.add_option("--format", into.format, help)
       ->type_name("NAME")
       ->check(CLI::IsMember(formats));
-  command.add_option("--text-column", into.text_column, "of TSV and CSV, from 0; else label, text")
+  command
+      .add_option("--text-column", into.text_column,
+                  "of TSV and CSV, from 0; else by name, or label, text")
       ->type_name("N");
   command.add_option("--label-column", into.label_column, "of TSV and CSV, from 0")->type_name("N");
   command.add_flag("--skip-header", into.skip_header,
-                   "the first line of a TSV or CSV names columns");
-  command.add_option("--text-field", into.text_field, "of JSON, or column named in the first line")
+                   "pass over the first line of a TSV or CSV; one with the names text and label "
+                   "needs no option");
+  const char* const names = "of JSON, or a column that the first line of a TSV or CSV names";
+  command.add_option("--text-field", into.text_field, names)
       ->type_name("NAME")
-      ->capture_default_str();
-  command
-      .add_option("--label-field", into.label_field, "of JSON, or column named in the first line")
+      ->default_str("text");
+  command.add_option("--label-field", into.label_field, names)
       ->type_name("NAME")
-      ->capture_default_str();
+      ->default_str("label");
 }
 
 }  // namespace tessera

@@ -67,7 +67,7 @@ class ImageEvaluation {
     if (!found)
       throw UsageError(fmt::format("--membrane: '{}' is none of the model's {} classes: {}",
                                    options_.membrane, names_.size(), fmt::join(names_, ", ")));
-    return found;
+    return found->place;
   }
 
   ImagePairs find_images() {
