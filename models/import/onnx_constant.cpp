@@ -141,6 +141,70 @@ std::vector<std::int64_t> reshaped(std::span<const std::int64_t> shape, std::vec
   return extents;
 }
 
+std::vector<std::int64_t> squeezed(std::span<const std::int64_t> shape, std::span<const int> axes) {
+  std::vector<bool> gone(shape.size());
+  for (std::size_t i = 0; i < shape.size(); ++i) gone[i] = axes.empty() && shape[i] == 1;
+  for (const int axis : axes) {
+    const auto at = static_cast<std::size_t>(onnx_axis(axis, shape.size()));
+    require(shape[at] == 1, "axis {} of {} is not 1", axis, shape_text(shape));
+    gone[at] = true;
+  }
+  std::vector<std::int64_t> kept;
+  for (std::size_t i = 0; i < shape.size(); ++i)
+    if (!gone[i]) kept.push_back(shape[i]);
+  return kept;
+}
+
+std::vector<std::int64_t> unsqueezed(std::span<const std::int64_t> shape,
+                                     std::span<const int> axes) {
+  constexpr std::int64_t kOpen = -1;
+  std::vector<std::int64_t> longer(shape.size() + axes.size(), kOpen);
+  for (const int axis : axes) {
+    std::int64_t& extent = longer[static_cast<std::size_t>(onnx_axis(axis, longer.size()))];
+    require(extent == kOpen, "its axes name {} twice", axis);
+    extent = 1;
+  }
+  auto next = shape.begin();
+  for (std::int64_t& extent : longer)
+    if (extent == kOpen) extent = *next++;
+  return longer;
+}
+
+std::vector<std::int64_t> flattened(std::span<const std::int64_t> shape, std::int64_t axis) {
+  const auto rank = static_cast<std::int64_t>(shape.size());
+  require(axis >= -rank && axis <= rank, "axis {} is none of {}", axis, rank);
+  const auto rows = static_cast<std::size_t>(axis < 0 ? axis + rank : axis);
+  return {onnx_elements(shape.first(rows)), onnx_elements(shape.subspan(rows))};
+}
+
+std::vector<int> split_sizes(std::int64_t extent, std::size_t parts, std::vector<int> given) {
+  const auto count = static_cast<std::int64_t>(parts);
+  require(count > 0, "it makes nothing");
+  const std::int64_t share = (extent + count - 1) / count;
+  const bool is_even = given.empty();
+  for (std::int64_t i = 0; is_even && i < count; ++i)
+    given.push_back(
+        static_cast<int>(std::max<std::int64_t>(0, std::min(share, extent - i * share))));
+  std::int64_t all = 0;
+  for (const int size : given) {
+    require(size >= 0, "one of its parts has {}", size);
+    all += size;
+  }
+  require(given.size() == parts && all == extent, "its {} parts are {} of {}", given.size(), all,
+          extent);
+  return given;
+}
+
+OnnxConstantPtr onnx_shape(std::span<const std::int64_t> shape, const OnnxAttributes& attributes) {
+  const auto rank = static_cast<std::int64_t>(shape.size());
+  const auto place = [&](const char* name, std::int64_t otherwise) {
+    const std::int64_t at = attributes.integer(name, otherwise);
+    return std::clamp<std::int64_t>(at < 0 ? at + rank : at, 0, rank);
+  };
+  const std::int64_t start = place("start", 0), end = std::max(start, place("end", rank));
+  return onnx_integers({shape.begin() + start, shape.begin() + end});
+}
+
 int onnx_axis(std::int64_t axis, std::size_t rank) {
   const auto count = static_cast<std::int64_t>(rank);
   require(axis >= -count && axis < count, "axis {} is none of {}", axis, rank);

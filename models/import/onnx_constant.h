@@ -77,6 +77,17 @@ std::vector<std::int64_t> broadcast_shape(std::span<const std::int64_t> a,
 std::vector<std::int64_t> reshaped(std::span<const std::int64_t> shape, std::vector<int> wanted,
                                    bool allow_zero);
 
+// Those that Squeeze (without axes: of all of extent 1), Unsqueeze and Flatten make of it, and
+// those of Split's parts along an axis of `extent`; `given` may be empty. Throw Error.
+std::vector<std::int64_t> squeezed(std::span<const std::int64_t> shape, std::span<const int> axes);
+std::vector<std::int64_t> unsqueezed(std::span<const std::int64_t> shape,
+                                     std::span<const int> axes);
+std::vector<std::int64_t> flattened(std::span<const std::int64_t> shape, std::int64_t axis);
+std::vector<int> split_sizes(std::int64_t extent, std::size_t parts, std::vector<int> given);
+
+// What Shape gives, or the part of it that its attributes name.
+OnnxConstantPtr onnx_shape(std::span<const std::int64_t> shape, const OnnxAttributes& attributes);
+
 // `axis` of `rank` axes, from 0. Throws Error.
 int onnx_axis(std::int64_t axis, std::size_t rank);
 

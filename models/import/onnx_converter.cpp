@@ -111,25 +111,11 @@ void OnnxConverter::convert(const OnnxNode& node) {
   }
   if (node.op == "Shape" || node.op == "Size") {
     const OnnxCall call(*this, node);
-    const OnnxValue& x = call.input(0);
-    const Extents extents = shape(x);
-    const auto rank = static_cast<std::int64_t>(extents.size());
-    const auto bound = [&](std::int64_t at) {
-      return std::clamp<std::int64_t>(at < 0 ? at + rank : at, 0, rank);
-    };
-    const std::int64_t start = bound(call.attributes.integer("start", 0)),
-                       end = bound(call.attributes.integer("end", rank));
-    if (node.op == "Size") {
-      std::int64_t elements = 1;
-      for (const std::int64_t extent : extents) elements *= extent;
-      auto size = std::make_shared<OnnxConstant>(*onnx_integers({elements}));
-      size->shape = {};
-      call.set(of_constant(size));
-    } else {
-      call.set(of_constant(
-          onnx_integers({extents.begin() + start, extents.begin() + std::max(start, end)})));
-    }
-    return;
+    const Extents extents = shape(call.input(0));
+    if (node.op == "Shape") return call.set(of_constant(onnx_shape(extents, call.attributes)));
+    auto size = std::make_shared<OnnxConstant>(*onnx_integers({onnx_elements(extents)}));
+    size->shape = {};
+    return call.set(of_constant(size));
   }
   if (constant) {
     if (const auto made = evaluate(node, model_.opset, constants)) {
@@ -141,7 +127,8 @@ void OnnxConverter::convert(const OnnxNode& node) {
       return;
     }
   }
-  for (const auto* table : {&onnx_layers(), &onnx_moves(), &onnx_classes(), &onnx_sequences()}) {
+  for (const auto* table :
+       {&onnx_layers(), &onnx_elements(), &onnx_moves(), &onnx_classes(), &onnx_sequences()}) {
     if (const auto found = table->find(node.op); found != table->end())
       return found->second(OnnxCall(*this, node));
   }

@@ -1,5 +1,5 @@
-// From the nodes of an ONNX file to those of a graph: what the files onnx_layers.cpp and
-// onnx_moves.cpp, which know the operators, are written with.
+// From the nodes of an ONNX file to those of a graph: what the files that know the operators
+// (onnx_layers.cpp, onnx_elements.cpp, ..) are written with.
 //
 // A graph is made for one size of its inputs, so that all shapes are known and what computes shapes
 // is constant. Maps keep our axes: a value says which axis of ONNX each of its own is, so that
@@ -138,8 +138,9 @@ OnnxValue of_constant(OnnxConstantPtr constant);
 
 // What an operator of ONNX becomes.
 using OnnxOperator = void (*)(const OnnxCall& call);
-const std::map<std::string_view, OnnxOperator>& onnx_layers();     // windows, norms, activations
-const std::map<std::string_view, OnnxOperator>& onnx_moves();      // arithmetic, shapes, reductions
+const std::map<std::string_view, OnnxOperator>& onnx_layers();     // windows, norms, sizes
+const std::map<std::string_view, OnnxOperator>& onnx_elements();   // arithmetic, activations
+const std::map<std::string_view, OnnxOperator>& onnx_moves();      // products, shapes, reductions
 const std::map<std::string_view, OnnxOperator>& onnx_classes();    // softmax, argmax
 const std::map<std::string_view, OnnxOperator>& onnx_sequences();  // recurrent layers
 

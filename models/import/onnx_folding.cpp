@@ -203,31 +203,6 @@ OnnxConstantPtr transpose(const OnnxFold& call) {
   return onnx_gathered(x, shape, moves);
 }
 
-OnnxConstantPtr unsqueeze(const OnnxFold& call) {
-  const OnnxConstant& x = call.input(0);
-  const std::vector<int> axes = call.list(1, "axes");
-  const std::size_t rank = x.shape.size() + axes.size();
-  Extents shape(rank, 0);
-  for (const int axis : axes) shape[static_cast<std::size_t>(onnx_axis(axis, rank))] = 1;
-  auto next = x.shape.begin();
-  for (std::int64_t& extent : shape)
-    if (extent == 0) extent = next != x.shape.end() ? *next++ : 0;
-  return onnx_reshaped(x, shape);
-}
-
-OnnxConstantPtr squeeze(const OnnxFold& call) {
-  const OnnxConstant& x = call.input(0);
-  std::vector<bool> dropped(x.shape.size());
-  const std::vector<int> axes = call.list(1, "axes");
-  for (std::size_t i = 0; axes.empty() && i < x.shape.size(); ++i) dropped[i] = x.shape[i] == 1;
-  for (const int axis : axes)
-    dropped[static_cast<std::size_t>(onnx_axis(axis, x.shape.size()))] = true;
-  Extents shape;
-  for (std::size_t i = 0; i < x.shape.size(); ++i)
-    if (!dropped[i]) shape.push_back(x.shape[i]);
-  return onnx_reshaped(x, shape);
-}
-
 OnnxConstantPtr expand(const OnnxFold& call) {
   const OnnxConstant& x = call.input(0);
   const std::vector<int> wanted = call.input(1).integers("shape");
@@ -340,13 +315,19 @@ const std::map<std::string_view, Evaluator>& evaluators() {
       {"Slice", slice},
       {"Sqrt",
        [](const OnnxFold& c) { return onnx_mapped(c, [](double x) { return std::sqrt(x); }); }},
-      {"Squeeze", squeeze},
+      {"Squeeze",
+       [](const OnnxFold& c) {
+         return onnx_reshaped(c.input(0), squeezed(c.input(0).shape, c.list(1, "axes")));
+       }},
       {"Sub",
        [](const OnnxFold& c) {
          return onnx_combined(c, [](double a, double b) { return a - b; });
        }},
       {"Transpose", transpose},
-      {"Unsqueeze", unsqueeze},
+      {"Unsqueeze",
+       [](const OnnxFold& c) {
+         return onnx_reshaped(c.input(0), unsqueezed(c.input(0).shape, c.list(1, "axes")));
+       }},
       {"Where", where}};
   return table;
 }

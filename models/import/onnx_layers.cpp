@@ -1,4 +1,4 @@
-// ONNX's operators with windows, norms, activations and sizes.
+// ONNX's operators with windows, norms and sizes.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -413,113 +413,21 @@ void upsample(const OnnxCall& call) {
   resize_to(call, op, scales, {}, {});
 }
 
-// ---- activations -------------------------------------------------------------------------------
-
-void activate(const OnnxCall& call, Activation op) {
-  call.set(call.activate(call.map(0), op));
-}
-
-void prelu(const OnnxCall& call) {
-  const OnnxValue& map = call.map(0);
-  const OnnxConstantPtr slope = call.constant_ptr(1);
-  Activation op{ActivationKind::kPrelu};
-  if (slope->elements() == 1) {
-    op.per_channel = false;
-    return call.set(call.add(op, {map}, map, {{"weight", flat(slope)}}));
-  }
-  // One axis may have more than one slope, aligned at the last.
-  const std::size_t rank = map.order.size(), given = slope->shape.size();
-  int axis = -1;
-  for (std::size_t i = 0; i < given && given <= rank; ++i) {
-    if (slope->shape[i] == 1) continue;
-    require(axis < 0, "its slopes are {}, expected one axis", shape_text(slope->shape));
-    axis = static_cast<int>(rank - given + i);
-  }
-  require(axis >= 0, "its slopes are {}", shape_text(slope->shape));
-  const OnnxValue x = call.with_last(map, axis);
-  call.set(call.add(op, {x}, x, {{"weight", flat(slope)}}));
-}
-
-void clip(const OnnxCall& call) {
-  constexpr double kMost = std::numeric_limits<float>::max();
-  const auto bound = [&](std::size_t i, const char* name, double otherwise) {
-    if (!call.has(i)) return call.attributes.number(name, otherwise);
-    const OnnxConstant& given = call.constant(i);
-    require(given.elements() == 1, "its {} is {}", name, shape_text(given.shape));
-    return given.values()[0];
-  };
-  Activation op{ActivationKind::kClip};
-  op.min = std::max(bound(1, "min", -kMost), -kMost);
-  op.max = std::min(bound(2, "max", kMost), kMost);
-  activate(call, op);
-}
-
-void gelu(const OnnxCall& call) {
-  const std::string kind = call.attributes.text("approximate", "none");
-  require(kind == "none" || kind == "tanh", "its approximation is {}", kind);
-  activate(call, {kind == "tanh" ? ActivationKind::kGeluTanh : ActivationKind::kGelu});
-}
-
-void selu(const OnnxCall& call) {
-  constexpr double kAlpha = 1.67326324, kGamma = 1.05070098;  // ONNX's defaults, which are SELU's
-  require(std::abs(call.attributes.number("alpha", kAlpha) - kAlpha) < 1e-5 &&
-              std::abs(call.attributes.number("gamma", kGamma) - kGamma) < 1e-5,
-          "its alpha and gamma are not SELU's");
-  activate(call, {ActivationKind::kSelu});
-}
-
-void mish(const OnnxCall& call) {
-  const OnnxValue& x = call.map(0);
-  const OnnxValue soft = call.add(Activation{ActivationKind::kSoftplus}, {x}, x, {}, "/softplus");
-  const OnnxValue bent = call.add(Activation{ActivationKind::kTanh}, {soft}, x, {}, "/tanh");
-  call.set(call.combine(Binary::Kind::kMul, x, bent));
-}
-
-template <ActivationKind kind>
-void simple(const OnnxCall& call) {
-  activate(call, {kind});
-}
-
 }  // namespace
 
 const std::map<std::string_view, OnnxOperator>& onnx_layers() {
   static const std::map<std::string_view, OnnxOperator> table{
       {"AveragePool", average_pool},
       {"BatchNormalization", batch_normalization},
-      {"Clip", clip},
       {"Conv", conv},
       {"ConvTranspose", conv_transpose},
-      {"Elu",
-       [](const OnnxCall& c) {
-         activate(c, {.kind = ActivationKind::kElu, .alpha = c.attributes.number("alpha", 1)});
-       }},
-      {"Gelu", gelu},
       {"GlobalAveragePool", [](const OnnxCall& c) { global_pool(c, Reduce::Kind::kMean); }},
       {"GlobalMaxPool", [](const OnnxCall& c) { global_pool(c, Reduce::Kind::kMax); }},
       {"GroupNormalization", group_normalization},
-      {"HardSigmoid",
-       [](const OnnxCall& c) {
-         activate(c, {.kind = ActivationKind::kHardSigmoid,
-                      .gain = c.attributes.number("alpha", 0.2),
-                      .offset = c.attributes.number("beta", 0.5)});
-       }},
-      {"HardSwish", simple<ActivationKind::kHardSwish>},
       {"InstanceNormalization", instance_normalization},
       {"LayerNormalization", layer_normalization},
-      {"LeakyRelu",
-       [](const OnnxCall& c) {
-         activate(
-             c, {.kind = ActivationKind::kLeakyRelu, .slope = c.attributes.number("alpha", 0.01)});
-       }},
       {"MaxPool", max_pool},
-      {"Mish", mish},
-      {"PRelu", prelu},
-      {"Relu", simple<ActivationKind::kRelu>},
       {"Resize", resize},
-      {"Selu", selu},
-      {"Sigmoid", simple<ActivationKind::kSigmoid>},
-      {"Softplus", simple<ActivationKind::kSoftplus>},
-      {"Tanh", simple<ActivationKind::kTanh>},
       {"Upsample", upsample}};
   return table;
 }

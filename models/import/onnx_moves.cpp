@@ -1,4 +1,4 @@
-// ONNX's arithmetic, products, reductions, and what moves elements.
+// ONNX's products, reductions, and what moves elements.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -17,83 +17,6 @@ void keep(const OnnxCall& call) {
   call.set(call.map(0));
 }
 
-// ---- arithmetic --------------------------------------------------------------------------------
-
-// Whether a value is a constant of this one number.
-bool is_number(const OnnxValue& value, double number) {
-  return value.constant && value.constant->elements() == 1 &&
-         std::abs(value.constant->values()[0] - number) <= 1e-6 * std::abs(number);
-}
-
-// The exact GELU, as it is spelt before opset 20: x (1 + erf(x / sqrt 2)) / 2, the half before,
-// behind or in between. Values on the way say how far they are (Origin::pads[0]); those of the
-// error function are no maps, so that nothing else can read them.
-enum GeluPart { kScaled = 1, kErrorFunction, kErrorFunctionAndOne, kTwice, kHalf };
-
-OnnxValue gelu_part(OnnxValue value, GeluPart part, const OnnxValue& from) {
-  value.origin = std::make_shared<Origin>(
-      Origin{Origin::Kind::kErf, std::make_shared<OnnxValue>(from), {part, 0, 0, 0}});
-  return value;
-}
-
-bool is_part(const OnnxValue& value, GeluPart part) {
-  return value.origin && value.origin->kind == Origin::Kind::kErf && value.origin->pads[0] == part;
-}
-
-void erf(const OnnxCall& call) {
-  const OnnxValue& x = call.map(0);
-  require(is_part(x, kScaled), "it is of no GELU: x (1 + erf(x / sqrt 2)) / 2");
-  OnnxValue y = x;
-  y.is_map = false;
-  call.set(gelu_part(y, kErrorFunction, *x.origin->from));
-}
-
-// Takes a and b of a sum or product, or a quotient, for a part of a GELU.
-bool take_gelu(const OnnxCall& call, Binary::Kind kind, const OnnxValue& a, const OnnxValue& b) {
-  constexpr double kRoot = 1.4142135623730951;
-  const auto numbered = [&](GeluPart part) {
-    call.set(gelu_part(call.combine(kind, a, b), part, a));
-    return true;
-  };
-  if (kind == Binary::Kind::kAdd && is_part(a, kErrorFunction) && is_number(b, 1)) {
-    call.set(gelu_part(a, kErrorFunctionAndOne, *a.origin->from));
-    return true;
-  }
-  if (kind == Binary::Kind::kDiv && a.is_map && is_number(b, kRoot)) return numbered(kScaled);
-  if (kind != Binary::Kind::kMul) return false;
-  if (a.is_map && is_number(b, 1 / kRoot)) return numbered(kScaled);
-  if (is_part(a, kTwice) && is_number(b, 0.5)) {
-    call.set(*a.origin->from);
-    return true;
-  }
-  if (a.is_map && is_number(b, 0.5)) return numbered(kHalf);
-  if (!is_part(a, kErrorFunctionAndOne) || !b.is_map) return false;
-  const OnnxValue& x = *a.origin->from;
-  const bool halved = is_part(b, kHalf) && b.origin->from->id == x.id;
-  if (!halved && b.id != x.id) return false;
-  const OnnxValue y = call.activate(x, {Activation::Kind::kGelu});
-  call.set(halved ? y : gelu_part(call.combine(Binary::Kind::kMul, y, 2), kTwice, y));
-  return true;
-}
-
-template <Binary::Kind kind>
-void fold(const OnnxCall& call) {
-  if (call.inputs() == 2) {
-    const OnnxValue &a = call.input(0), &b = call.input(1);
-    const bool swaps = kind == Binary::Kind::kAdd || kind == Binary::Kind::kMul;
-    if (take_gelu(call, kind, a, b) || (swaps && take_gelu(call, kind, b, a))) return;
-  }
-  OnnxValue sum = call.input(0);
-  for (std::size_t i = 1; i < call.inputs(); ++i) sum = call.combine(kind, sum, call.input(i));
-  call.set(sum);
-}
-
-void pow(const OnnxCall& call) {
-  require(is_number(call.input(1), 2), "its exponent is not 2");
-  const OnnxValue& x = call.map(0);
-  call.set(call.combine(Binary::Kind::kMul, x, x));
-}
-
 void cast(const OnnxCall& call) {
   constexpr std::int64_t kFloat = 1, kHalf = 10, kDouble = 11, kBrain = 16;
   const std::int64_t to = call.attributes.integer("to", 0);
@@ -106,7 +29,7 @@ void cast(const OnnxCall& call) {
 }
 
 void dropout(const OnnxCall& call) {
-  require(!call.has(2) || is_number(call.input(2), 0), "it is of training");
+  require(!call.has(2) || call.constant(2).values() == std::vector<double>{0}, "it is of training");
   call.refuse_outputs_from(1);
   keep(call);
 }
@@ -247,51 +170,6 @@ void reshape(const OnnxCall& call) {
                             call.attributes.integer("allowzero", 0) != 0));
 }
 
-void flatten(const OnnxCall& call) {
-  const OnnxValue& x = call.map(0);
-  const Extents shape = call.shape(x);
-  const std::int64_t given = call.attributes.integer("axis", 1);
-  const auto rank = static_cast<std::int64_t>(shape.size());
-  require(given >= -rank && given <= rank, "axis {} is none of {}", given, rank);
-  const std::int64_t axis = given < 0 ? given + rank : given;
-  Extents flat{1, 1};
-  for (std::int64_t i = 0; i < rank; ++i)
-    flat[i < axis ? 0 : 1] *= shape[static_cast<std::size_t>(i)];
-  reshape_to(call, flat);
-}
-
-void squeeze(const OnnxCall& call) {
-  const OnnxValue& x = call.map(0);
-  const Extents shape = call.shape(x);
-  const std::vector<int> axes = call.list(1, "axes");
-  std::vector<bool> gone(shape.size());
-  for (std::size_t i = 0; i < shape.size(); ++i) gone[i] = axes.empty() && shape[i] == 1;
-  for (const int axis : axes) {
-    const auto at = static_cast<std::size_t>(call.axis(x, axis));
-    require(shape[at] == 1, "axis {} of {} is not 1", axis, shape_text(shape));
-    gone[at] = true;
-  }
-  Extents kept;
-  for (std::size_t i = 0; i < shape.size(); ++i)
-    if (!gone[i]) kept.push_back(shape[i]);
-  reshape_to(call, kept);
-}
-
-void unsqueeze(const OnnxCall& call) {
-  const OnnxValue& x = call.map(0);
-  const Extents shape = call.shape(x);
-  const std::vector<int> axes = call.list(1, "axes");
-  const std::size_t rank = shape.size() + axes.size();
-  Extents longer(rank, 0);
-  for (const int axis : axes) longer[static_cast<std::size_t>(onnx_axis(axis, rank))] = 1;
-  require(std::ranges::count(longer, 1) == static_cast<std::ptrdiff_t>(axes.size()),
-          "its axes name one twice");
-  auto next = shape.begin();
-  for (std::int64_t& extent : longer)
-    if (extent == 0) extent = *next++;
-  reshape_to(call, longer);
-}
-
 void expand(const OnnxCall& call) {
   const OnnxValue& x = call.map(0);
   const std::vector<int> wanted = call.constant(1).integers("shape");
@@ -358,27 +236,17 @@ void split(const OnnxCall& call) {
   const OnnxValue& x = call.map(0);
   const int axis = call.axis(x, call.attributes.integer("axis", 0));
   const std::int64_t extent = call.shape(x)[static_cast<std::size_t>(axis)];
-  std::vector<int> parts = call.list(1, "split");
-  const auto count = static_cast<std::int64_t>(call.node.outputs.size());
-  if (parts.empty()) {
-    const std::int64_t share = (extent + count - 1) / count;
-    for (std::int64_t i = 0; i < count; ++i)
-      parts.push_back(
-          static_cast<int>(std::max<std::int64_t>(0, std::min(share, extent - i * share))));
-  }
-  require(static_cast<std::int64_t>(parts.size()) == count, "it makes {} parts of {}", count,
-          parts.size());
+  const std::vector<int> parts =
+      split_sizes(extent, call.node.outputs.size(), call.list(1, "split"));
   std::int64_t begin = 0;
   for (std::size_t i = 0; i < parts.size(); ++i) {
-    require(parts[i] > 0 && begin + parts[i] <= extent, "its part {} has {} of {}", i, parts[i],
-            extent);
+    require(parts[i] > 0, "its part {} is empty", i);
     Slice op;
     add_span(call, x, axis, static_cast<int>(begin), static_cast<int>(begin + parts[i]), 1, op);
     const std::string suffix = fmt::format("/{}", i);
     call.set(i, op.axes.empty() ? x : call.add(op, {x}, x, {}, suffix.c_str()));
     begin += parts[i];
   }
-  require(begin == extent, "its parts are {} of {}", begin, extent);
 }
 
 // Of a map by constant indices that follow each other: a slice.
@@ -484,32 +352,20 @@ void depth_to_space(const OnnxCall& call) {
 
 const std::map<std::string_view, OnnxOperator>& onnx_moves() {
   static const std::map<std::string_view, OnnxOperator> table{
-      {"Add", fold<Binary::Kind::kAdd>},
       {"Cast", cast},
       {"Concat", concat},
       {"DepthToSpace", depth_to_space},
-      {"Div", fold<Binary::Kind::kDiv>},
       {"Dropout", dropout},
-      {"Erf", erf},
       {"Expand", expand},
-      {"Flatten", flatten},
+      {"Flatten",
+       [](const OnnxCall& c) {
+         reshape_to(c, flattened(c.shape(c.map(0)), c.attributes.integer("axis", 1)));
+       }},
       {"Gather", gather},
       {"Gemm", gemm},
       {"Identity", keep},
       {"MatMul", mat_mul},
-      {"Max", fold<Binary::Kind::kMax>},
-      {"Mean",
-       [](const OnnxCall& c) {
-         OnnxValue sum = c.input(0);
-         for (std::size_t i = 1; i < c.inputs(); ++i)
-           sum = c.combine(Binary::Kind::kAdd, sum, c.input(i));
-         c.set(c.combine(Binary::Kind::kMul, sum, 1.0 / static_cast<double>(c.inputs())));
-       }},
-      {"Min", fold<Binary::Kind::kMin>},
-      {"Mul", fold<Binary::Kind::kMul>},
-      {"Neg", [](const OnnxCall& c) { c.set(c.combine(Binary::Kind::kMul, c.map(0), -1)); }},
       {"Pad", pad},
-      {"Pow", pow},
       {"ReduceMax", reduce<Reduce::Kind::kMax>},
       {"ReduceMean", reduce<Reduce::Kind::kMean>},
       {"ReduceMin", reduce<Reduce::Kind::kMin>},
@@ -523,11 +379,11 @@ const std::map<std::string_view, OnnxOperator>& onnx_moves() {
       {"Reshape", reshape},
       {"Slice", slice},
       {"Split", split},
-      {"Squeeze", squeeze},
-      {"Sub", fold<Binary::Kind::kSub>},
-      {"Sum", fold<Binary::Kind::kAdd>},
+      {"Squeeze",
+       [](const OnnxCall& c) { reshape_to(c, squeezed(c.shape(c.map(0)), c.list(1, "axes"))); }},
       {"Transpose", transpose},
-      {"Unsqueeze", unsqueeze}};
+      {"Unsqueeze",
+       [](const OnnxCall& c) { reshape_to(c, unsqueezed(c.shape(c.map(0)), c.list(1, "axes"))); }}};
   return table;
 }
 

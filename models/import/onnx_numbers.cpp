@@ -153,17 +153,8 @@ Constants mean(const Computed& call) {
 Constants split(const Computed& call) {
   const OnnxConstant& x = call.input(0);
   const std::size_t axis = call.axis(call.attributes.integer("axis", 0), x.shape.size());
-  const auto parts = static_cast<std::int64_t>(call.node.outputs.size());
-  std::vector<int> sizes = call.list(1, "split");
-  if (sizes.empty()) {
-    const std::int64_t each = (x.shape[axis] + parts - 1) / parts;
-    for (std::int64_t i = 0; i < parts; ++i)
-      sizes.push_back(static_cast<int>(std::min(each, x.shape[axis] - i * each)));
-  }
-  require(static_cast<std::int64_t>(sizes.size()) == parts &&
-              std::ranges::all_of(sizes, [](int size) { return size >= 0; }) &&
-              std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}) == x.shape[axis],
-          "it splits {} elements into {} parts of other sizes", x.shape[axis], parts);
+  const std::vector<int> sizes =
+      split_sizes(x.shape[axis], call.node.outputs.size(), call.list(1, "split"));
   Constants results;
   const Extents steps = onnx_strides(x.shape);
   std::int64_t first = 0;
@@ -271,27 +262,6 @@ Constants tile(const Computed& call) {
     result.push_back(times[i] * x.shape[i]);
   }
   return {onnx_reshaped(*onnx_gathered(x, shape, steps), result)};
-}
-
-Constants shape_of_input(const Computed& call) {
-  const Extents& shape = call.input(0).shape;
-  const auto rank = static_cast<std::int64_t>(shape.size());
-  const auto bound = [&](std::int64_t at) {
-    return std::clamp<std::int64_t>(at < 0 ? at + rank : at, 0, rank);
-  };
-  const std::int64_t start = bound(call.attributes.integer("start", 0)),
-                     end = bound(call.attributes.integer("end", rank));
-  return {onnx_integers({shape.begin() + start, shape.begin() + std::max(start, end)})};
-}
-
-Constants flatten(const Computed& call) {
-  const OnnxConstant& x = call.input(0);
-  const auto rank = static_cast<std::int64_t>(x.shape.size());
-  std::int64_t axis = call.attributes.integer("axis", 1);
-  require(axis >= -rank && axis <= rank, "axis {} is none of {}", axis, rank);
-  if (axis < 0) axis += rank;
-  const std::int64_t rows = onnx_elements(Extents(x.shape.begin(), x.shape.begin() + axis));
-  return {onnx_reshaped(x, {rows, onnx_elements(Extents(x.shape.begin() + axis, x.shape.end()))})};
 }
 
 // ---- recurrent layers --------------------------------------------------------------------------
@@ -447,7 +417,11 @@ const std::map<std::string_view, OnnxNumbers>& numbers() {
       {"And", compared<is_both>},
       {"Dropout",
        [](const Computed& c) { return Constants{onnx_reshaped(c.input(0), c.input(0).shape)}; }},
-      {"Flatten", flatten},
+      {"Flatten",
+       [](const Computed& c) {
+         return Constants{onnx_reshaped(
+             c.input(0), flattened(c.input(0).shape, c.attributes.integer("axis", 1)))};
+       }},
       {"GRU", recurrence},
       {"GatherElements", gather_elements},
       {"Gemm", gemm},
@@ -466,7 +440,8 @@ const std::map<std::string_view, OnnxNumbers>& numbers() {
       {"ReduceMean", mean},
       {"Relu", mapped<relu_of>},
       {"ScatterElements", scatter_elements},
-      {"Shape", shape_of_input},
+      {"Shape",
+       [](const Computed& c) { return Constants{onnx_shape(c.input(0).shape, c.attributes)}; }},
       {"Sigmoid", mapped<sigmoid_of>},
       {"Softmax", [](const Computed& c) { return softmax_of(c, false); }},
       {"Split", split},
