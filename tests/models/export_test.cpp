@@ -211,9 +211,12 @@ TEST_P(ExportedHan, ComesBackTheSame) {
   export_onnx(model, folder() / (name + ".onnx"));
   const auto written = export_pytorch(model, folder() / (name + ".pth"));
   ASSERT_EQ(written.size(), 3u);
+  EXPECT_EQ(open_model(written[0]).vocabulary->to_blob(), words);  // that lie beside it
+  const std::filesystem::path elsewhere = folder() / (name + ".words");
+  std::filesystem::rename(written[2], elsewhere);
   EXPECT_THAT(error_of([&] { open_model(written[0]); }), testing::HasSubstr("--vocabulary"));
   ModelFile back =
-      open_model(written[0], {.family = "", .key = "", .vocabulary = written[2], .choices = {}});
+      open_model(written[0], {.family = "", .key = "", .vocabulary = elsewhere, .choices = {}});
   EXPECT_EQ(back.vocabulary->to_blob(), words);
   expect_same(run_network(back, inputs, open_cpu_device(1)), expected);
 }
