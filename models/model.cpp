@@ -99,6 +99,11 @@ Segmentation Model::segment(const ImageView& image, const Session::Progress& pro
   return Lease(*state_)->segment(image, progress);
 }
 
+std::vector<Segmentation> Model::segment(std::span<const ImageView> images,
+                                         const Session::Progress& progress) const {
+  return Lease(*state_)->segment(images, progress);
+}
+
 SegmentationPlan Model::plan(std::int64_t height, std::int64_t width) const {
   return Lease(*state_)->plan(height, width);
 }

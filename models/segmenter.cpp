@@ -27,6 +27,36 @@ constexpr std::array<std::int64_t, 3> kBandRows{128, 64, 32};
 constexpr std::array<std::int64_t, 1> kLowBandRows{16};
 constexpr std::span<const std::int64_t> kBands(kBandRows), kLowBands(kLowBandRows);
 
+// Images run as one on a GPU, where nobody says how many, up to so many pixels: those of a 2048 x
+// 2048 image, whose deepest level alone has a tile for each multiprocessor.
+constexpr std::int64_t kPixelsAtWork = std::int64_t{1} << 22, kMostUnaskedImages = 64;
+
+// Whether images can be put behind one another along the first axis: every value made of the input
+// has it, and nothing else in it changes.
+bool runs_in_batches(const Graph& graph, TensorType input) {
+  const std::vector<TensorType> one = infer_types(graph, {&input, 1});
+  input.shape[0] = 2;
+  std::vector<TensorType> two;
+  try {
+    two = infer_types(graph, {&input, 1});
+  } catch (const Error&) {
+    return false;
+  }
+  std::vector<bool> is_image(one.size());
+  for (const ValueId value : graph.inputs) is_image[value] = true;
+  for (const Node& node : graph.nodes) {
+    if (std::ranges::none_of(node.inputs, [&](ValueId value) { return is_image[value]; })) continue;
+    for (const ValueId value : node.outputs) {
+      is_image[value] = true;
+      Shape expected = one[value].shape;
+      if (expected.rank() == 0 || expected[0] != 1) return false;
+      expected[0] = 2;
+      if (!(two[value].shape == expected)) return false;
+    }
+  }
+  return true;
+}
+
 // Pieces whose maps have equal sizes take equal memory and work.
 struct PieceShape {
   const AxisPiece* piece;  // one of them
@@ -145,8 +175,9 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
     }
     for (const PieceShape& rows : shapes_of(tiling.rows)) {
       const Graph piece = piece_of(graph, *rows.piece, *columns.piece);
-      const std::vector<TensorType> input{
+      std::vector<TensorType> input{
           sizes_.type(rows.piece->input(graph).size(), columns.piece->input(graph).size())};
+      input[0].shape[0] = tiling.batch;
       const std::vector<TensorType> types = infer_types(piece, input);
       std::size_t bytes = input[0].bytes();
       for (const ValueId value : graph.outputs) bytes += types[value].bytes();
@@ -163,10 +194,11 @@ SegmentationPlan Segmenter::memory(std::int64_t height, std::int64_t width, cons
     plan.work = work(height, width, tiling);
   }
   plan.weights = executor_.packed_bytes();
-  // The session's copy of the image, the tile, the mask, the caller's own.
-  plan.images = image.pixels + tile_bytes + image.kept * (1 + image.caller);
+  // The session's copy of an image, the mask, the caller's own; the tile.
+  std::uint64_t each = image.pixels + image.kept * (1 + image.caller);
   if (options_.probabilities)
-    plan.images += image.kept * static_cast<std::uint64_t>(outputs_) * sizeof(float);
+    each += image.kept * static_cast<std::uint64_t>(outputs_) * sizeof(float);
+  plan.images = each * static_cast<std::uint64_t>(tiling.batch) + tile_bytes;
   file_.weights.release_pages();  // they are packed now
   plan.peak = held() + plan.images;
   if (on_gpu()) {
@@ -340,7 +372,25 @@ SegmentationPlan Segmenter::plan(std::int64_t height, std::int64_t width) {
   const Tiling tiling = choose_tiling(height, width);
   SegmentationPlan plan = memory(height, width, tiling);
   plan.advice = advice(height, width, tiling);
+  plan.batch = batch_of(height, width, tiling);
   return plan;
+}
+
+std::int64_t Segmenter::batch(std::int64_t height, std::int64_t width) {
+  return batch_of(height, width, choose_tiling(height, width));
+}
+
+std::int64_t Segmenter::batch_of(std::int64_t height, std::int64_t width, Tiling tiling) {
+  tiling.batch = options_.batch;
+  if (tiling.batch == 0)
+    tiling.batch =
+        on_gpu() ? std::clamp<std::int64_t>(kPixelsAtWork / (height * width), 1, kMostUnaskedImages)
+                 : 1;
+  if (tiling.batch == 1 || tiling.band > 0 || !runs_in_batches(executor_.graph(), sizes_.least()))
+    return 1;
+  const std::size_t most = limit();
+  while (tiling.batch > 1 && needed(memory(height, width, tiling)) > most) tiling.batch /= 2;
+  return tiling.batch;
 }
 
 }  // namespace tessera

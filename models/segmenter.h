@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <functional>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "engine/files/weights.h"
@@ -31,7 +32,13 @@ class Segmenter {
 
   Segmentation segment(const Image& image, const Session::Progress& progress,
                        std::vector<NodeTiming>* timings);
+  // Of so many images of one size, as one; `progress` hears of tiles.
+  std::vector<Segmentation> segment(std::span<const Image> images,
+                                    const Session::Progress& progress,
+                                    std::vector<NodeTiming>* timings);
   SegmentationPlan plan(std::int64_t height, std::int64_t width);
+  // Images of this size that run as one.
+  std::int64_t batch(std::int64_t height, std::int64_t width);
 
   // What models/session.h says of windows.
   std::vector<SegmentationWindow> windows(std::int64_t height, std::int64_t width,
@@ -55,7 +62,8 @@ class Segmenter {
   struct Tiling {
     std::vector<AxisPiece> rows, columns;
     std::int64_t height = 0, width = 0;  // of the largest input
-    std::int64_t band = 0;  // above 0: the rows are one piece, which runs in bands of so many
+    std::int64_t band = 0;   // above 0: the rows are one piece, which runs in bands of so many
+    std::int64_t batch = 1;  // images that run as one; of bands one alone
     std::int64_t largest_side() const { return std::max(height, width); }
   };
 
@@ -80,12 +88,13 @@ class Segmenter {
   // The piece along an axis, rows 0 or columns 1, that holds `kept` of so many pixels.
   AxisPiece piece_along(int axis, std::int64_t pixels, Interval kept) const;
   Segmentation empty_result(std::int64_t height, std::int64_t width) const;
-  // Runs all tiles, or bands; `result` begins with pixel `corner` of the image.
-  void run(const Tiling& tiling, Reader& reader, Corner corner, Segmentation& result,
-           const Session::Progress& progress, std::vector<NodeTiming>* timings);
-  // Runs one tile; `result` begins with pixel `corner` of the image.
-  void run_tile(Reader& reader, const AxisPiece& row, const AxisPiece& column, Corner corner,
-                Segmentation& result, std::vector<NodeTiming>* timings);
+  // Runs all tiles, or bands, of images as one; `results` begin with pixel `corner` of the images.
+  void run(const Tiling& tiling, std::span<Reader> readers, Corner corner,
+           std::span<Segmentation> results, const Session::Progress& progress,
+           std::vector<NodeTiming>* timings);
+  // Runs one tile of each.
+  void run_tile(std::span<Reader> readers, const AxisPiece& row, const AxisPiece& column,
+                Corner corner, std::span<Segmentation> results, std::vector<NodeTiming>* timings);
   // Copies rows `wanted`, and the columns that are wanted, of rows `rows` of the graph's output k.
   void keep(const TensorView& from, std::size_t k, Interval rows, Interval wanted,
             const AxisPiece& column, Corner corner, Segmentation& result) const;
@@ -102,6 +111,8 @@ class Segmenter {
   bool can_run_in_bands(std::int64_t height, std::int64_t width) const;
   BandedPlan bands_of(std::int64_t height, std::int64_t width, const Tiling& tiling,
                       const AxisPiece& columns);
+  // As many as are asked for, or are worth it, and fit into memory.
+  std::int64_t batch_of(std::int64_t height, std::int64_t width, Tiling tiling);
   // Operations of all tiles, over those of the whole at once.
   double work(std::int64_t height, std::int64_t width, const Tiling& tiling) const;
   // With inputs of at most `tile_height` x `tile_width` pixels; none where no pieces are that

@@ -41,14 +41,23 @@ class Segmenter::Reader {
 
 Segmentation Segmenter::segment(const Image& image, const Session::Progress& progress,
                                 std::vector<NodeTiming>* timings) {
-  const std::int64_t height = image.height, width = image.width;
+  return std::move(segment(std::span(&image, 1), progress, timings)[0]);
+}
+
+std::vector<Segmentation> Segmenter::segment(std::span<const Image> images,
+                                             const Session::Progress& progress,
+                                             std::vector<NodeTiming>* timings) {
+  const std::int64_t height = images[0].height, width = images[0].width;
   const Tiling tiling = choose_tiling(height, width);
   note_work(height, width, tiling);
-  Reader reader({image, height, width, 0, 0}, file_.config.preprocessing, {}, sizes_);
-  Segmentation result = empty_result(height, width);
-  run(tiling, reader, {0, 0}, result, progress, timings);
+  std::vector<Reader> readers;
+  for (const Image& image : images)
+    readers.emplace_back(Source{image, height, width, 0, 0}, file_.config.preprocessing,
+                         std::nullopt, sizes_);
+  std::vector<Segmentation> results(images.size(), empty_result(height, width));
+  run(tiling, readers, {0, 0}, results, progress, timings);
   file_.weights.release_pages();
-  return result;
+  return results;
 }
 
 Segmentation Segmenter::segment(const Image& pixels, const SegmentationWindow& window,
@@ -60,17 +69,19 @@ Segmentation Segmenter::segment(const Image& pixels, const SegmentationWindow& w
   Reader reader({pixels, w.image_height, w.image_width, w.read_y, w.read_x},
                 file_.config.preprocessing, scale, sizes_);
   Segmentation result = empty_result(w.height, w.width);
-  run(tiling, reader, {w.y, w.x}, result, progress, timings);
+  run(tiling, {&reader, 1}, {w.y, w.x}, {&result, 1}, progress, timings);
   file_.weights.release_pages();
   return result;
 }
 
-void Segmenter::run(const Tiling& tiling, Reader& reader, Corner corner, Segmentation& result,
-                    const Session::Progress& progress, std::vector<NodeTiming>* timings) {
+void Segmenter::run(const Tiling& tiling, std::span<Reader> readers, Corner corner,
+                    std::span<Segmentation> results, const Session::Progress& progress,
+                    std::vector<NodeTiming>* timings) {
   const auto strips = static_cast<std::int64_t>(tiling.columns.size());
   std::int64_t done = 0;
   for (const AxisPiece& column : tiling.columns) {
     if (tiling.band > 0) {
+      Reader& reader = readers[0];
       const BandedPlan plan = bands_of(reader.height(), reader.width(), tiling, column);
       executor_.run_bands(
           plan,
@@ -78,7 +89,7 @@ void Segmenter::run(const Tiling& tiling, Reader& reader, Corner corner, Segment
             reader.read(rows, column.input(executor_.graph()), to.as<float>());
           },
           [&](std::size_t k, Interval rows, const TensorView& from) {
-            keep(from, k, rows, rows, column, corner, result);
+            keep(from, k, rows, rows, column, corner, results[0]);
           },
           [&] {
             if (progress) progress(++done, strips * plan.layout.bands);
@@ -87,7 +98,7 @@ void Segmenter::run(const Tiling& tiling, Reader& reader, Corner corner, Segment
       continue;
     }
     for (const AxisPiece& row : tiling.rows) {
-      run_tile(reader, row, column, corner, result, timings);
+      run_tile(readers, row, column, corner, results, timings);
       if (progress) progress(++done, static_cast<std::int64_t>(tiling.rows.size()) * strips);
     }
   }
@@ -119,25 +130,36 @@ void Segmenter::keep(const TensorView& from, std::size_t k, Interval rows, Inter
   }
 }
 
-void Segmenter::run_tile(Reader& reader, const AxisPiece& row, const AxisPiece& column,
-                         Corner corner, Segmentation& result, std::vector<NodeTiming>* timings) {
+void Segmenter::run_tile(std::span<Reader> readers, const AxisPiece& row, const AxisPiece& column,
+                         Corner corner, std::span<Segmentation> results,
+                         std::vector<NodeTiming>* timings) {
   const Graph& graph = executor_.graph();
   const Interval to_y = row.output(graph), to_x = column.output(graph);
-  const TensorType in = sizes_.type(row.input(graph).size(), column.input(graph).size());
-  std::vector<float> input(static_cast<std::size_t>(in.shape.elements()));
-  reader.read(row.input(graph), column.input(graph), input.data());
-  std::vector<std::uint8_t> mask(static_cast<std::size_t>(to_y.size() * to_x.size()));
+  const auto images = static_cast<std::int64_t>(readers.size());
+  TensorType in = sizes_.type(row.input(graph).size(), column.input(graph).size());
+  const auto samples = static_cast<std::size_t>(in.shape.elements());
+  in.shape[0] = images;
+  std::vector<float> input(readers.size() * samples);
+  for (std::size_t i = 0; i < readers.size(); ++i)
+    readers[i].read(row.input(graph), column.input(graph), input.data() + i * samples);
+  std::vector<std::uint8_t> mask(static_cast<std::size_t>(images * to_y.size() * to_x.size()));
   std::vector<float> probabilities;
-  std::vector<TensorView> outputs{{mask.data(), {DType::kU8, {1, to_y.size(), to_x.size()}}}};
+  std::vector<TensorView> outputs{{mask.data(), {DType::kU8, {images, to_y.size(), to_x.size()}}}};
   if (options_.probabilities) {
-    const TensorType type{DType::kF32, {1, to_y.size(), to_x.size(), outputs_}};
+    const TensorType type{DType::kF32, {images, to_y.size(), to_x.size(), outputs_}};
     probabilities.resize(static_cast<std::size_t>(type.shape.elements()));
     outputs.push_back({probabilities.data(), type});
   }
   executor_.run(piece_of(graph, row, column), std::vector<TensorView>{{input.data(), in}}, outputs,
                 timings);
-  for (std::size_t k = 0; k < outputs.size(); ++k)
-    keep(outputs[k], k, to_y, row.wanted, column, corner, result);
+  for (std::size_t k = 0; k < outputs.size(); ++k) {
+    TensorView one = outputs[k];
+    one.type.shape[0] = 1;
+    for (Segmentation& result : results) {
+      keep(one, k, to_y, row.wanted, column, corner, result);
+      one.pointer = one.as<std::byte>() + one.type.bytes();
+    }
+  }
 }
 
 }  // namespace tessera

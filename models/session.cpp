@@ -1,9 +1,10 @@
 #include "models/session.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cmath>
-#include <cstring>
+#include <iterator>
 #include <mutex>
 #include <new>
 #include <stdexcept>
@@ -13,6 +14,7 @@
 #include "models/classifier.h"
 #include "models/image/image_rows.h"
 #include "models/image/instances.h"
+#include "models/image_view.h"
 #include "models/import/import.h"
 #include "models/segmenter.h"
 
@@ -20,36 +22,7 @@ namespace tessera {
 
 namespace {
 
-template <class T>
-std::vector<T> copy_pixels(const ImageView& view) {
-  const auto samples = static_cast<std::size_t>(view.height * view.width * view.channels);
-  std::vector<T> pixels(samples);
-  std::memcpy(pixels.data(), view.pixels, samples * sizeof(T));
-  return pixels;
-}
-
-Image to_image(const ImageView& view) {
-  require(view.pixels != nullptr, "the image has no pixels");
-  require(view.channels == 1 || view.channels == 3,
-          "an image has 1 (grey) or 3 (RGB) channels, not {}", view.channels);
-  require_readable_size(view.height, view.width, view.channels, kMaxSamples);
-  Image image{view.height, view.width, view.channels, {}};
-  switch (view.type) {
-    case ImageView::Type::kU8:
-      image.pixels = copy_pixels<std::uint8_t>(view);
-      break;
-    case ImageView::Type::kU16:
-      image.pixels = copy_pixels<std::uint16_t>(view);
-      break;
-    case ImageView::Type::kU32:
-      image.pixels = copy_pixels<std::uint32_t>(view);
-      break;
-    case ImageView::Type::kF32:
-      image.pixels = copy_pixels<float>(view);
-      break;
-  }
-  return image;
-}
+constexpr int kMostImages = 1024;  // that run as one
 
 // Calls `work`; what the standard library throws for want of memory becomes an Error with a remedy.
 template <class Work>
@@ -159,6 +132,8 @@ Session& Session::operator=(Session&&) noexcept = default;
 Session Session::open(const std::string& path, const SessionOptions& options) {
   auto state = std::make_unique<State>(
       State{std::make_shared<Shared>(open_model(path, options.foreign, options.on_note)), options});
+  require(options.batch >= 0 && options.batch <= kMostImages,
+          "expected 0 to {} images of a batch (--batch), found {}", kMostImages, options.batch);
   if (state->options.threads <= 0) state->options.threads = default_threads();
   Shared& shared = *state->shared;
   ModelConfig& config = shared.file.config;
@@ -241,6 +216,34 @@ Segmentation Session::segment(const ImageView& image, const Progress& progress) 
     state_->note_range(copy);
     return state_->segmenter->segment(copy, progress, state_->sink());
   });
+}
+
+std::vector<Segmentation> Session::segment(std::span<const ImageView> images,
+                                           const Progress& progress) {
+  require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
+  std::vector<Segmentation> results;
+  if (images.empty()) return results;
+  const std::int64_t height = images[0].height, width = images[0].width;
+  for (const ImageView& image : images)
+    require(image.height == height && image.width == width,
+            "expected images of one size; found {} x {} and {} x {}, which are calls of their own",
+            height, width, image.height, image.width);
+  while (results.size() < images.size()) {
+    std::vector<Segmentation> some = state_->on_device([&] {
+      const auto most = static_cast<std::size_t>(state_->segmenter->batch(height, width));
+      std::vector<Image> copies;
+      for (const ImageView& image : images.subspan(results.size())) {
+        copies.push_back(to_image(image));
+        state_->note_range(copies.back());
+        if (copies.size() == most) break;
+      }
+      return state_->segmenter->segment(copies, {}, state_->sink());
+    });
+    std::ranges::move(some, std::back_inserter(results));
+    if (progress)
+      progress(static_cast<std::int64_t>(results.size()), static_cast<std::int64_t>(images.size()));
+  }
+  return results;
 }
 
 SegmentationPlan Session::plan(std::int64_t height, std::int64_t width) {

@@ -14,6 +14,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,6 +50,9 @@ struct SessionOptions {
   std::uint64_t max_memory = 0;
   std::uint64_t caller_bytes_per_pixel = 0;  // counted in plans: what the caller makes of a result
   int tile = 0;  // largest side of a tile in input pixels; 0: as large as memory allows
+  // Images of one size that run as one, at most and as far as memory allows. 0: on a GPU as many as
+  // keep it at work; on a CPU one, since the rows of an image keep all threads at work.
+  int batch = 0;
   // "LO,HI" or "auto" (each image's own least and greatest value): the values that become 0 and 1
   // instead of the ends of the pixels' type, for a model of scale "unit". Empty: as the model says.
   std::string range = "";
@@ -113,6 +117,7 @@ struct SegmentationPlan {
   bool bands =
       false;        // the tiles are bands of rows: each reads the pixels that follow the last one
   double work = 1;  // operations of all tiles, over those of the whole at once
+  std::int64_t batch = 1;     // images of this size that run as one; the bytes are those of one
   std::uint64_t weights = 0;  // bytes: packed for the kernels
   std::uint64_t arena = 0;    // intermediate maps and scratch
   std::uint64_t images = 0;   // the image's copy, tile in and out, result
@@ -216,6 +221,10 @@ class Session {
 
   // The mask of an image of any size from 1x1.
   Segmentation segment(const ImageView& image, const Progress& progress = {});
+  // The masks of images of one size and type, in order: those of each alone, to the byte. As many
+  // run as one as the plan says. `progress` hears of images.
+  std::vector<Segmentation> segment(std::span<const ImageView> images,
+                                    const Progress& progress = {});
   // Tiles and memory of an image of this size, before anything runs.
   SegmentationPlan plan(std::int64_t height, std::int64_t width);
   // Of a window, with its pixels of so many bytes, the caller's and the session's.
@@ -291,6 +300,8 @@ class Model {
   std::string config_json() const;
   std::uint64_t parameters() const;
   Segmentation segment(const ImageView& image, const Session::Progress& progress = {}) const;
+  std::vector<Segmentation> segment(std::span<const ImageView> images,
+                                    const Session::Progress& progress = {}) const;
   SegmentationPlan plan(std::int64_t height, std::int64_t width) const;
   std::vector<SegmentationWindow> windows(std::int64_t height, std::int64_t width,
                                           std::int64_t tile) const;

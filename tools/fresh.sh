@@ -46,20 +46,24 @@ for at in proc dev sys; do
   mounted=("$machine/$at" "${mounted[@]}")
 done
 
+# The path that it has here, so that what was compiled serves here too; but a plain user sees no /root.
+tree=$PWD
+[[ $tree != /root/* ]] || tree=/home/guest/tessera
 inside() {  # as whom, command
   chroot "$machine" /usr/bin/env -i TERM=dumb PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    su "$1" --shell /bin/bash --command "cd /home/guest/tessera && $2"
+    su "$1" --shell /bin/bash --command "cd '$tree' && $2"
 }
-rm -rf "$machine/home/guest/tessera"
-git clone -q --no-hardlinks . "$machine/home/guest/tessera"
-chroot "$machine" chown -R guest:guest /home/guest/tessera
+rm -rf "$machine$tree"
+mkdir -p "$(dirname "$machine$tree")"
+git clone -q --no-hardlinks . "$machine$tree"
+chroot "$machine" chown -R guest:guest "$tree"
 
 for command in tools/demo.sh tools/test.sh; do
   grep -q "^$command" README.md || die "the README does not give the command $command"
   echo "--- a plain user: $command"
   inside guest "$command"
 done
-chroot "$machine" chown -R root:root /home/guest/tessera
+chroot "$machine" chown -R root:root "$tree"
 chroot "$machine" dpkg --purge --force-depends libgmock-dev >/dev/null 2>&1
 for command in tools/demo.sh tools/test.sh; do
   echo "--- root: $command"

@@ -146,8 +146,10 @@ class Build:
             if done.returncode:
                 return "does not compile"
             link = link.replace(old, str(new))
-            test = ROOT / "tests" / "cuda" / f"{test_of(source)}_test.cpp"
-            if test.exists():
+            for end in ("_test.cpp", "_any_test.cpp"):
+                test = ROOT / "tests" / "cuda" / f"{test_of(source)}{end}"
+                if not test.exists():
+                    continue
                 filters |= {f"{name}.*" for name in re.findall(r"using (Cuda\w+) = CudaTest", test.read_text())}
         if not filters:
             return "no test runs this file"

@@ -7,7 +7,7 @@ packages=(
   libfmt-dev nlohmann-json3-dev libcli11-dev                   # text, JSON, arguments
   libhwy-dev                                                  # SIMD
   libstb-dev libtiff-dev libpng-dev libjpeg62-turbo-dev libexpat1-dev  # images
-  zlib1g-dev libbz2-dev liblzma-dev libzstd-dev                # compression
+  zlib1g-dev libbz2-dev liblzma-dev libzstd-dev libblosc-dev   # compression
   libonnx-dev libprotobuf-dev protobuf-compiler               # ONNX
   libhdf5-dev                                                 # Keras' files
   libyaml-cpp-dev nettle-dev                                  # bioimage.io's packages

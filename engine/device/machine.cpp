@@ -7,9 +7,11 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 
 #include "engine/device/control_group.h"
+#include "engine/device/device.h"
 #include "kernels/error.h"
 
 namespace tessera {
@@ -43,7 +45,15 @@ int allowed_processors() {
 
 int default_threads() {
   if (const char* text = std::getenv("OMP_NUM_THREADS")) {
-    if (const int threads = std::atoi(text); threads > 0) return threads;
+    // OpenMP allows a list, a number for each level of nesting.
+    text += std::strspn(text, " \t");
+    int threads = 0;
+    const auto [end, error] = std::from_chars(text, text + std::strlen(text), threads);
+    require(
+        error != std::errc::result_out_of_range && threads <= kMaxThreads,
+        "the environment's OMP_NUM_THREADS is {}: expected 1 to {}; set it so, or say --threads",
+        text, kMaxThreads);
+    if (threads > 0) return threads;
   }
   return granted_processors(allowed_processors());
 }

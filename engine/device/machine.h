@@ -8,7 +8,7 @@
 namespace tessera {
 
 // Threads to use where the user says nothing: OMP_NUM_THREADS, else the processors that this
-// process is granted (engine/device/control_group.h).
+// process is granted (engine/device/control_group.h). Throws Error for more than kMaxThreads.
 int default_threads();
 
 // Bytes of memory, now: in use by this process (resident), its highest so far, and free for it

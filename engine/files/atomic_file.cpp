@@ -50,6 +50,20 @@ bool is_open_file(const fs::path& path) {
   return is_link(path) && file_system_of(folder_of(path)) == PROC_SUPER_MAGIC;
 }
 
+const char* remedy_of(int code, const char* otherwise) {
+  switch (code) {
+    case EMFILE:
+    case ENFILE:
+      return "raise the limit of open files (ulimit -n)";
+    case EFBIG:
+      return "raise the limit of a file's size (ulimit -f) or choose another output";
+    case ENAMETOOLONG:
+      return "choose a shorter name";
+    default:
+      return otherwise;
+  }
+}
+
 // The name behind symbolic links, which need not exist.
 fs::path follow_links(const fs::path& target) {
   constexpr int kMostLinks = 40;  // as the kernel follows
@@ -212,9 +226,9 @@ void AtomicFile::create_temporary() {
     temporary_ = folder_of(target_) / fmt::format("{}{}-{}", kTemporary, ::getpid(), serial++);
     // O_EXCL settles the race with processes of equal id in other containers on the same folder.
     descriptor_ = calls_.open(temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    require(descriptor_ >= 0 || errno == EEXIST,
-            "cannot write '{}': {}; choose an output in an existing, writable folder",
-            target_.string(), std::strerror(errno));
+    require(descriptor_ >= 0 || errno == EEXIST, "cannot write '{}': {}; {}", target_.string(),
+            std::strerror(errno),
+            remedy_of(errno, "choose an output in an existing, writable folder"));
     if (descriptor_ < 0) continue;
     // Between the two calls another process may have taken the file for a leftover. A file system
     // without locks fails otherwise, and there nobody does so.
@@ -279,9 +293,9 @@ void AtomicFile::sync_folder() const {
 void AtomicFile::fail_write(std::string_view detail) const {
   const int code = bytes_ && bytes_->error() != 0 ? bytes_->error() : errno;
   const std::string reason = code != 0 ? std::strerror(code) : "the write failed";
-  fail("cannot write '{}': {}{}{}; {}, free space or choose another output", target_.string(),
-       reason, detail.empty() ? "" : ": ", detail,
-       is_direct() ? "its end is missing" : "nothing was left behind");
+  fail("cannot write '{}': {}{}{}; {}, {}", target_.string(), reason, detail.empty() ? "" : ": ",
+       detail, is_direct() ? "its end is missing" : "nothing was left behind",
+       remedy_of(code, "free space or choose another output"));
 }
 
 void write_text(const fs::path& path, std::string_view text) {

@@ -9,8 +9,8 @@ namespace {
 Epilogue* epilogue_of(Node& node) {
   if (auto* norm = std::get_if<GroupNorm>(&node.op)) return &norm->epilogue;
   auto* conv = std::get_if<Conv>(&node.op);
-  const bool ends = conv == nullptr || conv->relu || conv->norm == Conv::Norm::kAfterRelu ||
-                    conv->pool || conv->dtype == DType::kF16;
+  const bool ends =
+      conv == nullptr || conv->relu || conv->norm == Conv::Norm::kAfterRelu || conv->pool;
   return ends ? nullptr : &conv->epilogue;
 }
 

@@ -37,8 +37,8 @@ Graph optimise_for_cpu(const Graph& graph, Types types, DType precision, bool wi
   return fuse_pool(fuse_epilogue(winograd ? select_winograd(fused, types) : fused, types));
 }
 
-Graph optimise_for_cuda(const Graph& graph, DType precision) {
-  return fuse_pool(fuse(graph, precision));
+Graph optimise_for_cuda(const Graph& graph, Types types, DType precision) {
+  return fuse_pool(fuse_epilogue(fuse(join_concats(graph, types), precision), types));
 }
 
 }  // namespace tessera

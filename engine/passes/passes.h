@@ -64,6 +64,6 @@ Graph optimise_training_for_cpu(const Graph& graph, Types types);
 Graph optimise_training_for_cuda(const Graph& graph, DType precision);
 
 // How the CUDA executor wants a graph: the same without Winograd's convolutions.
-Graph optimise_for_cuda(const Graph& graph, DType precision);
+Graph optimise_for_cuda(const Graph& graph, Types types, DType precision);
 
 }  // namespace tessera

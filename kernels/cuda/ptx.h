@@ -6,8 +6,6 @@
 // cuda_check.
 #pragma once
 
-#include <cooperative_groups.h>
-
 #include <type_traits>
 #include <utility>
 
@@ -407,13 +405,8 @@ PTX_INLINE bool elect_one() {
 
 namespace simt {
 
-// A barrier of all threads of a cooperative launch.
-PTX_INLINE void grid_sync() {
-  cooperative_groups::this_grid().sync();
-}
-
 // Launches `kernel` on `stream`; throws tessera::Error where the runtime refuses. A cooperative
-// launch has all blocks resident, as grid_sync() needs.
+// launch has all blocks resident, as grid_sync() needs (grid_sync.h).
 template <class... Parameters, class... Arguments>
 void launch_ex(bool cooperative, void (*kernel)(Parameters...), dim3 grid, dim3 block,
                std::size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {

@@ -30,10 +30,11 @@ template <class Op>
   fail("{}: a GPU does not train it; train on the CPU with --device cpu", Op::kName);
 }
 
-// The inference step, of an operator without weights.
+// The inference step, of an operator without weights: one with them would need theirs in each run.
 template <class Op>
 TrainStep cuda_train(const Op& op, const CudaSetup& setup) {
   if constexpr (requires { cuda(op, setup); }) {
+    if (!parameters(op, setup.inputs).empty()) refuse_training<Op>();
     const Step step = cuda(op, setup);
     if (!step.run) refuse_training<Op>();  // the host's at inference
     return {step.scratch_bytes, [step](const TrainOperands& operands, std::byte* scratch) {

@@ -20,6 +20,7 @@
 #include "models/image/jpeg.h"
 #include "models/image/png.h"
 #include "models/image/tiff.h"
+#include "models/image/zarr.h"
 
 namespace tessera {
 namespace {
@@ -247,12 +248,23 @@ bool is_image_name(const fs::path& path) {
   return std::ranges::find(kExtensions, extension) != std::end(kExtensions);
 }
 
+bool is_image_folder(const fs::path& path) {
+  try {
+    return ZarrReader::recognises(path) && !ZarrReader::has_labels(path);
+  } catch (const Error&) {  // metadata that are damaged: opening it tells
+    return true;
+  }
+}
+
 ImageReader::ImageReader(const fs::path& path, int64_t max_samples)
     : name_(path.string()), max_samples_(max_samples) {
   with_name(name_, [&] {
-    require(!fs::is_directory(path), "it is a folder, expected an image file");
-    if (TiffReader::recognises(peek(path))) {
-      tiff_ = std::make_unique<TiffReader>(path, max_samples);
+    if (fs::is_directory(path)) {
+      require(ZarrReader::recognises(path),
+              "it is a folder, expected an image file, or the folder of a Zarr store");
+      stored_ = std::make_unique<ZarrReader>(path, max_samples);
+    } else if (TiffReader::recognises(peek(path))) {
+      stored_ = std::make_unique<TiffReader>(path, max_samples);
     } else {
       open_bytes(read_file(path));
     }
@@ -272,7 +284,7 @@ void ImageReader::open_bytes(std::vector<uint8_t> bytes) {
   bytes_ = std::move(bytes);
   require(!bytes_.empty(), "the file is empty, expected PNG, JPEG, BMP, PNM or TIFF");
   if (TiffReader::recognises(bytes_)) {
-    tiff_ = std::make_unique<TiffReader>(bytes_, max_samples_);
+    stored_ = std::make_unique<TiffReader>(bytes_, max_samples_);
   } else if (starts_with(bytes_, "\x89PNG")) {
     decode_ = decode_png;
   } else if (starts_with(bytes_, "\xff\xd8")) {
@@ -286,8 +298,36 @@ void ImageReader::open_bytes(std::vector<uint8_t> bytes) {
   }
 }
 
+void ImageReader::choose(const ImageChoice& choice) {
+  with_name(name_, [&] {
+    if (choice.level != 0) {
+      const std::vector<PyramidLevel> all = levels();
+      require(choice.level > 0 &&
+                      choice.level<std::ssize(all), "--level {}: it has {} (level: height x width)",
+                                   choice.level, all.size()> 1
+                  ? describe_levels(all)
+                  : "one level alone, 0");
+      require_one_picture(all);
+      stored_->choose_level(choice.level);
+    }
+    if (choice.channel) {
+      require(reads_parts(), "--channel {}: it is no Zarr store", *choice.channel);
+      stored_->choose_channel(*choice.channel);
+    }
+    if (choice.page) {
+      require_page(*choice.page);
+      only_page_ = choice.page;
+    }
+  });
+}
+
+std::vector<PyramidLevel> ImageReader::levels() {
+  if (!stored_) return {};
+  return with_name(name_, [&] { return stored_->levels(); });
+}
+
 int64_t ImageReader::page_count() const {
-  return tiff_ ? tiff_->page_count() : 1;
+  return stored_ && !only_page_ ? stored_->page_count() : 1;
 }
 
 int64_t ImageReader::page_count(const fs::path& path) {
@@ -305,17 +345,17 @@ Image ImageReader::read(int64_t page, StoredValues& stored) {
 }
 
 ImageLayout ImageReader::layout(int64_t page) {
-  return with_name(name_, [&] { return parts_of(page).layout(page); });
+  return with_name(name_, [&] { return parts_of(page).layout(stored_page(page)); });
 }
 
 Image ImageReader::read_part(const ImageWindow& part, int64_t page) {
-  return with_name(name_, [&] { return parts_of(page).read_part(page, part); });
+  return with_name(name_, [&] { return parts_of(page).read_part(stored_page(page), part); });
 }
 
-TiffReader& ImageReader::parts_of(int64_t page) {
-  require(reads_parts(), "it is no TIFF; only that can be read in parts");
+StoredImage& ImageReader::parts_of(int64_t page) {
+  require(reads_parts(), "it is no TIFF or Zarr store; only these can be read in parts");
   require_page(page);
-  return *tiff_;
+  return *stored_;
 }
 
 void ImageReader::require_page(int64_t page) const {
@@ -326,7 +366,7 @@ void ImageReader::require_page(int64_t page) const {
 Image ImageReader::read_page(int64_t page, StoredValues* stored) {
   return with_name(name_, [&] {
     require_page(page);
-    if (tiff_) return tiff_->read(page, stored);
+    if (stored_) return stored_->read(stored_page(page), stored);
     if (stored != nullptr) {
       stored->lossy = decode_ == decode_jpeg;
       if (decode_ == decode_png) stored->indices = decode_png_indices(bytes_, max_samples_);

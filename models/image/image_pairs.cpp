@@ -9,6 +9,7 @@
 #include <numeric>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "engine/train/random.h"
 #include "kernels/error.h"
@@ -346,24 +347,43 @@ ImagePairs read_pair_list(const fs::path& list, DataReport& report) {
   ImagePairs pairs;
   const std::vector<std::string> lines = lines_of(list);
   std::map<fs::path, std::size_t> first_lines;  // by image
+  bool has_begun = false;
   for (std::size_t i = 0; i < lines.size(); ++i) {
     if (is_comment(lines[i])) continue;
     const std::size_t tab = lines[i].find('\t');
+    const bool is_first = !std::exchange(has_begun, true);
     if (tab == std::string::npos) {
-      report.problem(list.string(), i + 1, "expected image<TAB>mask, found no tab");
+      const std::size_t other = lines[i].find_first_of(",;");
+      report.problem(
+          list.string(), i + 1,
+          other == std::string::npos
+              ? "expected image<TAB>mask, found no tab"
+              : fmt::format("expected image<TAB>mask, found a '{}' and no tab; put a tab "
+                            "in its place",
+                            lines[i][other]));
       continue;
     }
     const fs::path folder = list.parent_path();
     const fs::path image = lines[i].substr(0, tab), mask = lines[i].substr(tab + 1);
-    bool found = true;
+    std::vector<fs::path> missing;
     for (const fs::path& file : {image, mask}) {
       std::error_code ignored;
-      if (fs::is_regular_file(folder / file, ignored)) continue;
-      found = false;
+      if (!fs::is_regular_file(folder / file, ignored)) missing.push_back(file);
+    }
+    // Names of columns have no endings.
+    const bool is_header =
+        is_first && missing.size() == 2 && !image.has_extension() && !mask.has_extension();
+    if (is_header) {
+      report.problem(list.string(), i + 1,
+                     fmt::format("it looks like a header: there are no files '{}' and '{}'; remove "
+                                 "the line, or begin it with #",
+                                 image.string(), mask.string()));
+      continue;
+    }
+    for (const fs::path& file : missing)
       report.problem(list.string(), i + 1,
                      fmt::format("there is no file '{}'", (folder / file).string()));
-    }
-    if (!found) continue;
+    if (!missing.empty()) continue;
     const auto [first, is_new] = first_lines.emplace(fs::weakly_canonical(folder / image), i + 1);
     if (!is_new) {
       report.problem(list.string(), i + 1,

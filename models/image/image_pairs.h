@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "models/data_report.h"
+#include "models/image/image.h"
 
 namespace tessera {
 
@@ -15,6 +17,8 @@ struct ImagePair {
   std::string name;  // below the folder, without ending; of a stack "name#page", pages from 0
   std::filesystem::path image, mask;
   std::int64_t page = 0;
+  // Instead of the files, whose paths then only name them: what gives pixels that lie in memory.
+  std::function<Image()> held_image = {}, held_mask = {};
 };
 using ImagePairs = std::vector<ImagePair>;
 

@@ -137,7 +137,7 @@ MaskRules MaskRules::parse(std::string_view text, std::size_t classes) {
   constexpr std::string_view kIgnore = ",ignore=";
   if (const std::size_t at = text.find(kIgnore); at != std::string_view::npos) {
     rules.ignored = number<std::int64_t>(text.substr(at + kIgnore.size()));
-    require(rules.ignored.has_value(), "masks: '{}', expected a grey value after ignore=", text);
+    require(rules.ignored.has_value(), "masks: '{}', expected a grey value behind ,ignore=", text);
     rest = text.substr(0, at);
   }
   if (rest == "ids") {
@@ -151,7 +151,8 @@ MaskRules MaskRules::parse(std::string_view text, std::size_t classes) {
     rules.values.clear();
     for (const std::string_view part : parts_of(rest.substr(rest.find(':') + 1), ',')) {
       const auto value = number<std::int64_t>(part);
-      require(value.has_value(), "masks: '{}', expected grey values between commas", text);
+      require(value.has_value(),
+              "masks: '{}', expected grey values between commas, then perhaps ,ignore=V", text);
       rules.values.push_back(*value);
     }
   } else if (rest.starts_with("colours:")) {
@@ -161,7 +162,10 @@ MaskRules MaskRules::parse(std::string_view text, std::size_t classes) {
     require(!rules.ignored, "masks: '{}', ignore= is a grey value and does not go with colours",
             text);
   } else {
-    fail("masks: '{}', expected ids, binary, values:V,V.., colours:#rrggbb,.. or objects", text);
+    fail(
+        "masks: '{}', expected ids, binary, values:V,V.. or objects, each also with ,ignore=V "
+        "behind it, colours:#rrggbb,..",
+        text);
   }
   require(rules.classes() == classes,
           "masks: '{}' tells {} classes apart, expected {}, those of the model", text,
@@ -194,7 +198,10 @@ std::string MaskRules::to_string() const {
 
 MaskPage read_mask(const ImagePair& pair) {
   MaskPage page;
-  page.image = ImageReader(pair.mask).read(pair.page, page.stored);
+  if (pair.held_mask)
+    page.image = pair.held_mask();
+  else
+    page.image = ImageReader(pair.mask).read(pair.page, page.stored);
   return page;
 }
 

@@ -75,8 +75,9 @@ PixelSource::PixelSource(ImageReader reader) : reader_(std::move(reader)) {
     const ImageLayout other = reader_.layout(page);
     require(
         other.height <= layout_.height / kThumbnail && other.width <= layout_.width / kThumbnail,
-        "image '{}' is a stack of {} pages, of which the first has {} x {} pixels and page {} {} x "
-        "{}; what is read in windows is one picture: save each page as a file of its own",
+        "image '{}' is a stack of {} pages (the first of {} x {} pixels, page {} of {} x {}), and "
+        "one picture is made in windows: choose one with --page, or name a folder, -o FOLDER, "
+        "without --windows, for the masks of all pages",
         reader_.name(), pages, layout_.height, layout_.width, page, other.height, other.width);
   }
   const int64_t chunk =
@@ -90,11 +91,6 @@ PixelSource::PixelSource(ImageReader reader) : reader_(std::move(reader)) {
 
 Image PixelSource::load(const ImageWindow& part) {
   if (!reader_.reads_parts()) return side_by_side(whole_, {}, {}, part);
-  const auto whole_chunks = [](int64_t begin, int64_t end, int64_t chunk, int64_t all) {
-    return std::min((end + chunk - 1) / chunk * chunk, all) - begin / chunk * chunk;
-  };
-  pixels_read_ += whole_chunks(part.y0, part.y1, layout_.chunk_height, layout_.height) *
-                  whole_chunks(part.x0, part.x1, layout_.chunk_width, layout_.width);
   return reader_.read_part(part);
 }
 

@@ -67,6 +67,7 @@ struct Glance {
   bool is_page = true;   // not marked as an overview of a pyramid, or a mask of a picture
   bool is_plain = true;  // a single plane, and no description of a series of pages
   bool is_tiled = false;
+  bool is_overview = false;  // marked so
   uint64_t width = 0, height = 0;
   uint64_t next = 0;  // offset; 0: none
 };
@@ -90,9 +91,15 @@ class DirectoryWalk {
       if (tag == TIFFTAG_IMAGEWIDTH) glance.width = value;
       if (tag == TIFFTAG_IMAGELENGTH) glance.height = value;
       if (tag == TIFFTAG_TILEWIDTH) glance.is_tiled = true;
-      if (tag == TIFFTAG_SUBFILETYPE)
+      if (tag == TIFFTAG_SUBFILETYPE) {
         glance.is_page &= (value & (FILETYPE_REDUCEDIMAGE | FILETYPE_MASK)) == 0;
-      if (tag == TIFFTAG_OSUBFILETYPE) glance.is_page &= value != OFILETYPE_REDUCEDIMAGE;
+        glance.is_overview |=
+            (value & (FILETYPE_REDUCEDIMAGE | FILETYPE_MASK)) == FILETYPE_REDUCEDIMAGE;
+      }
+      if (tag == TIFFTAG_OSUBFILETYPE) {
+        glance.is_page &= value != OFILETYPE_REDUCEDIMAGE;
+        glance.is_overview |= value == OFILETYPE_REDUCEDIMAGE;
+      }
       if (tag == TIFFTAG_IMAGEDEPTH) glance.is_plain &= value <= 1;
       if (tag == TIFFTAG_IMAGEDESCRIPTION && number(all, at + 4, word) > word)
         glance.is_plain &= !is_series(number(all, at + 4 + word, word));
@@ -140,7 +147,8 @@ bool is_level_of(const Glance& full, const Glance& one) {
   return false;
 }
 
-std::vector<Found> find_pages(TiffContext& context) {
+// The tiled directories that are overviews go to `overviews`.
+std::vector<Found> find_pages(TiffContext& context, std::vector<uint64_t>& overviews) {
   TIFF* handle = context.handle;
   uint64_t offset = TIFFCurrentDirOffset(handle);
   // libtiff notices chains that run in a circle, and those that break off, which would else look
@@ -155,7 +163,9 @@ std::vector<Found> find_pages(TiffContext& context) {
   for (int64_t directory = 0; directory < count; ++directory) {
     Glance glance = walk.look(offset);
     if (directory == 0) full = glance;
-    glance.is_page &= !is_level_of(full, glance);
+    const bool is_level = is_level_of(full, glance);
+    if (glance.is_tiled && (is_level || glance.is_overview)) overviews.push_back(offset);
+    glance.is_page &= !is_level;
     if (glance.is_page && glance.is_plain && !pages.empty()) {
       pages.push_back({offset, 1, std::nullopt});
     } else if (glance.is_page) {
@@ -195,7 +205,7 @@ TiffReader::~TiffReader() = default;
 void TiffReader::find_directories() {
   require(context_->handle != nullptr, "damaged or truncated TIFF: {}", context_->error);
   context_->error.clear();
-  const std::vector<Found> found = find_pages(*context_);
+  const std::vector<Found> found = find_pages(*context_, overviews_);
   int64_t all = 0;
   for (const Found& one : found) all += one.slices;
   // A program that cuts or converts a stack may have copied the first directory's text to the
@@ -254,18 +264,64 @@ void TiffReader::find_directories() {
   }
 }
 
-TiffPlace TiffReader::go_to(int64_t page) {
-  const auto behind = std::ranges::upper_bound(directories_, page, {}, &Directory::first_page);
-  const Directory& directory = *(behind - 1);
+void TiffReader::go_to_directory(uint64_t offset, int64_t page) {
   TIFF* handle = context_->handle;
   context_->error.clear();
   context_->warnings_are_errors = false;
-  const bool found = TIFFCurrentDirOffset(handle) == directory.offset ||
-                     TIFFSetSubDirectory(handle, directory.offset) == 1;
+  const bool found =
+      TIFFCurrentDirOffset(handle) == offset || TIFFSetSubDirectory(handle, offset) == 1;
   require(found, "damaged or truncated TIFF at page {}: {}", page, context_->error);
+}
+
+TiffPlace TiffReader::go_to(int64_t page) {
+  const auto behind = std::ranges::upper_bound(directories_, page, {}, &Directory::first_page);
+  const Directory& directory = *(behind - 1);
+  go_to_directory(directory.offset, page);
   const int64_t slice = page - directory.first_page;
   if (!directory.raw) return {slice, std::nullopt};
   return {0, *directory.raw + static_cast<uint64_t>(slice) * directory.raw_size};
+}
+
+std::vector<uint64_t> TiffReader::smaller(const Directory& directory) {
+  go_to_directory(directory.offset, directory.first_page);
+  uint16_t count = 0;
+  const uint64_t* places = nullptr;
+  if (TIFFGetField(context_->handle, TIFFTAG_SUBIFD, &count, &places) != 1 || count == 0)
+    return page_count_ == 1 ? overviews_ : std::vector<uint64_t>();
+  constexpr uint16_t kMost = 64;  // halvings of any size
+  require(count <= kMost, "TIFF of {} levels (SubIFDs), expected {} at most", count, kMost);
+  std::vector<uint64_t> found(places, places + count);
+  found.erase(std::ranges::find(found, uint64_t{0}), found.end());  // that are not written yet
+  return found;
+}
+
+std::vector<PyramidLevel> TiffReader::levels() {
+  const ImageLayout full = layout(0);
+  std::vector<PyramidLevel> all{{full.height, full.width}};
+  for (const uint64_t offset : smaller(directories_[0])) {
+    go_to_directory(offset, 0);
+    const TiffPage page = read_tiff_page(context_->handle, kMaxSamplesInParts);
+    all.push_back({page.height, page.width});
+  }
+  return all;
+}
+
+void TiffReader::choose_level(int64_t level) {
+  if (level == 0) return;
+  for (Directory& directory : directories_) {
+    const std::vector<uint64_t> offsets = smaller(directory);
+    require(!directory.raw && static_cast<size_t>(level) <= offsets.size(),
+            "page {} has {} levels, the first page has more; leave out --level",
+            directory.first_page, 1 + offsets.size());
+    directory.offset = offsets[static_cast<size_t>(level - 1)];
+  }
+}
+
+void TiffReader::choose_channel(int64_t channel) {
+  fail(
+      "a channel of a TIFF, {}, cannot be chosen, only one of a Zarr store; save it as a file of "
+      "its own",
+      channel);
 }
 
 Image TiffReader::read(int64_t page_index, StoredValues* stored) {
@@ -292,6 +348,10 @@ Image TiffReader::read_part(int64_t page_index, const ImageWindow& part) {
           "rows {} to {} and columns {} to {} do not lie in a picture of {} x {}", part.y0, part.y1,
           part.x0, part.x1, page.height, page.width);
   require_readable_size(part.y1 - part.y0, part.x1 - part.x0, page.channels(), kMaxSamples);
+  const bool open = tiff_rows_lie_open(context_->handle, page);
+  samples_decoded_ += page.channels() *
+                      whole_chunks(part.y0, part.y1, open ? 1 : page.chunk_height, page.height) *
+                      whole_chunks(part.x0, part.x1, open ? 1 : page.chunk_width, page.width);
   return read_tiff_image(*context_, page, place, part, nullptr);
 }
 
@@ -301,155 +361,6 @@ bool TiffReader::recognises(std::span<const uint8_t> bytes) {
   return std::any_of(std::begin(kMagics), std::end(kMagics), [&](std::string_view magic) {
     return bytes.size() >= 4 && std::memcmp(bytes.data(), magic.data(), 4) == 0;
   });
-}
-
-// ---- writing -----------------------------------------------------------------------------------
-
-namespace {
-
-// A BigTIFF where that many bytes of pixels want it, else the classic one that every program reads.
-void open_to_write(TiffContext& context, const AtomicFile& file, int64_t expected_bytes) {
-  // Below 4 GiB by what tags, strip tables and incompressible pixels may add.
-  constexpr int64_t kClassicLimit = int64_t{7} << 29;
-  context.open(file.path(), expected_bytes > kClassicLimit ? "w8" : "w");
-  if (context.handle == nullptr) file.fail_write(context.error);
-}
-
-int64_t bytes_per_sample(const Image::Pixels& like) {
-  return std::visit([](const auto& pixels) { return static_cast<int64_t>(sizeof(pixels[0])); },
-                    like);
-}
-
-void describe_picture(TIFF* handle, int64_t height, int64_t width, int64_t channels,
-                      const Image::Pixels& like) {
-  const bool is_float = std::holds_alternative<std::vector<float>>(like);
-  TIFFSetField(handle, TIFFTAG_SUBFILETYPE, FILETYPE_PAGE);
-  TIFFSetField(handle, TIFFTAG_IMAGEWIDTH, static_cast<uint32_t>(width));
-  TIFFSetField(handle, TIFFTAG_IMAGELENGTH, static_cast<uint32_t>(height));
-  TIFFSetField(handle, TIFFTAG_SAMPLESPERPIXEL, static_cast<int>(channels));
-  TIFFSetField(handle, TIFFTAG_BITSPERSAMPLE, static_cast<int>(8 * bytes_per_sample(like)));
-  TIFFSetField(handle, TIFFTAG_SAMPLEFORMAT, is_float ? SAMPLEFORMAT_IEEEFP : SAMPLEFORMAT_UINT);
-  TIFFSetField(handle, TIFFTAG_PHOTOMETRIC,
-               channels == 3 ? PHOTOMETRIC_RGB : PHOTOMETRIC_MINISBLACK);
-  TIFFSetField(handle, TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG);
-  TIFFSetField(handle, TIFFTAG_ORIENTATION, ORIENTATION_TOPLEFT);
-  TIFFSetField(handle, TIFFTAG_COMPRESSION, COMPRESSION_ADOBE_DEFLATE);
-}
-
-void end_directory(TiffContext& context, const AtomicFile& file) {
-  if (TIFFWriteDirectory(context.handle) != 1 || !context.error.empty())
-    file.fail_write(context.error);
-}
-
-void end_file(TiffContext& context, const AtomicFile& file) {
-  context.close();
-  if (!context.error.empty()) file.fail_write(context.error);
-}
-
-}  // namespace
-
-TiffWriter::TiffWriter(const std::filesystem::path& path, int64_t expected_bytes)
-    : file_(path), context_(std::make_unique<TiffContext>()) {
-  open_to_write(*context_, file_, expected_bytes);
-}
-
-TiffWriter::~TiffWriter() = default;
-
-void TiffWriter::append(const Image& page) {
-  TIFF* handle = context_->handle;
-  uint8_t* const bytes = std::visit(
-      [](const auto& pixels) {
-        // libtiff takes a pointer to non-const, but changes pixels only to swap bytes or to
-        // predict.
-        return reinterpret_cast<uint8_t*>(
-            const_cast<void*>(static_cast<const void*>(pixels.data())));
-      },
-      page.pixels);
-  describe_picture(handle, page.height, page.width, page.channels, page.pixels);
-  const int64_t row_bytes = page.width * page.channels * bytes_per_sample(page.pixels);
-  constexpr int64_t kStripBytes = 1 << 18;  // small enough to read a part, large enough to compress
-  const int64_t strip_rows = std::clamp<int64_t>(kStripBytes / row_bytes, 1, page.height);
-  TIFFSetField(handle, TIFFTAG_ROWSPERSTRIP, static_cast<uint32_t>(strip_rows));
-
-  context_->error.clear();
-  uint32_t strip = 0;
-  for (int64_t y = 0; y < page.height; y += strip_rows, ++strip) {
-    const tmsize_t size = row_bytes * std::min(strip_rows, page.height - y);
-    if (TIFFWriteEncodedStrip(handle, strip, bytes + y * row_bytes, size) != size) {
-      file_.fail_write(context_->error);
-    }
-  }
-  end_directory(*context_, file_);
-}
-
-void TiffWriter::finish() {
-  end_file(*context_, file_);
-}
-
-void TiffWriter::commit() {
-  finish();
-  file_.commit();
-}
-
-TiledTiffWriter::TiledTiffWriter(const std::filesystem::path& path, int64_t height, int64_t width,
-                                 const Image::Pixels& like)
-    : height_(height),
-      width_(width),
-      missing_(((height - 1) / kTile + 1) * ((width - 1) / kTile + 1)),
-      file_(path, Durability::kPower),
-      context_(std::make_unique<TiffContext>()) {
-  const int64_t tile_bytes = kTile * kTile * bytes_per_sample(like);
-  open_to_write(*context_, file_, missing_ * tile_bytes);
-  describe_picture(context_->handle, height, width, 1, like);
-  TIFFSetField(context_->handle, TIFFTAG_TILEWIDTH, static_cast<uint32_t>(kTile));
-  TIFFSetField(context_->handle, TIFFTAG_TILELENGTH, static_cast<uint32_t>(kTile));
-  tile_.resize(static_cast<size_t>(tile_bytes));
-  context_->error.clear();
-}
-
-TiledTiffWriter::~TiledTiffWriter() = default;
-
-void TiledTiffWriter::write(int64_t y, int64_t x, const Image& part) {
-  const auto ends_well = [](int64_t begin, int64_t size, int64_t all) {
-    return begin % kTile == 0 && size > 0 &&
-           (size % kTile == 0 ? begin + size <= all : begin + size == all);
-  };
-  require(
-      ends_well(y, part.height, height_) && ends_well(x, part.width, width_) && part.channels == 1,
-      "a part of {} x {} x {} at {}, {} is no tiles of a picture of {} x {}", part.height,
-      part.width, part.channels, y, x, height_, width_);
-  const auto put_tile = [&](const auto& pixels, int64_t top, int64_t left) {
-    const size_t sample = sizeof(pixels[0]);
-    std::ranges::fill(tile_, uint8_t{0});
-    const int64_t rows = std::min(kTile, part.height - top);
-    const int64_t columns = std::min(kTile, part.width - left);
-    for (int64_t row = 0; row < rows; ++row)
-      std::memcpy(tile_.data() + static_cast<size_t>(row * kTile) * sample,
-                  pixels.data() + (top + row) * part.width + left,
-                  static_cast<size_t>(columns) * sample);
-  };
-  for (int64_t top = 0; top < part.height; top += kTile) {
-    for (int64_t left = 0; left < part.width; left += kTile, --missing_) {
-      std::visit([&](const auto& pixels) { put_tile(pixels, top, left); }, part.pixels);
-      const uint32_t index = TIFFComputeTile(context_->handle, static_cast<uint32_t>(x + left),
-                                             static_cast<uint32_t>(y + top), 0, 0);
-      const auto size = static_cast<tmsize_t>(tile_.size());
-      if (TIFFWriteEncodedTile(context_->handle, index, tile_.data(), size) != size)
-        file_.fail_write(context_->error);
-    }
-  }
-}
-
-void TiledTiffWriter::finish() {
-  if (context_->handle == nullptr) return;
-  require(missing_ == 0, "'{}' lacks {} tiles", file_.target().string(), missing_);
-  end_directory(*context_, file_);
-  end_file(*context_, file_);
-}
-
-void TiledTiffWriter::commit() {
-  finish();
-  file_.commit();
 }
 
 }  // namespace tessera

@@ -8,7 +8,7 @@
 // (ImageDepth), and those that only a description tells of (ImageJ, tifffile, MetaMorph). Overviews
 // of a pyramid and masks are no pages. Where planes are missing, or are channels of one picture
 // (ImageJ, OME-XML), opening is refused with the numbers.
-// Written: grey and RGB of every pixel type, Deflate.
+// Written (tiff_writer.cpp): grey and RGB of every pixel type, Deflate.
 // libtiff's messages become part of the Error; nothing is printed. The reader's errors do not name
 // the file: ImageReader does.
 #pragma once
@@ -21,8 +21,7 @@
 #include <vector>
 
 #include "engine/files/atomic_file.h"
-#include "models/image/image.h"
-#include "models/image/image_layout.h"
+#include "models/image/stored_image.h"
 
 namespace tessera {
 
@@ -30,7 +29,7 @@ namespace tessera {
 struct TiffContext;
 struct TiffPlace;
 
-class TiffReader {
+class TiffReader : public StoredImage {
  public:
   // From a file, which stays open and is read page by page.
   TiffReader(const std::filesystem::path& path, int64_t max_samples);
@@ -38,14 +37,17 @@ class TiffReader {
   // From memory, which must outlive the reader.
   TiffReader(std::span<const uint8_t> bytes, int64_t max_samples);
 
-  ~TiffReader();
+  ~TiffReader() override;
 
-  int64_t page_count() const { return page_count_; }
-  // With `stored`, the values as they lie in the file: see StoredValues.
-  Image read(int64_t page, StoredValues* stored = nullptr);
-  // Of a page of any size: what it is, and a part of it, which lies inside.
-  ImageLayout layout(int64_t page);
-  Image read_part(int64_t page, const ImageWindow& part);
+  int64_t page_count() const override { return page_count_; }
+  Image read(int64_t page, StoredValues* stored = nullptr) override;
+  ImageLayout layout(int64_t page) override;
+  Image read_part(int64_t page, const ImageWindow& part) override;
+  // Levels are what a page's directory has as SubIFDs; without these the overviews behind it, where
+  // the file is of one page.
+  std::vector<PyramidLevel> levels() override;
+  void choose_level(int64_t level) override;
+  void choose_channel(int64_t channel) override;
 
   // Whether a file that begins with `bytes` is a TIFF.
   static bool recognises(std::span<const uint8_t> bytes);
@@ -60,11 +62,15 @@ class TiffReader {
   void find_directories();
   // Goes to a page's directory; returns the place of its pixels.
   TiffPlace go_to(int64_t page);
+  void go_to_directory(uint64_t offset, int64_t page);
+  // Offsets of the directories with smaller pictures of a page.
+  std::vector<uint64_t> smaller(const Directory& directory);
 
   std::unique_ptr<TiffContext> context_;
   int64_t max_samples_;
   int64_t page_count_ = 0;
   std::vector<Directory> directories_;  // by first_page
+  std::vector<uint64_t> overviews_;     // offsets of tiled ones that are no pages
 };
 
 // Writes a stack, page after page, atomically.
@@ -84,30 +90,26 @@ class TiffWriter {
   std::unique_ptr<TiffContext> context_;
 };
 
-// Writes one grey picture of any size in tiles, atomically and in any order.
-class TiledTiffWriter {
+// Levels of a pyramid are SubIFDs of the picture.
+class TiledTiffWriter : public TiledWriter {
  public:
-  static constexpr int64_t kTile = 512;  // pixels a side
-
-  // `like` has the picture's type of pixels. What is committed outlives a loss of power.
   TiledTiffWriter(const std::filesystem::path& path, int64_t height, int64_t width,
-                  const Image::Pixels& like);
-  ~TiledTiffWriter();
+                  const Image::Pixels& like, bool pyramid = false);
+  ~TiledTiffWriter() override;
 
-  // One tile or several, each once: `part` begins with pixel (y, x), multiples of kTile, and its
-  // sides are multiples too or end with the picture.
-  void write(int64_t y, int64_t x, const Image& part);
-  void finish();  // the last bytes; commit() then only gives the file its name
-  void commit();
-  // Where it lies until then, to be read once it is finished.
-  const std::filesystem::path& path() const { return file_.path(); }
+  void commit() override;
+  const std::filesystem::path& path() const override { return file_.path(); }
 
  private:
-  int64_t height_, width_;
-  int64_t missing_;  // tiles
+  void begin_level(int64_t level, int64_t height, int64_t width) override;
+  void put_tile(int64_t row, int64_t column, std::span<uint8_t> bytes) override;
+  void end_level() override;
+  std::unique_ptr<StoredImage> open_level(int64_t level) override;
+  void end() override;
+
+  Image::Pixels like_;  // empty
   AtomicFile file_;
   std::unique_ptr<TiffContext> context_;
-  std::vector<uint8_t> tile_;
 };
 
 }  // namespace tessera

@@ -18,13 +18,17 @@ namespace {
 
 // More planes than any file holds; keeps sums and products of hostile numbers inside 64 bits.
 constexpr std::int64_t kMostPlanes = std::int64_t{1} << 40;
+constexpr std::size_t kLongestShown = 60;  // bytes of a hostile text in a message
 
-// A count, at least 1. Nothing for what is no such number.
-std::optional<std::int64_t> parse_count(std::string_view text) {
+// A number from `least` to kMostPlanes, with white space around it. Nothing for any other text.
+std::optional<std::int64_t> parse_count(std::string_view text, std::int64_t least = 1) {
+  constexpr std::string_view kSpaces = " \t\r\n";
+  text.remove_prefix(std::min(text.find_first_not_of(kSpaces), text.size()));
+  text = text.substr(0, text.find_last_not_of(kSpaces) + 1);
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  if (value < 1 || value > kMostPlanes) return std::nullopt;
+  if (value < least || value > kMostPlanes) return std::nullopt;
   return value;
 }
 
@@ -46,18 +50,25 @@ std::string dimensions(std::int64_t channels, std::int64_t slices, std::int64_t 
 // ---- ImageJ: lines of key=value ----------------------------------------------------------------
 
 StackDescription from_imagej(std::string_view text) {
-  std::map<std::string_view, std::int64_t> counts;
+  std::map<std::string_view, std::int64_t> counts{
+      {"images", 0}, {"channels", 0}, {"slices", 0}, {"frames", 0}};  // 0: not said
   while (!text.empty()) {
     const std::string_view line = text.substr(0, text.find('\n'));
     text.remove_prefix(std::min(text.size(), line.size() + 1));
     const std::size_t equals = line.find('=');
     if (equals == std::string_view::npos) continue;
-    if (const auto count = parse_count(line.substr(equals + 1)))
-      counts.emplace(line.substr(0, equals), *count);
+    const auto known = counts.find(line.substr(0, equals));
+    if (known == counts.end()) continue;
+    const auto count = parse_count(line.substr(equals + 1));
+    require(count.has_value(),
+            "ImageJ's description says \"{}\", expected a number from 1 to {}; save it again with "
+            "Fiji, or remove the description",
+            line.substr(0, kLongestShown), kMostPlanes);
+    if (known->second == 0) known->second = *count;
   }
   const auto count = [&](std::string_view key, std::int64_t missing) {
-    const auto found = counts.find(key);
-    return found == counts.end() ? missing : found->second;
+    const std::int64_t said = counts.at(key);
+    return said > 0 ? said : missing;
   };
   const std::int64_t channels = count("channels", 1), slices = count("slices", 1),
                      frames = count("frames", 1);
@@ -91,11 +102,15 @@ std::optional<StackDescription> from_tifffile(std::string_view text, const Plane
   std::vector<std::int64_t> sizes;
   std::int64_t samples = 1;
   for (const nlohmann::json& one : shape) {
-    if (!one.is_number_unsigned()) return std::nullopt;
-    const auto value = one.get<std::uint64_t>();
-    if (value < 1 || value > static_cast<std::uint64_t>(kMostPlanes)) return std::nullopt;
+    const std::uint64_t value = one.is_number_unsigned() ? one.get<std::uint64_t>() : 0;
+    require(
+        value >= 1 && value <= static_cast<std::uint64_t>(kMostPlanes) &&
+            samples <= std::numeric_limits<std::int64_t>::max() / static_cast<std::int64_t>(value),
+        "tifffile's description has a shape with {}, expected numbers from 1 to {} whose "
+        "product is below 2^63; save it again, or remove the description",
+        one.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace).substr(0, kLongestShown),
+        kMostPlanes);
     sizes.push_back(static_cast<std::int64_t>(value));
-    if (samples > std::numeric_limits<std::int64_t>::max() / sizes.back()) return std::nullopt;
     samples *= sizes.back();
   }
   // Programs that crop or scale an image keep its description; one that does not fit the plane is
@@ -138,7 +153,11 @@ struct OmeReader {
   bool elsewhere = false;          // planes that a UUID places in another file
   std::int64_t first_channel = 0;  // of the TiffData that is open
   std::set<std::int64_t> channels_here;
-  bool damaged = false;
+  std::string damage;  // "SizeC="-3"": the first number that does not fit
+
+  void refuse(std::string_view key, std::string_view value) {
+    if (damage.empty()) damage = fmt::format("{}=\"{}\"", key, value.substr(0, kLongestShown));
+  }
 
   // Without the prefix of its namespace.
   static std::string_view local(std::string_view name) { return name.substr(name.rfind(':') + 1); }
@@ -152,16 +171,18 @@ struct OmeReader {
 
   void begin(std::string_view name, const char** attributes) {
     const auto size = [&](const char* key) {
-      const auto count = parse_count(attribute(attributes, key));
-      damaged |= !count;
+      const std::string_view said = attribute(attributes, key);
+      const auto count = parse_count(said);
+      if (!count) refuse(key, said);
       return count.value_or(1);
     };
     if (name == "OME") uuid = attribute(attributes, "UUID");
     if (name == "Pixels") images.push_back({size("SizeC"), size("SizeZ"), size("SizeT")});
     if (name == "TiffData") {
       const std::string_view first = attribute(attributes, "FirstC");
-      first_channel = 0;
-      std::from_chars(first.data(), first.data() + first.size(), first_channel);
+      const auto number = first.empty() ? 0 : parse_count(first, 0);
+      if (!number) refuse("FirstC", first);
+      first_channel = number.value_or(0);
     }
     in_uuid = name == "UUID";
     text.clear();
@@ -204,9 +225,10 @@ std::optional<StackDescription> from_ome(std::string_view text, const PlaneSize&
   require(status == XML_STATUS_OK,
           "its OME-XML is damaged at line {}: {}; save it again, or remove the description",
           XML_GetCurrentLineNumber(parser.get()), XML_ErrorString(XML_GetErrorCode(parser.get())));
-  require(!reader.damaged,
-          "its OME-XML has a Pixels element without SizeC, SizeZ or SizeT of 1 or more; save it "
-          "again, or remove the description");
+  require(reader.damage.empty(),
+          "its OME-XML has {}, expected numbers up to {}: SizeC, SizeZ and SizeT of 1 or more, "
+          "FirstC of 0 or more; save it again, or remove the description",
+          reader.damage, kMostPlanes);
   if (reader.images.empty()) return std::nullopt;
 
   StackDescription stack;

@@ -49,7 +49,7 @@ std::string digest_at(const json& object, const std::string& where) {
   const json* const given = yaml_member(object, "sha256");
   require(given == nullptr || given->is_null() || given->is_string(),
           "{}: sha256 is {}, which YAML takes for a number; write it in quotes", where,
-          given->dump());
+          given == nullptr ? "" : given->dump());
   const std::string digest = yaml_text_at(object, "sha256");
   const bool fits =
       digest.empty() ||

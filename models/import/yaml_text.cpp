@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "kernels/error.h"
+#include "models/text/unicode.h"
 
 namespace tessera {
 namespace {
@@ -158,6 +159,7 @@ class JsonMaker final : public YAML::EventHandler {
 json parse_yaml(std::string_view text) {
   require(text.size() <= kMostYamlBytes, "the YAML text has {} bytes, at most {} are read",
           text.size(), kMostYamlBytes);
+  decode_strictly(text, "the YAML text");  // What quotes the text later relies on it.
   try {
     std::istringstream stream{std::string(text)};
     YAML::Parser parser(stream);

@@ -98,8 +98,52 @@ Utf8Count count_utf8(std::string_view text) {
   return count;
 }
 
+constexpr const char* kTextField = "text";
+constexpr const char* kLabelField = "label";
+
+// Names of columns for a message. A file without names has documents there.
 std::string quoted_list(const std::vector<std::string>& names) {
-  return fmt::format("\"{}\"", fmt::join(names, "\", \""));
+  constexpr size_t kShown = 20, kLongest = 40;
+  std::vector<std::string> shown;
+  for (const std::string& name : names) {
+    if (shown.size() == kShown) break;
+    size_t end = std::min(name.size(), kLongest);
+    while (end > 0 && end < name.size() && (name[end] & 0xC0) == 0x80) --end;  // inside a letter
+    shown.push_back(fmt::format("\"{}{}\"", name.substr(0, end), end < name.size() ? ".." : ""));
+  }
+  if (names.size() > kShown) shown.push_back(fmt::format("{} more", names.size() - kShown));
+  return fmt::format("{}", fmt::join(shown, ", "));
+}
+
+// The column of that name: written so, else the first that differs in upper and lower case alone.
+std::optional<size_t> column_of(const std::vector<std::string>& names, const std::string& name) {
+  auto found = std::ranges::find(names, name);
+  if (found == names.end()) found = std::ranges::find(names, folded_label(name), folded_label);
+  if (found == names.end()) return std::nullopt;
+  return static_cast<size_t>(found - names.begin());
+}
+
+// Whether a TSV's record that has the text's name and not the label's names columns: the rule in
+// documents.h.
+bool names_text_alone(const std::vector<std::string>& names) {
+  return names.size() == 1 || is_row_name(names.front()) ||
+         (names.size() > 2 && looks_like_header(names));
+}
+
+// Whether columns of these names can be a label and a text, in this order. A line of one column is
+// of another kind than the records: a remark.
+bool is_label_and_text(const std::vector<std::string>& names) {
+  if (names.size() == 1) return true;
+  return names.size() == 2 && !is_text_name(names[0]) && !is_row_name(names[0]) &&
+         !is_label_name(names[1]);
+}
+
+std::string field_advice(const std::vector<std::string>& names) {
+  const auto one = [&](bool (*is_such)(std::string_view)) {
+    const auto found = std::ranges::find_if(names, is_such);
+    return found == names.end() ? "NAME" : folded_label(*found);
+  };
+  return fmt::format("--text-field {} --label-field {}", one(is_text_name), one(is_label_name));
 }
 
 }  // namespace
@@ -138,6 +182,12 @@ DocumentReader::DocumentReader(const std::string& path, DocumentOptions options)
   const std::string_view beginning = source_->stream.beginning();
   const DocumentFormat given = options_.format;
   if (given == DocumentFormat::kAuto) options_.format = format_of(path, beginning);
+  const bool has_columns =
+      options_.format == DocumentFormat::kTsv || options_.format == DocumentFormat::kCsv;
+  require(!has_columns || !options_.text_column || !(options_.text_field || options_.label_field),
+          "{}: columns are chosen by number and by name; use --text-column and --label-column, or "
+          "--text-field and --label-field",
+          path_);
   SeparatedValues::Style style{'\t', true};
   const bool guessed = given == DocumentFormat::kAuto && options_.format == DocumentFormat::kText;
   if (const char* const other = guessed ? collection_like(beginning) : nullptr; other != nullptr) {
@@ -171,6 +221,7 @@ std::optional<DocumentRecord> DocumentReader::next() {
   try {
     parse(std::move(raw), record);
     check(record);
+    has_label_ |= record.label.has_value();
   } catch (const Error& error) {
     record.error = at_end_ ? fmt::format("{}: {}", path_, error.what())
                            : fmt::format("{}, line {}: {}", path_, record.line, error.what());
@@ -213,44 +264,79 @@ bool DocumentReader::fetch(SeparatedRecord& raw) {
 
 // Whether the first record is a header, which may say what the columns are.
 bool DocumentReader::take_header(const SeparatedRecord& first) {
-  if (!first.error.empty()) return options_.skip_header;
+  const bool given = options_.text_field || options_.label_field;
+  if (!first.error.empty()) {
+    require(!given, "{}, line {}, which names the columns: {}", path_, first.line, first.error);
+    return options_.skip_header;
+  }
   const std::vector<std::string>& names = first.columns;
   const bool is_csv = options_.format == DocumentFormat::kCsv;
-  const bool has_other_name = options_.text_field != DocumentOptions{}.text_field;
-  if (!options_.text_column && (is_csv || has_other_name)) {
-    const auto column_of = [&](const std::string& name) -> std::optional<size_t> {
-      auto found = std::ranges::find(names, folded_label(name), folded_label);
-      if (found == names.end()) return std::nullopt;
-      if (std::ranges::count(names, folded_label(name), folded_label) > 1) {
-        require(std::ranges::count(names, name) == 1,
-                "{}: more than one column is named \"{}\", but for upper and lower case: {}; "
-                "rename all but one, or choose by --text-column and --label-column with "
-                "--skip-header",
-                path_, name, quoted_list(names));
-        found = std::ranges::find(names, name);
-      }
-      return static_cast<size_t>(found - names.begin());
-    };
-    options_.text_column = column_of(options_.text_field);
-    if (options_.text_column) {
-      options_.label_column = column_of(options_.label_field);
-      return true;
-    }
-    require(!is_csv || !has_other_name,
-            "{}: no column is named \"{}\", but {}; choose one with --text-field or --text-column",
-            path_, options_.text_field, quoted_list(names));
+  if (options_.text_column) {
+    if (options_.skip_header || !looks_like_header(names)) return options_.skip_header;
+    notes_.push_back(fmt::format(
+        "{}, line {}: it looks like a header ({}) and is read as a document; --skip-header passes "
+        "over it",
+        path_, first.line, quoted_list(names)));
+    return false;
   }
-  if (options_.skip_header) return true;
-  if (!looks_like_header(names)) return false;
-  require(!is_csv || options_.text_column,
-          "{}: the columns are named {}; choose two with --text-field and --label-field, or with "
+  const bool has_text = column_of(names, kTextField).has_value();
+  const bool has_label = column_of(names, kLabelField).has_value();
+  if (given || (has_text && (is_csv || has_label || names_text_alone(names)))) {
+    take_names(names);
+    if (!given && !is_csv && !options_.skip_header)
+      notes_.push_back(
+          fmt::format("{}, line {}: it names the columns ({}) and is no document; --text-column 1 "
+                      "--label-column 0 takes it for one",
+                      path_, first.line, quoted_list(names)));
+    return true;
+  }
+  const bool is_header = looks_like_header(names);
+  const bool in_order = is_label_and_text(names);
+  const bool has_both =
+      std::ranges::any_of(names, is_text_name) && std::ranges::any_of(names, is_label_name);
+  const bool is_refused =
+      options_.skip_header ? !in_order : is_header && (is_csv || (has_both && !in_order));
+  require(!is_refused,
+          "{}: the columns are named {}; choose with {}, or for a file without names with "
           "--text-column and --label-column",
-          path_, quoted_list(names));
-  notes_.push_back(fmt::format(
-      "{}, line {}: it looks like a header ({}) and is read as a document; --skip-header passes "
-      "over it",
-      path_, first.line, quoted_list(names)));
-  return false;
+          path_, quoted_list(names), field_advice(names));
+  if (is_header && !options_.skip_header)
+    notes_.push_back(fmt::format(
+        "{}, line {}: it looks like a header ({}) and is read as a document; if it is one, {} "
+        "reads the columns by name",
+        path_, first.line, quoted_list(names), field_advice(names)));
+  return options_.skip_header;
+}
+
+// Finds the columns by what the first line calls them.
+void DocumentReader::take_names(const std::vector<std::string>& names) {
+  const auto required = [&](const std::string& name, const char* what) {
+    const std::optional<size_t> found = column_of(names, name);
+    require(found.has_value(),
+            "{}: no column is named \"{}\", but {}; choose one with --{}-field or --{}-column",
+            path_, name, quoted_list(names), what, what);
+    const auto alike = std::ranges::count(names, folded_label(name), folded_label);
+    require(alike == 1 || std::ranges::count(names, name) == 1,
+            "{}: more than one column is named \"{}\", but for upper and lower case: {}; "
+            "rename all but one, or choose by --text-column and --label-column with "
+            "--skip-header",
+            path_, name, quoted_list(names));
+    return found;
+  };
+  options_.text_column = required(options_.text_field.value_or(kTextField), "text");
+  if (options_.label_field || column_of(names, kLabelField)) {
+    options_.label_column = required(options_.label_field.value_or(kLabelField), "label");
+    require(options_.text_column != options_.label_column,
+            "{}: the column \"{}\" is chosen for the text and the label; choose two columns", path_,
+            names[*options_.text_column]);
+    return;
+  }
+  const auto other = std::ranges::find_if(names, is_label_name);
+  if (other != names.end() && names[*options_.text_column] != *other)
+    notes_.push_back(fmt::format(
+        "{}: no column is named \"{}\", so that documents have no label; --label-field {} takes it "
+        "from there",
+        path_, kLabelField, folded_label(*other)));
 }
 
 void DocumentReader::parse(SeparatedRecord&& raw, DocumentRecord& record) const {
@@ -309,17 +395,19 @@ void DocumentReader::take_json(const std::string& value, DocumentRecord& record)
     return;
   }
   require(object.is_object(), "expected a JSON object, found a JSON {}", object.type_name());
-  const auto text = object.find(options_.text_field);
-  require(text != object.end(), "the object has no field \"{}\"; choose the text field",
-          options_.text_field);
-  require(text->is_string(), "expected a string in the field \"{}\", found a JSON {}",
-          options_.text_field, text->type_name());
+  const std::string text_field = options_.text_field.value_or(kTextField);
+  const std::string label_field = options_.label_field.value_or(kLabelField);
+  const auto text = object.find(text_field);
+  require(text != object.end(), "the object has no field \"{}\"; choose one with --text-field",
+          text_field);
+  require(text->is_string(), "expected a string in the field \"{}\", found a JSON {}", text_field,
+          text->type_name());
   record.text = text->get<std::string>();
-  const auto label = object.find(options_.label_field);
+  const auto label = object.find(label_field);
   if (label == object.end() || label->is_null()) return;
   require(!label->is_structured(),
-          "expected a string, number or boolean in the field \"{}\", found a JSON {}",
-          options_.label_field, label->type_name());
+          "expected a string, number or boolean in the field \"{}\", found a JSON {}", label_field,
+          label->type_name());
   record.label = label->is_string() ? label->get<std::string>() : label->dump();
 }
 
@@ -336,6 +424,12 @@ void DocumentReader::check(const DocumentRecord& record) {
 
 std::vector<std::string> DocumentReader::notes() const {
   std::vector<std::string> notes = notes_;
+  const bool is_json =
+      options_.format == DocumentFormat::kJsonl || options_.format == DocumentFormat::kJson;
+  if (is_json && options_.label_field && !has_label_)
+    notes.push_back(fmt::format(
+        "{}: no document has a label in the field \"{}\"; choose one with --label-field", path_,
+        *options_.label_field));
   if (invalid_documents_ > 0) {
     notes.push_back(
         fmt::format("{}: {} byte sequences of {} documents are not UTF-8 and count as U+FFFD, the "

@@ -33,17 +33,24 @@ bool is_document_name(const std::filesystem::path& path);
 struct DocumentOptions {
   DocumentFormat format = DocumentFormat::kAuto;
 
-  // Columns count from 0. Without a text column a record of a TSV is `label<TAB>text`, and the text
-  // runs to the end of the line; one of a CSV is `label,text`, unless its first line names a column
-  // as `text_field` says. With one, there is a label only if asked for.
+  // Columns count from 0, and go before the defaults of the names below; both at once are an error.
+  // With a text column there is a label only if asked for.
   std::optional<size_t> text_column = std::nullopt;
   std::optional<size_t> label_column = std::nullopt;
-  bool skip_header = false;  // TSV, CSV: the first line names the columns
+  bool skip_header = false;  // TSV, CSV: the first line is no document
 
-  // JSON: a string, and a string, number or boolean that may be absent; CSV: names of columns in
-  // the first line, whatever their case, and of TSV where the text's is not the default.
-  std::string text_field = "text";
-  std::string label_field = "label";
+  // JSON: a string, and a string, number or boolean that may be absent. CSV, TSV: columns that the
+  // first line names, whatever their case. Nothing stands for "text" and "label". A name that is
+  // given must be there. Without one, the first line is taken for names if it has
+  //   "text", of a CSV;
+  //   "text" and "label", of a TSV;
+  //   "text" alone, of a TSV, if there is no second column, if a number of the row stands first
+  //   ("id" or nothing), or if there are three or more columns and each is a single word.
+  // So the document "text" of a class, and a document of the class "text", stay what they are.
+  // Where it has no names a TSV is `label<TAB>text`, and the text runs to the end of the line; a
+  // CSV is `label,text`.
+  std::optional<std::string> text_field = std::nullopt;
+  std::optional<std::string> label_field = std::nullopt;
 };
 
 struct DocumentRecord {
@@ -81,6 +88,7 @@ class DocumentReader {
 
   bool fetch(SeparatedRecord& raw);
   bool take_header(const SeparatedRecord& first);
+  void take_names(const std::vector<std::string>& names);
   void parse(SeparatedRecord&& raw, DocumentRecord& record) const;
   void take_columns(std::vector<std::string>&& columns, DocumentRecord& record) const;
   void take_json(const std::string& value, DocumentRecord& record) const;
@@ -91,6 +99,7 @@ class DocumentReader {
   std::unique_ptr<Source> source_;
   size_t line_ = 0;  // lines read, where a record is a line; else JSON values
   bool has_begun_ = false, at_end_ = false;
+  bool has_label_ = false;  // some record so far
   std::vector<std::string> notes_;
   size_t invalid_documents_ = 0, invalid_sequences_ = 0, first_invalid_ = 0;
 };

@@ -14,10 +14,13 @@
 namespace tessera {
 namespace {
 
-constexpr std::string_view kColumnNames[] = {
-    "label",   "labels",  "class",    "category", "sentiment", "target", "polarity",
-    "rating",  "stars",   "score",    "topic",    "text",      "texts",  "review",
-    "reviews", "content", "document", "sentence", "comment",   "body",   "tweet"};
+constexpr std::string_view kLabelNames[] = {"label",     "labels", "class",    "category",
+                                            "sentiment", "target", "polarity", "rating",
+                                            "stars",     "score",  "topic"};
+constexpr std::string_view kTextNames[] = {"text",     "texts",    "review",  "reviews", "content",
+                                           "document", "sentence", "comment", "body",    "tweet"};
+constexpr std::string_view kRowNames[] = {"",   "#",  "id",     "idx", "index",
+                                          "no", "nr", "number", "row"};
 constexpr std::size_t kLongestColumnName = 40;
 
 }  // namespace
@@ -78,7 +81,7 @@ bool looks_like_header(std::span<const std::string> columns) {
   for (const std::string& column : columns) {
     const std::string name = folded_label(column);
     if (name.empty() || name.size() > kLongestColumnName || is_whole_number(name)) return false;
-    known |= std::ranges::find(kColumnNames, name) != std::end(kColumnNames);
+    known |= is_label_name(name) || is_text_name(name);
     const bool is_word = std::ranges::all_of(name, [](char c) {
       return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
              static_cast<unsigned char>(c) >= 0x80;
@@ -86,6 +89,18 @@ bool looks_like_header(std::span<const std::string> columns) {
     if (!is_word) return false;
   }
   return known && columns.size() > 1;
+}
+
+bool is_label_name(std::string_view name) {
+  return std::ranges::find(kLabelNames, folded_label(name)) != std::end(kLabelNames);
+}
+
+bool is_text_name(std::string_view name) {
+  return std::ranges::find(kTextNames, folded_label(name)) != std::end(kTextNames);
+}
+
+bool is_row_name(std::string_view name) {
+  return std::ranges::find(kRowNames, folded_label(name)) != std::end(kRowNames);
 }
 
 bool is_whole_number(std::string_view name) {

@@ -23,6 +23,12 @@ std::string look_alike_note(const std::vector<std::string>& group);
 // Whether a first record of columns names them ("label", "text") instead of being a document.
 bool looks_like_header(std::span<const std::string> columns);
 
+// Whether a column of that name is likely to hold labels ("Sentiment"), texts ("review"), or what
+// numbers the rows ("id", or nothing, as pandas writes it).
+bool is_label_name(std::string_view name);
+bool is_text_name(std::string_view name);
+bool is_row_name(std::string_view name);
+
 // Whether the name of a class is a whole number.
 bool is_whole_number(std::string_view name);
 

@@ -206,20 +206,6 @@ void require_valid(const Augmentation& a) {
 
 // ---- options -----------------------------------------------------------------------------------
 
-Augmentation Augmentation::none() {
-  return {.elastic_sigma = 0,
-          .rotation = 0,
-          .quarter_turns = false,
-          .flip_horizontal = false,
-          .flip_vertical = false,
-          .shift = 0,
-          .scale = 0,
-          .brightness = 0,
-          .contrast = 0,
-          .gamma = 0,
-          .noise = 0};
-}
-
 nlohmann::json to_json(const Augmentation& a) {
   return {{"elastic_sigma", a.elastic_sigma},
           {"elastic_grid", a.elastic_grid},

@@ -15,33 +15,10 @@
 #include <string_view>
 #include <vector>
 
+#include "models/train.h"
 #include "models/training/labelled_images.h"
 
 namespace tessera {
-
-// How strongly each deformation acts; 0 or false switches it off. Amounts are drawn for each tile,
-// evenly between -amount and amount, unless said otherwise.
-struct Augmentation {
-  double elastic_sigma = 10;  // pixels: deviation of the normal displacements of the grid
-  int elastic_grid = 3;       // points of the grid along each axis, over the whole tile
-  double rotation = 15;       // degrees
-  bool quarter_turns = true;  // by 0, 90, 180 or 270 degrees
-  bool flip_horizontal = true;
-  bool flip_vertical = true;
-  double shift = 0;  // whole pixels, along each axis, beyond the free choice of the tile's place
-  double scale =
-      0.1;  // the factor is between 1 / (1 + scale) and 1 + scale, evenly in its logarithm
-
-  // Of the grey values, in units of the image's own range (its greatest minus its least value):
-  double brightness = 0.1;  // added
-  double contrast = 0.1;    // 1 + amount multiplies the distance from the tile's mean
-  double gamma = 0.1;       // the exponent, drawn as the scale is
-  double noise = 0.01;      // deviation of the normal noise of each pixel
-
-  static Augmentation none();
-
-  bool operator==(const Augmentation&) const = default;
-};
 
 nlohmann::json to_json(const Augmentation& augmentation);
 // Absent keys keep their default. Throws Error for unknown keys and values out of range.

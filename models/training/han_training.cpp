@@ -42,7 +42,7 @@ std::string digest_of(const TextCorpus& corpus) {
 }  // namespace
 
 HanTraining::HanTraining(ModelConfig config, const TextData& text, const WordVectors* vectors,
-                         const HanTrainingOptions& options)
+                         const HanTaskOptions& options)
     : config_(std::move(config)), text_(text), vectors_(vectors), options_(options) {
   require(options.dropout >= 0 && options.dropout < 1,
           "dropout: expected a share from 0 to below 1, found {}", options.dropout);

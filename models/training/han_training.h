@@ -9,7 +9,7 @@
 
 namespace tessera {
 
-struct HanTrainingOptions {
+struct HanTaskOptions {
   std::int64_t batch = 64;     // documents
   double dropout = 0.5;        // of the document's vector, before the output layer
   bool tune_embedding = true;  // false: the embedding stays as it is
@@ -23,7 +23,7 @@ class HanTraining : public TrainingTask {
   // architecture is read of `config`. With `vectors` the embedding begins with them, else at
   // random.
   HanTraining(ModelConfig config, const TextData& text, const WordVectors* vectors,
-              const HanTrainingOptions& options);
+              const HanTaskOptions& options);
 
   const ModelConfig& config() const override { return config_; }
   std::optional<Vocabulary> vocabulary() const override { return text_.vocabulary; }
@@ -40,7 +40,7 @@ class HanTraining : public TrainingTask {
   ModelConfig config_;
   const TextData& text_;
   const WordVectors* vectors_;
-  HanTrainingOptions options_;
+  HanTaskOptions options_;
   std::int64_t order_epoch_ = -1;  // of `order_`
   std::vector<std::vector<std::uint32_t>> order_;
 };

@@ -49,62 +49,123 @@ std::int32_t Interner::number(std::string_view text) {
   return next;
 }
 
-TextCorpus read_labelled_documents(const std::string& path, const DocumentOptions& documents,
-                                   const TextSplitter& splitter, int threads, Reading& reading,
-                                   DataReport& report) {
-  TextCorpus corpus;
-  std::vector<DocumentRecord> records;
-  std::vector<SplitText> texts;
-  const auto take_round = [&] {
-    texts.assign(records.size(), {});
-    parallel_for(threads, static_cast<std::int64_t>(records.size()), [&](std::int64_t i) {
-      DocumentRecord& record = records[static_cast<std::size_t>(i)];
-      SplitText& text = texts[static_cast<std::size_t>(i)];
-      splitter.walk(record.text, text);
+namespace {
+
+// Takes what `next` gives, up to nothing, into a corpus.
+class CorpusMaker {
+ public:
+  CorpusMaker(std::string path, const TextSplitter& splitter, int threads, Reading& reading,
+              DataReport& report)
+      : path_(std::move(path)),
+        splitter_(splitter),
+        threads_(threads),
+        reading_(reading),
+        report_(report) {}
+
+  void take(DocumentRecord&& record) {
+    if (!record.error.empty()) {
+      // The reader names file and line as the report does: said once is enough.
+      const std::string place = fmt::format("{}, line {}: ", path_, record.line);
+      report_.problem(
+          path_, record.line,
+          record.error.starts_with(place) ? record.error.substr(place.size()) : record.error);
+    } else if (!record.label.has_value() || record.label->empty()) {
+      report_.problem(path_, record.line, "the document has no label; add it or remove the line");
+    } else if (!is_utf8(*record.label)) {
+      report_.problem(path_, record.line, "the label is not UTF-8; correct it or remove the line");
+    } else {
+      records_.push_back(std::move(record));
+      if (records_.size() == kRecordsPerRound) take_round();
+    }
+  }
+
+  TextCorpus finish() {
+    take_round();
+    return std::move(corpus_);
+  }
+
+ private:
+  void take_round() {
+    std::vector<SplitText> texts(records_.size());
+    parallel_for(threads_, static_cast<std::int64_t>(records_.size()), [&](std::int64_t i) {
+      splitter_.walk(records_[static_cast<std::size_t>(i)].text,
+                     texts[static_cast<std::size_t>(i)]);
     });
-    for (std::size_t i = 0; i < records.size(); ++i) {
+    for (std::size_t i = 0; i < records_.size(); ++i) {
       const SplitText& text = texts[i];
       std::size_t word = 0, begin = 0;
       for (const std::size_t end : text.sentence_ends) {
         for (; word < end; ++word) {
           const std::size_t stop = text.word_ends[word];
-          corpus.add_word(
-              reading.words.number(std::string_view(text.letters).substr(begin, stop - begin)));
+          corpus_.add_word(
+              reading_.words.number(std::string_view(text.letters).substr(begin, stop - begin)));
           begin = stop;
         }
-        corpus.end_sentence();
+        corpus_.end_sentence();
       }
       if (text.word_ends.empty()) {
-        report.problem(path, records[i].line, "the document has no words; remove the line");
+        report_.problem(path_, records_[i].line, "the document has no words; remove the line");
         continue;
       }
-      corpus.end_document(reading.labels.number(*records[i].label), records[i].line);
+      corpus_.end_document(reading_.labels.number(*records_[i].label), records_[i].line);
     }
-    records.clear();
-  };
+    records_.clear();
+  }
 
+  std::string path_;
+  const TextSplitter& splitter_;
+  int threads_;
+  Reading& reading_;
+  DataReport& report_;
+  TextCorpus corpus_;
+  std::vector<DocumentRecord> records_;
+};
+
+}  // namespace
+
+DocumentOptions reader_options(const DocumentFileOptions& files) {
+  constexpr std::pair<const char*, DocumentFormat> kFormats[] = {
+      {"auto", DocumentFormat::kAuto},   {"text", DocumentFormat::kText},
+      {"lines", DocumentFormat::kLines}, {"tsv", DocumentFormat::kTsv},
+      {"csv", DocumentFormat::kCsv},     {"jsonl", DocumentFormat::kJsonl},
+      {"json", DocumentFormat::kJson}};
+  for (const auto& [name, format] : kFormats) {
+    if (files.format == name)
+      return {.format = format,
+              .text_column = files.text_column,
+              .label_column = files.label_column,
+              .skip_header = files.skip_header,
+              .text_field = files.text_field,
+              .label_field = files.label_field};
+  }
+  throw OptionError(fmt::format(
+      "--format: expected auto, text, lines, tsv, csv, jsonl or json; found '{}'", files.format));
+}
+
+TextCorpus read_labelled_documents(std::span<const LabelledText> documents,
+                                   const TextSplitter& splitter, int threads, Reading& reading,
+                                   DataReport& report) {
+  CorpusMaker maker(kDocumentsInMemory, splitter, threads, reading, report);
+  for (std::size_t i = 0; i < documents.size(); ++i) {
+    maker.take({.line = i + 1,
+                .number = i + 1,
+                .text = std::string(documents[i].text),
+                .label = std::string(documents[i].label),
+                .error = {}});
+  }
+  return maker.finish();
+}
+
+TextCorpus read_labelled_documents(const std::string& path, const DocumentOptions& documents,
+                                   const TextSplitter& splitter, int threads, Reading& reading,
+                                   DataReport& report) {
+  CorpusMaker maker(path, splitter, threads, reading, report);
   try {
     DocumentReader reader(path, documents);
     require(reader.format() != DocumentFormat::kText,
             "expected labelled documents, .tsv (label<TAB>text), .csv, .json or .jsonl, also "
             "compressed; rename or convert the file, or say --format");
-    const std::string prefix = path + ", line ";
-    while (std::optional<DocumentRecord> record = reader.next()) {
-      if (!record->error.empty()) {
-        // The reader names file and line as the report does: said once is enough.
-        const std::string place = fmt::format("{}{}: ", prefix, record->line);
-        report.problem(
-            path, record->line,
-            record->error.starts_with(place) ? record->error.substr(place.size()) : record->error);
-      } else if (!record->label.has_value() || record->label->empty()) {
-        report.problem(path, record->line, "the document has no label; add it or remove the line");
-      } else if (!is_utf8(*record->label)) {
-        report.problem(path, record->line, "the label is not UTF-8; correct it or remove the line");
-      } else {
-        records.push_back(std::move(*record));
-        if (records.size() == kRecordsPerRound) take_round();
-      }
-    }
+    while (std::optional<DocumentRecord> record = reader.next()) maker.take(*std::move(record));
     for (std::string& note : reader.notes()) report.note(std::move(note));
   } catch (const Error& error) {
     std::string_view text = error.what();
@@ -112,8 +173,7 @@ TextCorpus read_labelled_documents(const std::string& path, const DocumentOption
       text.remove_prefix(path.size() + 2);
     report.problem(path, 0, std::string(text));
   }
-  take_round();
-  return corpus;
+  return maker.finish();
 }
 
 }  // namespace tessera

@@ -1,9 +1,10 @@
-// Labelled documents of a file, with numbers for their words and labels: what training and its
-// evaluation make a corpus of.
+// Labelled documents, of a file or in memory, with numbers for their words and labels: what
+// training and its evaluation make a corpus of.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -12,6 +13,7 @@
 #include "models/data_report.h"
 #include "models/text/documents.h"
 #include "models/text/text.h"
+#include "models/train.h"
 #include "models/training/text_corpus.h"
 
 namespace tessera {
@@ -36,6 +38,16 @@ struct Reading {
   Interner words;
   Interner labels;
 };
+
+// What documents in memory are called in reports, where a line is a document's number from 1.
+inline constexpr const char* kDocumentsInMemory = "documents";
+
+// Throws OptionError for a format that is none.
+DocumentOptions reader_options(const DocumentFileOptions& files);
+
+TextCorpus read_labelled_documents(std::span<const LabelledText> documents,
+                                   const TextSplitter& splitter, int threads, Reading& reading,
+                                   DataReport& report);
 
 // The documents of one file with numbers of `reading` for ids and labels, without any limit; bad
 // ones are reported and left out.

@@ -1,6 +1,7 @@
 #include "models/training/labelled_images.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "engine/files/digest.h"
@@ -18,6 +19,10 @@ void add(Digest& digest, const Image& image) {
   const std::int64_t size[] = {image.height, image.width, image.channels};
   digest.add(std::span<const std::int64_t>(size));
   std::visit([&](const auto& pixels) { digest.add(std::span(pixels)); }, image.pixels);
+}
+
+Image read_image(const ImagePair& pair) {
+  return pair.held_image ? pair.held_image() : ImageReader(pair.image).read(pair.page);
 }
 
 struct Checked {
@@ -38,7 +43,7 @@ Checked check_pair(const ImagePair& pair, const MaskRules& rules) {
   };
   Image image;
   MaskPage mask;
-  const bool read = attempt(pair.image, [&] { image = ImageReader(pair.image).read(pair.page); });
+  const bool read = attempt(pair.image, [&] { image = read_image(pair); });
   if (!attempt(pair.mask, [&] { mask = read_mask(pair); }) || !read) return result;
   attempt(pair.mask, [&] {
     require(mask.image.height == image.height && mask.image.width == image.width,
@@ -80,16 +85,18 @@ std::size_t bytes_of(const LabelledImage& image) {
 
 std::vector<ImageStatistics> check_images(const ImagePairs& pairs, const MaskRules& rules,
                                           int threads, DataReport& report,
-                                          const std::function<void(std::size_t)>& progress) {
+                                          const std::function<bool(std::size_t)>& progress) {
   std::vector<Checked> checked(pairs.size());
   std::mutex mutex;
   std::size_t done = 0;
+  std::atomic<bool> goes_on = true;
   parallel_for(threads, static_cast<std::int64_t>(pairs.size()), [&](std::int64_t at) {
+    if (!goes_on) return;
     const auto i = static_cast<std::size_t>(at);
     checked[i] = check_pair(pairs[i], rules);
     const std::lock_guard lock(mutex);
     ++done;
-    if (progress) progress(done);
+    if (progress && !progress(done)) goes_on = false;
   });
   std::vector<ImageStatistics> statistics;
   std::vector<std::int64_t> pixels(rules.classes());
@@ -142,7 +149,7 @@ std::vector<std::int64_t> sum_class_pixels(std::span<const ImageStatistics> stat
 
 LabelledImage load_labelled_image(const ImagePair& pair, const MaskRules& rules,
                                   const Preprocessing& preprocessing, const WeightRules& weights) {
-  const Image image = ImageReader(pair.image).read(pair.page);
+  const Image image = read_image(pair);
   const MaskPage page = read_mask(pair);
   require(page.image.height == image.height && page.image.width == image.width,
           "{}: the mask is {} x {}, its image is {} x {} (height x width)", pair.mask.string(),

@@ -39,10 +39,11 @@ struct ImageStatistics {
 // Decodes every image and every mask, and reports what is wrong with any: unreadable or damaged
 // files, a mask and an image of different size, values outside of the classes, masks without any
 // known pixel, a class that no mask has. Returns one entry per pair. `progress` hears of every pair
-// done, from any thread, one at a time. The result does not depend on the number of threads.
+// done, from any thread, one at a time, and leaves out the rest where it returns false. The result
+// does not depend on the number of threads.
 std::vector<ImageStatistics> check_images(
     const ImagePairs& pairs, const MaskRules& rules, int threads, DataReport& report,
-    const std::function<void(std::size_t done)>& progress = {});
+    const std::function<bool(std::size_t done)>& progress = {});
 
 // That so many masks are inverted for the eye, which changes no value.
 std::string white_is_zero_note(std::size_t masks);

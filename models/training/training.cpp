@@ -18,10 +18,21 @@ namespace {
 
 const std::string kAverage = "average/";  // before names in a checkpoint
 
+// {"iou": {"cell": 0.8}} as {"iou/cell": 0.8}.
+std::map<std::string, double> flat(const json& figures) {
+  std::map<std::string, double> all;
+  for (const auto& [name, value] : figures.items()) {
+    if (value.is_number()) all[name] = value.get<double>();
+    if (!value.is_object()) continue;
+    for (const auto& [part, figure] : flat(value)) all[name + "/" + part] = figure;
+  }
+  return all;
+}
+
 class Training {
  public:
-  Training(TrainingTask& task, const TrainingOptions& options, const Device& device,
-           const TrainingEvents& events)
+  Training(TrainingTask& task, const LoopOptions& options, const Device& device,
+           const TrainEvents& events)
       : task_(task),
         options_(options),
         events_(events),
@@ -47,13 +58,13 @@ class Training {
                        {"validate_every", options.validate_every}};
   }
 
-  TrainingResult run() {
+  TrainResult run() {
     require_memory();
     prepare_folder();
     note_sizes();
     MetricsLog log(options_.folder / "metrics.jsonl",
                    options_.resume ? std::optional(state_.step) : std::nullopt);
-    TrainingResult result;
+    TrainResult result;
     while (state_.step < total_ && !is_early()) {
       one_step();
       const bool epoch_ends = state_.batch == task_.batches();
@@ -63,18 +74,19 @@ class Training {
         ++state_.epoch;
         state_.batch = 0;
       }
-      if (due || state_.step == total_) measure(log);
-      if (state_.step < total_ && !is_early() && events_.stop()) {
+      const bool goes_on = !(due || state_.step == total_) || measure(log);
+      if (state_.step < total_ && !is_early() && (!goes_on || events_.stop())) {
         save("last.safetensors");
         if (!fs::exists(options_.model)) write_model(progress());
-        result.end = TrainingResult::End::kStopped;
+        result.end = TrainResult::End::kStopped;
         break;
       }
     }
-    if (result.end != TrainingResult::End::kStopped) {
+    if (result.end != TrainResult::End::kStopped) {
       write_result();
-      if (is_early()) result.end = TrainingResult::End::kEarly;
+      if (is_early()) result.end = TrainResult::End::kEarly;
     }
+    result.model = options_.model.string();
     result.step = state_.step;
     result.train_loss = train_loss_;
     result.best = state_.best_metric;
@@ -200,8 +212,8 @@ class Training {
     events_.step({state_.step, total_, (state_.step - 1) / steps_per_epoch_, loss, rate});
   }
 
-  // The end of an epoch or interval: validation, log, picture, checkpoints.
-  void measure(MetricsLog& log) {
+  // The end of an epoch or interval: validation, log, picture, checkpoints. Whether to go on.
+  bool measure(MetricsLog& log) {
     const double epoch = static_cast<double>(state_.step) / static_cast<double>(steps_per_epoch_);
     train_loss_ = loss_sum_ / static_cast<double>(batches_summed_);
     const double train_accuracy =
@@ -240,8 +252,9 @@ class Training {
     }
     line["rate"] = options_.rate * rate_factor(options_.schedule, state_.step - 1);
     const json reached = json::parse(line.dump());
-    line["seconds"] =
+    const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+    line["seconds"] = seconds;
     log.append(line);
     write_text(options_.folder / "learning_curves.svg",
                learning_curves_svg(epochs_of(read_metrics(options_.folder / "metrics.jsonl")),
@@ -253,6 +266,15 @@ class Training {
     if (better) save("best.safetensors");
     save("last.safetensors");
     events_.note(note);
+    TrainEvents::Epoch told{.step = state_.step,
+                            .epoch = epoch,
+                            .training = {train_loss_, train_accuracy},
+                            .best = better,
+                            .rate = line["rate"],
+                            .seconds = seconds};
+    if (validation)
+      told.validation = {validation->loss, validation->accuracy, flat(validation->more)};
+    return events_.epoch(told);
   }
 
   // What the model file gets.
@@ -305,8 +327,8 @@ class Training {
   }
 
   TrainingTask& task_;
-  const TrainingOptions& options_;
-  const TrainingEvents& events_;
+  const LoopOptions& options_;
+  const TrainEvents& events_;
   std::shared_ptr<Queue> queue_;
   std::int64_t steps_per_epoch_, total_;
   std::vector<TrainedParameter> parameters_;
@@ -337,18 +359,18 @@ double Evaluation::figure(const std::string& name) const {
   return found->get<double>();
 }
 
-std::int64_t steps_per_epoch(const TrainingTask& task, const TrainingOptions& options) {
+std::int64_t steps_per_epoch(const TrainingTask& task, const LoopOptions& options) {
   require(options.accumulate >= 1, "accumulate: expected a number from 1, found {}",
           options.accumulate);
   return (task.batches() + options.accumulate - 1) / options.accumulate;
 }
 
-std::int64_t total_steps(const TrainingTask& task, const TrainingOptions& options) {
+std::int64_t total_steps(const TrainingTask& task, const LoopOptions& options) {
   return options.steps > 0 ? options.steps : options.epochs * steps_per_epoch(task, options);
 }
 
-TrainingResult train(TrainingTask& task, const TrainingOptions& options,
-                     std::shared_ptr<const Device> device, const TrainingEvents& events) {
+TrainResult train(TrainingTask& task, const LoopOptions& options,
+                  std::shared_ptr<const Device> device, const TrainEvents& events) {
   require(task.batches() > 0, "there is nothing to train on");
   return Training(task, options, *device, events).run();
 }

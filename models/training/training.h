@@ -1,7 +1,7 @@
 // The training loop, one for both networks. What differs between them is a TrainingTask.
 //
 //   UNetTraining task(...);                      // or HanTraining
-//   const TrainingResult result = train(task, options, events);
+//   const TrainResult result = train(task, options, events);
 //
 // An optimiser step sums the gradients of `accumulate` batches. Everything random is a function of
 // (seed, epoch, batch), so a run that was interrupted, or killed, goes on from its last checkpoint
@@ -15,7 +15,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -26,6 +25,7 @@
 #include "engine/train/optimiser.h"
 #include "engine/train/schedule.h"
 #include "models/model_file.h"
+#include "models/train.h"
 
 namespace tessera {
 
@@ -62,7 +62,7 @@ class TrainingTask {
   virtual std::optional<Evaluation> validate(const TensorViews& weights, const Device& device) = 0;
 };
 
-struct TrainingOptions {
+struct LoopOptions {
   Optimiser::Config optimiser = {};
   double rate = 1e-3;  // the schedule's factor multiplies it
   Schedule schedule = {};
@@ -86,36 +86,13 @@ struct TrainingOptions {
 };
 
 // Optimiser steps in an epoch, and in the whole run.
-std::int64_t steps_per_epoch(const TrainingTask& task, const TrainingOptions& options);
-std::int64_t total_steps(const TrainingTask& task, const TrainingOptions& options);
-
-struct TrainingEvents {
-  struct Step {
-    std::int64_t step = 0, total = 0;  // done, planned
-    std::int64_t epoch = 0;            // from 0
-    double loss = 0;                   // of this step
-    double rate = 0;
-  };
-  std::function<void(const Step&)> step = [](const Step&) {};
-  // A line for a person: the memory it takes, a validation, a resumed run.
-  std::function<void(const std::string&)> note = [](const std::string&) {};
-  // Asked after each step: true saves and ends.
-  std::function<bool()> stop = [] { return false; };
-};
-
-struct TrainingResult {
-  enum class End : std::uint8_t { kDone, kEarly, kStopped };
-  End end = End::kDone;
-  std::int64_t step = 0;
-  double train_loss = 0;        // of the epoch or interval that ended last
-  std::optional<double> best;   // what TrainingOptions::best names, of the best validation
-  std::int64_t best_epoch = 0;  // from 1
-};
+std::int64_t steps_per_epoch(const TrainingTask& task, const LoopOptions& options);
+std::int64_t total_steps(const TrainingTask& task, const LoopOptions& options);
 
 // Throws Error where a file cannot be written, where a checkpoint is of another run, and where the
 // loss or a gradient is no longer finite; the last checkpoint is then still there.
-TrainingResult train(TrainingTask& task, const TrainingOptions& options,
-                     std::shared_ptr<const Device> device, const TrainingEvents& events = {});
+TrainResult train(TrainingTask& task, const LoopOptions& options,
+                     std::shared_ptr<const Device> device, const TrainEvents& events = {});
 
 // The trained network for inference on such a device. `weights`, in host memory, must outlive the
 // call alone.

@@ -184,13 +184,18 @@ std::int64_t nearest_rank(std::vector<std::int64_t> values, double quantile) {
   return values[index];
 }
 
-TextData load_text_data(const TextDataOptions& options, DataReport& report) {
-  require_options(options);
+TextData load_text_data(const TextDataOptions& given, DataReport& report) {
+  require_options(given);
+  TextDataOptions options = given;
+  if (!options.in_memory.empty()) options.train = kDocumentsInMemory;
   TextRules rules = options.rules;
   const TextSplitter splitter(rules);
   Reading reading;
-  const TextCorpus raw = read_labelled_documents(options.train, options.documents, splitter,
-                                                 options.threads, reading, report);
+  const TextCorpus raw =
+      options.in_memory.empty()
+          ? read_labelled_documents(options.train, options.documents, splitter, options.threads,
+                                    reading, report)
+          : read_labelled_documents(options.in_memory, splitter, options.threads, reading, report);
   const std::size_t training_labels = reading.labels.texts().size();
   std::optional<TextCorpus> raw_validation;
   if (options.validation) {

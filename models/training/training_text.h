@@ -20,12 +20,14 @@
 #include "models/data_report.h"
 #include "models/text/documents.h"
 #include "models/text/text.h"
+#include "models/train.h"
 #include "models/training/text_corpus.h"
 
 namespace tessera {
 
 struct TextDataOptions {
-  std::string train;  // any format of models/text/documents.h but text
+  std::string train;  // a file of any format of models/text/documents.h but text
+  std::span<const LabelledText> in_memory = {};  // if any: instead of that
   std::optional<std::string> validation = std::nullopt;  // a file; else a part of `train`
   double validation_share = 0.1;                         // of each class; 0: no validation
   DocumentOptions documents = {};                        // of both files

@@ -92,7 +92,7 @@ TileShape tile_shape(const ModelConfig& config, std::int64_t output) {
 }
 
 UNetTraining::UNetTraining(ModelConfig config, LabelledImages& images, Split split,
-                           const UNetTrainingOptions& options)
+                           const UNetTaskOptions& options)
     : config_(std::move(config)),
       images_(images),
       split_(std::move(split)),

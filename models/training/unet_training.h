@@ -10,7 +10,7 @@
 
 namespace tessera {
 
-struct UNetTrainingOptions {
+struct UNetTaskOptions {
   Loss loss = {};
   std::int64_t tile = 256;  // pixels of the output along both axes, at least
   std::int64_t batch = 1;   // tiles
@@ -30,7 +30,7 @@ class UNetTraining : public TrainingTask {
   // output has the sigmoid's two. A graph may be any that segments and ends in a softmax, or in a
   // sigmoid of one output. Throws Error where it is another, or options.weights are not its own.
   UNetTraining(ModelConfig config, LabelledImages& images, Split split,
-               const UNetTrainingOptions& options);
+               const UNetTaskOptions& options);
 
   const ModelConfig& config() const override { return config_; }
   Graph graph() const override;
@@ -60,7 +60,7 @@ class UNetTraining : public TrainingTask {
   ModelConfig config_;
   LabelledImages& images_;
   Split split_;
-  UNetTrainingOptions options_;
+  UNetTaskOptions options_;
   TileSampler sampler_;
   bool sigmoid_ = false;      // it ends in one
   std::future<Batch> ahead_;  // what the CPU makes while a GPU works on the batch before it

@@ -69,6 +69,35 @@ TEST_F(CudaActivation, KeepsNaN) {
   }
 }
 
+// Of every kind, at whole quads and tails. Formulas of a few operations round each to 2^-24 of
+// values of order ten; exponentials and error functions add 8 ULP of what they give.
+TEST_F(CudaActivation, EveryKindAgreesWithTheReference) {
+  for (std::size_t kind = 0; kind < names_of(Activation::Kind{}).size(); ++kind) {
+    Activation op{.kind = static_cast<Activation::Kind>(kind)};
+    op.slope = 0.2, op.alpha = 0.7;
+    SCOPED_TRACE(names_of(Activation::Kind{})[kind]);
+    for (const std::int64_t c : {1, 5, 8}) {
+      for (const bool per_channel : {false, true}) {
+        op.per_channel = per_channel;
+        std::vector<Tensor> weights;
+        if (op.kind == Activation::Kind::kPrelu)
+          weights.push_back(random({per_channel ? c : 1}, 26));
+        else if (per_channel)
+          continue;
+        const Tensor x = random({3, 7, c}, 25, 4);
+        check_cuda(op, {x}, weights, {0x1p-20, 0x1p-20});
+        check_cuda(op, {x.rounded_to(DType::kBF16)}, weights, {0x1p-20, 0x1p-8 + 0x1p-20});
+        check_cuda(op, {x.rounded_to(DType::kF16)}, weights, {0x1p-20, 0x1p-11 + 0x1p-20});
+      }
+    }
+    const Tensor nan = Tensor::of({3}, {1, NAN, -1});
+    if (op.kind != Activation::Kind::kPrelu) {
+      const std::vector<float> y = run_cuda(op, {nan}, {})[0].values();
+      EXPECT_TRUE(!std::isnan(y[0]) && std::isnan(y[1]) && !std::isnan(y[2]));
+    }
+  }
+}
+
 TEST_F(CudaActivation, AnElementDoesNotDependOnItsPosition) {
   const std::vector<float> all = random({53}, 24).values();
   const std::vector<float> whole = run(kSigmoid, all);

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "engine/device/device.h"
+#include "models/networks/published_images.h"
 #include "models/session.h"
 #include "tests/support/cuda_check.h"
 #include "tests/support/network.h"
@@ -81,15 +82,14 @@ TEST_P(CudaUNet, AnImageAloneGivesTheBytesOfItsRowInABatch) {
 
 using CudaHostStep = CudaTest;
 
-// No kernel has strides or groups: the host computes these nodes between copies, also in 16 bits,
-// and such a run is never recorded.
+// No kernel has layer norm: the host computes it between copies, also in 16 bits, and such a run is
+// never recorded.
 TEST_F(CudaHostStep, ComputesWhatNoKernelServes) {
   Graph graph;
   ValueId x = graph.add_input("image");
   x = graph.add("stem", Conv{.c_out = 16, .window = same(3)}, {x});
+  x = graph.add("stem/norm", LayerNorm{}, {x});
   x = graph.add("stem/relu", Activation{}, {x});
-  x = graph.add("down", Conv{.c_out = 32, .window = square(3, 1, 2)}, {x});
-  x = graph.add("grouped", Conv{.c_out = 32, .window = same(3), .groups = 4}, {x});
   x = graph.add("head", Conv{.c_out = 3, .window = square(1)}, {x});
   graph.outputs = {graph.add("softmax", Softmax{}, {x})};
   const std::vector<Tensor> input{random({2, 13, 18, 3}, 7)};
@@ -104,6 +104,49 @@ TEST_F(CudaHostStep, ComputesWhatNoKernelServes) {
       EXPECT_TRUE(run_executor(executor, input)[0].same_bytes(first[0]));
     EXPECT_EQ(executor.replay_seconds(types(input), 1), 0);
   }
+}
+
+using CudaPublished = CudaTest;
+
+// Logits of order one; 16 bits round each of some 40 maps.
+Bound published_bound(Precision precision) {
+  switch (precision) {
+    case Precision::kFp32:
+      return {1e-4, 1e-4};
+    case Precision::kBf16:
+      return {0.15, 0.05};
+    default:
+      return {0.03, 0.01};
+  }
+}
+
+// On the GPU alone, as the references and the CPU have it, and recorded: no step is the host's.
+void check_published(const Graph& plain, const Shape& image) {
+  const std::vector<Tensor> input{random(image, 1)};
+  RandomWeights weights;
+  const std::vector<Tensor> expected = run_graph_reference(plain, weights.source(), input);
+  const std::shared_ptr<Device> cpu = open_cpu_device(2);
+  Executor cpu_executor(cpu->optimise(plain, types(input), true), weights.source(), types(input),
+                        cpu);
+  const std::vector<Tensor> on_cpu = run_executor(cpu_executor, input);
+  for (const Precision precision : kPrecisions) {
+    SCOPED_TRACE(name_of(precision));
+    Executor executor = make_executor(plain, weights, types(input), precision);
+    const Tensor first = run_executor(executor, input)[0];
+    expect_close(first.rounded_to(DType::kF32), expected[0], published_bound(precision));
+    expect_close(first.rounded_to(DType::kF32), on_cpu[0], published_bound(precision));
+    for (const char* run : {"recorded", "replayed"})
+      EXPECT_TRUE(run_executor(executor, input)[0].same_bytes(first)) << run;
+    EXPECT_GT(executor.replay_seconds(types(input), 1), 0) << "a step is the host's";
+  }
+}
+
+TEST_F(CudaPublished, AResNetUNetRunsOnTheGpuAlone) {
+  check_published(resnet_unet({1, 2, 1, 1}, 16, 3).network.graph, {1, 32, 32, 3});
+}
+
+TEST_F(CudaPublished, AnNnUNetRunsOnTheGpuAlone) {
+  check_published(plain_nnunet(1, {16, 24, 40}, 2).network.graph, {2, 16, 20, 1});
 }
 
 class CudaHan : public CudaTest, public testing::WithParamInterface<HanVariant> {};
@@ -230,6 +273,30 @@ TEST_F(CudaSession, ATiledMaskIsTheWholeOne) {
   const Segmentation whole = segment(0, "auto"), tiled = segment(204, "auto");
   EXPECT_EQ(whole.mask, tiled.mask);
   EXPECT_EQ(whole.probabilities, tiled.probabilities);
+}
+
+TEST_F(CudaSession, ABatchGivesTheBytesOfEachImageAlone) {
+  constexpr std::int64_t kSide = 24;
+  std::vector<std::vector<std::uint8_t>> pixels(2);
+  std::vector<ImageView> views;
+  for (std::size_t k = 0; k < pixels.size(); ++k) {
+    for (std::size_t i = 0; i < kSide * kSide; ++i)
+      pixels[k].push_back(static_cast<std::uint8_t>((i * 7 + i * i % (61 + k)) % 256));
+    views.push_back({pixels[k].data(), kSide, kSide});
+  }
+  for (const char* precision : {"auto", "fp32"}) {
+    Session session =
+        Session::open(demo("unet_isbi.safetensors"),
+                      {.device = "cuda", .precision = precision, .probabilities = true});
+    EXPECT_GE(session.plan(kSide, kSide).batch, 2);
+    const std::vector<Segmentation> together = session.segment(views);
+    ASSERT_EQ(together.size(), views.size());
+    for (std::size_t k = 0; k < views.size(); ++k) {
+      const Segmentation alone = session.segment(views[k]);
+      EXPECT_EQ(together[k].mask, alone.mask) << precision;
+      EXPECT_EQ(together[k].probabilities, alone.probabilities) << precision;
+    }
+  }
 }
 
 TEST_F(CudaSession, ClassifiesAsTheCpuDoes) {

@@ -12,6 +12,8 @@
 #include "engine/passes/passes.h"
 #include "engine/train/gradients.h"
 #include "kernels/cpu/convert.h"
+#include "kernels/cuda/training.h"
+#include "kernels/ops/ops.h"
 #include "models/training/han_training.h"
 #include "tests/support/cuda_check.h"
 #include "tests/support/error.h"
@@ -227,6 +229,15 @@ TEST_F(CudaTraining, BadLabelsAndIdsAreSaidBeforeTheRun) {
   han.inputs[0].view().as<std::int32_t>()[0] = 1 << 20;
   EXPECT_THAT(error_of([&] { documents.add(views(han.inputs), han.target(), {}); }),
               HasSubstr("1048576"));
+}
+
+// They have a path at inference, which takes its weights before a run and not in it.
+TEST_F(CudaTraining, OperatorsWithWeightsThatItDoesNotTrainAreRefusedByName) {
+  const std::vector<TensorType> map{{DType::kF32, {1, 4, 4, 3}}};
+  CudaSetup setup;
+  setup.inputs = map;
+  EXPECT_THAT(error_of([&] { cuda_train(GroupNorm{}, setup); }), HasSubstr("group_norm"));
+  EXPECT_THAT(error_of([&] { cuda_train(Binary{.constant = {3}}, setup); }), HasSubstr("binary"));
 }
 
 TEST_F(CudaTraining, F16IsRefused) {

@@ -1,4 +1,5 @@
 // Processors and memory as they are granted, read from made-up trees of control groups.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 
 #include "engine/device/control_group.h"
 #include "engine/device/machine.h"
+#include "tests/support/error.h"
 #include "tests/support/temp_folder.h"
 
 namespace tessera {
@@ -126,6 +128,15 @@ TEST(Machine, ThreadsAreThoseOfTheEnvironmentElseAsGranted) {
   const std::string kept = before != nullptr ? before : "";
   ::setenv("OMP_NUM_THREADS", "3", 1);
   EXPECT_EQ(default_threads(), 3);
+  ::setenv("OMP_NUM_THREADS", "2,4", 1);
+  EXPECT_EQ(default_threads(), 2);
+  for (const char* many : {"99999", "4097", "99999999999999999999"}) {
+    ::setenv("OMP_NUM_THREADS", many, 1);
+    EXPECT_EQ(test::error_of([] { default_threads(); }),
+              fmt::format("the environment's OMP_NUM_THREADS is {}: expected 1 to 4096; set it so, "
+                          "or say --threads",
+                          many));
+  }
   ::setenv("OMP_NUM_THREADS", "none", 1);
   const int granted = default_threads();
   EXPECT_GE(granted, 1);

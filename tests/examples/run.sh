@@ -31,6 +31,10 @@ run plan unet_isbi
 prints 'more tiles need less memory'
 run profile unet_isbi
 prints '[1-9][0-9] nodes, [0-9.]*[1-9][0-9.]* GFLOP'
+"$scratch/build/train" "$scratch" | tee "$scratch/output"
+prints 'good enough after [0-9]+ epochs'
+prints 'ring: (9[0-9]|100) % of the pixels are right'
+prints 'review: good'
 
 # By pkg-config, and from another place than it was installed to.
 mv "$scratch/installed" "$scratch/moved"

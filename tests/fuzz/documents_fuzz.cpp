@@ -97,6 +97,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t count) {
   options.skip_header = (bytes[0] & 0x08) != 0;
   if ((bytes[0] & 0x10) != 0) options.text_column = 1;
   if ((bytes[0] & 0x30) == 0x30) options.label_column = 0;
+  if ((bytes[0] & 0x50) == 0x40) options.label_field = "label";
   const std::string_view content(reinterpret_cast<const char*>(bytes + 1), count - 1);
   const Reading once = read(content, options);
   std::vector<std::string> labels;

@@ -49,13 +49,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
   const auto dumped = [](const nlohmann::json& value) {
     return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   };
-  const nlohmann::json::json_pointer config("/groups//model_config");
   try {
     nlohmann::json description;
-    if (walked.contains(config)) {
-      description = walked[config];
-      walked[config] = dumped(description);
-    }
+    // The outermost group's. json_pointer would throw where a list has the place of a group.
+    if (const auto groups = walked.find("groups"); groups != walked.end() && groups->is_object())
+      if (const auto root = groups->find("");
+          root != groups->end() && root->contains("model_config")) {
+        nlohmann::json& config = (*root)["model_config"];
+        description = config;
+        config = dumped(description);
+      }
     import_walk(dumped(walked), description);
   } catch (const Error& error) {
     fuzz::check_error(error);

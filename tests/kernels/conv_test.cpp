@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <limits>
 
 #include "kernels/ops/binary/binary.h"
 #include "kernels/ops/conv/conv.h"
@@ -109,6 +110,35 @@ TEST(Conv, AnyWindow) {
         check(op, {random({2, 9, 73, c_in}, 40).rounded_to(op.dtype)});
     }
   }
+}
+
+// The heads of networks, whose vectors run along a filter row.
+TEST(Conv, FewOutputs) {
+  const std::vector<Window> windows{
+      same(3),
+      square(1),
+      square(5, 2, 2),
+      {.kernel = {3, 3}, .stride = {1, 1}, .dilation = {2, 4}, .pads = {2, 2, 4, 4}}};
+  for (const Window& w : windows) {
+    for (const int c_in : {5, 6, 16, 21, 64}) {
+      for (const int c_out : {1, 2, 3, 4}) {
+        for (const Conv& op : variants({.c_out = c_out, .window = w, .relu = c_out == 2}))
+          check(op, {random({2, 9, 74, c_in}, 49).rounded_to(op.dtype)});
+      }
+    }
+  }
+  for (const Norm norm : {Norm::kBeforeRelu, Norm::kAfterRelu}) {
+    for (const Conv& op :
+         variants({.c_out = 3, .window = same(3), .relu = true, .norm = norm, .pool = true}))
+      check(op, {random({1, 12, 14, 16}, 50).rounded_to(op.dtype)});
+  }
+  // A number behind a run is no part of it.
+  Tensor x = random({1, 4, 7, 6}, 51);
+  x.view().as<float>()[3 * 7 * 6 + 6 * 6 + 5] = std::numeric_limits<float>::quiet_NaN();
+  const Conv op{.c_out = 2, .window = same(3)};
+  const std::vector<float> y = run_cpu(op, {x}, weights_for(op, {x}), 1)[0].values();
+  for (std::int64_t i = 0; i < 4 * 7; ++i)
+    EXPECT_EQ(std::isnan(y[static_cast<std::size_t>(2 * i)]), i / 7 >= 2 && i % 7 >= 5) << i;
 }
 
 struct Groups {

@@ -61,6 +61,33 @@ TEST(MaxPoolBackward, TheFirstOfEqualsWinsAndANaN) {
   EXPECT_EQ(test::backward_on_cpu(c, forward, 1).inputs[0].values(), expected);
 }
 
+TEST(GroupNormBackward, MatchesTheReferenceAtEveryTailAndGroup) {
+  const auto check = [](std::int64_t c, int groups, bool affine, std::int64_t side, float shift,
+                        double ulps) {
+    SCOPED_TRACE(fmt::format("{} channels in {} groups, {} pixels a side", c, groups, side));
+    TrainCase<GroupNorm> one{{groups, 1e-5, affine}, {test::random({2, side, side, c}, 7)}, {}};
+    auto* x = one.inputs[0].view().as<float>();
+    for (std::int64_t i = 0; i < 2 * side * side * c; ++i) x[i] += shift;
+    if (affine) one.weights = {test::random({c}, 8), test::random({c}, 9)};
+    // Sums are double; dx takes two differences of values of order one, and the mean's rounding.
+    test::check_backward(one, {.forward = {ulps * kUlp, ulps * kUlp},
+                               .input = {ulps * kUlp, ulps * kUlp},
+                               .weight = {16 * kUlp, 64 * kUlp}});
+  };
+  for (const std::int64_t c : {1, 3, 8, 15, 16, 17, 40}) {
+    check(c, 0, true, 5, 0, 64);
+    check(c, 1, false, 5, 0, 64);
+  }
+  check(12, 3, true, 7, 0, 64);
+  check(24, 4, true, 61, 0, 64);  // several pieces
+  check(16, 0, true, 9, 100, 1024);
+  test::for_each_target([&] { check(19, 0, true, 6, 0, 64); });
+  test::check_finite_differences(
+      TrainCase<GroupNorm>{{2, 1e-5, true},
+                           {test::random({1, 2, 3, 4}, 10)},
+                           {test::random({4}, 11), test::random({4}, 12)}});
+}
+
 TEST(UpsampleBackward, MatchesTheReference) {
   for (const bool align_corners : {true, false}) {
     for (const auto& [h, w] : {std::pair{1, 1}, {1, 5}, {4, 3}, {7, 12}}) {

@@ -236,7 +236,9 @@ TEST_F(Documents, CsvColumnsAreThoseThatTheFirstLineNames) {
   EXPECT_EQ(records[0].label, "x");
   EXPECT_THAT(records[2].error, HasSubstr("line 4: expected a column 1 (from 0), found 1 columns"));
   EXPECT_EQ(read_all(path, {.label_field = "STARS"})[1].label, "4");
-  EXPECT_EQ(read_all(path, {.label_field = "none"})[1].label, std::nullopt);
+  EXPECT_THAT(test::error_of([&] { read_all(path, {.label_field = "none"}); }),
+              AllOf(HasSubstr("no column is named \"none\", but \"id\", \"Text\""),
+                    HasSubstr("--label-field")));
   EXPECT_EQ(read_all(path, {.text_column = 3, .skip_header = true})[0].text, "x");
   EXPECT_THAT(test::error_of([&] { read_all(path, {.text_field = "body"}); }),
               AllOf(HasSubstr("no column is named \"body\""), HasSubstr("--text-field")));
@@ -251,7 +253,7 @@ TEST_F(Documents, CsvColumnsAreThoseThatTheFirstLineNames) {
       AllOf(HasSubstr("more than one column is named \"text\""), HasSubstr("--text-column")));
   EXPECT_THAT(test::error_of([&] { read_all(twice, {.text_field = "TEXT"}); }),
               HasSubstr("more than one column is named \"label\""));
-  EXPECT_EQ(read_all(twice, {.text_field = "TEXT", .label_field = "none"})[0].text, "3");
+  EXPECT_EQ(read_all(twice, {.text_field = "TEXT", .label_field = "Text"})[0].text, "3");
   const auto by_number =
       read_all(twice, {.text_column = 0, .label_column = 3, .skip_header = true});
   EXPECT_THAT(pairs_of(by_number), ElementsAre(LabelAndText("4", "1")));
@@ -313,14 +315,115 @@ TEST_F(Documents, AHeaderIsNoticed) {
   };
   EXPECT_THAT(notes("label\ttext\nneg\tDull film.\n"),
               ElementsAre(AllOf(HasSubstr("a.tsv, line 1"), HasSubstr("\"label\", \"text\""),
-                                HasSubstr("--skip-header"))));
-  EXPECT_THAT(notes("Review\tSentiment\nx\ty\n"), ElementsAre(HasSubstr("header")));
+                                HasSubstr("--text-column 1 --label-column 0"))));
+  EXPECT_THAT(notes("Sentiment\tReview\nx\ty\n"),
+              ElementsAre(AllOf(HasSubstr("header (\"Sentiment\", \"Review\")"),
+                                HasSubstr("--text-field review --label-field sentiment"))));
+  EXPECT_THAT(notes("a\treview\n", {.text_column = 1}), ElementsAre(HasSubstr("--skip-header")));
   EXPECT_THAT(notes("label\ttext\nneg\tDull.\n", {.skip_header = true}), IsEmpty());
   EXPECT_THAT(notes("neg\tDull\npos\tfine\n"), IsEmpty());
   EXPECT_THAT(notes("text\tA text about a label.\n"), IsEmpty());
   const auto named =
       read_all(write("b.tsv", "id\treview\tlabel\n7\tfine\tpos\n"), {.text_field = "review"});
   EXPECT_THAT(pairs_of(named), ElementsAre(LabelAndText("pos", "fine")));
+}
+
+TEST_F(Documents, ATsvIsReadByTheNamesOfItsFirstLine) {
+  const auto pairs = [&](const char* bytes, const DocumentOptions& options = {}) {
+    return pairs_of(read_all(write("a.tsv", bytes), options));
+  };
+  const LabelAndText good("positive", "Great film"), bad("negative", "Bad film");
+  const char* const numbered = "id\ttext\tlabel\n1\tGreat film\tpositive\n";
+  EXPECT_THAT(pairs(numbered), ElementsAre(good));
+  EXPECT_THAT(pairs(numbered, {.text_field = "text", .label_field = "label"}), ElementsAre(good));
+  EXPECT_THAT(pairs(numbered, {.label_field = "LABEL"}), ElementsAre(good));
+  const char* const turned = "Text\tLabel\nGreat film\tpositive\nBad film\tnegative\n";
+  EXPECT_THAT(pairs(turned), ElementsAre(good, bad));
+  EXPECT_THAT(pairs(turned, {.skip_header = true}), ElementsAre(good, bad));
+  EXPECT_THAT(pairs("label\ttext\npositive\tGreat film\n"), ElementsAre(good));
+  EXPECT_THAT(pairs("content\ttarget\nGreat film\tpositive\n",
+                    {.text_field = "content", .label_field = "target"}),
+              ElementsAre(good));
+  // The text's name alone, where no label can stand before it.
+  const LabelAndText unlabelled("-", "Great film");
+  EXPECT_THAT(pairs("text\nGreat film\n"), ElementsAre(unlabelled));
+  EXPECT_THAT(pairs("id\ttext\n1\tGreat film\n"), ElementsAre(unlabelled));
+  EXPECT_THAT(pairs("\ttext\n1\tGreat film\n"), ElementsAre(unlabelled));
+  EXPECT_THAT(pairs("key\ttext\tlang\nk\tGreat film\ten\n"), ElementsAre(unlabelled));
+  EXPECT_THAT(pairs("spam\tbody\n0\tGreat film\n", {.text_field = "body"}),
+              ElementsAre(unlabelled));
+}
+
+TEST_F(Documents, ATsvWithoutNamesIsLabelAndText) {
+  const auto pairs = [&](const char* bytes, const DocumentOptions& options = {}) {
+    return pairs_of(read_all(write("a.tsv", bytes), options));
+  };
+  for (const char* first : {"pos\ttext", "text\tgood", "text\tA text of that class.", "text\ttext",
+                            "label\tA label.", "pos\tmore\ttext of two columns", "pos\ttext\t"}) {
+    const std::string rows = std::string(first) + "\nneg\tDull.\n";
+    const auto found = pairs(rows.c_str());
+    ASSERT_EQ(found.size(), 2u) << first;
+    EXPECT_EQ(found[0].first + "\t" + found[0].second, first);
+    EXPECT_EQ(found[1], LabelAndText("neg", "Dull."));
+  }
+  const char* const plain = "text\tlabel\nneg\tDull.\n";
+  EXPECT_THAT(pairs(plain, {.text_column = 1, .label_column = 0}),
+              ElementsAre(LabelAndText("text", "label"), LabelAndText("neg", "Dull.")));
+  EXPECT_THAT(pairs("some remark\nneg\tDull.\n", {.skip_header = true}),
+              ElementsAre(LabelAndText("neg", "Dull.")));
+  EXPECT_THAT(pairs("sentiment\treview\nneg\tDull.\n", {.skip_header = true}),
+              ElementsAre(LabelAndText("neg", "Dull.")));
+}
+
+TEST_F(Documents, NamesThatDoNotFitAreRefused) {
+  const char* const numbered = "id\ttext\tlabel\n1\tGreat film\tpositive\n";
+  EXPECT_THAT(refusal("a.tsv", numbered, {.text_field = "nosuch"}),
+              AllOf(HasSubstr("no column is named \"nosuch\", but \"id\", \"text\", \"label\""),
+                    HasSubstr("--text-field")));
+  EXPECT_THAT(refusal("a.tsv", numbered, {.label_field = "nosuch"}),
+              AllOf(HasSubstr("\"id\", \"text\", \"label\""), HasSubstr("--label-field")));
+  EXPECT_THAT(refusal("a.tsv", "pos\tA good film.\n", {.text_field = "text"}),
+              HasSubstr("no column is named \"text\", but \"pos\", \"A good film.\""));
+  const std::string longer = "pos\t" + std::string(39, 'x') + "\u00E9 and more\n";
+  EXPECT_THAT(refusal("a.tsv", longer, {.text_field = "text"}),
+              HasSubstr("\"" + std::string(39, 'x') + "..\""));
+  EXPECT_THAT(refusal("a.csv", "text,label\na,b\n", {.text_field = "text", .label_field = "Text"}),
+              HasSubstr("for the text and the label"));
+  EXPECT_THAT(refusal("a.tsv", numbered, {.text_column = 1, .label_field = "label"}),
+              AllOf(HasSubstr("by number and by name"), HasSubstr("--label-column")));
+  for (const char* ending : {"a.tsv", "a.csv"}) {
+    const auto columns = [&](std::string text) {
+      if (std::string_view(ending) == "a.csv") std::ranges::replace(text, '\t', ',');
+      return text;
+    };
+    const std::string turned = columns("Review\tSentiment\nGood\tpositive\n");
+    for (const bool skip : {false, true})
+      EXPECT_THAT(refusal(ending, turned, {.skip_header = skip}),
+                  AllOf(HasSubstr("\"Review\", \"Sentiment\""),
+                        HasSubstr("--text-field review --label-field sentiment")))
+          << ending;
+    EXPECT_THAT(
+        refusal(ending, columns("Id\tThe opinion\tStars\n1\tGood\t5\n"), {.skip_header = true}),
+        HasSubstr("--text-field NAME --label-field stars"))
+        << ending;
+  }
+}
+
+TEST_F(Documents, LabelsThatNoNameFindsAreSaid) {
+  const auto notes = [&](const char* name, const char* bytes, DocumentOptions options = {}) {
+    DocumentReader reader(write(name, bytes), std::move(options));
+    while (reader.next()) {
+    }
+    return reader.notes();
+  };
+  EXPECT_THAT(notes("a.csv", "text,sentiment\nGood,positive\n"),
+              ElementsAre(HasSubstr("--label-field sentiment")));
+  EXPECT_THAT(notes("a.csv", "text,author\nGood,me\n"), IsEmpty());
+  const char* const object = "{\"text\": \"Good\", \"stars\": 5}\n";
+  EXPECT_THAT(notes("a.jsonl", object, {.label_field = "star"}),
+              ElementsAre(AllOf(HasSubstr("\"star\""), HasSubstr("--label-field"))));
+  EXPECT_THAT(notes("a.jsonl", object, {.label_field = "stars"}), IsEmpty());
+  EXPECT_THAT(notes("a.jsonl", object), IsEmpty());
 }
 
 TEST_F(Documents, JsonArraysAreReadElementByElement) {

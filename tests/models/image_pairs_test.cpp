@@ -95,6 +95,18 @@ TEST_F(TrainingImages, AListNamesPairs) {
   EXPECT_THAT(texts_of(report), ElementsAre(AllOf(HasSubstr("line 4"), HasSubstr("no tab")),
                                             AllOf(HasSubstr("line 5"), HasSubstr("x.png")),
                                             AllOf(HasSubstr("line 6"), HasSubstr("line 2 names"))));
+  write_text("header.tsv", "# comment\nimage\tmask\nimages/a.png\tmasks/a.png\nb\tc\n");
+  DataReport header;
+  EXPECT_THAT(names_of(read_pair_list(folder_ / "header.tsv", header)), ElementsAre("images/a"));
+  EXPECT_THAT(texts_of(header),
+              ElementsAre(AllOf(HasSubstr("line 2"), HasSubstr("looks like a header"),
+                                HasSubstr("'image' and 'mask'")),
+                          AllOf(HasSubstr("line 4"), HasSubstr("there is no file")),
+                          AllOf(HasSubstr("line 4"), HasSubstr("there is no file"))));
+  write_text("pairs.csv", "images/a.png,masks/a.png\n");
+  DataReport commas;
+  read_pair_list(folder_ / "pairs.csv", commas);
+  EXPECT_THAT(texts_of(commas), ElementsAre(HasSubstr("found a ',' and no tab; put a tab")));
   write_text("empty.tsv", "\n");
   DataReport empty;
   read_pair_list(folder_ / "empty.tsv", empty);

@@ -259,6 +259,7 @@ TEST(Package, IsRefusedForWhatIsWrong) {
       {"[1, 3, 16, 24]", "[1, 3, 0, 24]", "expected a whole number from 1"},
       {"pytorch_state_dict", "tensorflow_js", "bioimageio.core converts them"},
       {"sha256: ", "sha256: 12e5 #", "write it in quotes"},
+      {"sha256: ", "sha256: \xff #", "UTF-8"},
   };
   for (const auto& [from, to, part] : cases)
     EXPECT_THAT(ChangedPackage(from, to).error(), HasSubstr(part)) << from << " -> " << to;
@@ -269,6 +270,11 @@ TEST(Package, OfAnotherDigestIsNamedWithBoth) {
   const std::string error = package.error();
   EXPECT_THAT(error, HasSubstr(std::string(64, 'f')));
   EXPECT_THAT(error, HasSubstr("its SHA-256 is "));
+}
+
+TEST(Package, MayHaveNoDigest) {
+  const ChangedPackage package("sha256: ", "digest: ");
+  EXPECT_LE(own_difference(import_model(package.folder())), 1e-5);
 }
 
 TEST(Package, ThatComputesOtherwiseDiffersFromItsTensors) {

@@ -58,6 +58,9 @@ TEST(MaskRulesTest, SayWhatIsWrong) {
   const auto parse_error = [](const char* rule, std::size_t classes) {
     return error_of([&] { MaskRules::parse(rule, classes); });
   };
+  for (const char* typo :
+       {"numbers", "", "ids,ingore=255", "ids, ignore=255", "values:0,1,ignored=2"})
+    EXPECT_THAT(parse_error(typo, 2), AllOf(HasSubstr("expected"), HasSubstr(",ignore=V"))) << typo;
   EXPECT_THAT(parse_error("numbers", 2), HasSubstr("expected ids, binary"));
   EXPECT_THAT(parse_error("binary", 3), HasSubstr("tells 2 classes apart, expected 3"));
   EXPECT_THAT(parse_error("values:0,x", 2), HasSubstr("grey values"));

@@ -56,6 +56,62 @@ TEST(SessionClones, OfImagesShareWeightsAndGiveTheSameBytes) {
   }
 }
 
+// Seven images in batches of three, the last one smaller, whole and in tiles.
+TEST(SessionBatches, GiveTheBytesOfEachAlone) {
+  const std::int64_t height = 900, width = 17;
+  std::vector<std::vector<std::uint8_t>> pixels;
+  std::vector<ImageView> views;
+  for (std::int64_t i = 0; i < 7; ++i) {
+    pixels.push_back(picture(height + i, width));
+    views.push_back({pixels.back().data() + i * width, height, width});
+  }
+  for (const int tile : {0, 720}) {
+    SCOPED_TRACE(tile);
+    SessionOptions options{.device = "cpu", .threads = 2, .tile = tile, .probabilities = true};
+    Session single = Session::open(demo("unet_isbi.safetensors"), options);
+    EXPECT_EQ(single.plan(height, width).batch, 1);
+    options.batch = 3;
+    Session session = Session::open(demo("unet_isbi.safetensors"), options);
+    EXPECT_EQ(session.plan(height, width).batch, 3);
+    std::vector<std::int64_t> told;
+    const std::vector<Segmentation> answers =
+        session.segment(views, [&](std::int64_t done, std::int64_t all) {
+          EXPECT_EQ(all, 7);
+          told.push_back(done);
+        });
+    EXPECT_EQ(told, (std::vector<std::int64_t>{3, 6, 7}));
+    ASSERT_EQ(answers.size(), views.size());
+    for (std::size_t i = 0; i < views.size(); ++i) {
+      const Segmentation expected = single.segment(views[i]);
+      EXPECT_EQ(answers[i].mask, expected.mask) << i;
+      EXPECT_EQ(answers[i].probabilities, expected.probabilities) << i;
+    }
+  }
+}
+
+TEST(SessionBatches, AreAsLargeAsMemoryAllowsAndOfOneSize) {
+  const std::vector<std::uint8_t> pixels = picture(64, 64);
+  SessionOptions options{.device = "cpu", .threads = 1, .batch = 512};
+  Session roomy = Session::open(demo("unet_isbi.safetensors"), options);
+  const SegmentationPlan one = roomy.plan(64, 64);
+  options.max_memory = one.peak + (std::uint64_t{128} << 20);  // another copy of the weights, too
+  Session tight = Session::open(demo("unet_isbi.safetensors"), options);
+  const std::int64_t batch = tight.plan(64, 64).batch;
+  EXPECT_GT(batch, 1);
+  EXPECT_LT(batch, one.batch);
+
+  std::vector<ImageView> views(2, {pixels.data(), 64, 64});
+  views[1].width = 63;
+  EXPECT_THROW(roomy.segment(views), std::runtime_error);
+  views[1] = {nullptr, 64, 64};
+  EXPECT_THROW(roomy.segment(views), std::runtime_error);
+  EXPECT_TRUE(roomy.segment(std::vector<ImageView>{}).empty());
+  options.batch = -1;
+  EXPECT_THROW(Session::open(demo("unet_isbi.safetensors"), options), std::runtime_error);
+  options.batch = 1 << 30;
+  EXPECT_THROW(Session::open(demo("unet_isbi.safetensors"), options), std::runtime_error);
+}
+
 TEST(SessionClones, OfDocumentsGiveTheSameBytes) {
   Session session = Session::open(demo("han_imdb.safetensors"), {.device = "cpu", .threads = 2});
   const std::string text = "A film to remember. The plot is dull, but the actors are great.";

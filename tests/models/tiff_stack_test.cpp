@@ -276,6 +276,7 @@ TEST_F(TiffFiles, MissingPlanesAreRefusedWithTheNumbers) {
                     HasSubstr("it is compressed")));
   EXPECT_THAT(error(3, "ImageJ=1.54f\nimages=5\nslices=5\n"), HasSubstr("3 directories with 3"));
   EXPECT_THAT(error(1, R"({"shape": [5, 4, 4]})"), HasSubstr("shape 5 x 4 x 4"));
+  EXPECT_THAT(error(1, R"({"shape": [-5, 4, 4]})"), HasSubstr("a shape with -5"));
   EXPECT_THAT(error(2, R"({"shape": [5, 4, 4], "truncated": true})"), HasSubstr("2 directories"));
   EXPECT_THAT(error(2, "ImageJ=1.54f\nimages=6\nchannels=2\nslices=3\n"),
               HasSubstr("2 channels, 3 slices, 1 frame"));
@@ -283,7 +284,6 @@ TEST_F(TiffFiles, MissingPlanesAreRefusedWithTheNumbers) {
   EXPECT_NO_THROW(open(5, "ImageJ=1.54f\nimages=5\nslices=5\n"));
   EXPECT_NO_THROW(open(6, R"({"shape": [2, 3, 4, 4]})"));
   EXPECT_NO_THROW(open(1, R"({"shape": [5, 4, 3]})"));
-  EXPECT_NO_THROW(open(1, R"({"shape": [0, -4, 4]})"));
   EXPECT_NO_THROW(open(1, "ImageJ=1.54f\nmin=0\nmax=255\n"));
   EXPECT_NO_THROW(open(1, "images=5"));
 }
@@ -365,9 +365,14 @@ TEST(OmeXml, IsTakenAsHostile) {
     return error_of([&] { describe_stack(text, {4, 4, 1}); });
   };
   EXPECT_THAT(error("<OME><Image></OME>"), HasSubstr("damaged at line 1: mismatched tag"));
-  EXPECT_THAT(error(ome(pixels(0, 1, 1))), HasSubstr("without SizeC"));
-  EXPECT_THAT(error(ome(pixels(-3, 1, 1))), HasSubstr("without SizeC"));
-  EXPECT_THAT(error(ome("<Pixels SizeC=\"1\"/>")), HasSubstr("without SizeC"));
+  EXPECT_THAT(error(ome(pixels(0, 1, 1))), HasSubstr("has SizeC=\"0\", expected"));
+  EXPECT_THAT(error(ome(pixels(-3, 1, 1))), HasSubstr("has SizeC=\"-3\""));
+  EXPECT_THAT(error(ome("<Pixels SizeC=\"1\"/>")), HasSubstr("has SizeZ=\"\""));
+  EXPECT_THAT(error(ome("<Pixels SizeC=\"1\" SizeZ=\"1\" SizeT=\"99999999999999999999\"/>")),
+              HasSubstr("has SizeT=\"99999999999999999999\""));
+  EXPECT_THAT(error(ome("<TiffData FirstC=\"99999999999999999999\"/>")), HasSubstr("has FirstC="));
+  const std::string spaced = ome("<Pixels SizeC=\"1\" SizeZ=\" 2 \" SizeT=\"1\"/>");
+  EXPECT_EQ(describe_stack(spaced, {4, 4, 1})->planes, 2);
   EXPECT_THAT(error(ome(pixels(2000000000, 2000000000, 2000000000))),
               HasSubstr("more than a file can hold"));
   // A billion laughs: entities that grow tenfold nine times.
@@ -384,10 +389,22 @@ TEST(OmeXml, IsTakenAsHostile) {
 TEST(TiffStack, DescriptionsAreTakenAsHostile) {
   const PlaneSize size{4, 4, 1};
   EXPECT_FALSE(describe_stack("{\"shape\"" + std::string(100000, '['), size).has_value());
-  EXPECT_FALSE(describe_stack(R"({"shape": [9223372036854775807, 99, 4, 4]})", size).has_value());
-  EXPECT_FALSE(describe_stack(R"({"shape": [5, "4", 4]})", size).has_value());
+  for (const char* shape :
+       {"9223372036854775807, 99, 4, 4", "5, \"4\", 4", "99999999999999999999, 4", "-5, 4, 4",
+        "0, 4, 4", "1099511627776, 1099511627776"})
+    EXPECT_THAT(error_of([&] { describe_stack(fmt::format("{{\"shape\": [{}]}}", shape), size); }),
+                HasSubstr("tifffile's description has a shape with"))
+        << shape;
   EXPECT_FALSE(describe_stack(R"({"shape": [16, 4294967296]})", {1ll << 32, 1ll << 32, 1}));
-  EXPECT_EQ(describe_stack("ImageJ=1\nimages=99999999999999999999\n", size)->planes, 1);
+  for (const char* key : {"images", "channels", "slices", "frames"}) {
+    for (const char* value :
+         {"99999999999999999999", "1099511627777", "-7", "0", "seven", "", "7.5"}) {
+      const std::string line = fmt::format("{}={}", key, value);
+      EXPECT_THAT(error_of([&] { describe_stack("ImageJ=1\n" + line + "\n", size); }),
+                  HasSubstr("ImageJ's description says \"" + line + "\", expected a number"));
+    }
+  }
+  EXPECT_EQ(describe_stack("ImageJ=1\r\nimages=7\r\nmin=none\r\n", size)->planes, 7);
   EXPECT_THAT(
       error_of([&] { describe_stack("ImageJ=1\nchannels=1000000000\nslices=1000000000\n", size); }),
       HasSubstr("more than a file can hold"));

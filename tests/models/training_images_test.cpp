@@ -40,7 +40,10 @@ TEST_F(TrainingImages, TheCheckReportsEveryProblemAtOnce) {
     DataReport report;
     std::size_t done = 0;
     const auto statistics = check_images(all, MaskRules::parse("values:0,255,99", 3), threads,
-                                         report, [&](std::size_t n) { done = n; });
+                                         report, [&](std::size_t n) {
+                                           done = n;
+                                           return true;
+                                         });
     EXPECT_EQ(done, 12U);
     texts.push_back(texts_of(report));
     EXPECT_EQ(statistics[0].height, 20);

@@ -86,7 +86,7 @@ UNetData unet_data(const fs::path& folder, Conv::Norm norm = Conv::Norm::kBefore
           split};
 }
 
-UNetTrainingOptions unet_options(int threads) {
+UNetTaskOptions unet_options(int threads) {
   return {.tile = 16,
           .batch = 2,
           .tiles = 8,
@@ -95,7 +95,7 @@ UNetTrainingOptions unet_options(int threads) {
           .threads = threads};
 }
 
-TrainingOptions options_in(const fs::path& folder) {
+LoopOptions options_in(const fs::path& folder) {
   return {
       .rate = 1e-2, .epochs = 6, .model = folder / "model.safetensors", .folder = folder / "run"};
 }
@@ -103,10 +103,10 @@ TrainingOptions options_in(const fs::path& folder) {
 TEST_F(TrainingTest, UNetLearns) {
   UNetData data = unet_data(folder_);
   UNetTraining task(data.config, data.images, data.split, unet_options(1));
-  TrainingOptions options = options_in(folder_);
+  LoopOptions options = options_in(folder_);
   options.epochs = 20;
-  const TrainingResult result = train(task, options, open_cpu_device(1));
-  EXPECT_EQ(result.end, TrainingResult::End::kDone);
+  const TrainResult result = train(task, options, open_cpu_device(1));
+  EXPECT_EQ(result.end, TrainResult::End::kDone);
   EXPECT_EQ(result.step, 80);
   // It begins near log 2; a network that only knows the classes' shares stays above 0.4.
   EXPECT_LT(result.train_loss, 0.3);
@@ -152,27 +152,27 @@ TEST_F(TrainingTest, TheBestIsByTheFigureThatIsAskedFor) {
   for (const Case& one :
        {Case{"loss", 3, 0.3}, Case{"accuracy", 2, 0.8}, Case{"mean_iou", 1, 0.9}}) {
     ToldTask task(data, told);
-    TrainingOptions options = options_in(folder_);
+    LoopOptions options = options_in(folder_);
     options.epochs = 3;
     options.best = one.figure;
-    const TrainingResult result = train(task, options, open_cpu_device(1));
+    const TrainResult result = train(task, options, open_cpu_device(1));
     EXPECT_EQ(result.best_epoch, one.epoch) << one.figure;
     EXPECT_EQ(result.best, one.value) << one.figure;
     const ModelFile model = ModelFile::open(options.model);
     EXPECT_EQ(model.config.provenance["training"]["epoch"], one.epoch) << one.figure;
   }
   ToldTask task(data, told);
-  TrainingOptions options = options_in(folder_);
+  LoopOptions options = options_in(folder_);
   options.best = "dice";
   EXPECT_THROW(train(task, options, open_cpu_device(1)), Error);
 }
 
 TEST_F(TrainingTest, NormMomentumReachesTheGraphAndTheRunningStatistics) {
   UNetData data = unet_data(folder_);
-  UNetTrainingOptions unet = unet_options(1);
+  UNetTaskOptions unet = unet_options(1);
   unet.norm_momentum = 1e-9;  // the statistics stay what they began with
   UNetTraining task(data.config, data.images, data.split, unet);
-  TrainingOptions options = options_in(folder_);
+  LoopOptions options = options_in(folder_);
   options.epochs = 1;
   train(task, options, open_cpu_device(1));
   ModelFile model = ModelFile::open(options.model);
@@ -192,7 +192,7 @@ TEST_F(TrainingTest, NormMomentumReachesTheGraphAndTheRunningStatistics) {
 TEST_F(TrainingTest, OtherWeightsOfThePixelsAreAnotherRun) {
   UNetData data = unet_data(folder_);
   UNetTraining task(data.config, data.images, data.split, unet_options(1));
-  TrainingOptions options = options_in(folder_);
+  LoopOptions options = options_in(folder_);
   options.epochs = 1;
   train(task, options, open_cpu_device(1));
   DataReport report;
@@ -244,7 +244,7 @@ ModelConfig han_config(bool masked = true) {
   return config;
 }
 
-HanTrainingOptions han_options(int threads) {
+HanTaskOptions han_options(int threads) {
   return {.batch = 8, .dropout = 0.2, .tune_embedding = true, .seed = 5, .threads = threads};
 }
 
@@ -252,10 +252,10 @@ TEST_F(TrainingTest, HanLearns) {
   const TextData text = han_text(folder_);
   for (const bool masked : {true, false}) {
     HanTraining task(han_config(masked), text, nullptr, han_options(1));
-    TrainingOptions options = options_in(folder_);
+    LoopOptions options = options_in(folder_);
     options.epochs = 25;
     options.rate = 2e-2;
-    const TrainingResult result = train(task, options, open_cpu_device(1));
+    const TrainResult result = train(task, options, open_cpu_device(1));
     EXPECT_LT(result.train_loss, 0.2) << masked;  // from log 2
     ASSERT_TRUE(result.best);
     EXPECT_LT(*result.best, 0.2) << masked;
@@ -266,12 +266,12 @@ TEST_F(TrainingTest, HanLearns) {
 TEST_F(TrainingTest, StopsEarly) {
   const TextData text = han_text(folder_);
   HanTraining task(han_config(), text, nullptr, han_options(1));
-  TrainingOptions options = options_in(folder_);
+  LoopOptions options = options_in(folder_);
   options.rate = 0.5;  // too much to get better for long
   options.epochs = 60;
   options.patience = 2;
-  const TrainingResult result = train(task, options, open_cpu_device(1));
-  EXPECT_EQ(result.end, TrainingResult::End::kEarly);
+  const TrainResult result = train(task, options, open_cpu_device(1));
+  EXPECT_EQ(result.end, TrainResult::End::kEarly);
   EXPECT_LT(result.step, 60 * task.batches());
 }
 
@@ -281,7 +281,7 @@ TEST_F(TrainingTest, StopsEarly) {
 // must be the same.
 void expect_same_after_stops(const std::function<std::unique_ptr<TrainingTask>(int)>& make,
                              const fs::path& folder) {
-  TrainingOptions whole = options_in(folder / "whole");
+  LoopOptions whole = options_in(folder / "whole");
   fs::create_directories(folder / "whole");
   whole.epochs = 3;
   whole.accumulate = 2;
@@ -291,19 +291,19 @@ void expect_same_after_stops(const std::function<std::unique_ptr<TrainingTask>(i
   for (const int threads : {1, 2}) {
     const fs::path parts_folder = folder / fmt::format("parts{}", threads);
     fs::create_directories(parts_folder);
-    TrainingOptions parts = whole;
+    LoopOptions parts = whole;
     parts.model = parts_folder / "model.safetensors";
     parts.folder = parts_folder / "run";
-    TrainingResult result;
+    TrainResult result;
     int runs = 0;
     do {
       int steps = 0;
-      TrainingEvents events;
+      TrainEvents events;
       events.stop = [&] { return ++steps == 1 + runs; };
       parts.resume = runs > 0;
       result = train(*make(threads), parts, open_cpu_device(threads), events);
       ++runs;
-    } while (result.end == TrainingResult::End::kStopped && runs < 100);
+    } while (result.end == TrainResult::End::kStopped && runs < 100);
     EXPECT_GT(runs, 2);
     EXPECT_TRUE(bytes_of(whole.model) == bytes_of(parts.model)) << threads << " threads";
     for (const char* name : {"last.safetensors", "best.safetensors"})
@@ -334,7 +334,7 @@ TEST_F(TrainingTest, ResumedHanHasTheSameBytes) {
 
 TEST_F(TrainingTest, AnotherRunIsNotResumed) {
   const TextData text = han_text(folder_);
-  TrainingOptions options = options_in(folder_);
+  LoopOptions options = options_in(folder_);
   options.epochs = 1;
   HanTraining task(han_config(), text, nullptr, han_options(1));
   options.resume = true;
@@ -355,7 +355,7 @@ TEST_F(TrainingTest, AnotherRunIsNotResumed) {
 TEST_F(TrainingTest, OtherDocumentsAreAnotherRun) {
   const TextData text = han_text(folder_);
   HanTraining task(han_config(), text, nullptr, han_options(1));
-  TrainingOptions options = options_in(folder_);
+  LoopOptions options = options_in(folder_);
   options.epochs = 1;
   train(task, options, open_cpu_device(1));
   options.resume = true;
@@ -397,13 +397,13 @@ TEST_F(TrainingTest, OtherDocumentsAreAnotherRun) {
 TEST_F(TrainingTest, ANewRunRemovesTheCheckpointsOfAnOlderOne) {
   const TextData text = han_text(folder_);
   HanTraining task(han_config(), text, nullptr, han_options(1));
-  TrainingOptions options = options_in(folder_);
+  LoopOptions options = options_in(folder_);
   options.epochs = 1;
   train(task, options, open_cpu_device(1));
   ASSERT_TRUE(fs::exists(options.folder / "last.safetensors"));
   ASSERT_TRUE(fs::exists(options.folder / "best.safetensors"));
-  TrainingEvents events;
-  events.step = [&](const TrainingEvents::Step&) {
+  TrainEvents events;
+  events.step = [&](const TrainEvents::Step&) {
     EXPECT_FALSE(fs::exists(options.folder / "last.safetensors"));
     EXPECT_FALSE(fs::exists(options.folder / "best.safetensors"));
     throw std::runtime_error("as if killed in the first step");
@@ -417,10 +417,10 @@ TEST_F(TrainingTest, ANewRunRemovesTheCheckpointsOfAnOlderOne) {
 
 TEST_F(TrainingTest, FrozenTensorsStay) {
   const TextData text = han_text(folder_);
-  HanTrainingOptions frozen = han_options(1);
+  HanTaskOptions frozen = han_options(1);
   frozen.tune_embedding = false;
   HanTraining task(han_config(), text, nullptr, frozen);
-  TrainingOptions options = options_in(folder_);
+  LoopOptions options = options_in(folder_);
   options.epochs = 1;
   train(task, options, open_cpu_device(1));
   ModelFile model = ModelFile::open(options.model);
@@ -471,7 +471,7 @@ TEST_F(TrainingTest, RecomputingGivesTheSameBytes) {
 
 TEST_F(TrainingTest, TwoHalvesOfABatchEqualIt) {
   UNetData data = unet_data(folder_, Conv::Norm::kNone);  // a norm would see each half alone
-  UNetTrainingOptions whole = unet_options(1);
+  UNetTaskOptions whole = unet_options(1);
   whole.batch = 4;
   UNetTraining one(data.config, data.images, data.split, whole);
   UNetTraining two(data.config, data.images, data.split, unet_options(1));
@@ -512,7 +512,7 @@ TEST_F(TrainingTest, TheModelGetsTheAverageOfTheWeights) {
     EXPECT_NEAR(average.values().at(name).values[0], expected, 1e-5 * t) << step;
   }
   // The file of a training holds it, and not the weights that the checkpoint goes on from.
-  TrainingOptions options = options_in(folder_);
+  LoopOptions options = options_in(folder_);
   options.average = 0.9;
   train(task, options, open_cpu_device(1));
   ModelFile model = ModelFile::open(options.model);

@@ -295,6 +295,26 @@ def test_training_reports_each_epoch_stops_and_goes_on(tmp_path):
     assert tessera.eval_model(tmp_path / "a.safetensors", tmp_path / "scans")
 
 
+def test_arrays_teach_what_files_teach(tmp_path):
+    make_scans(tmp_path / "scans")
+    images = [np.roll(picture(64, 64), i * 9, 1) for i in range(3)]
+    masks = [np.where(image > 128, 255, 0).astype(np.uint8) for image in images]
+    network = {"base": 4, "depth": 1, "epochs": 2, "seed": 3, "device": "cpu", "threads": 1, "tile": 64, "validation": "none"}
+    of_files = tessera.train_unet(tmp_path / "scans", tmp_path / "a.safetensors", **network)
+    of_arrays = tessera.train_unet((images, masks), tmp_path / "b.safetensors", **network)
+    assert [line["train_loss"] for line in of_files] == [line["train_loss"] for line in of_arrays]
+    with pytest.raises(ValueError, match="3 images and 2 masks"):
+        tessera.train_unet((images, masks[:2]), tmp_path / "c.safetensors")
+    colours = [np.stack([image.astype(np.float32)] * 3, -1) for image in images]
+    assert tessera.train_unet((colours, masks), tmp_path / "d.safetensors", channels=3, scale="standardize", **network)
+
+    texts, labels = ["A lovely film, \t lovely!", "Dull.\nSo dull."] * 6, [1, 0] * 6
+    tessera.train_han((texts, labels), tmp_path / "han.safetensors", epochs=2, units=4, features=4, device="cpu")
+    assert tessera.load(tmp_path / "han.safetensors", device="cpu").classes == ("0", "1")
+    with pytest.raises(TypeError, match="text 1"):
+        tessera.train_han((["a", 2], [0, 1]), tmp_path / "han.safetensors")
+
+
 def test_scikit_learn_takes_a_han():
     base = pytest.importorskip("sklearn.base")
     from sklearn.metrics import accuracy_score

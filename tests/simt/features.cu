@@ -1,7 +1,7 @@
 // One small kernel per feature of the kernel language that Tessera uses. device_test.cpp checks
 // them, on the emulator and, built by nvcc, on a GPU: what the two agree on is what the emulator
 // may be believed in.
-#include "kernels/cuda/kernel.h"
+#include "kernels/cuda/grid_sync.h"
 #include "tests/simt/kernels.h"
 
 namespace tessera::test {

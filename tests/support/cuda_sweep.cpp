@@ -34,6 +34,9 @@ struct Technique {
 };
 
 std::vector<Technique> techniques_of(const Conv& op, const CudaSetup& setup) {
+  const bool has_tiles =
+      (op.window.is_square(1) || op.window.is_square(3)) && op.window.is_dense() && op.groups == 1;
+  if (!has_tiles) return {{"its own", true, "", [=](const CudaSetup& s) { return cuda(op, s); }}};
   const ConvGeometry g = geometry_of(op, setup.inputs);
   const ConvChoice choice = choose_conv(op, g, setup.inputs[0].dtype, setup);
   std::vector<Technique> list;
@@ -242,7 +245,7 @@ class Sweeper {
 }  // namespace
 
 std::vector<SweepLayer> layers_of(const Graph& graph, Types inputs, Precision precision) {
-  const Graph optimised = optimise_for_cuda(graph, storage_of(precision));
+  const Graph optimised = optimise_for_cuda(graph, inputs, storage_of(precision));
   const std::vector<TensorType> types = infer_types(optimised, inputs);
   std::vector<SweepLayer> layers;
   for (const Node& node : optimised.nodes)

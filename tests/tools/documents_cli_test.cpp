@@ -107,9 +107,35 @@ TEST_F(DocumentsCli, NumbersAmongNumberedClassesAreNamesAlone) {
   EXPECT_THAT(result.err, AllOf(HasSubstr("label '0'"), HasSubstr("label '6'"),
                                 HasSubstr("label '5'"), HasSubstr("label '+1'")));
   EXPECT_THAT(result.out, HasSubstr("of 1 right"));
-  // Where the names are words a number is still an index.
-  write_bytes(at("b.tsv"), "1\tgreat\n0\tgreat\n");
-  EXPECT_EQ(run({"eval", "b.tsv", "-m", han_}).code, 0);
+}
+
+TEST_F(DocumentsCli, NumbersAreIndicesIfAllLabelsAreOfClasses) {
+  write_bytes(at("a.tsv"), "1\tgreat\n0\tgreat\ngood\tgreat\n");
+  const Result result = run({"eval", "a.tsv", "-m", han_});
+  EXPECT_EQ(result.code, 0);
+  EXPECT_THAT(result.out, HasSubstr("of 3 right"));
+  EXPECT_THAT(result.err, HasSubstr("2 of the labels are numbers, taken as indices of classes"));
+  EXPECT_THAT(run({"classify", "a.tsv", "-m", han_}).out,
+              AllOf(HasSubstr("of 3 right; 2 of the labels are numbers")));
+
+  // Stars are no indices, though 1 could be one.
+  write_bytes(at("b.tsv"), "1\tfilm\n4\tgreat film\n5\tgreat\n2\tdull\n");
+  EXPECT_THAT(run({"classify", "b.tsv", "-m", han_}).out,
+              HasSubstr("# no accuracy: no label is the name of a class; 4 have a label that"));
+  const Result stars = run({"eval", "b.tsv", "-m", han_});
+  EXPECT_EQ(stars.code, 3);
+  EXPECT_EQ(stars.out, "");
+  EXPECT_THAT(stars.err, AllOf(HasSubstr("label '1': 1 documents"), HasSubstr("no index either"),
+                               HasSubstr("label '2'"), HasSubstr("label '5'")));
+  const Result lines = run({"classify", "b.tsv", "-m", han_, "--json"});
+  EXPECT_THAT(lines.out, AllOf(HasSubstr("\"accuracy\":null"), HasSubstr("\"labelled\":0"),
+                               HasSubstr("\"labels_unknown_to_the_model\":4")));
+
+  // A name beside them counts alone.
+  write_bytes(at("c.tsv"), "1\tfilm\n4\tgreat film\ngood\tgreat\n");
+  EXPECT_THAT(run({"eval", "c.tsv", "-m", han_}).out, HasSubstr("of 1 right"));
+  EXPECT_THAT(run({"classify", "c.tsv", "-m", han_}).out,
+              HasSubstr("of 1 right; 2 more have a label that the model does not know"));
 }
 
 TEST_F(DocumentsCli, LabelsThatLookAlikeAndHeadersAreSaid) {
@@ -118,18 +144,19 @@ TEST_F(DocumentsCli, LabelsThatLookAlikeAndHeadersAreSaid) {
   write_bytes(at("a.tsv"), rows + "neg\tA bad one.\npos\tA fine one.\n");
   const Result checked = run({"train", "han", "a.tsv", "-o", "m.safetensors", "--check"});
   EXPECT_THAT(checked.err, AllOf(HasSubstr("\"neg\", \"neg \""), HasSubstr("\"pos\", \"Pos\""),
-                                 HasSubstr("--skip-header")));
+                                 HasSubstr("it names the columns (\"label\", \"text\")"),
+                                 HasSubstr("of 4 classes")));
   const Result clean =
       run({"train", "han", "a.tsv", "-o", "m.safetensors", "--check", "--skip-header"});
-  EXPECT_THAT(clean.err, Not(HasSubstr("header")));
+  EXPECT_THAT(clean.err, Not(HasSubstr("columns")));
   EXPECT_THAT(clean.err, HasSubstr("of 4 classes"));
 
   write_bytes(at("b.tsv"), "label\ttext\ngood\tgreat\nGood\tfilm\nBAD \tdull\n");
   const Result evaluated = run({"eval", "b.tsv", "-m", han_});
   EXPECT_EQ(evaluated.code, 3);
   EXPECT_THAT(evaluated.err, AllOf(HasSubstr("\"good\", \"Good\""), HasSubstr("\"bad\", \"BAD \""),
-                                   HasSubstr("--skip-header")));
-  EXPECT_THAT(run(classify({"b.tsv"})).err, HasSubstr("--skip-header"));
+                                   HasSubstr("it names the columns")));
+  EXPECT_THAT(run(classify({"b.tsv"})).err, HasSubstr("it names the columns"));
   EXPECT_THAT(run(classify({"b.tsv", "--skip-header"})).err, IsEmpty());
 }
 

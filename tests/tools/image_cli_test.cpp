@@ -135,6 +135,50 @@ TEST_F(ImageCli, EveryPlaneOfAStackHasItsMask) {
   const Result result = run(segment({"stack.tif", "-o", "out"}));
   EXPECT_THAT(result.out, HasSubstr("20 x 20, 3 pages")) << result.err;
   EXPECT_EQ(ImageReader(at("out/stack.mask.tif")).page_count(), 3);
+  EXPECT_THAT(run(segment({"stack.tif", "-o", "m.tif"})).err,
+              AllOf(HasSubstr("stack.tif: image is a stack of 3 pages"), HasSubstr("-o FOLDER")));
+}
+
+// Images of one size behind one another, others between them, a stack, and files that are none.
+TEST_F(ImageCli, ABatchMakesTheFilesOfEachImageAlone) {
+  for (const char* name : {"a.png", "b.png", "c.png", "g.png"}) make_image(name);
+  make_tiff<std::uint16_t>("d.tif", 16);  // of the size of the others
+  make_image("e.png", 31, 41);
+  write_bytes(at("f.png"), "no picture");
+  const Bytes bytes = hand_made(
+      {{kWidth, 3, 1, 20}, {kLength, 3, 1, 20}, {kDescription, 2, 0, 0, "ImageJ=1\nimages=3\n"}},
+      Bytes(3 * 400, 7));
+  write_bytes(at("h.tif"), std::string(bytes.begin(), bytes.end()));
+  const auto make = [&](const std::string& folder, const std::string& batch) {
+    return run(segment({"a.png", "b.png", "c.png", "d.tif", "e.png", "f.png", "g.png", "h.tif",
+                        "--probabilities", "--instances", "-q", "-o", folder, "--batch", batch}));
+  };
+  EXPECT_EQ(make("alone", "1").code, 3);
+  const std::vector<std::string> names = files_in("alone");
+  EXPECT_GT(names.size(), 28u);
+  const json alone = json::parse(read_text(at("alone/summary.json")));
+  for (const char* batch : {"2", "3", "100"}) {
+    SCOPED_TRACE(batch);
+    const std::string folder = std::string("of") + batch;
+    const Result result = make(folder, batch);
+    EXPECT_EQ(result.code, 3) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("f.png"));
+    EXPECT_EQ(files_in(folder), names);
+    for (const std::string& name : names) {
+      if (name == "summary.json") continue;
+      EXPECT_TRUE(read_text(at("alone/" + name)) == read_text(at(folder + "/" + name))) << name;
+    }
+    const json summary = json::parse(read_text(at(folder + "/summary.json")));
+    ASSERT_EQ(summary["images"].size(), alone["images"].size());
+    for (std::size_t i = 0; i < alone["images"].size(); ++i) {
+      for (const char* same : {"input", "tiles", "classes", "instances"})
+        EXPECT_EQ(summary["images"][i][same], alone["images"][i][same]) << same;
+    }
+  }
+  EXPECT_THAT(run(segment({"a.png", "b.png", "--batch", "2", "-v", "-o", "told"})).err,
+              HasSubstr("2 images of 30 x 41 run as one"));
+  expect_error(run(segment({"a.png", "--batch", "-2"})), 2, "--batch");
+  expect_error(run(segment({"a.png", "--batch", "100000"})), 1, "--batch");
 }
 
 TEST_F(ImageCli, TilesThatRepeatMostOfTheWorkAreToldOnce) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <regex>
 #include <sstream>
+#include <utility>
 
 #include "models/image/image_io.h"
 #include "models/image/png.h"
@@ -182,6 +183,49 @@ TEST_F(Outputs, APipeThatNobodyWritesToEndsAtTheFirstSignal) {
     EXPECT_EQ(result.code, 128 + SIGTERM) << name;
     EXPECT_THAT(result.err, HasSubstr("interrupted after 0")) << name;
   }
+}
+
+TEST_F(Outputs, APipeThatNobodyReadsIsGivenUpAtTheFirstSignal) {
+  write_bytes(at("a.txt"), "great");
+  ASSERT_EQ(::mkfifo(at("pipe").c_str(), 0666), 0);
+  const pid_t child = start(classify({"a.txt", "-o", "pipe"}), "/dev/null", {});
+  const auto call = [&] { return read_text(fmt::format("/proc/{}/syscall", child)); };
+  if (call().empty()) {
+    ::kill(child, SIGKILL);
+    finish(child);
+    GTEST_SKIP() << "this system does not say what a process waits for";
+  }
+  for (std::string before = "none", now; before != now || !now.starts_with("257 ");) {  // openat
+    before = std::exchange(now, call());
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  ASSERT_EQ(::kill(child, SIGTERM), 0);
+  const Result result = finish(child);
+  EXPECT_NE(result.code, 0);
+  EXPECT_THAT(result.err, AllOf(HasSubstr("once more ends at once"), HasSubstr("pipe")));
+}
+
+TEST_F(Outputs, ALimitOfAFilesSizeIsLikeAFullDisk) {
+  make_image("a.png", 300, 300);
+  const pid_t child = start_words({"/bin/sh", "-c", "ulimit -f 1; exec \"$@\"", "sh", program(),
+                                   "segment", "a.png", "-m", unet_, "-o", "out", "--probabilities"},
+                                  "/dev/null", {});
+  const Result result = finish(child);
+  EXPECT_EQ(result.code, 1);
+  EXPECT_THAT(result.err, HasSubstr("ulimit -f"));
+  for (const std::string& name : files_in("out")) EXPECT_THAT(name, Not(HasSubstr(".tmp-")));
+}
+
+TEST_F(Outputs, MasksOfTheUserBesideTheirImagesAreNotReplaced) {
+  make_image("in/a.png");
+  write_bytes(at("in/a.mask.png"), "drawn by hand");
+  const Result refused = run(segment({"in", "-o", "in"}));
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err, AllOf(HasSubstr("a.mask.png"), HasSubstr("another folder with -o")));
+  EXPECT_EQ(read_text(at("in/a.mask.png")), "drawn by hand");
+  fs::remove(at("in/a.mask.png"));
+  for (int i = 0; i < 2; ++i)  // its own results are known by the journal
+    EXPECT_EQ(run(segment({"in", "-o", "in"})).code, 0);
 }
 
 TEST_F(Outputs, ALinkStaysWhetherItsFileIsThereOrNot) {

@@ -74,8 +74,10 @@ TEST_F(Resume, DoesWhatAnotherModelOrOptionHasMadeAgain) {
             "");  // which change no byte
   const Result area = run(segment({"in", "--instances", "--resume", "--min-area", "7"}));
   EXPECT_EQ(area.err, "done again: 2 images (2 for other options)\n");
+  // Without objects, now.
   EXPECT_EQ(run(segment({"in", "--resume", "--min-area", "9"})).err,
-            "done again: 2 images (2 for other options)\n");  // without objects, now
+            "done again: 2 images (2 for other options)\n"
+            "2 files of an earlier run lie beside new results: 'out/a.instances.tif' and 1 more\n");
   change_model(unet_);
   const Result model = run(segment({"in", "--instances", "--resume", "-o", "same"}));
   EXPECT_EQ(model.code, 0);

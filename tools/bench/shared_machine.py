@@ -12,7 +12,8 @@ group of its own where this process may make one, else on one processor (taskset
 
 Each round runs every number of threads once, another one first each time; a figure is the median of the rounds. The ratio
 is that of the default to the best fixed number: 1.1 is the goal. Prints a table, and writes all figures
-to tools/bench/results/<date>-<cpu>-shared.json (or -o FILE).
+to tools/bench/results/<date>-<cpu>-shared.json (or -o FILE). With --into FILE the rows take the place
+of the same rows of an earlier run, each with the command and the rounds that made it.
 """
 
 import argparse
@@ -158,7 +159,7 @@ def seconds_of(command, out):
     return seconds
 
 
-def measure(program, work, out, rounds):
+def measure(program, work, out, rounds, command):
     counts = range(1, len(os.sched_getaffinity(0)) + 1)
     rows = []
     for around, enter in surroundings():
@@ -169,14 +170,15 @@ def measure(program, work, out, rounds):
                     order = list(seconds)
                     order = order[begin % len(order):] + order[:begin % len(order)]
                     for count in order:
-                        command = [*front, program, *map(str, arguments), "--device", "cpu", "--quiet"]
+                        words = [*front, program, *map(str, arguments), "--device", "cpu", "--quiet"]
                         if count != "default":
-                            command += ["--threads", str(count)]
-                        seconds[count].append(seconds_of(command, out))
+                            words += ["--threads", str(count)]
+                        seconds[count].append(seconds_of(words, out))
             medians = {str(count): statistics.median(values) for count, values in seconds.items()}
             best = min((value, key) for key, value in medians.items() if key != "default")
             rows.append({"work": name, "what": what, "around": around, "seconds": medians,
-                         "best_threads": int(best[1]), "ratio": medians["default"] / best[0]})
+                         "best_threads": int(best[1]), "ratio": medians["default"] / best[0],
+                         "rounds": rounds, "command": command})
             print(f"{name:9} {around:30} default {medians['default']:6.2f} s, best of fixed "
                   f"{best[0]:6.2f} s ({best[1]} threads): {rows[-1]['ratio']:.2f}", flush=True)
     return rows
@@ -189,6 +191,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--program", default=str(ROOT / "build" / "tessera"))
     parser.add_argument("-o", "--output", type=pathlib.Path)
+    parser.add_argument("--into", type=pathlib.Path, help="the report of an earlier run")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -197,14 +200,16 @@ def main():
         if unknown:
             parser.error(f"no such work: {', '.join(sorted(unknown))}; there are {', '.join(work)}")
         wanted = {name: one for name, one in work.items() if name in (options.work or work)}
-        report = {"kind": "shared",
-                  "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-                  "commit": commit(),
-                  "command": shlex.join(["tools/bench/shared_machine.py", *options.work,
-                                         "--rounds", str(options.rounds)]),
-                  "machine": machine(), "rounds": options.rounds,
-                  "rows": measure(options.program, wanted, folder / "out", options.rounds)}
-    path = options.output or RESULTS / f"{report['date'][:10]}-{slug(report['machine']['cpu'])}-shared.json"
+        command = shlex.join(["tools/bench/shared_machine.py", *options.work, "--rounds", str(options.rounds)])
+        rows = measure(options.program, wanted, folder / "out", options.rounds, command)
+    if options.into:
+        again = {(one["work"], one["around"]): one for one in rows}
+        rows = [again.pop((one["work"], one["around"]), one)
+                for one in json.loads(options.into.read_text())["rows"]] + list(again.values())
+    report = {"kind": "shared",
+              "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+              "commit": commit(), "machine": machine(), "rows": rows}
+    path = options.output or options.into or RESULTS / f"{report['date'][:10]}-{slug(report['machine']['cpu'])}-shared.json"
     path.write_text(json.dumps(report, indent=1) + "\n")
     print(f"wrote {path}")
     return 0

@@ -109,10 +109,12 @@ def step_table(result, title):
 
 
 def shared_tables(path, report):
+    rounds = sorted({one["rounds"] for one in report["rows"]})
+    commands = dict.fromkeys(one["command"] for one in report["rows"])
     lines = [f"Whole processes on an {report['machine']['cpu']} of {report['machine']['processors']} "
-             f"processors, medians of {report['rounds']} rounds, Tessera's own choice of threads and, in "
-             f"brackets, its time against the best fixed number of them in the same run. All figures are "
-             f"in {name_of(path)}. Command: `{report['command']}`.", ""]
+             f"processors, medians of {' or '.join(map(str, rounds))} rounds, Tessera's own choice of "
+             f"threads and, in brackets, its time against the best fixed number of them in the same run. "
+             f"All figures are in {name_of(path)}. Commands: {', '.join(f'`{one}`' for one in commands)}.", ""]
     work = list(dict.fromkeys(one["what"] for one in report["rows"]))
     lines += [row("beside it", *work), "|---" + "|---:" * len(work) + "|"]
     for around in dict.fromkeys(one["around"] for one in report["rows"]):

@@ -149,7 +149,7 @@ class ClassifyRun {
 
   void read(const Input& input) {
     try {
-      DocumentReader reader(input.path, options_.files.reader_options());
+      DocumentReader reader(input.path, reader_options(options_.files));
       std::size_t position = 0;
       bool empty = true;
       while (interrupted() == 0) {
@@ -290,7 +290,7 @@ Verb make_classify_verb(CLI::App& program) {
                      "texts (.txt), collections (.tsv, .csv, .json, .jsonl), each also "
                      "compressed, folders, globs, or -");
   command.add_option("--text", options->texts, "a document, given here")->type_name("TEXT");
-  options->files.add_to(command, {"text", "lines", "tsv", "csv", "jsonl", "json"});
+  add_document_options(command, options->files, {"text", "lines", "tsv", "csv", "jsonl", "json"});
   command.add_option("-o,--output", options->output, "file for the results instead of stdout")
       ->type_name("FILE");
   command.add_option("--html", options->html, "page with the words and sentences that counted")
@@ -308,7 +308,8 @@ Verb make_classify_verb(CLI::App& program) {
   options->report.add_to(command);
   command.footer(
       "Prints a line per document: label, probability, name. --json prints JSON lines. Labels in\n"
-      "the input give the accuracy as a last line.\n"
+      "the input give the accuracy as a last line. A TSV or CSV whose first line names the\n"
+      "columns text and label (or those of --text-field and --label-field) is read by name.\n"
       "Examples:\n"
       "  tessera classify review.txt\n"
       "  tessera classify --text 'A film to remember.' --html why.html\n"

@@ -2,11 +2,10 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "models/text/documents.h"
+#include "models/training/labelled_documents.h"
 
 namespace tessera {
 
@@ -14,15 +13,8 @@ namespace tessera {
 inline constexpr std::size_t kBatchDocuments = 64;
 inline constexpr std::size_t kBatchBytes = std::size_t{16} << 20;
 
-struct DocumentFileOptions {
-  std::string format = "auto";
-  std::optional<std::size_t> text_column, label_column;
-  bool skip_header = false;
-  std::string text_field = "text", label_field = "label";
-
-  // `formats`: what --format takes besides "auto".
-  void add_to(CLI::App& command, std::vector<std::string> formats);
-  DocumentOptions reader_options() const;
-};
+// `formats`: what --format takes besides "auto".
+void add_document_options(CLI::App& command, DocumentFileOptions& into,
+                          std::vector<std::string> formats);
 
 }  // namespace tessera

@@ -12,7 +12,7 @@ int evaluate(const EvalOptions& options) {
   const bool given_images = !options.data.images.empty() || !options.data.masks.empty();
   if (options.inputs.empty() && !given_images)
     throw UsageError("no data: give a folder with images/ and masks/, a list, or documents");
-  if (given_images) options.data.require_source(options.inputs.empty() ? "" : options.inputs[0]);
+  if (given_images) require_source(options.data);
   const auto is_folder = [](const std::string& path) {
     std::error_code ignored;
     return std::filesystem::is_directory(path, ignored);
@@ -89,7 +89,7 @@ Verb make_eval_verb(CLI::App& program) {
   command.add_option("data", options->inputs,
                      "of a UNet: a folder with images/ and masks/, or a list of image<TAB>mask; "
                      "of a HAN: labelled .tsv, .csv, .json or .jsonl files");
-  options->data.add_to(command);
+  add_image_data_options(command, options->data, options->seed);
   command.add_flag("--objects", options->objects,
                    "count objects too (always where masks are read as objects)");
   command.add_option("--connectivity", options->object_options.connectivity, "of objects: 4 or 8")
@@ -106,7 +106,7 @@ Verb make_eval_verb(CLI::App& program) {
                   "this class (name or number) separates cells: Rand and warping errors")
       ->type_name("CLASS");
   command.add_flag("--per-image", options->per_image, "a line for each image too");
-  options->files.add_to(command, {"tsv", "csv", "jsonl", "json"});
+  add_document_options(command, options->files, {"tsv", "csv", "jsonl", "json"});
   options->model.add_to(command, true);
   options->report.add_to(command);
   command.footer(
@@ -120,6 +120,7 @@ Verb make_eval_verb(CLI::App& program) {
       "  tessera eval test.tsv.gz -m han.safetensors");
   return {&command, [options, min_area] {
             options->min_area_given = min_area->count() > 0;
+            if (!options->inputs.empty()) options->data.data = options->inputs[0];
             return evaluate(*options);
           }};
 }

@@ -21,7 +21,8 @@ struct EvalOptions {
   ModelOptions model;
   ReportOptions report;
 
-  ImageDataOptions data;  // of a UNet
+  ImageDataOptions data;   // of a UNet
+  std::uint64_t seed = 0;  // of the images held out
   bool objects = false;
   InstanceOptions object_options;
   bool min_area_given = false;  // else the model's

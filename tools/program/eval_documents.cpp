@@ -24,7 +24,20 @@ constexpr Figure kFigures[] = {{"precision", &ConfusionMatrix::precision},
 
 struct LabelledDocument {
   std::string name, text;
-  std::size_t label;
+  FoundClass label;
+};
+
+// What answers are worth, of which each is held against a class.
+struct Score {
+  explicit Score(std::size_t classes) : confusion(classes) {}
+
+  void add(const Score& other) {
+    confusion.add(other.confusion);
+    loss += other.loss;
+  }
+
+  ConfusionMatrix confusion;
+  double loss = 0;  // sum
 };
 
 class DocumentEvaluation {
@@ -35,7 +48,8 @@ class DocumentEvaluation {
         session_(std::move(session)),
         names_(class_names(session_)),
         inputs_(expand_inputs(options.inputs, is_document_name, "documents (.tsv, .csv, .jsonl)")),
-        confusion_(names_.size()),
+        score_(names_.size()),
+        by_index_(names_.size()),
         report_(options.report, "documents", 0) {}
 
   int run() {
@@ -50,13 +64,8 @@ class DocumentEvaluation {
       }
     }
     if (interrupted() == 0) flush();
-    for (const auto& [label, count] : unknown_labels_) {
-      report_.failure(fmt::format("label '{}'", label),
-                      fmt::format("{} documents have this label, which is none of the model's {} "
-                                  "classes",
-                                  count, names_.size()));
-    }
-    if (confusion_.total() > 0) {
+    settle_labels();
+    if (score_.confusion.total() > 0) {
       if (options_.report.json) {
         report_.result(to_json().dump(2, ' ', false, json::error_handler_t::replace));
       } else {
@@ -69,7 +78,7 @@ class DocumentEvaluation {
  private:
   void read(const Input& input) {
     try {
-      DocumentReader reader(input.path, options_.files.reader_options());
+      DocumentReader reader(input.path, reader_options(options_.files));
       require(reader.format() != DocumentFormat::kText,
               "a text has no label; give .tsv, .csv, .json or .jsonl, or say --format");
       bool empty = true;
@@ -96,9 +105,32 @@ class DocumentEvaluation {
       if (++unknown_labels_[*record.label] == 1) note_look_alike(*record.label);
       return;
     }
+    if (label->by_index) ++numbers_[*record.label];
     batch_bytes_ += record.text.size();
     batch_.push_back({name, std::move(record.text), *label});
     if (batch_.size() >= kBatchDocuments || batch_bytes_ >= kBatchBytes) flush();
+  }
+
+  // Numbers count as indices if all labels are of classes; if not, they are unknown as well.
+  void settle_labels() {
+    const auto fail_label = [&](const std::string& label, std::size_t count, const char* why) {
+      report_.failure(fmt::format("label '{}'", label),
+                      fmt::format("{} documents have this label, which is none of the model's {} "
+                                  "classes{}",
+                                  count, names_.size(), why));
+    };
+    for (const auto& [label, count] : unknown_labels_) fail_label(label, count, "");
+    if (numbers_.empty()) return;
+    if (unknown_labels_.empty()) {
+      score_.add(by_index_);
+      report_.note(
+          fmt::format("{} of the labels are numbers, taken as indices of classes: {} is \"{}\"",
+                      by_index_.confusion.total(), numbers_.begin()->first,
+                      names_[find_class(session_.classes(), numbers_.begin()->first)->place]));
+      return;
+    }
+    for (const auto& [label, count] : numbers_)
+      fail_label(label, count, "; it is no index either, as other labels are unknown");
   }
 
   void note_look_alike(const std::string& label) {
@@ -119,8 +151,10 @@ class DocumentEvaluation {
         report_.failure(document.name, answers[i].error);
         continue;
       }
-      confusion_.add(document.label, answers[i].label);
-      loss_ -= std::log(std::max(answers[i].probabilities[document.label], kLeastProbability));
+      Score& score = document.label.by_index ? by_index_ : score_;
+      const std::size_t truth = document.label.place;
+      score.confusion.add(truth, answers[i].label);
+      score.loss -= std::log(std::max(answers[i].probabilities[truth], kLeastProbability));
       report_.success();
     }
     done_ += batch_.size();
@@ -129,23 +163,23 @@ class DocumentEvaluation {
     batch_bytes_ = 0;
   }
 
-  double mean_loss() const { return loss_ / static_cast<double>(confusion_.total()); }
+  double mean_loss() const { return score_.loss / static_cast<double>(score_.confusion.total()); }
 
   json to_json() const {
     json result = eval_summary(model_, session_, report_);
-    result["documents"] = confusion_.json(names_);
-    result["accuracy"] = confusion_.accuracy();
+    result["documents"] = score_.confusion.json(names_);
+    result["accuracy"] = score_.confusion.accuracy();
     result["loss"] = mean_loss();
     return result;
   }
 
   void print() {
-    for (const std::string& line : class_table(confusion_, names_, kFigures, "documents"))
+    for (const std::string& line : class_table(score_.confusion, names_, kFigures, "documents"))
       report_.result(line);
     if (names_.size() <= kWidestMatrix) print_matrix();
     report_.result(fmt::format("accuracy {}: {} of {} right, loss {}",
-                               figure(confusion_.accuracy()), confusion_.right(),
-                               confusion_.total(), figure(mean_loss())));
+                               figure(score_.confusion.accuracy()), score_.confusion.right(),
+                               score_.confusion.total(), figure(mean_loss())));
   }
 
   void print_matrix() {
@@ -160,7 +194,7 @@ class DocumentEvaluation {
     for (std::size_t truth = 0; truth < names_.size(); ++truth) {
       std::string line = fmt::format("{:<{}}", names_[truth], width);
       for (std::size_t predicted = 0; predicted < names_.size(); ++predicted)
-        line += fmt::format("  {:>{}}", confusion_.at(truth, predicted), kColumn);
+        line += fmt::format("  {:>{}}", score_.confusion.at(truth, predicted), kColumn);
       report_.result(line);
     }
   }
@@ -170,9 +204,8 @@ class DocumentEvaluation {
   Session session_;
   std::vector<std::string> names_;
   std::vector<Input> inputs_;
-  ConfusionMatrix confusion_;
-  double loss_ = 0;  // sum
-  std::map<std::string, std::size_t> unknown_labels_;
+  Score score_, by_index_;  // of labels that are names, and numbers
+  std::map<std::string, std::size_t> unknown_labels_, numbers_;
   std::vector<LabelledDocument> batch_;
   std::size_t batch_bytes_ = 0, done_ = 0;
   Report report_;

@@ -67,14 +67,14 @@ class ImageEvaluation {
     if (!found)
       throw UsageError(fmt::format("--membrane: '{}' is none of the model's {} classes: {}",
                                    options_.membrane, names_.size(), fmt::join(names_, ", ")));
-    return found;
+    return found->place;
   }
 
   ImagePairs find_images() {
     if (options_.inputs.size() > 1)
       throw UsageError("several folders of images; give one, or a list of image<TAB>mask");
-    options_.data.given_rules(names_.size());  // a format that is none is said before the walk
-    return options_.data.find(options_.inputs.empty() ? "" : options_.inputs[0], found_);
+    given_rules(options_.data, names_.size());  // a format that is none is said before the walk
+    return find_pairs(options_.data, found_);
   }
 
   // From all masks, also those that are not held out.
@@ -83,13 +83,14 @@ class ImageEvaluation {
         .classes = names_.size(), .classes_are_known = true, .trained = {}, .class_colours = {}};
     if (trained_) hints.trained = trained_->rules;
     for (const ClassInfo& one : session_.classes()) hints.class_colours.push_back(one.colour);
-    return options_.data.mask_rules(all_, hints, session_.threads(), found_);
+    return mask_rules(options_.data, all_, hints, session_.threads(), found_);
   }
 
   ImagePairs held_out() const {
     if (options_.data.validation == "none") return all_;
     ImagePairs pairs;
-    for (const std::size_t i : options_.data.split(all_).validation) pairs.push_back(all_[i]);
+    for (const std::size_t i : split_pairs(all_, options_.data, options_.seed).validation)
+      pairs.push_back(all_[i]);
     return pairs;
   }
 

@@ -17,6 +17,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr const char* kNoFile = "is a pipe or socket, not a file; name it by itself";
+
 bool is_hidden(const fs::path& path) {
   return path.filename().string().starts_with('.');
 }
@@ -30,9 +32,13 @@ bool lies_in(const fs::path& path, const fs::path& folder) {
 // One folder and all below it.
 class Walk {
  public:
-  Walk(const fs::path& root, const Wanted& wanted, const fs::path& results,
-       std::vector<Input>& into)
-      : root_(root), wanted_(wanted), results_(results), into_(into) {}
+  Walk(const fs::path& root, const Wanted& wanted, const Wanted& wanted_folder,
+       const fs::path& results, std::vector<Input>& into)
+      : root_(root),
+        wanted_(wanted),
+        wanted_folder_(wanted_folder),
+        results_(results),
+        into_(into) {}
 
   // What lies there comes first, what links lead to behind it, so that a link to what is met anyway
   // changes nothing.
@@ -89,7 +95,9 @@ class Walk {
     const fs::path& path = entry.path();
     const fs::file_status status = entry.status(error);  // of what a link leads to
     if (fs::is_directory(status)) {
-      if (entry.is_symlink(error)) {
+      if (wanted_folder_ && wanted_folder_(path)) {
+        into_.push_back({path.string(), path.lexically_relative(root_), ""});
+      } else if (entry.is_symlink(error)) {
         links_.insert(path);
       } else {
         folders.push_back(path);
@@ -101,12 +109,15 @@ class Walk {
         add_error(path, "is a link that leads nowhere");
       } else if (error) {
         refuse(path, error);
+      } else if (wanted_(path)) {
+        add_error(path, kNoFile);
       }
     }
   }
 
   const fs::path& root_;
   const Wanted& wanted_;
+  const Wanted& wanted_folder_;
   const fs::path& results_;
   std::vector<Input>& into_;
   std::set<fs::path> links_;  // to folders, not followed yet
@@ -116,8 +127,9 @@ class Walk {
 // What `words` name, one after the other.
 class Expansion {
  public:
-  Expansion(const Wanted& wanted, const char* what, const ResultFolder& results)
-      : wanted_(wanted), what_(what), is_result_(results.is_result) {
+  Expansion(const Wanted& wanted, const char* what, const ResultFolder& results,
+            const Wanted& wanted_folder)
+      : wanted_(wanted), wanted_folder_(wanted_folder), what_(what), is_result_(results.is_result) {
     if (!results.path.empty()) results_ = fs::weakly_canonical(results.path / "x").parent_path();
   }
 
@@ -162,13 +174,18 @@ class Expansion {
     }
   }
 
-  void add_folder(const fs::path& folder) {
+  void add_folder(const fs::path& named) {
+    const fs::path folder = named.has_filename() ? named : named.parent_path();  // "scans/"
+    if (wanted_folder_ && wanted_folder_(folder)) {
+      inputs_.push_back({folder.string(), folder.filename(), ""});
+      return;
+    }
     const std::size_t before = inputs_.size();
     const bool beside_results = is_in_results(folder);
     const Wanted wanted = [&](const fs::path& path) {
       return wanted_(path) && !(beside_results && is_result_(path));
     };
-    Walk(folder, wanted, results_, inputs_).run();
+    Walk(folder, wanted, wanted_folder_, results_, inputs_).run();
     if (inputs_.size() == before)
       inputs_.push_back({folder.string(), {}, fmt::format("no {} in this folder", what_)});
   }
@@ -188,8 +205,7 @@ class Expansion {
       if (fs::is_directory(path, ignored)) {
         add_folder(path);
       } else if (fs::is_fifo(path, ignored) || fs::is_socket(path, ignored)) {
-        inputs_.push_back(
-            {path.string(), {}, "is a pipe or socket, not a file; name it by itself"});
+        inputs_.push_back({path.string(), {}, kNoFile});
       } else {
         add_file(path.string(), base.empty() ? path : path.lexically_relative(base));
       }
@@ -199,6 +215,7 @@ class Expansion {
   }
 
   const Wanted& wanted_;
+  const Wanted& wanted_folder_;
   const char* what_;
   const Wanted& is_result_;
   fs::path results_;  // as the file system names it
@@ -209,10 +226,11 @@ class Expansion {
 }  // namespace
 
 std::vector<Input> expand_inputs(const std::vector<std::string>& words, const Wanted& wanted,
-                                 const char* what, const ResultFolder& results) {
+                                 const char* what, const ResultFolder& results,
+                                 const Wanted& wanted_folder) {
   if (words.size() > 1 && std::ranges::find(words, "-") != words.end())
     throw UsageError("'-' (the standard input) must be the only input");
-  Expansion expansion(wanted, what, results);
+  Expansion expansion(wanted, what, results, wanted_folder);
   for (const std::string& word : words) expansion.add(word);
   std::vector<Input> inputs = expansion.take();
   std::ranges::stable_sort(inputs, {}, &Input::path);
@@ -221,27 +239,6 @@ std::vector<Input> expand_inputs(const std::vector<std::string>& words, const Wa
     return !seen.insert(fs::path(input.path).lexically_normal()).second;
   });
   return inputs;
-}
-
-void require_no_input(std::string_view option, const fs::path& output,
-                      const std::vector<std::string>& read) {
-  std::error_code error;
-  if (!fs::is_regular_file(output, error)) return;
-  const auto check = [&](const fs::path& file) {
-    if (fs::equivalent(output, file, error))
-      throw UsageError(
-          fmt::format("{} {}: this file is read too, and would be replaced; choose another name",
-                      option, output.string()));
-  };
-  for (const std::string& one : read) {
-    if (!fs::is_directory(one, error)) {
-      check(one);
-      continue;
-    }
-    for (fs::directory_iterator entry(one, error), end; !error && entry != end;
-         entry.increment(error))
-      check(entry->path());
-  }
 }
 
 std::vector<fs::path> result_names(std::vector<Input>& inputs) {

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "models/outputs.h"
+
 namespace tessera {
 
 struct Input {
@@ -27,24 +29,20 @@ struct ResultFolder {
   Wanted is_result = {};       // by a file's name
 };
 
-// Files stay as they are, folders are walked, globs (* ? [..]) are matched. Of a folder hidden
-// files are left out, links to folders are followed, and each folder is walked once. The folder of
-// results is not walked; where it is itself the input, or holds one, only its results are left out.
-// The result is sorted, so that it does not depend on the order of the file system, and has each
-// file once. What names nothing, cannot be read or leads in a circle becomes an Input with an
-// error. `what` says in errors what is looked for: "images". Throws UsageError for "-" given twice
-// or beside others.
+// Files stay as they are, folders are walked unless `wanted_folder` takes them as they are, globs
+// (* ? [..]) are matched. Of a folder hidden files are left out, links to folders are followed, and
+// each folder is walked once. The folder of results is not walked; where it is itself the input, or
+// holds one, only its results are left out. The result is sorted, so that it does not depend on the
+// order of the file system, and has each file once. What names nothing, cannot be read or leads in
+// a circle becomes an Input with an error. `what` says in errors what is looked for: "images".
+// Throws UsageError for "-" given twice or beside others.
 std::vector<Input> expand_inputs(const std::vector<std::string>& words, const Wanted& wanted,
-                                 const char* what, const ResultFolder& results = {});
+                                 const char* what, const ResultFolder& results = {},
+                                 const Wanted& wanted_folder = {});
 
 // What the results of each input are called below an output folder: its relative name without the
 // ending. Where several would be called alike their endings stay ("a.png", "a.tif"), whatever the
 // order; those that are alike even so get an error.
 std::vector<std::filesystem::path> result_names(std::vector<Input>& inputs);
-
-// Refuses an output that is one of the files that are read, because writing it would destroy them.
-// `option` is what named it; a folder in `read` stands for the files in it. Throws UsageError.
-void require_no_input(std::string_view option, const std::filesystem::path& output,
-                      const std::vector<std::string>& read);
 
 }  // namespace tessera

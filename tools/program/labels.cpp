@@ -54,20 +54,24 @@ json attention_json(const Classification& answer) {
 
 }  // namespace
 
-std::optional<std::size_t> find_class(const std::vector<ClassInfo>& classes,
-                                      const std::string& label) {
+std::optional<FoundClass> find_class(const std::vector<ClassInfo>& classes,
+                                     const std::string& label) {
+  const auto named = [&](auto one) {
+    return FoundClass{static_cast<std::size_t>(one - classes.begin())};
+  };
   const auto same = std::ranges::find(classes, label, &ClassInfo::name);
-  if (same != classes.end()) return static_cast<std::size_t>(same - classes.begin());
+  if (same != classes.end()) return named(same);
   const auto is_numbered = [](const ClassInfo& one) { return is_whole_number(one.name); };
   if (label.empty() || (is_whole_number(label) && std::ranges::any_of(classes, is_numbered)))
     return std::nullopt;
   const auto begins = [&](const ClassInfo& one) { return one.name.starts_with(label); };
   if (std::ranges::count_if(classes, begins) == 1)
-    return static_cast<std::size_t>(std::ranges::find_if(classes, begins) - classes.begin());
+    return named(std::ranges::find_if(classes, begins));
   std::size_t index = 0;
   const auto [end, error] = std::from_chars(label.data(), label.data() + label.size(), index);
   const bool number = error == std::errc() && end == label.data() + label.size();
-  return number && index < classes.size() ? std::optional(index) : std::nullopt;
+  if (!number || index >= classes.size()) return std::nullopt;
+  return FoundClass{index, true};
 }
 
 json LabelFormat::answer(const Classification& answer) const {
@@ -109,12 +113,15 @@ std::string LabelFormat::line(const std::string& name, json answer,
 }
 
 void LabelFormat::count(const std::string& label, const std::string& truth) {
-  const std::optional<std::size_t> expected = find_class(classes_, truth);
-  ++(expected ? labelled_ : strange_);
-  const auto written = [&](const std::string& name) {
-    return style_.json ? name : as_column(name);
-  };
-  right_ += expected && written(classes_[*expected].name) == label ? 1 : 0;
+  const std::optional<FoundClass> expected = find_class(classes_, truth);
+  if (!expected) {
+    ++strange_;
+    return;
+  }
+  const std::string& name = classes_[expected->place].name;
+  Count& known = expected->by_index ? by_index_ : by_name_;
+  ++known.labelled;
+  known.right += (style_.json ? name : as_column(name)) == label ? 1 : 0;
 }
 
 std::string LabelFormat::failure(const std::string& name, const std::string& error) const {
@@ -122,18 +129,28 @@ std::string LabelFormat::failure(const std::string& name, const std::string& err
 }
 
 std::string LabelFormat::accuracy() const {
-  if (labelled_ + strange_ == 0) return "";
-  const double share =
-      labelled_ > 0 ? static_cast<double>(right_) / static_cast<double>(labelled_) : 0;
+  const std::size_t known = by_name_.labelled, numbers = by_index_.labelled;
+  if (known + numbers + strange_ == 0) return "";
+  const bool are_indices = strange_ == 0;
+  const std::size_t labelled = known + (are_indices ? numbers : 0);
+  const std::size_t right = by_name_.right + (are_indices ? by_index_.right : 0);
+  const std::size_t unknown = strange_ + (are_indices ? 0 : numbers);
+  const double share = static_cast<double>(right) / static_cast<double>(labelled);
   if (style_.json) {
-    return dump({{"accuracy", share},
-                 {"right", right_},
-                 {"labelled", labelled_},
-                 {"labels_unknown_to_the_model", strange_}});
+    return dump({{"accuracy", labelled > 0 ? json(share) : json()},
+                 {"right", right},
+                 {"labelled", labelled},
+                 {"labels_taken_as_indices", are_indices ? numbers : 0},
+                 {"labels_unknown_to_the_model", unknown}});
   }
-  std::string text = fmt::format("# accuracy {:.4f}: {} of {} right", share, right_, labelled_);
-  if (strange_ > 0)
-    text += fmt::format("; {} more have a label that the model does not know", strange_);
+  std::string text = labelled > 0
+                         ? fmt::format("# accuracy {:.4f}: {} of {} right", share, right, labelled)
+                         : "# no accuracy: no label is the name of a class";
+  if (unknown > 0)
+    text += fmt::format("; {} {} a label that the model does not know", unknown,
+                        labelled > 0 ? "more have" : "have");
+  if (are_indices && numbers > 0)
+    text += fmt::format("; {} of the labels are numbers, taken as indices of classes", numbers);
   return text;
 }
 

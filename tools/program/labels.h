@@ -10,10 +10,18 @@
 
 namespace tessera {
 
+struct FoundClass {
+  std::size_t place;
+  bool by_index = false;  // no name says so
+};
+
 // The class that a label in a file means: by its name, a beginning that no other class has ("pos"
 // of "positive"), or its index. Among classes whose names are numbers a number is a name alone.
-std::optional<std::size_t> find_class(const std::vector<ClassInfo>& classes,
-                                      const std::string& label);
+//
+// Stars from 1 to 5 are no indices of two classes, though 1 could be one: an index is to be trusted
+// only once all labels of the run are known to be of classes.
+std::optional<FoundClass> find_class(const std::vector<ClassInfo>& classes,
+                                     const std::string& label);
 
 struct LabelStyle {
   bool json = false;       // JSON lines; else columns: label, probability (top_k times), name
@@ -33,7 +41,8 @@ class LabelFormat {
   std::string line(const std::string& name, nlohmann::json answer,
                    const std::optional<std::string>& truth);
   std::string failure(const std::string& name, const std::string& error) const;  // JSON
-  // The last line: the share of right answers. Empty where no document had a label.
+  // The last line: the share of right answers. Empty where no document had a label. Indices count
+  // if no label is unknown, and are unknown themselves otherwise.
   std::string accuracy() const;
 
  private:
@@ -41,7 +50,11 @@ class LabelFormat {
 
   std::vector<ClassInfo> classes_;
   LabelStyle style_;
-  std::size_t labelled_ = 0, right_ = 0, strange_ = 0;
+  struct Count {
+    std::size_t labelled = 0, right = 0;
+  };
+  Count by_name_, by_index_;
+  std::size_t strange_ = 0;
 };
 
 }  // namespace tessera

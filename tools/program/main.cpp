@@ -5,6 +5,7 @@
 #include <hwy/targets.h>
 
 #include <cctype>
+#include <csignal>
 #include <cstdlib>
 #include <iostream>
 #include <new>
@@ -12,6 +13,7 @@
 
 #include "engine/device/machine.h"
 #include "kernels/cpu/gemm_bf16.h"
+#include "models/train.h"
 #include "tools/program/export.h"
 #include "tools/program/program.h"
 
@@ -123,9 +125,13 @@ int run_program(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace tessera;
+  std::signal(SIGXFSZ,
+              SIG_IGN);  // A write past `ulimit -f` fails then, as one on a full disk does.
   try {
     return run_program(argc, argv);
   } catch (const UsageError& error) {
+    return complain(kExitUsage, error.what());
+  } catch (const OptionError& error) {
     return complain(kExitUsage, error.what());
   } catch (const std::bad_alloc&) {
     return complain(kExitFailed, "out of memory; use a smaller --tile or --max-memory");

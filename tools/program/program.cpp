@@ -1,7 +1,10 @@
 #include "tools/program/program.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <charconv>
 #include <csignal>
 
@@ -19,8 +22,14 @@ namespace {
 std::atomic<int> caught_signal = 0;
 
 void on_signal(int number) {
+  constexpr std::string_view kWords =
+      "\ntessera: what is in work is finished first; once more ends at once\n";
+  const int kept = errno;
   caught_signal = number;
   std::signal(number, SIG_DFL);
+  if (::write(STDERR_FILENO, kWords.data(), kWords.size()) < 0) {  // closed: nobody reads it
+  }
+  errno = kept;
 }
 
 // The whole of `text` as a number of at least 1.
@@ -174,8 +183,11 @@ std::pair<std::int64_t, std::int64_t> parse_size(const std::string& text) {
 }
 
 void catch_interrupts() {
-  std::signal(SIGINT, on_signal);
-  std::signal(SIGTERM, on_signal);
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  // Without SA_RESTART: the opening of a pipe that nobody reads ends, too.
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
 }
 
 int interrupted() {
@@ -192,10 +204,6 @@ std::string line_about(const std::string& input, std::string_view text) {
   if (const std::size_t at = line.find(quoted); at != std::string::npos)
     line.erase(at, quoted.size());
   return input + ": " + line;
-}
-
-std::string program_version() {
-  return "tessera " TESSERA_VERSION;
 }
 
 }  // namespace tessera

@@ -15,6 +15,7 @@
 
 #include "kernels/error.h"
 #include "models/session.h"
+#include "models/version.h"
 
 namespace tessera {
 
@@ -108,15 +109,13 @@ Shard parse_shard(const std::string& text, const char* option = "--shard");
 // "512" or "480x640" (height x width). Throws UsageError.
 std::pair<std::int64_t, std::int64_t> parse_size(const std::string& text);
 
-// From now on Ctrl-C and SIGTERM only set `interrupted`, so that the file in work is finished. A
-// second one ends the program at once.
+// From now on Ctrl-C and SIGTERM only set `interrupted`, so that the file in work is finished, and
+// say so. A second one ends the program at once.
 void catch_interrupts();
 // The signal's number, 0 if none came.
 int interrupted();
 
 // `text` on one line, about `input`, whose name is not repeated: "a.png: the file is empty".
 std::string line_about(const std::string& input, std::string_view text);
-
-std::string program_version();  // "tessera 0.1.0"
 
 }  // namespace tessera

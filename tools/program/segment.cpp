@@ -1,6 +1,5 @@
 // `tessera segment`: images in, masks and overlays out.
 #include <algorithm>
-#include <cctype>
 #include <chrono>
 #include <map>
 #include <memory>
@@ -16,7 +15,9 @@
 #include "tools/program/program.h"
 #include "tools/program/report.h"
 #include "tools/program/segment_files.h"
+#include "tools/program/segment_image.h"
 #include "tools/program/segment_lanes.h"
+#include "tools/program/segment_options.h"
 #include "tools/program/segment_results.h"
 #include "tools/program/segment_windows.h"
 
@@ -27,24 +28,6 @@ using nlohmann::json;
 
 namespace {
 
-struct SegmentOptions {
-  std::vector<std::string> inputs;
-  std::string output = "out";
-  bool no_overlay = false;
-  bool min_area_given = false;  // else the model's
-  SegmentOutputs outputs;
-  std::string resume;
-  std::string shard;
-  std::string windows;
-  ModelOptions model;
-  ReportOptions report;
-};
-
-Resume resume_of(const std::string& text) {
-  if (text == "strict") return Resume::kStrict;
-  return text == "true" || text == "1" ? Resume::kYes : Resume::kNo;
-}
-
 // Makes the folder and proves that it can be written, before hours of work rest on it.
 void require_writable(const fs::path& folder) {
   std::error_code error;
@@ -54,41 +37,11 @@ void require_writable(const fs::path& folder) {
   const AtomicFile probe(folder / "tessera");
 }
 
-// Whether -o names a mask's file instead of a folder.
-bool names_mask(const fs::path& output) {
-  std::string ending = output.extension().string();
-  std::ranges::transform(ending, ending.begin(),
-                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  std::error_code ignored;
-  return !fs::is_directory(output, ignored) &&
-         (ending == ".tif" || ending == ".tiff" || ending == ".btf" || ending == ".tf8");
-}
-
-// An image and what became of it, before anything of that has its name.
-struct Segmented {
-  ImageSource source;
-  std::unique_ptr<ResultFiles> files =
-      nullptr;  // none: an earlier result is kept, or others end it
-  std::vector<std::pair<std::int64_t, std::int64_t>> sizes = {};  // of its pages: height, width
-  json entry = {};                                                // of the summary
-  std::string line = {};                                          // on the standard output
-};
-
-// Of an image: its result, or what went wrong; neither where it is not done yet.
-struct Outcome {
-  std::unique_ptr<Segmented> result = nullptr;
-  std::exception_ptr error = nullptr;
-
-  bool is_there() const { return result != nullptr || error != nullptr; }
-};
-
-enum class Size { kSmall, kAny };
-
 class SegmentRun {
  public:
   explicit SegmentRun(SegmentOptions& options)
       : options_(options),
-        one_mask_(names_mask(options.output)),
+        one_mask_(options.names_mask()),
         folder_(one_mask_ ? fs::path(options.output).parent_path() : fs::path(options.output)),
         shard_(parse_shard(options.shard)),
         windows_(parse_shard(options.windows, "--windows")),
@@ -97,22 +50,34 @@ class SegmentRun {
         report_(options.report, "images", inputs_.size()),
         session_(open_session()),
         results_(folder_, digest_of_model(model_, options_.model.foreign.read()),
-                 deciding_options(), resume()),
-        lanes_(session_, max_memory_) {
+                 deciding_options(), options.resume_choice()),
+        lanes_(session_, max_memory_),
+        in_batches_(options.batch > 1 || (options.batch == 0 && session_.device() != "cpu")) {
     options_.outputs.classes = session_.classes();
   }
 
   int run() {
     const auto begin = std::chrono::steady_clock::now();
-    for (std::size_t first = 0; first < inputs_.size() && interrupted() == 0;) {
-      lanes_.open(inputs_.size() - first);
-      const std::size_t count = std::min(lanes_.images_at_once(), inputs_.size() - first);
-      segment(first, count);
-      first += count;
+    if (in_batches_) {
+      segment_in_batches();
+    } else {
+      segment_in_lanes();
     }
     if (const std::string line = results_.stale_line(); !line.empty()) report_.note(line);
-    write_summary(seconds_since(begin));
-    return report_.finish();
+    if (outdated_ > 0)
+      report_.note(fmt::format("{} of an earlier run lie{} beside new results: '{}'{}",
+                               outdated_ == 1 ? "1 file" : fmt::format("{} files", outdated_),
+                               outdated_ == 1 ? "s" : "", first_outdated_.string(),
+                               outdated_ == 1 ? "" : fmt::format(" and {} more", outdated_ - 1)));
+    std::exception_ptr error;  // of a full disk, say: which images failed is said all the same
+    try {
+      write_summary(seconds_since(begin));
+    } catch (...) {
+      error = std::current_exception();
+    }
+    const int code = report_.finish();
+    if (error) std::rethrow_exception(error);
+    return code;
   }
 
  private:
@@ -121,16 +86,11 @@ class SegmentRun {
     return folder_ / names_.at(input.path);
   }
 
-  // Processes that share an image keep each other's windows.
-  Resume resume() const {
-    const Resume asked = resume_of(options_.resume);
-    return asked == Resume::kNo && !options_.windows.empty() ? Resume::kYes : asked;
-  }
-
   std::vector<Input> find_inputs() {
     if (one_mask_) return {find_one()};
-    std::vector<Input> all = expand_inputs(options_.inputs, is_image_name, "images",
-                                           {.path = folder_, .is_result = is_output_name});
+    std::vector<Input> all =
+        expand_inputs(options_.inputs, is_image_name, "images",
+                      {.path = folder_, .is_result = is_output_name}, is_image_folder);
     const std::vector<fs::path> names = result_names(all);
     std::vector<Input> mine;
     for (std::size_t i = 0; i < all.size(); ++i) {
@@ -138,12 +98,32 @@ class SegmentRun {
       names_.emplace(all[i].path, names[i]);
       mine.push_back(std::move(all[i]));
     }
+    require_no_foreign_masks(mine);
     return mine;
+  }
+
+  // Masks beside their images may be the user's own, which a new result would replace. A journal
+  // says that results have been made there before.
+  void require_no_foreign_masks(const std::vector<Input>& inputs) const {
+    if (SegmentResults::has_journal(folder_)) return;
+    for (const Input& input : inputs) {
+      const fs::path base = base_of(input);
+      std::error_code error;
+      if (!fs::equivalent(fs::path(input.path).parent_path() / ".", base.parent_path(), error))
+        continue;
+      for (const fs::path& path : all_result_paths(base))
+        require(!fs::exists(path, error),
+                "'{}' is there already, and no journal of the folder says that Tessera made it; "
+                "choose another "
+                "folder with -o, or move the file",
+                path.string());
+    }
   }
 
   // The image of a mask that has a name of its own.
   Input find_one() {
-    std::vector<Input> all = expand_inputs(options_.inputs, is_image_name, "images");
+    std::vector<Input> all =
+        expand_inputs(options_.inputs, is_image_name, "images", {}, is_image_folder);
     if (all.size() != 1)
       throw UsageError(
           fmt::format("-o {}: a file is for the mask of one image, {} are given; name a "
@@ -151,7 +131,6 @@ class SegmentRun {
                       options_.output, all.size()));
     require_no_input("-o", options_.output, {all[0].path});
     options_.outputs.mask_ending = fs::path(options_.output).extension().string();
-    options_.outputs.overlay = false;
     return std::move(all[0]);
   }
 
@@ -163,12 +142,13 @@ class SegmentRun {
     session.caller_bytes_per_pixel =
         1 + (options_.outputs.overlay ? 3 : 0) + (options_.outputs.instances ? 12 : 0);
     session.probabilities = options_.outputs.probabilities;
+    session.batch = options_.batch;
     session.on_note = [this](std::string_view line) { report_.note(line); };
     max_memory_ = session.max_memory;
     Session opened = Session::open(model_, session);
     require(opened.task() == Session::Task::kSegment,
             "{}: this model classifies documents; give a UNet, or use 'tessera classify'", model_);
-    if (const auto masks = trained_masks(opened); masks && !options_.min_area_given)
+    if (const auto masks = trained_masks(opened); masks && options_.min_area->count() == 0)
       options_.outputs.instance_options.min_area = masks->min_area;
     return opened;
   }
@@ -177,12 +157,25 @@ class SegmentRun {
   json deciding_options() const {
     json options = {{"precision", session_.precision()}};
     if (!options_.model.range.empty()) options["range"] = options_.model.range;
+    if (options_.choice.level != 0) options["level"] = options_.choice.level;
+    if (options_.choice.page) options["page"] = *options_.choice.page;
+    if (options_.choice.channel) options["channel"] = *options_.choice.channel;
+    if (options_.outputs.pyramid) options["pyramid"] = true;
     if (options_.outputs.instances) {
       const InstanceOptions& instances = options_.outputs.instance_options;
       options["connectivity"] = instances.connectivity;
       options["min_area"] = instances.min_area;
     }
     return options;
+  }
+
+  void segment_in_lanes() {
+    for (std::size_t first = 0; first < inputs_.size() && interrupted() == 0;) {
+      lanes_.open(inputs_.size() - first);
+      const std::size_t count = std::min(lanes_.images_at_once(), inputs_.size() - first);
+      segment(first, count);
+      first += count;
+    }
   }
 
   // Does `count` inputs from `first` on: the small ones in lanes, the others with all threads.
@@ -234,50 +227,167 @@ class SegmentRun {
     report_.advance(done_);
   }
 
+  // Images of one size that come one behind another as one, the others by themselves.
+  void segment_in_batches() {
+    std::vector<Waiting> waiting;
+    for (std::size_t i = 0; i < inputs_.size() && interrupted() == 0; ++i) {
+      Outcome outcome;
+      try {
+        Begun begun = begin(inputs_[i]);
+        if (begun.reader && begun.reader->page_count() == 1 &&
+            !wants_windows(*begun.reader, session_, Size::kAny)) {
+          Image image = begun.reader->read(0);
+          const std::size_t most = batch_of(image);
+          if (!waiting.empty() && size_of(image) != size_of(waiting[0].image)) end_all(waiting);
+          waiting.push_back({i, std::move(begun), std::move(image)});
+          if (waiting.size() >= most) end_all(waiting);
+          continue;
+        }
+        end_all(waiting);
+        outcome.result = complete(inputs_[i], std::move(begun), session_, Size::kAny);
+      } catch (...) {
+        end_all(waiting);
+        outcome.error = std::current_exception();
+      }
+      finish(i, outcome);
+    }
+    end_all(waiting);
+  }
+
+  // Segments the images that wait, and makes their results.
+  void end_all(std::vector<Waiting>& waiting) {
+    std::vector<ImageView> views;
+    for (const Waiting& one : waiting) views.push_back(view_of(one.image));
+    std::vector<Segmentation> answers;
+    try {
+      if (!waiting.empty())
+        explain_plan(inputs_[waiting[0].at], waiting[0].image.height, waiting[0].image.width);
+      answers = session_.segment(views);
+    } catch (const std::exception&) {
+      // Each by itself tells what is wrong with it.
+    }
+    for (std::size_t k = 0; k < views.size(); ++k) {
+      Waiting& one = waiting[k];
+      Outcome outcome;
+      try {
+        SegmentFiles& files = begin_files(inputs_[one.at], 1, *one.begun.made);
+        one.begun.made->sizes = {size_of(one.image)};
+        files.add_page(one.image,
+                       answers.empty() ? session_.segment(views[k]) : std::move(answers[k]));
+        end(files, seconds_since(one.begun.at) / static_cast<double>(views.size()),
+            session_.plan(one.image.height, one.image.width).tiles, inputs_[one.at],
+            *one.begun.made);
+        outcome.result = std::move(one.begun.made);
+      } catch (...) {
+        outcome.error = std::current_exception();
+      }
+      finish(one.at, outcome);
+    }
+    waiting.clear();
+  }
+
+  static std::pair<std::int64_t, std::int64_t> size_of(const Image& image) {
+    return {image.height, image.width};
+  }
+
+  // Images of this size that run as one.
+  std::size_t batch_of(const Image& image) {
+    if (!in_batches_) return 1;
+    const auto [known, is_new] = batches_.try_emplace(size_of(image), 1);
+    if (is_new)
+      known->second = static_cast<std::size_t>(session_.plan(image.height, image.width).batch);
+    return known->second;
+  }
+
   // Makes the results of one image, or finds that they are there. Nothing where it is larger than
   // `size`. Several threads may call it, each with a session of its own.
   std::unique_ptr<Segmented> process(const Input& input, Session& session, Size size) {
+    Begun begun = begin(input, size);
+    return begun.made ? complete(input, std::move(begun), session, size) : nullptr;
+  }
+
+  // Opens an image, or finds its results. Nothing for a pipe that is to be `small`.
+  Begun begin(const Input& input, Size size = Size::kAny) {
     require(input.error.empty(), "{}", input.error);
     const fs::path base = base_of(input);
-    std::unique_ptr<Segmented> made(new Segmented{ImageSource(input)});
-    Segmented& result = *made;
+    Begun begun{std::unique_ptr<Segmented>(new Segmented{ImageSource(input)})};
+    Segmented& result = *begun.made;
     // A pipe can be read once alone.
-    if (size == Size::kSmall && result.source.stamp().is_null()) return nullptr;
+    if (size == Size::kSmall && result.source.stamp().is_null()) return {};
     if (auto entry = find_earlier(result.source, base)) {
       result.line = fmt::format("{}: done before -> {}", input.name(),
                                 entry->at("files").back().get<std::string>());
       result.entry = std::move(*entry);
-      return made;
+      return begun;
     }
-    const auto begin = std::chrono::steady_clock::now();
-    ImageReader reader = result.source.open();
+    begun.reader.emplace(result.source.open());
+    begun.reader->choose(options_.choice);
     std::error_code ignored;  // writing tells, with the name of the file
     fs::create_directories(base.parent_path(), ignored);
+    return begun;
+  }
+
+  std::unique_ptr<Segmented> complete(const Input& input, Begun begun, Session& session,
+                                      Size size) {
+    if (!begun.reader) return std::move(begun.made);
+    Segmented& result = *begun.made;
+    ImageReader& reader = *begun.reader;
     if (wants_windows(reader, session, size)) {
       if (size == Size::kSmall) return nullptr;
       segment_in_windows(std::move(reader), input, result);
-      return made;
+      return std::move(begun.made);
     }
     const std::int64_t pages = reader.page_count();
-    auto files = std::make_unique<SegmentFiles>(base, pages, options_.outputs);
-    std::int64_t tiles = 0;
-    for (std::int64_t page = 0; page < pages; ++page) {
-      const Image image = reader.read(page);
-      if (size == Size::kSmall && !lanes_.fits(session, image)) return nullptr;
-      result.sizes.emplace_back(image.height, image.width);
-      const auto progress = [&](std::int64_t done, std::int64_t all) {
-        const double pages_done =
-            static_cast<double>(page) + static_cast<double>(done) / static_cast<double>(all);
-        if (size == Size::kAny) report_.advance(done_ + pages_done / static_cast<double>(pages));
-        if (done == all) tiles += all;
-      };
-      files->add_page(image, session.segment(view_of(image), progress));
+    SegmentFiles& files = begin_files(input, pages, result);
+    std::int64_t tiles = 0, done_pages = 0;
+    const auto progress = [&](std::int64_t done, std::int64_t all) {
+      const double pages_done =
+          static_cast<double>(done_pages) + static_cast<double>(done) / static_cast<double>(all);
+      if (size == Size::kAny) report_.advance(done_ + pages_done / static_cast<double>(pages));
+      if (done == all) tiles += all;
+    };
+    while (done_pages < pages) {
+      std::vector<Image> images;
+      images.push_back(reader.read(done_pages));
+      if (size == Size::kSmall && !lanes_.fits(session, images[0])) return nullptr;
+      for (std::int64_t next = done_pages + 1; next < pages && images.size() < batch_of(images[0]);
+           ++next) {
+        images.push_back(reader.read(next));
+        if (size_of(images.back()) == size_of(images[0])) continue;
+        images.pop_back();
+        break;
+      }
+      // Before the work, which may take long; images in lanes do not, and are told in their order.
+      if (size == Size::kAny) explain_plan(input, images[0].height, images[0].width);
+      if (images.size() == 1) {
+        files.add_page(images[0], session.segment(view_of(images[0]), progress));
+      } else {
+        std::vector<ImageView> views;
+        for (const Image& image : images) views.push_back(view_of(image));
+        const std::vector<Segmentation> answers = session.segment(views);
+        for (std::size_t i = 0; i < images.size(); ++i) files.add_page(images[i], answers[i]);
+        tiles += session.plan(images[0].height, images[0].width).tiles *
+                 static_cast<std::int64_t>(images.size());
+      }
+      for (const Image& image : images) result.sizes.push_back(size_of(image));
+      done_pages += static_cast<std::int64_t>(images.size());
     }
-    files->finish();
-    describe(files->statistics(), seconds_since(begin), files->paths().back(), input, result);
-    result.entry["tiles"] = tiles;
+    end(files, seconds_since(begun.at), tiles, input, result);
+    return std::move(begun.made);
+  }
+
+  SegmentFiles& begin_files(const Input& input, std::int64_t pages, Segmented& result) {
+    auto files = std::make_unique<SegmentFiles>(base_of(input), pages, options_.outputs);
+    SegmentFiles& made = *files;
     result.files = std::move(files);
     return made;
+  }
+
+  static void end(SegmentFiles& files, double seconds, std::int64_t tiles, const Input& input,
+                  Segmented& result) {
+    files.finish();
+    describe(files.statistics(), seconds, files.paths().back(), input, result);
+    result.entry["tiles"] = tiles;
   }
 
   static void describe(const MaskStatistics& statistics, double seconds, const fs::path& mask,
@@ -308,13 +418,13 @@ class SegmentRun {
 
   void segment_in_windows(ImageReader reader, const Input& input, Segmented& result) {
     const auto begin = std::chrono::steady_clock::now();
-    auto files =
-        std::make_unique<WindowedFiles>(std::move(reader), session_, options_.outputs,
-                                        WindowJob{.base = base_of(input),
-                                                  .made_from = results_.made_from(result.source),
-                                                  .share = windows_,
-                                                  .joins = windows_.count > 1,
-                                                  .resumes = resume() != Resume::kNo});
+    auto files = std::make_unique<WindowedFiles>(
+        std::move(reader), session_, options_.outputs,
+        WindowJob{.base = base_of(input),
+                  .made_from = results_.made_from(result.source),
+                  .share = windows_,
+                  .joins = windows_.count > 1,
+                  .resumes = options_.resume_choice() != Resume::kNo});
     if (!files->note().empty()) report_.note(fmt::format("{}: {}", input.name(), files->note()));
     if (options_.outputs.overlay && options_.windows.empty())
       report_.note(
@@ -358,13 +468,14 @@ class SegmentRun {
   // Gives results their names, and tells of them: in the order of the inputs. Returns the
   // summary's entry.
   json commit(const Input& input, Segmented result) {
-    if (options_.report.verbose) explain_plans(input, result);
+    for (const auto& [height, width] : result.sizes) explain_plan(input, height, width);
     if (result.files) {
       if (!results_.commit(*result.files, result.source, base_of(input), result.entry))
         report_.note(fmt::format("{}: changed while it was read", input.name()));
       for (const fs::path& file : result.files->paths())
         result.entry["files"].push_back(file.string());
       result.files->clean_up();
+      note_outdated(base_of(input), result.files->paths());
       if (options_.report.verbose)
         report_.detail(fmt::format("  memory: peak {}", format_bytes(peak_resident_bytes())));
     }
@@ -373,20 +484,29 @@ class SegmentRun {
     return std::move(result.entry);
   }
 
-  // Once for each size of image: the next one of that size runs alike.
-  void explain_plans(const Input& input, const Segmented& result) {
-    for (const auto& [height, width] : result.sizes) {
-      if (!explained_.emplace(height, width).second) continue;
-      const SegmentationPlan plan = session_.plan(height, width);
-      report_.detail(fmt::format(
-          "{}: {} x {} in {} {}{} of up to {} x {}, {:.0f} % of the work done twice, on {}; "
-          "memory: "
-          "weights {}, maps {}, images {}, predicted peak {}",
-          input.name(), height, width, plan.tiles, plan.bands ? "band" : "tile",
-          plan.tiles == 1 ? "" : "s", plan.tile_height, plan.tile_width,
-          100 * std::max(0.0, 1 - 1 / plan.work), session_.device(), format_bytes(plan.weights),
-          format_bytes(plan.arena), format_bytes(plan.images), format_bytes(plan.peak)));
+  // What an earlier run with other options left beside a new mask is of another image or model.
+  void note_outdated(const fs::path& base, const std::vector<fs::path>& made) {
+    if (one_mask_) return;
+    std::error_code ignored;
+    for (const fs::path& path : all_result_paths(base)) {
+      if (std::ranges::find(made, path) != made.end() || !fs::exists(path, ignored)) continue;
+      if (outdated_++ == 0) first_outdated_ = path;
     }
+  }
+
+  // Once for each size of image: the next one of that size runs alike.
+  void explain_plan(const Input& input, std::int64_t height, std::int64_t width) {
+    if (!options_.report.verbose || !explained_.emplace(height, width).second) return;
+    const SegmentationPlan plan = session_.plan(height, width);
+    if (plan.batch > 1)
+      report_.detail(fmt::format("{} images of {} x {} run as one", plan.batch, height, width));
+    report_.detail(fmt::format(
+        "{}: {} x {} in {} {}{} of up to {} x {}, {:.0f} % of the work done twice, on {}; "
+        "memory: weights {}, maps {}, images {}, predicted peak {}",
+        input.name(), height, width, plan.tiles, plan.bands ? "band" : "tile",
+        plan.tiles == 1 ? "" : "s", plan.tile_height, plan.tile_width,
+        100 * std::max(0.0, 1 - 1 / plan.work), session_.device(), format_bytes(plan.weights),
+        format_bytes(plan.arena), format_bytes(plan.images), format_bytes(plan.peak)));
   }
 
   void write_summary(double seconds) {
@@ -422,11 +542,16 @@ class SegmentRun {
   Session session_;
   SegmentResults results_;
   SegmentLanes lanes_;
+  bool in_batches_;  // images of one size as one
+  std::map<std::pair<std::int64_t, std::int64_t>, std::size_t>
+      batches_;                   // of images, by their size
   std::set<fs::path> looked_up_;  // results of earlier runs
   std::mutex mutex_;              // of what lanes share: results_, report_, images_
   json images_ = json::array();   // of the summary
   double done_ = 0;               // images
   std::set<std::pair<std::int64_t, std::int64_t>> explained_;
+  std::size_t outdated_ = 0;  // files of earlier runs
+  fs::path first_outdated_;
 };
 
 }  // namespace
@@ -434,61 +559,11 @@ class SegmentRun {
 Verb make_segment_verb(CLI::App& program) {
   const auto options = std::make_shared<SegmentOptions>();
   CLI::App& command = *program.add_subcommand("segment", "masks and overlays of images");
-  command
-      .add_option("inputs", options->inputs,
-                  "images (PNG, JPEG, BMP, PNM, TIFF stacks), folders, globs, or - for stdin")
-      ->required();
-  command
-      .add_option(
-          "-o,--output", options->output,
-          "folder for the results; or NAME.tif, for the mask of one image of any size alone")
-      ->type_name("FOLDER")
-      ->capture_default_str();
-  command.add_flag("--no-overlay", options->no_overlay, "no picture of the mask over the image");
-  command.add_flag("--probabilities", options->outputs.probabilities,
-                   "also NAME.probabilities.npy: (pages, height, width, outputs)");
-  command.add_flag("--instances", options->outputs.instances,
-                   "also NAME.instances.tif, and each object in the summary");
-  InstanceOptions& instances = options->outputs.instance_options;
-  command.add_option("--connectivity", instances.connectivity, "of objects: 4 or 8")
-      ->check(CLI::IsMember({4, 8}));
-  const CLI::Option* const min_area =
-      command
-          .add_option("--min-area", instances.min_area,
-                      "of objects, in pixels; else what the model was trained with")
-          ->type_name("N")
-          ->check(at_least(0));
-  command
-      .add_flag(
-          "--resume", options->resume,
-          "keep results of the same image, model and options; =strict compares images byte by "
-          "byte")
-      ->check(CLI::IsMember({"true", "strict", "false", "1", "0"}));
-  command.add_option("--shard", options->shard, "do part I of N of the images")->type_name("I/N");
-  command
-      .add_option(
-          "--windows", options->windows,
-          "segment every image in windows, whatever its size, and of them part I of N: runs "
-          "of all parts, at once or not, make one mask")
-      ->type_name("I/N");
-  options->model.add_to(command, true);
-  options->report.add_to(command);
-  command.footer(
-      "Each image becomes NAME.mask.png (class ids) and NAME.overlay.png; a stack becomes TIFFs "
-      "of\n"
-      "as many pages. summary.json counts pixels (with --json it goes to stdout instead).\n"
-      "A TIFF that is too large for memory becomes NAME.mask.tif in windows; what is finished "
-      "stays,\n"
-      "and --resume goes on.\n"
-      "Examples:\n"
-      "  tessera segment cells.png\n"
-      "  tessera segment scans/ -m unet.safetensors -o masks --instances --resume\n"
-      "  tessera segment 'scans/*/day1.tif' -o masks --max-memory 2G --shard 1/4\n"
-      "  tessera segment slide.tif -o mask.tif --max-memory 1G --resume\n"
-      "  cat cells.png | tessera segment - --json");
-  return {&command, [options, min_area] {
-            options->min_area_given = min_area->count() > 0;
-            options->outputs.overlay = !options->no_overlay;
+  options->add_to(command);
+  return {&command, [options] {
+            while (options->output.size() > 1 && options->output.ends_with('/'))
+              options->output.pop_back();  // "mask.zarr/"
+            options->outputs.overlay = !options->no_overlay && !options->names_mask();
             catch_interrupts();
             return SegmentRun(*options).run();
           }};

@@ -60,8 +60,9 @@ fs::path overlay_path(const fs::path& base, bool stack) {
 fs::path probabilities_path(const fs::path& base) {
   return with_suffix(base, ".probabilities.npy");
 }
-fs::path instances_path(const fs::path& base) {
-  return with_suffix(base, ".instances.tif");
+fs::path instances_path(const fs::path& base, const SegmentOutputs& wanted) {
+  const bool zarr = wanted.mask_ending == kZarrEnding;
+  return with_suffix(base, zarr ? ".instances.zarr" : ".instances.tif");
 }
 
 fs::path object_table_path(const fs::path& base) {
@@ -80,9 +81,18 @@ std::vector<fs::path> result_paths(const fs::path& base, bool stack, const Segme
   std::vector<fs::path> paths;
   if (wanted.overlay) paths.push_back(overlay_path(base, stack));
   if (wanted.probabilities) paths.push_back(probabilities_path(base));
-  if (wanted.instances) paths.push_back(instances_path(base));
+  if (wanted.instances) paths.push_back(instances_path(base, wanted));
   if (wanted.instances && wanted.object_table) paths.push_back(object_table_path(base));
   paths.push_back(mask_path(base, stack, wanted));
+  return paths;
+}
+
+std::vector<fs::path> all_result_paths(const fs::path& base) {
+  SegmentOutputs all;
+  all.overlay = all.probabilities = all.instances = all.object_table = true;
+  std::vector<fs::path> paths = result_paths(base, false, all);
+  paths.push_back(overlay_path(base, true));  // of a stack
+  paths.push_back(mask_path(base, true, all));
   return paths;
 }
 
@@ -194,7 +204,7 @@ SegmentFiles::SegmentFiles(fs::path base, std::int64_t pages, const SegmentOutpu
       masks_(std::make_unique<Pages>(mask_path(base_, pages > 1, outputs), pages)),
       statistics_(outputs) {
   if (outputs.overlay) overlays_ = std::make_unique<Pages>(overlay_path(base_, pages > 1), pages);
-  if (outputs.instances) labels_ = std::make_unique<Pages>(instances_path(base_), pages);
+  if (outputs.instances) labels_ = std::make_unique<Pages>(instances_path(base_, outputs), pages);
 }
 
 SegmentFiles::~SegmentFiles() = default;

@@ -28,6 +28,7 @@ struct SegmentOutputs {
   bool instances = false;
   InstanceOptions instance_options;
   std::vector<ClassInfo> classes;
+  bool pyramid = false;       // of a mask in windows
   bool object_table = false;  // a CSV file of objects; else they are in the summary
   std::string mask_ending;    // where the user names the mask's file; empty: see mask_path
 };
@@ -35,19 +36,24 @@ struct SegmentOutputs {
 // What of that an image in windows has: no overlay, and objects in a table.
 SegmentOutputs windowed(SegmentOutputs wanted);
 
+inline constexpr const char* kZarrEnding = ".zarr";
+
 // Names below `base`, the output folder and the input's name without its extension. Stacks are
 // TIFFs, single images PNGs.
 std::filesystem::path mask_path(const std::filesystem::path& base, bool stack,
                                 const SegmentOutputs& wanted);
 std::filesystem::path overlay_path(const std::filesystem::path& base, bool stack);
 std::filesystem::path probabilities_path(const std::filesystem::path& base);
-std::filesystem::path instances_path(const std::filesystem::path& base);
+std::filesystem::path instances_path(const std::filesystem::path& base,
+                                     const SegmentOutputs& wanted);
 std::filesystem::path object_table_path(const std::filesystem::path& base);
 // Whether a file's name is one that this program gives to its outputs.
 bool is_output_name(const std::filesystem::path& path);
 // All files of one image, in the order in which they get their names: the mask last.
 std::vector<std::filesystem::path> result_paths(const std::filesystem::path& base, bool stack,
                                                 const SegmentOutputs& wanted);
+// Those that any options may give it.
+std::vector<std::filesystem::path> all_result_paths(const std::filesystem::path& base);
 // What `file` has behind `base`: ".mask.png".
 std::string suffix_of(const std::filesystem::path& file, const std::filesystem::path& base);
 

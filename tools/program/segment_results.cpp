@@ -8,6 +8,7 @@
 
 #include "engine/files/digest.h"
 #include "kernels/error.h"
+#include "models/image/zarr.h"
 
 namespace tessera {
 
@@ -23,13 +24,37 @@ std::int64_t nanoseconds(const timespec& time) {
 }
 
 // The time of change is set by the system alone: with it a file whose other time was put back is
-// told, too.
+// told, too. Of a folder, a Zarr store, all files together: their number, bytes and latest times.
 json stamp_of(const fs::path& path, bool is_result) {
   struct stat status {};
-  if (::stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return nullptr;
+  if (::stat(path.c_str(), &status) != 0) return nullptr;
+  if (S_ISDIR(status.st_mode)) {
+    json all = {{"files", 0}, {"size", 0}, {"modified", 0}};
+    if (!is_result) all["changed"] = 0;
+    for (const fs::path& file : zarr_files(path)) {
+      const json one = stamp_of(file, is_result);
+      if (one.is_null()) continue;  // gone meanwhile
+      all["files"] = all["files"].get<std::int64_t>() + 1;
+      all["size"] = all["size"].get<std::int64_t>() + one["size"].get<std::int64_t>();
+      for (const char* const time : {"modified", "changed"})
+        if (one.contains(time))
+          all[time] = std::max(all[time].get<std::int64_t>(), one[time].get<std::int64_t>());
+    }
+    return all;
+  }
+  if (!S_ISREG(status.st_mode)) return nullptr;
   json stamp = {{"size", status.st_size}, {"modified", nanoseconds(status.st_mtim)}};
   if (!is_result) stamp["changed"] = nanoseconds(status.st_ctim);
   return stamp;
+}
+
+// Of a file's bytes, or of those of all files of a Zarr store and their names.
+std::string digest_of_image(const fs::path& path) {
+  if (!fs::is_directory(path)) return digest_of_file(path);
+  Digest digest;
+  for (const fs::path& file : zarr_files(path))
+    digest.add(file.lexically_relative(path).string() + '\0').add_file(file);
+  return digest.hex();
 }
 
 // The numbers of a mask that is there.
@@ -67,7 +92,7 @@ bool ImageSource::is_unchanged() const {
 }
 
 std::string ImageSource::digest() const {
-  return input_.is_stdin() ? bytes_digest_ : digest_of_file(input_.path);
+  return input_.is_stdin() ? bytes_digest_ : digest_of_image(input_.path);
 }
 
 SegmentResults::SegmentResults(const fs::path& folder, const std::string& model,
@@ -75,6 +100,11 @@ SegmentResults::SegmentResults(const fs::path& folder, const std::string& model,
     : folder_(folder),
       resume_(resume),
       journal_(folder / kJournal, model, options, resume != Resume::kNo) {}
+
+bool SegmentResults::has_journal(const fs::path& folder) {
+  std::error_code ignored;
+  return fs::exists(folder / kJournal, ignored);
+}
 
 std::string SegmentResults::key_of(const fs::path& base) const {
   return base.lexically_relative(folder_).string();

@@ -46,6 +46,9 @@ class SegmentResults {
   SegmentResults(const std::filesystem::path& folder, const std::string& model,
                  const nlohmann::json& options, Resume resume);
 
+  // Whether results were made in the folder before.
+  static bool has_journal(const std::filesystem::path& folder);
+
   // The summary's entry of `base` if its result is there, whole, and what the image would give
   // again. A mask that somebody has changed since is kept, and its numbers are taken from it.
   std::optional<nlohmann::json> find(const ImageSource& source, const std::filesystem::path& base,

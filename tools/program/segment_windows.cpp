@@ -4,6 +4,8 @@
 
 #include "engine/device/machine.h"
 #include "kernels/error.h"
+#include "models/image/tiff.h"
+#include "models/image/zarr_labels.h"
 
 namespace tessera {
 
@@ -12,7 +14,7 @@ using nlohmann::json;
 
 namespace {
 
-constexpr std::int64_t kTile = TiledTiffWriter::kTile;
+constexpr std::int64_t kTile = TiledWriter::kTile;
 // Windows of each process that shares an image: the last ones to end wait for little.
 constexpr std::int64_t kWindowsEach = 4;
 // Pixels of a window, about: what a run that is killed loses.
@@ -25,6 +27,8 @@ ImageWindow read_by(const SegmentationWindow& w) {
 // A mask may replace one of the same image alone.
 void require_same_geometry(const fs::path& mask, const ImageLayout& image) {
   std::error_code ignored;
+  if (mask.extension() == kZarrEnding)
+    return require_zarr_labels_may_be(mask, image.height, image.width);
   if (!fs::is_regular_file(mask, ignored)) return;
   ImageReader reader(mask);
   const ImageLayout there = reader.reads_parts() ? reader.layout() : ImageLayout{};
@@ -50,6 +54,8 @@ WindowedFiles::WindowedFiles(ImageReader reader, Session& session, const Segment
       "leave out --probabilities, or cut out the part that matters",
       source_.layout().height, source_.layout().width, sizeof(float));
   require_same_geometry(mask_path(job_.base, true, outputs), source_.layout());
+  if (outputs_.instances)
+    require_same_geometry(instances_path(job_.base, outputs), source_.layout());
   begin();
 }
 
@@ -167,11 +173,23 @@ void WindowedFiles::make(const std::function<void(double)>& progress) {
 
 void WindowedFiles::assemble() {
   const ImageLayout& image = source_.layout();
-  mask_.emplace(paths().back(), image.height, image.width, std::vector<std::uint8_t>());
+  mask_ = begin_file(paths().back(), std::vector<std::uint8_t>(), true);
   statistics_.begin_page(image.height, image.width);
   for (std::int64_t row = 0; row < rows_; ++row) copy(row);
   mask_->finish();
   if (outputs_.instances) find_objects();
+}
+
+std::unique_ptr<TiledWriter> WindowedFiles::begin_file(const fs::path& path,
+                                                       const Image::Pixels& like,
+                                                       bool has_classes) const {
+  const std::int64_t height = source_.layout().height, width = source_.layout().width;
+  if (path.extension() != kZarrEnding)
+    return std::make_unique<TiledTiffWriter>(path, height, width, like, outputs_.pyramid);
+  std::vector<LabelClass> classes;
+  for (const ClassInfo& one : outputs_.classes)
+    if (has_classes) classes.push_back({std::ssize(classes), one.name, one.colour});
+  return std::make_unique<ZarrLabels>(path, folder_.path(), height, width, like, classes);
 }
 
 // Row by row of tiles, so that the file is the same whatever the windows.
@@ -230,7 +248,7 @@ void WindowedFiles::find_objects() {
                          one.y, one.width, one.height, one.centroid_x, one.centroid_y);
 
   const auto write_labels = [&]<class T>(std::vector<T> labels) {
-    labels_.emplace(instances_path(job_.base), source_.layout().height, width, labels);
+    labels_ = begin_file(instances_path(job_.base, outputs_), labels, false);
     InstanceFinder again(width, outputs_.instance_options);
     for_each_part(again, [&](std::int64_t y, std::int64_t height, const auto& for_each_row) {
       labels.clear();

@@ -1,6 +1,6 @@
 // The mask of an image that need not fit into memory: its pixels are read, segmented and written a
 // window at a time, and the bytes are those of the whole. Finished windows wait in a WindowFolder
-// until all are there; then one tiled TIFF is put together from them.
+// until all are there; then one tiled TIFF or OME-Zarr is put together from them.
 #pragma once
 
 #include <functional>
@@ -9,7 +9,6 @@
 #include <string>
 
 #include "models/image/pixel_source.h"
-#include "models/image/tiff.h"
 #include "tools/program/program.h"
 #include "tools/program/segment_files.h"
 #include "tools/program/window_folder.h"
@@ -58,6 +57,9 @@ class WindowedFiles : public ResultFiles {
   bool is_there(std::int64_t index) const;
   void copy(std::int64_t row);  // of windows, into the mask
   void find_objects();          // in the finished mask
+  // A TIFF or the store of an OME-Zarr, as the name ends.
+  std::unique_ptr<TiledWriter> begin_file(const std::filesystem::path& path,
+                                          const Image::Pixels& like, bool has_classes) const;
 
   Session& session_;
   SegmentOutputs outputs_;
@@ -69,7 +71,7 @@ class WindowedFiles : public ResultFiles {
   std::int64_t rows_ = 0, columns_ = 0;  // of windows
   std::int64_t made_ = 0;                // by this process
   std::string note_;
-  std::optional<TiledTiffWriter> mask_, labels_;
+  std::unique_ptr<TiledWriter> mask_, labels_;
   std::optional<AtomicFile> table_;
   MaskStatistics statistics_;
 };

@@ -154,8 +154,8 @@ class CudaDevice : public Device {
   int index() const { return index_; }
   const CudaTraits& traits() const { return traits_; }
 
-  Graph optimise(const Graph& graph, Types, bool) const override {
-    return optimise_for_cuda(graph, storage_of(precision()));
+  Graph optimise(const Graph& graph, Types types, bool) const override {
+    return optimise_for_cuda(graph, types, storage_of(precision()));
   }
   // Small gradients vanish in f16 unless the loss is scaled, which is not done here.
   Graph optimise_for_training(const Graph& graph, Types) const override {

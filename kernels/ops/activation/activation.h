@@ -55,7 +55,7 @@ void fields(auto&& visit, Of<Activation> auto& op) {
   visit("min", op.min, kFloats);
   visit("max", op.max, kFloats);
 }
-// ReLU and sigmoid, the ones that training and CUDA have kernels for.
+// ReLU and sigmoid, the ones that a GPU trains.
 constexpr bool is_relu_or_sigmoid(const Activation& op) {
   return op.kind == Activation::Kind::kRelu || op.kind == Activation::Kind::kSigmoid;
 }

@@ -1,13 +1,16 @@
-// Element-wise activation:  ReLU max(x, 0), or the sigmoid 1 / (1 + e^-x). NaN stays NaN.
+// Element-wise activation:  ReLU max(x, 0), the sigmoid 1 / (1 + e^-x), or any of curve.cuh. NaN
+// stays NaN.
 //
 // A thread makes 16 bytes; what is left behind the last whole vector, the first threads element by
-// element.
+// element. Of the others than ReLU and the sigmoid a thread makes a quad, and finds its formula at
+// run time.
 // Roofline: memory, every element read and written once; 1 (ReLU) or about 20 (sigmoid) operations
 // for each. Share of it: not measured yet.
 // Oracle: reference.cpp. The sigmoid is within 3 ULP (kernels/cuda/classes.cuh).
-#include "kernels/cuda/classes.cuh"
-#include "kernels/cuda/element.cuh"
+#include "kernels/cuda/strided.cuh"
+#include "kernels/cuda/typed.cuh"
 #include "kernels/ops/activation/cuda.h"
+#include "kernels/ops/activation/curve.cuh"
 
 namespace tessera {
 
@@ -42,6 +45,21 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// `c`: elements of the last axis, whole quads where kCount is one.
+template <int kCount>
+__global__ void __launch_bounds__(kWalkThreads)
+    curve_kernel(const __grid_constant__ ActivationArgs args,
+                 const __grid_constant__ ActivationCurve curve, std::int64_t c) {
+  for_each_item(args.count / kCount, [&](std::int64_t item) {
+    std::int64_t rest = item * kCount;
+    const auto channel = curve.curve == Curve::kPrelu ? static_cast<int>(divide(rest, c)) : 0;
+    float y[kCount];
+    load_typed(args.x, item * kCount, args.dtype, y);
+    activate(curve, channel, y);
+    store_typed(y, args.y, item * kCount, args.dtype);
+  });
+}
+
 template <class Function>
 void launch(const ActivationArgs& args, CudaStream stream) {
   with_element(args.dtype, [&](auto element) {
@@ -62,6 +80,16 @@ void relu_cuda(const ActivationArgs& args, CudaStream stream) {
 
 void sigmoid_cuda(const ActivationArgs& args, CudaStream stream) {
   launch<Sigmoid>(args, stream);
+}
+
+void activation_cuda(const ActivationArgs& args, const ActivationCurve& curve, std::int64_t c,
+                     CudaStream stream) {
+  const bool learned = curve.curve == Curve::kPrelu;  // else any four elements are alike
+  with_quads(learned ? c : args.count, [&](auto count) {
+    constexpr int kCount = decltype(count)::value;
+    simt::launch(curve_kernel<kCount>, walk_grid(args.count / kCount), dim3(kWalkThreads), 0,
+                 stream, args, curve, c);
+  });
 }
 
 }  // namespace tessera

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/cuda/stream.h"
+#include "kernels/ops/activation/curve.h"
 #include "kernels/precision.h"
 #include "kernels/tensor.h"
 
@@ -41,6 +42,7 @@ struct ConvProblem {
   Precision math{};
   int capability = 0;
   int multiprocessors = 0;
+  int groups = 1;
 };
 
 struct ConvChoice {
@@ -106,6 +108,10 @@ struct ConvArgs {
   int kernel;     // 1, 3, or 2, which the gradient of a transposed convolution takes
   int top, left;  // pads
   bool relu;
+  // What an epilogue adds before ReLU, and the slopes (c_out) of a leaky one in its place, or null.
+  // Neither goes with a norm after ReLU.
+  Residual residual;
+  const float* slopes;
   DType x_type, y_type;
 };
 

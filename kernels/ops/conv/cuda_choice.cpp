@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "kernels/cuda/step.h"
-#include "kernels/ops/conv/cuda.h"
+#include "kernels/ops/conv/cuda_any.h"
 
 namespace tessera {
 
@@ -191,6 +191,40 @@ ConvChoice choose_conv(const ConvProblem& p, const ConvRates& rates) {
     }
     choice.rejected.push_back({tile, std::move(reason)});
   }
+  return choice;
+}
+
+std::string_view name_of(AnyConvTechnique technique) {
+  switch (technique) {
+    case AnyConvTechnique::kMma128x64:
+      return "any mma 128x64";
+    case AnyConvTechnique::kFma64x64:
+      return "any fma 64x64";
+    case AnyConvTechnique::kFmaChannel:
+      return "any fma channel";
+  }
+  fail("conv has no technique {} for any window", static_cast<int>(technique));
+}
+
+AnyConvChoice choose_any_conv(const ConvProblem& p) {
+  constexpr int kLeastChannels = 32;  // of a group: half of a block's
+  AnyConvChoice choice{};
+  std::string reason = p.groups > 1 ? fmt::format("has one group, but there are {}", p.groups)
+                                    : objection_to_tensor_cores(p);
+  choice.technique = AnyConvTechnique::kMma128x64;
+  if (reason.empty()) return choice;
+  choice.rejected.push_back({choice.technique, std::move(reason)});
+  choice.technique = AnyConvTechnique::kFma64x64;
+  if (p.groups == 1) return choice;
+  if (p.c_in.size() > 1) {
+    reason = "of several groups it reads one source, but there are two";
+  } else if (p.c_out / p.groups < kLeastChannels) {
+    reason = fmt::format("makes 64 channels of a group, which has {}", p.c_out / p.groups);
+  } else {
+    return choice;
+  }
+  choice.rejected.push_back({choice.technique, std::move(reason)});
+  choice.technique = AnyConvTechnique::kFmaChannel;
   return choice;
 }
 

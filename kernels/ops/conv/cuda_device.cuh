@@ -59,7 +59,7 @@ struct ConvFinish {
   bool relu, affine;
 
   __device__ ConvFinish(const ConvArgs& args, int channel)
-      : relu(args.relu), affine(args.scale != nullptr) {
+      : relu(args.relu && args.residual.x == nullptr), affine(args.scale != nullptr) {
     if (channel >= args.c_out) return;
     load_elements(args.bias + channel, bias);
     if (!affine) return;
@@ -72,6 +72,22 @@ struct ConvFinish {
     return affine ? fmaf(y, scale[i], shift[i]) : y;
   }
 };
+
+// What an epilogue does behind the bias: a residual that is added, then ReLU, leaky where there are
+// slopes. `slope` is the channel's.
+__device__ inline bool has_epilogue(const ConvArgs& args) {
+  return args.residual.x != nullptr || args.slopes != nullptr;
+}
+__device__ inline float finish_epilogue(const ConvArgs& args, float y, float slope) {
+  if (!(y < 0.0f)) return y;  // NaN stays
+  return args.slopes != nullptr ? y * slope : args.relu ? 0.0f : y;
+}
+// First channel of the residual's pixel that y's (image, row, column) adds.
+__device__ inline std::int64_t residual_index(const ConvArgs& args, int image, int row,
+                                              int column) {
+  const Residual& r = args.residual;
+  return (image * r.image + row * r.pitch + column + r.origin) * args.c_out;
+}
 
 // The maximum; NaN wins.
 __device__ inline float conv_larger(float a, float b) {

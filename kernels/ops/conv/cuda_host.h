@@ -2,6 +2,7 @@
 // launch is told, and a convolution whose weights are packed anew in every run.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,7 +22,7 @@ Precision tensor_core_rounding(DType dtype);
 struct ConvWeightLayout {
   std::vector<std::int64_t> c_in;  // of each source
   std::int64_t c_out = 0;
-  int kernel = 0;
+  std::array<int, 2> kernel{};
   Precision rounding = Precision::kFp32;  // kFp32: the layout for f32 units, else for tensor cores
 
   std::size_t element_bytes() const;
@@ -38,7 +39,7 @@ ConvWeightLayout weight_layout(const Conv& op, const ConvGeometry& geometry, Con
 // input, ky k + kx; or body(0, kPackZero, 0) where a zero fills the layout up.
 template <class Body>
 void for_each_packed(const ConvWeightLayout& layout, const Body& body) {
-  const int taps = layout.kernel * layout.kernel;
+  const int taps = layout.kernel[0] * layout.kernel[1];
   std::int64_t source_first = 0;
   for (const std::int64_t c_in : layout.c_in) {
     if (layout.rounding == Precision::kFp32) {

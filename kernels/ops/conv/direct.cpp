@@ -9,6 +9,8 @@
 //
 // Of groups, the patch is sorted by group first, and each is a convolution of its own; a filter for
 // each channel (depthwise) is no product: vectors run over the channels. Both compute in f32.
+// So do up to 4 outputs (the heads of networks), of which a product would leave most of a vector
+// empty: there vectors run along the run of numbers under a filter row.
 //
 // oneDNN's brgconv is as fast, but it orders the sum over c_in >= 512 by the size of the image
 // (version 2.6): a tile would not have the bytes of the whole. Here the order is filter row, filter
@@ -35,12 +37,16 @@
 namespace tessera {
 namespace {
 
+constexpr std::int64_t kMostNarrow = 4;
+constexpr std::size_t kNarrowLanes = 16;  // of the widest vector, to which runs are padded
+
 struct DirectPlan {
   ConvGeometry geometry;
   ConvEpilogue epilogue;
   std::int64_t taps = 0;  // products of a row of pixels for one filter row: 1, or one a column
   std::size_t groups = 1;
   bool depthwise = false;  // as many groups as input and output channels
+  bool narrow = false;     // up to kMostNarrow outputs
   bool pool = false;
   DType compute = DType::kF32;                   // of patch and packed weights
   std::int64_t rows = 0, columns = 0;            // pixels of a block of y; even where pooled
@@ -51,6 +57,9 @@ struct DirectPlan {
   // Numbers of the patch side by side that one product reads for a pixel.
   std::size_t run() const {
     return static_cast<std::size_t>(geometry.window.kernel[1] / taps) * group_channels();
+  }
+  std::size_t padded_run() const {
+    return (run() + kNarrowLanes - 1) / kNarrowLanes * kNarrowLanes;
   }
   std::size_t group_channels() const { return channels / groups; }
   std::size_t group_outputs() const { return static_cast<std::size_t>(geometry.c_out) / groups; }
@@ -220,6 +229,81 @@ void filter_channels(const DirectTask& task) {
   }
 }
 
+// The sums of P neighbouring pixels and N outputs, which share the loads of weights and of pixels.
+// `patch` is the first run of the first pixel.
+template <std::size_t P, std::size_t N>
+HWY_INLINE void narrow_pixels(const DirectPlan& plan, const float* patch, std::size_t patch_row,
+                              float* sums) {
+  const Window& w = plan.geometry.window;
+  const std::size_t next = static_cast<std::size_t>(w.stride[1]) * plan.channels;
+  const std::size_t run = plan.run(), padded = plan.padded_run();
+  const auto* weights = reinterpret_cast<const float*>(plan.weights->get());
+  FloatVector sum[P][N];
+  for (auto& of_pixel : sum)
+    for (FloatVector& one : of_pixel) one = hn::Zero(FloatTag());
+  const auto add = [&](const float* weight, const auto& pixel) HWY_ATTR {
+    FloatVector factor[N];
+    for (std::size_t o = 0; o < N; ++o) factor[o] = load(weight + o * padded);
+    for (std::size_t p = 0; p < P; ++p) {
+      const FloatVector x = pixel(p);
+      for (std::size_t o = 0; o < N; ++o) sum[p][o] = hn::MulAdd(x, factor[o], sum[p][o]);
+    }
+  };
+  for (std::int64_t product = 0; product < w.kernel[0] * plan.taps; ++product) {
+    const std::int64_t ky = product / plan.taps, kx = product % plan.taps;
+    const float* from = patch + static_cast<std::size_t>(ky * w.dilation[0]) * patch_row +
+                        static_cast<std::size_t>(kx * w.dilation[1]) * plan.channels;
+    const float* weight = weights + static_cast<std::size_t>(product) * N * padded;
+    std::size_t k = 0;
+    for (; k + kFloatLanes <= run; k += kFloatLanes)
+      add(weight + k, [&](std::size_t p) HWY_ATTR { return load(from + p * next + k); });
+    if (k < run)
+      add(weight + k,
+          [&](std::size_t p) HWY_ATTR { return load_first(from + p * next + k, run - k); });
+  }
+  for (std::size_t p = 0; p < P; ++p) {
+    for (std::size_t o = 0; o < N; ++o)
+      sums[p * plan.sums + o] =
+          hn::GetLane(hn::SumOfLanes(FloatTag(), sum[p][o])) + plan.epilogue.bias[o];
+  }
+}
+
+template <std::size_t N>
+void multiply_narrow(const DirectTask& task) {
+  constexpr std::int64_t kPixels = 4;
+  const DirectPlan& plan = task.plan;
+  const Window& w = plan.geometry.window;
+  const std::size_t patch_row =
+      static_cast<std::size_t>(plan.patch_extent(1, task.columns)) * plan.channels;
+  const std::size_t next = static_cast<std::size_t>(w.stride[1]) * plan.channels;
+  float* sums = task.sums;
+  for (std::int64_t row = 0; row < task.rows; ++row) {
+    const float* patch = reinterpret_cast<const float*>(task.patch) +
+                         static_cast<std::size_t>(row * w.stride[0]) * patch_row;
+    std::int64_t column = 0;
+    for (; column + kPixels <= task.columns; column += kPixels) {
+      narrow_pixels<kPixels, N>(plan, patch, patch_row, sums);
+      patch += kPixels * next, sums += kPixels * plan.sums;
+    }
+    for (; column < task.columns; ++column, patch += next, sums += plan.sums)
+      narrow_pixels<1, N>(plan, patch, patch_row, sums);
+  }
+}
+
+void multiply_narrow(const DirectTask& task) {
+  static_assert(kMostNarrow == 4);
+  switch (task.plan.geometry.c_out) {
+    case 1:
+      return multiply_narrow<1>(task);
+    case 2:
+      return multiply_narrow<2>(task);
+    case 3:
+      return multiply_narrow<3>(task);
+    default:
+      return multiply_narrow<4>(task);
+  }
+}
+
 // The epilogue that passes added, on the sums.
 template <class T>
 void finish_epilogue(const DirectTask& task, std::span<const TensorView> inputs) {
@@ -306,6 +390,8 @@ void finish_block(const DirectTask& task, const Operands& operands) {
 void direct_block(const DirectTask& task, const Operands& operands) {
   if (task.plan.depthwise) {
     filter_channels(task);
+  } else if (task.plan.narrow) {
+    multiply_narrow(task);
   } else if (task.plan.groups > 1) {
     multiply_groups(task);
   } else {
@@ -352,8 +438,30 @@ void pack_depthwise(const Conv& op, const CpuSetup& setup, DirectPlan& plan) {
   });
 }
 
+// (products, c_out, padded run), zeros behind a run.
+void pack_narrow(const Conv& op, const CpuSetup& setup, DirectPlan& plan) {
+  const std::size_t run = plan.run(), padded = plan.padded_run();
+  const std::int64_t products = op.window.kernel[0] * plan.taps;
+  const auto numbers = static_cast<std::size_t>(products * plan.geometry.c_out) * padded;
+  plan.weights =
+      setup.packed->get(setup.name + "/narrow", numbers * sizeof(float), [&](std::byte* to) {
+        const FoldedWeights weights(op, plan.geometry, setup.weights);
+        auto* packed = reinterpret_cast<float*>(to);
+        std::fill_n(packed, numbers, 0.0f);
+        for (std::int64_t product = 0; product < products; ++product) {
+          for (std::int64_t o = 0; o < plan.geometry.c_out; ++o, packed += padded) {
+            for (std::size_t k = 0; k < run; ++k)
+              packed[k] = static_cast<float>(
+                  weights.at(o, static_cast<std::int64_t>(k % plan.channels), product / plan.taps,
+                             product % plan.taps + static_cast<std::int64_t>(k / plan.channels)));
+          }
+        }
+      });
+}
+
 void pack(const Conv& op, const CpuSetup& setup, DirectPlan& plan) {
   if (plan.depthwise) return pack_depthwise(op, setup, plan);
+  if (plan.narrow) return pack_narrow(op, setup, plan);
   const bool bf16 = plan.compute == DType::kBF16;
   const std::size_t n = plan.group_outputs(), run = plan.run();
   const std::size_t size =
@@ -401,6 +509,7 @@ Step conv_direct(const Conv& op, const CpuSetup& setup) {
   plan->compute = bf16 ? DType::kBF16 : DType::kF32;
   const auto c_in = static_cast<std::size_t>(plan->geometry.c_in);
   plan->channels = bf16 ? c_in + c_in % 2 : c_in;  // AVX512-BF16 multiplies pairs of channels
+  plan->narrow = !bf16 && op.groups == 1 && op.c_out <= kMostNarrow && plan->run() >= kNarrowLanes;
   plan->sums = plan->epilogue.bias.size();
   plan->epilogue.bias.resize(plan->sums + 16);  // what a group's last vector reads
   choose_block(*plan, plan->geometry.n, plan->geometry.ho, plan->geometry.wo, setup.threads);

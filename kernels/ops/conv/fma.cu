@@ -8,6 +8,7 @@
 // read). Every sum is one chain of fused multiply-adds, channels, then taps.
 // Roofline: f32 units; memory where c_in is 1 to 4, whose loop is as short as c_in. Share of it:
 // not measured yet.  Oracle: reference.cpp.
+#include "kernels/cuda/typed.cuh"
 #include "kernels/ops/conv/cuda_device.cuh"
 
 namespace tessera {
@@ -49,53 +50,34 @@ struct SimtShared {
   alignas(16) float weights[2][kDepth * kTaps][Tile::kChannels];
 };
 
-__device__ float load_any(const void* x, std::int64_t index, DType type) {
-  switch (type) {
-    case DType::kBF16:
-      return to_float(static_cast<const BF16*>(x)[index]);
-    case DType::kF16:
-      return to_float(static_cast<const F16*>(x)[index]);
-    default:
-      return static_cast<const float*>(x)[index];
-  }
+__device__ float load_one(const void* x, std::int64_t index, DType type) {
+  float one[1];
+  load_typed(x, index, type, one);
+  return one[0];
 }
 
-__device__ void load_quad(const void* x, std::int64_t index, DType type, float (&to)[kConvQuad]) {
-  switch (type) {
-    case DType::kBF16:
-      return load_elements(static_cast<const BF16*>(x) + index, to);
-    case DType::kF16:
-      return load_elements(static_cast<const F16*>(x) + index, to);
-    default:
-      return load_elements(static_cast<const float*>(x) + index, to);
-  }
-}
-
-// Up to four channels of one pixel, as many as exist.
-template <class T>
-__device__ void store_quad(const float (&from)[kConvQuad], T* to, int count, bool aligned) {
-  if (aligned) {
-    store_elements(from, to);
-  } else {
-#pragma unroll
-    for (int k = 0; k < kConvQuad; ++k)
-      if (k < count) to[k] = from_float<T>(from[k]);
-  }
-}
-
-// The four channels from `channel` on of a pixel of y or pooled.
+// The four channels from `channel` on of a pixel of y or pooled, as many as exist.
 __device__ void store_channels(const float (&from)[kConvQuad], const ConvArgs& args, void* y,
                                std::int64_t pixel, int channel) {
   const std::int64_t index = pixel * args.c_out + channel;
-  const int count = args.c_out - channel;
-  const bool aligned = args.c_out % kConvQuad == 0;
-  switch (args.y_type) {
-    case DType::kBF16:
-      return store_quad(from, static_cast<BF16*>(y) + index, count, aligned);
-    case DType::kF16:
-      return store_quad(from, static_cast<F16*>(y) + index, count, aligned);
-    default:
-      return store_quad(from, static_cast<float*>(y) + index, count, aligned);
+  if (args.c_out % kConvQuad == 0) return store_typed(from, y, index, args.y_type);
+#pragma unroll
+  for (int k = 0; k < kConvQuad; ++k) {
+    const float one[1] = {from[k]};
+    if (k < args.c_out - channel) store_typed(one, y, index + k, args.y_type);
+  }
+}
+
+// Adds the residual of one pixel and activates, for the four channels from `channel` on.
+__device__ void finish_channels(const ConvArgs& args, const ConvPlace& place, int row, int column,
+                                int channel, float (&y)[kConvQuad]) {
+  const std::int64_t at =
+      args.residual.x == nullptr ? 0 : residual_index(args, place.image, row, column) + channel;
+#pragma unroll
+  for (int k = 0; k < kConvQuad; ++k) {
+    if (channel + k >= args.c_out) continue;
+    if (args.residual.x != nullptr) y[k] += load_one(args.residual.x, at + k, args.y_type);
+    y[k] = finish_epilogue(args, y[k], args.slopes != nullptr ? args.slopes[channel + k] : 0.0f);
   }
 }
 
@@ -140,11 +122,11 @@ __device__ void load_pixels(const ConvArgs& args, const SimtStage& stage, const 
     if (!needed || !inside(source, row, column)) continue;
     const std::int64_t index = index_of(source, place.image, row, column) + stage.channel;
     if (source.c % kDepth == 0) {
-      load_quad(source.x, index, args.x_type, items[i]);
+      load_typed(source.x, index, args.x_type, items[i]);
     } else {
 #pragma unroll
       for (int c = 0; c < kDepth; ++c)
-        if (c < stage.count) items[i][c] = load_any(source.x, index + c, args.x_type);
+        if (c < stage.count) items[i][c] = load_one(source.x, index + c, args.x_type);
     }
   }
 }
@@ -241,6 +223,7 @@ __device__ void store_tile(const ConvArgs& args, const ConvPlace& place,
 #pragma unroll
         for (int o = 0; o < kConvQuad; ++o) y[i][j][o] = finish(sum[i][j][quad * kConvQuad + o], o);
         if (row + i >= args.ho || column + j >= args.wo) continue;
+        if (has_epilogue(args)) finish_channels(args, place, row + i, column + j, channel, y[i][j]);
         const std::int64_t image_row = std::int64_t{place.image} * args.ho + row + i;
         store_channels(y[i][j], args, args.y, image_row * args.wo + column + j, channel);
       }

@@ -188,6 +188,31 @@ __device__ void stage_tile(const ConvArgs& args, int first_channel,
   }
 }
 
+// Adds the residual and activates, in place; rounded in between, as if they were operators behind.
+template <int kCount, class T, class Tile>
+__device__ void finish_tile(const ConvArgs& args, const ConvPlace& place, T* staging) {
+  constexpr int kGroups = Tile::kChannels / kCount;
+  for (int i = static_cast<int>(threadIdx.x); i < Tile::kPixels * kGroups; i += Tile::kThreads) {
+    const int pixel = i / kGroups, channel = place.channel + i % kGroups * kCount;
+    const int row = place.row + pixel / Tile::kColumns,
+              column = place.column + pixel % Tile::kColumns;
+    if (row >= args.ho || column >= args.wo || channel >= args.c_out) continue;
+    T* const at = staging + pixel * Tile::kStagingPitch + i % kGroups * kCount;
+    float y[kCount], added[kCount] = {};
+    load_elements(at, y);
+    if (args.residual.x != nullptr)
+      load_elements(static_cast<const T*>(args.residual.x) +
+                        residual_index(args, place.image, row, column) + channel,
+                    added);
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) {
+      if (args.residual.x != nullptr) y[k] += added[k];
+      y[k] = finish_epilogue(args, y[k], args.slopes != nullptr ? args.slopes[channel + k] : 0.0f);
+    }
+    store_elements(y, at);
+  }
+}
+
 // kCount channels of every pixel of the tile, then of every 2x2 window, from shared memory to y and
 // pooled.
 template <int kCount, class T, class Tile>
@@ -290,6 +315,14 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
   stage_tile<T, Tile>(args, place.channel, sum, staging);
   __syncthreads();  // puts the writes of the tile before its reads
   constexpr int kWide = 16 / static_cast<int>(sizeof(T));
+  if (has_epilogue(args)) {
+    if (args.c_out % kWide == 0) {
+      finish_tile<kWide, T, Tile>(args, place, staging);
+    } else {
+      finish_tile<1, T, Tile>(args, place, staging);
+    }
+    __syncthreads();  // puts the finished tile before its reads
+  }
   if (args.c_out % kWide == 0) {
     store_tile<kWide, T, Tile>(args, place, staging);
   } else {

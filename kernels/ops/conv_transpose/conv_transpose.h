@@ -30,7 +30,7 @@ struct ConvTranspose {
   bool operator==(const ConvTranspose&) const = default;
 };
 
-// Whether it is one of the two that double a map's size, which training and CUDA have kernels for.
+// Whether it is one of the two that double a map's size, which have kernels of their own.
 inline bool is_doubling(const ConvTranspose& op) {
   return op.kernel != 0;
 }

@@ -186,7 +186,7 @@ Step cuda_with_tile(const ConvTranspose& op, const CudaSetup& setup, ConvTranspo
 }
 
 Step cuda(const ConvTranspose& op, const CudaSetup& setup) {
-  if (!is_doubling(op)) return {};  // the host's
+  if (!is_doubling(op)) return any_conv_transpose_step(op, setup);
   return cuda_with_tile(op, setup, choose_conv_transpose_tile(op, setup));
 }
 

@@ -63,6 +63,9 @@ ConvTransposeTile choose_conv_transpose_tile(const ConvTranspose& op, const Cuda
 // Extents; weights and pointers are left to the caller. Throws Error where extents are too large.
 ConvTransposeArgs conv_transpose_args(const ConvTranspose& op, Types inputs);
 
+// Of any window; empty where the host must compute it.
+Step any_conv_transpose_step(const ConvTranspose& op, const CudaSetup& setup);
+
 void conv_transpose_cuda(const ConvTransposeArgs& args, ConvTransposeTile tile, CudaStream stream);
 
 }  // namespace tessera

@@ -1,14 +1,15 @@
 #include "kernels/ops/max_pool/cuda.h"
 
 #include "kernels/cuda/paths.h"
-#include "kernels/cuda/row_limit.h"
+#include "kernels/cuda/pool_step.h"
 #include "kernels/ops/max_pool/max_pool.h"
 
 namespace tessera {
 
 Step cuda(const MaxPool& op, const CudaSetup& setup) {
-  if (!is_halving(op)) return {};  // the host's
-  require_row("max_pool", infer(op, setup.inputs)[0]);
+  const TensorType y = infer(op, setup.inputs)[0];
+  if (!is_halving(op)) return pool_step("max_pool", op.window, PoolKind::kMax, y, setup);
+  require_row("max_pool", y);
   const TensorType x = setup.inputs[0];
   const CudaStream stream = setup.stream;
   return {0, [x, stream](const Operands& operands, std::byte*) {

@@ -21,7 +21,7 @@ void fields(auto&& visit, Of<MaxPool> auto& op) {
   fields(visit, op.window);
   visit("ceil_mode", op.ceil_mode);
 }
-// The default, which convolutions fuse and training and CUDA have kernels for.
+// The default, which convolutions fuse and a GPU trains.
 inline bool is_halving(const MaxPool& op) {
   return op.window == square(2, 0, 2) && !op.ceil_mode;
 }

@@ -29,7 +29,7 @@ class Tessera(ConanFile):
     def system_requirements(self):
         Apt(self).install(["libfmt-dev", "nlohmann-json3-dev", "libcli11-dev", "libhwy-dev", "libstb-dev", "libtiff-dev",
                            "libpng-dev", "libjpeg62-turbo-dev", "libexpat1-dev", "zlib1g-dev", "libbz2-dev", "liblzma-dev",
-                           "libzstd-dev", "libonnx-dev", "libprotobuf-dev", "protobuf-compiler", "libhdf5-dev",
+                           "libzstd-dev", "libblosc-dev", "libonnx-dev", "libprotobuf-dev", "protobuf-compiler", "libhdf5-dev",
                            "libutf8proc-dev", "libxxhash-dev", "libyaml-cpp-dev", "nettle-dev"])
 
     def layout(self):

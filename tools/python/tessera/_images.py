@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,30 @@ def for_model(image: np.ndarray) -> np.ndarray:
         return image.astype(image.dtype.newbyteorder("="), copy=False)
     raise ValueError(f"values of {image.dtype}" + (" below zero" if kind == "i" else "") +
                      " are none that a model takes; convert them to uint8, uint16 or float32")
+
+
+def write_tiff(path: str | os.PathLike[str], image) -> None:
+    """(H, W) or (H, W, 3) of a type that models take, as a TIFF of one strip that is not compressed."""
+    image = np.ascontiguousarray(for_model(np.asarray(image)))
+    if image.dtype == np.float16:
+        image = image.astype(np.float32)
+    height, width = image.shape[:2]
+    samples = 1 if image.ndim == 2 else 3
+    short, long = 3, 4
+    begin = 8  # of the pixels, behind the header
+    behind = begin + image.nbytes + image.nbytes % 2
+    bits = struct.pack(f"<{samples}H", *[8 * image.dtype.itemsize] * samples)
+    entries = [(256, long, 1, width), (257, long, 1, height),
+               (258, short, samples, behind if samples > 1 else int.from_bytes(bits, "little")),
+               (259, short, 1, 1),  # not compressed
+               (262, short, 1, 2 if samples > 1 else 1),  # RGB, black is zero
+               (273, long, 1, begin), (277, short, 1, samples), (278, long, 1, height), (279, long, 1, image.nbytes),
+               (339, short, 1, 3 if image.dtype.kind == "f" else 1)]
+    with open(path, "wb") as file:
+        file.write(struct.pack("<2sHI", b"II", 42, behind + 6))
+        file.write(image.astype(image.dtype.newbyteorder("<"), copy=False).tobytes())
+        file.write(bytes(image.nbytes % 2) + bits.ljust(6, b"\0"))
+        file.write(struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *one) for one in entries) + bytes(4))
 
 
 def picture(image: np.ndarray, low: float = 0.5, high: float = 99.5) -> np.ndarray:

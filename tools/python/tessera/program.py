@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,21 +82,53 @@ def eval_model(model: Path_, data: Path_, **options: Any) -> dict[str, Any]:
     return json.loads(_run("eval", os.fspath(data), "-m", os.fspath(model), "--json", *_arguments(options)))
 
 
-def train_unet(data: Path_, output: Path_, *, on_epoch: Callable[[dict[str, Any]], Any] | None = None,
-               **options: Any) -> list[dict[str, Any]]:
-    """Trains on a folder of images/ and masks/, writes the model file `output`, returns the figures of each validation.
+def train_unet(data: Path_ | tuple[Sequence, Sequence], output: Path_, *,
+               on_epoch: Callable[[dict[str, Any]], Any] | None = None, **options: Any) -> list[dict[str, Any]]:
+    """Trains on images and masks, writes the model file `output`, returns the figures of each validation.
 
+    data      a folder of images/ and masks/, a list of image<TAB>mask lines, or arrays: (images, masks), two sequences,
+              images (H, W) or (H, W, 3) of uint8, uint16, uint32 or float32, masks (H, W) of uint8, uint16 or uint32
     on_epoch  called with each line of metrics.jsonl as it is written (step, epoch, losses, rate, scores); when it
               returns False the run saves its state and ends, and resume=True goes on to the same bytes
     options   flags of `tessera train unet`: epochs=10, batch=4, rate=1e-3, recipe="...", metrics="run/", bf16=True, ...
+
+    It runs in a process of its own, which the end of this one, or of its memory, does not harm.
     """
-    return _train("unet", data, output, on_epoch, options)
+    if not isinstance(data, tuple):
+        return _train("unet", data, output, on_epoch, options)
+    from ._images import write_tiff
+    images, masks = map(list, data)
+    if len(images) != len(masks):
+        raise ValueError(f"{len(images)} images and {len(masks)} masks; each image needs its own")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "arrays"  # what the model says that it was made from
+        for part, arrays in (("images", images), ("masks", masks)):
+            (folder / part).mkdir(parents=True)
+            for number, array in enumerate(arrays):
+                write_tiff(folder / part / f"{number:06}.tif", array)
+        return _train("unet", folder, output, on_epoch, options)
 
 
-def train_han(data: Path_, output: Path_, *, on_epoch: Callable[[dict[str, Any]], Any] | None = None,
-              **options: Any) -> list[dict[str, Any]]:
-    """Trains on labelled texts (TSV, CSV, JSON lines); else as `train_unet`, with the flags of `tessera train han`."""
-    return _train("han", data, output, on_epoch, options)
+def train_han(data: Path_ | tuple[Sequence[str], Sequence], output: Path_, *,
+              on_epoch: Callable[[dict[str, Any]], Any] | None = None, **options: Any) -> list[dict[str, Any]]:
+    """Trains on labelled texts: a file (TSV, CSV, JSON lines), or (texts, labels), two sequences.
+
+    Else as `train_unet`, with the flags of `tessera train han`.
+    """
+    if not isinstance(data, tuple):
+        return _train("han", data, output, on_epoch, options)
+    texts, labels = map(list, data)
+    if len(texts) != len(labels):
+        raise ValueError(f"{len(texts)} texts and {len(labels)} labels; each text needs its own")
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"text {number} is a {type(text).__name__}, not a str; leave it out or convert it")
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "texts.jsonl"
+        with file.open("w", encoding="utf-8") as lines:
+            for text, label in zip(texts, labels, strict=True):
+                lines.write(json.dumps({"text": text, "label": str(label)}, ensure_ascii=False) + "\n")
+        return _train("han", file, output, on_epoch, options)
 
 
 def _train(network: str, data: Path_, output: Path_, on_epoch, options: dict[str, Any]) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ RepackedConv::RepackedConv(const CudaSetup& setup, const std::string& name, cons
                            ConvTile tile, bool bias, const Index& index)
     : args_(args), tile_(tile) {
   layout_.c_out = args.c_out;
-  layout_.kernel = args.kernel;
+  layout_.kernel = {args.kernel, args.kernel};
   for (int i = 0; i < args.source_count; ++i) layout_.c_in.push_back(args.sources[i].c);
   if (uses_tensor_cores(tile)) layout_.rounding = tensor_core_rounding(args.x_type);
   order_ = pack_order(setup, fmt::format("{} {}", name, name_of(layout_.rounding)), [&] {

@@ -1,0 +1,13 @@
+// The public interface's pixels as the readers of files give them.
+#pragma once
+
+#include "models/image/image.h"
+#include "models/session.h"
+
+namespace tessera {
+
+// A copy. Throws Error for no pixels, for channels other than 1 and 3, and for sizes that no image
+// has.
+Image to_image(const ImageView& view);
+
+}  // namespace tessera
