@@ -107,7 +107,8 @@ TiledTiffWriter::TiledTiffWriter(const std::filesystem::path& path, int64_t heig
   const int64_t tiles = ((height - 1) / kTile + 1) * ((width - 1) / kTile + 1);
   open_to_write(*context_, file_, tiles * tile_bytes() * (pyramid ? 4 : 3) / 3);
   TiledTiffWriter::begin_level(0, height, width);
-  if (smaller_levels() > 0) {  // libtiff writes the next directories as these, and their places here
+  if (smaller_levels() >
+      0) {  // libtiff writes the next directories as these, and their places here
     const std::vector<uint64_t> places(static_cast<size_t>(smaller_levels()));
     TIFFSetField(context_->handle, TIFFTAG_SUBIFD, static_cast<int>(smaller_levels()),
                  places.data());

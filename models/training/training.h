@@ -92,7 +92,7 @@ std::int64_t total_steps(const TrainingTask& task, const LoopOptions& options);
 // Throws Error where a file cannot be written, where a checkpoint is of another run, and where the
 // loss or a gradient is no longer finite; the last checkpoint is then still there.
 TrainResult train(TrainingTask& task, const LoopOptions& options,
-                     std::shared_ptr<const Device> device, const TrainEvents& events = {});
+                  std::shared_ptr<const Device> device, const TrainEvents& events = {});
 
 // The trained network for inference on such a device. `weights`, in host memory, must outlive the
 // call alone.

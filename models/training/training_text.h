@@ -27,7 +27,7 @@ namespace tessera {
 
 struct TextDataOptions {
   std::string train;  // a file of any format of models/text/documents.h but text
-  std::span<const LabelledText> in_memory = {};  // if any: instead of that
+  std::span<const LabelledText> in_memory = {};          // if any: instead of that
   std::optional<std::string> validation = std::nullopt;  // a file; else a part of `train`
   double validation_share = 0.1;                         // of each class; 0: no validation
   DocumentOptions documents = {};                        // of both files
