@@ -178,7 +178,9 @@ constexpr int kHangSignal = SIGURG;  // ignored where nobody handles it
 void install_handlers() {
   static const bool once = [] {
     struct sigaction action = {};
-    action.sa_flags = SA_SIGINFO | SA_NODEFER;  // no handler returns
+    // A handler returns to those alone that must not be interrupted (Uninterrupted): their reads
+    // go on.
+    action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESTART;
     action.sa_sigaction = on_hang;
     sigaction(kHangSignal, &action, nullptr);
     if (!SIMT_ASAN) {
