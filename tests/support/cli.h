@@ -119,6 +119,15 @@ class Cli : public testing::Test {
     fs::remove_all(folder_, ignored);
   }
 
+  // Grey pixels that differ everywhere, the same for each size.
+  static Image texture(std::int64_t height, std::int64_t width) {
+    std::mt19937 random(3);
+    std::vector<std::uint8_t> pixels(static_cast<std::size_t>(height * width));
+    for (std::size_t i = 0; i < pixels.size(); ++i)
+      pixels[i] = static_cast<std::uint8_t>(random() % 64 + i / 37 % 96 + i / 4001 % 90);
+    return {height, width, 1, std::move(pixels)};
+  }
+
   fs::path at(const std::string& name) const { return folder_ / name; }
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
 

@@ -17,14 +17,6 @@ enum class Layout { kTiles, kStrips, kBigStrips, kPng };
 
 class WindowsCli : public Cli {
  protected:
-  static Image texture(std::int64_t height, std::int64_t width) {
-    std::mt19937 random(3);
-    std::vector<std::uint8_t> pixels(static_cast<std::size_t>(height * width));
-    for (std::size_t i = 0; i < pixels.size(); ++i)
-      pixels[i] = static_cast<std::uint8_t>(random() % 64 + i / 37 % 96 + i / 4001 % 90);
-    return {height, width, 1, std::move(pixels)};
-  }
-
   void write(const std::string& name, const Image& image, Layout layout = Layout::kTiles) {
     fs::create_directories(at(name).parent_path());
     if (layout == Layout::kTiles) {

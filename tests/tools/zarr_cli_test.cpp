@@ -16,14 +16,6 @@ using testing::HasSubstr;
 
 class ZarrCli : public Cli {
  protected:
-  static Image texture(std::int64_t height, std::int64_t width) {
-    std::mt19937 random(3);
-    std::vector<std::uint8_t> pixels(static_cast<std::size_t>(height * width));
-    for (std::size_t i = 0; i < pixels.size(); ++i)
-      pixels[i] = static_cast<std::uint8_t>(random() % 64 + i / 37 % 96 + i / 4001 % 90);
-    return {height, width, 1, std::move(pixels)};
-  }
-
   // A bare array.
   void write_zarr(const std::string& name, const Image& image) {
     fs::create_directories(at(name).parent_path());
