@@ -17,8 +17,7 @@ inline int axis_of(std::string_view op, int axis, int rank) {
 // Elements of any type, without empty axes.
 inline void require_elements(std::string_view op, const TensorType& type) {
   for (const std::int64_t extent : type.shape.dims())
-    require(extent > 0, "{} got the empty tensor {}: every extent must be at least 1", op,
-            type.to_string());
+    require(extent > 0, "{} got the empty tensor {}: every extent must be at least 1", op, type);
 }
 
 }  // namespace tessera

@@ -21,23 +21,22 @@ inline bool is_float(DType dtype) {
 // Floats without empty axes.
 inline void require_floats(std::string_view op, const TensorType& type) {
   require(is_float(type.dtype), "{} takes f32, bf16 or f16, but got {}: convert the tensor first",
-          op, type.to_string());
+          op, type);
   for (const std::int64_t extent : type.shape.dims())
-    require(extent > 0, "{} got the empty tensor {}: every extent must be at least 1", op,
-            type.to_string());
+    require(extent > 0, "{} got the empty tensor {}: every extent must be at least 1", op, type);
 }
 
 // Floats (n, h, w, c).
 inline void require_image(std::string_view op, const TensorType& type) {
   require(type.shape.rank() == 4,
-          "{} takes an image (n, h, w, c), but got {}: add the missing axes", op, type.to_string());
+          "{} takes an image (n, h, w, c), but got {}: add the missing axes", op, type);
   require_floats(op, type);
 }
 
 // Floats (..., c).
 inline void require_channels(std::string_view op, const TensorType& type) {
   require(type.shape.rank() >= 1, "{} takes a tensor (..., c), but got {}: add a last axis", op,
-          type.to_string());
+          type);
   require_floats(op, type);
 }
 

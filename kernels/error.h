@@ -6,7 +6,9 @@
 
 #include <fmt/format.h>
 
+#include <concepts>
 #include <stdexcept>
+#include <string>
 #include <utility>
 
 namespace tessera {
@@ -36,4 +38,18 @@ void require(bool ok, fmt::format_string<Args...> text, Args&&... args) {
     fail(text, std::forward<Args>(args)...);
 }
 
+// What says itself in words is an argument of a message as it is, so that no words are made where
+// nothing fails.
+template <class T>
+concept Spelled = requires(const T& value) {
+  { value.to_string() } -> std::same_as<std::string>;
+};
+
 }  // namespace tessera
+
+template <tessera::Spelled T>
+struct fmt::formatter<T> : fmt::formatter<std::string> {
+  auto format(const T& value, format_context& context) const {
+    return fmt::formatter<std::string>::format(value.to_string(), context);
+  }
+};

@@ -17,7 +17,7 @@ inline void require_lengths_type(std::string_view op, Types inputs, int t_axis) 
   require(inputs[1] == expected,
           "{}: lengths must be {} (one per sequence of {}), not {}; pass the number of valid steps "
           "of each sequence, or use the unmasked operator",
-          op, expected.to_string(), shape.to_string(), inputs[1].to_string());
+          op, expected, shape, inputs[1]);
 }
 
 // Throws unless 0 <= length <= t for each of the sequences.

@@ -35,7 +35,7 @@ inline TensorType pool_type(std::string_view op, const Window& window, bool ceil
     std::int64_t& size = y.shape[static_cast<int>(axis) + 1];
     const std::int64_t least = window.reach(axis) - window.before(axis) - window.behind(axis);
     require(size >= least, "{} takes at least {} {}, but got {}: use a larger image", op, least,
-            axis == 0 ? "rows" : "columns", inputs[0].to_string());
+            axis == 0 ? "rows" : "columns", inputs[0]);
     size = pool_outputs(window, ceil_mode, axis, size);
   }
   return y;

@@ -72,7 +72,7 @@ std::string Shape::to_string() const {
 }
 
 std::string TensorType::to_string() const {
-  return fmt::format("{} {}", name_of(dtype), shape.to_string());
+  return fmt::format("{} {}", name_of(dtype), shape);
 }
 
 }  // namespace tessera

@@ -59,7 +59,7 @@ Difference run_example(const ModelConfig& config, Weights& weights, const Exampl
       run_graph(example_graph(config, example.answer), source_of(weights), {input}, device)[0]);
   require(example.expected.shape.elements() == made.type.shape.elements(),
           "{}: it is {}, but of the image {} the network makes {}", example.output,
-          example.expected.shape.to_string(), images.to_string(), made.type.shape.to_string());
+          example.expected.shape, images, made.type.shape);
   return difference_of(floats_of(made), example.expected.values);
 }
 

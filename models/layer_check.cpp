@@ -98,7 +98,7 @@ std::vector<Reason> find_reasons(const Suspect& suspect, const std::vector<float
   const auto weight = [&](const std::string& name) {
     const TensorView view = file.weights.take_any_shape(name);
     require(view.type.dtype == DType::kF32, "the weight {} is {}, expected f32", in_quotes(name),
-            view.type.to_string());
+            view.type);
     const auto* const values = view.as<const float>();
     return std::vector<float>(values, values + view.shape().elements());
   };

@@ -11,7 +11,7 @@ std::string digest_of(ModelFile& file) {
   digest.add(said.dump());
   for (const std::string& name : file.weights.names()) {
     const TensorView tensor = file.weights.take_any_shape(name);
-    digest.add(fmt::format("\n{} {}\n", name, tensor.type.to_string()));
+    digest.add(fmt::format("\n{} {}\n", name, tensor.type));
     digest.add({static_cast<const char*>(tensor.pointer), tensor.type.bytes()});
   }
   // Of a model file they are one of its tensors.

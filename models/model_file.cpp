@@ -167,7 +167,7 @@ ModelFile ModelFile::open(const std::filesystem::path& path) {
   if (file.config.han) {
     const TensorView blob = file.weights.take_any_shape(kVocabularyName);
     require(blob.type.dtype == DType::kU8, "{}: the tensor \"vocabulary\" is {}, expected u8",
-            path.string(), blob.type.to_string());
+            path.string(), blob.type);
     file.vocabulary =
         Vocabulary::from_blob({blob.as<char>(), static_cast<std::size_t>(blob.shape().elements())});
     require(file.vocabulary->size() <= file.config.han->words,
@@ -254,7 +254,7 @@ void save_model(const std::filesystem::path& path, const ModelConfig& config,
     const TensorView& view = found->second;
     const TensorType type{DType::kF32, shape};
     require(view.type == type, "{}: the weight {} is {}, the network has {}", path.string(),
-            in_quotes(name), view.type.to_string(), type.to_string());
+            in_quotes(name), view.type, type);
     require(all_finite(view), "{}: the weight {} holds numbers that are not finite", path.string(),
             in_quotes(name));
     if (storage == WeightStorage::kF32 || shape.rank() < 2) {

@@ -255,7 +255,7 @@ SafetensorsHeader parse_safetensors(std::span<const std::byte> bytes, std::strin
             file, in_quotes(name), begin, end, header.data_bytes);
     const auto [type, needed] = checked_type(name, entry, file);
     require(needed == end - begin, "{}: tensor {} is {}, which is {} bytes, but it spans {}", file,
-            in_quotes(name), type.to_string(), needed, end - begin);
+            in_quotes(name), type, needed, end - begin);
     header.tensors.emplace(name, SafetensorsEntry{type, data_begin + begin});
     spans.push_back({begin, end, name});
   }

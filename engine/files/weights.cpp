@@ -89,7 +89,7 @@ TensorView Weights::take(std::string_view name, const Shape& shape) {
     require(type.shape == shape,
             "{}: tensor {} has shape {}; the model's configuration expects {}: are weights and "
             "configuration of one model?",
-            file_, in_quotes(name), type.shape.to_string(), shape.to_string());
+            file_, in_quotes(name), type.shape, shape);
   }
   return take_any_shape(name);
 }

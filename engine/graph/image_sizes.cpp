@@ -52,7 +52,7 @@ std::optional<std::int64_t> ImageSizes::try_output(int axis, const TensorType& i
     if ((side(0) - side(1)) % 2 != 0) return std::nullopt;
   }
   const Shape& map = types[graph_.outputs.at(0)].shape;
-  require(map.rank() >= 3, "the network's answer is {}, and no map (n, h, w)", map.to_string());
+  require(map.rank() >= 3, "the network's answer is {}, and no map (n, h, w)", map);
   return map[1 + axis];
 }
 

@@ -19,7 +19,7 @@ Compiled::Compiled(Graph graph, const WeightSource& weights, Types example,
       // Kernels convert weights within parallel regions, which no exception may leave.
       require(is_float(taken.back().type.dtype),
               "weight '{}' is {}; expected f32, bf16 or f16: export it as one of them", name,
-              taken.back().type.to_string());
+              taken.back().type);
       require(all_finite(taken.back()),
               "weight '{}' holds a NaN or an infinity; was its training broken off?", name);
     }

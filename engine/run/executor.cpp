@@ -99,7 +99,7 @@ std::vector<TensorView> Executor::place(const Prepared& prepared,
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     const TensorType& type = values[graph_.outputs[i]].type;
     require(outputs[i].type == type, "output '{}' is {}, memory for {} was given",
-            graph_.values[graph_.outputs[i]], type.to_string(), outputs[i].type.to_string());
+            graph_.values[graph_.outputs[i]], type, outputs[i].type);
     if (device_.is_host()) values[graph_.outputs[i]] = outputs[i];
   }
   for (std::size_t i = 0; device_.is_host() && i < inputs.size(); ++i)

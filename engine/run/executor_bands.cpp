@@ -88,7 +88,7 @@ BandedPlan Executor::plan_bands(const Graph& piece, const TensorType& input, Int
                                 std::int64_t rows) {
   require(device_.is_host(), "bands of rows run on a CPU, not on {}", device_.name());
   require(has_axes(input) && input.shape[0] == 1,
-          "bands are cut from one image (1, h, w, c), not from {}", input.to_string());
+          "bands are cut from one image (1, h, w, c), not from {}", input);
   const auto graph = std::make_shared<const Graph>(piece);
   std::vector<TensorType> types = infer_types(piece, {&input, 1});
   const Bands bands(*graph, sizes_along(types, 1), wanted, rows);

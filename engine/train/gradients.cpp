@@ -142,7 +142,7 @@ void Gradients::set_values(const TensorViews& values) {
   for (const Weight& weight : weights_) {
     const auto found = values.find(weight.name);
     require(found != values.end() && found->second.type == weight.value.type,
-            "the values given have no '{}' of {}", weight.name, weight.value.type.to_string());
+            "the values given have no '{}' of {}", weight.name, weight.value.type);
     queue_->upload(found->second, weight.value.as<std::byte>());
   }
 }

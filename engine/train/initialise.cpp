@@ -110,8 +110,8 @@ FloatTensors initial_weights(const Graph& graph, Types inputs, std::uint64_t see
       const auto [entry, is_new] = tensors.try_emplace(name);
       if (!is_new) {
         require(entry->second.shape == parameter.shape,
-                "'{}' is shared by nodes that want it {} and {}", name,
-                entry->second.shape.to_string(), parameter.shape.to_string());
+                "'{}' is shared by nodes that want it {} and {}", name, entry->second.shape,
+                parameter.shape);
         continue;
       }
       FloatTensor& tensor = entry->second;

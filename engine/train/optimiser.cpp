@@ -99,8 +99,8 @@ void Optimiser::require_operands(std::span<const TensorView> weights,
     if (parameter.frozen) continue;
     const TensorType expected{DType::kF32, parameter.shape};
     require(weights[i].type == expected && gradients[i].type == expected,
-            "optimiser: '{}' is {}; its weight is {}, its gradient {}", parameter.name,
-            expected.to_string(), weights[i].type.to_string(), gradients[i].type.to_string());
+            "optimiser: '{}' is {}; its weight is {}, its gradient {}", parameter.name, expected,
+            weights[i].type, gradients[i].type);
   }
 }
 
@@ -205,7 +205,7 @@ void Optimiser::restore(const TensorViews& saved, std::int64_t steps) {
     const auto found = saved.find(name);
     require(found != saved.end(), "optimiser: the saved state has no '{}'", name);
     require(found->second.type == view.type, "optimiser: the saved '{}' is {}, expected {}", name,
-            found->second.type.to_string(), view.type.to_string());
+            found->second.type, view.type);
   }
   for (const auto& entry : saved) {
     require(own.contains(entry.first), "optimiser: the saved '{}' belongs to no trained tensor",

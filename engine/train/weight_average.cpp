@@ -52,7 +52,7 @@ void WeightAverage::set_values(const TensorViews& values) {
   for (std::size_t i = 0; i < names_.size(); ++i) {
     const auto found = values.find(names_[i]);
     require(found != values.end() && found->second.type == averages_[i].type,
-            "the values given have no '{}' of {}", names_[i], averages_[i].type.to_string());
+            "the values given have no '{}' of {}", names_[i], averages_[i].type);
     queue_->upload(found->second, averages_[i].as<std::byte>());
   }
 }

@@ -47,8 +47,7 @@ float element_f32(const TensorView& tensor, std::int64_t i) {
     case DType::kF16:
       return f16_to_f32(tensor.as<std::uint16_t>()[i]);
     default:
-      fail("a floating-point tensor (f32, bf16, f16) was expected, not {}",
-           tensor.type.to_string());
+      fail("a floating-point tensor (f32, bf16, f16) was expected, not {}", tensor.type);
   }
 }
 
@@ -75,8 +74,7 @@ bool all_finite(const TensorView& tensor) {
     case DType::kF16:
       return exponents_below<std::uint16_t>(tensor, 0x7c00);
     default:
-      fail("a floating-point tensor (f32, bf16, f16) was expected, not {}",
-           tensor.type.to_string());
+      fail("a floating-point tensor (f32, bf16, f16) was expected, not {}", tensor.type);
   }
 }
 

@@ -13,7 +13,7 @@ inline void require_row(std::string_view op, const TensorType& image) {
   constexpr std::int64_t kMost = 0x7fffffff;
   require(image.shape.elements(2, 4) <= kMost,
           "{} on CUDA takes rows of at most {} elements, but got {}: cut the image into tiles", op,
-          kMost, image.to_string());
+          kMost, image);
 }
 
 }  // namespace tessera

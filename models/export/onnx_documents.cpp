@@ -86,8 +86,7 @@ std::string recurrence(OnnxExport& to, const BiRnn& op, const std::string& x,
 // All sequences of a document behind each other: in one direction the state simply goes on, in the
 // other the steps of each sequence are turned around before and after.
 void export_carried(OnnxExport& to, const BiRnn& op) {
-  require(to.rank(0) == 4, "its state goes from sequence to sequence of {}",
-          to.type(0).to_string());
+  require(to.rank(0) == 4, "its state goes from sequence to sequence of {}", to.type(0));
   const std::string& x = to.ours(0);  // (documents, sequences, t, features)
   const std::int64_t features = to.channels(0);
   const auto turned = [&](const std::string& value) {
@@ -119,7 +118,7 @@ void export_node(OnnxExport& to, const BiRnn& op) {
   if (op.carried) return export_carried(to, op);
   const std::string& x = to.ours(0);  // (..., t, features)
   const std::int64_t features = to.channels(0), width = 2 * std::int64_t{op.units};
-  require(to.rank(0) >= 3, "it takes (..., t, features), not {}", to.type(0).to_string());
+  require(to.rank(0) >= 3, "it takes (..., t, features), not {}", to.type(0));
   const auto extents_with = [&](std::int64_t last) {
     return to.call("Concat", {to.extents(x, 0, -1), to.out.integers({last})},
                    {{"axis", std::int64_t{0}}});

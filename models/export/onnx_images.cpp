@@ -211,7 +211,7 @@ void set_channels_second(OnnxExport& to, const std::string& y) {
 }
 
 void export_node(OnnxExport& to, const BatchNorm& op) {
-  require(to.rank(0) >= 2, "it normalises {}", to.type(0).to_string());
+  require(to.rank(0) >= 2, "it normalises {}", to.type(0));
   set_channels_second(to, to.call("BatchNormalization",
                                   {channels_second(to), to.constant("weight"), to.constant("bias"),
                                    to.constant("running_mean"), to.constant("running_var")},

@@ -333,9 +333,9 @@ MaskRules recognise_masks(const ImagePairs& pairs, const MaskHints& hints, int t
   };
   const MaskRules rules = chosen();
   if (census.masks > 0) {
-    report.note(fmt::format(
-        "masks are read as {}{}: {}; --mask-format says otherwise", rules.to_string(),
-        hints.trained == rules ? ", as in the model's training" : "", census.describe()));
+    report.note(fmt::format("masks are read as {}{}: {}; --mask-format says otherwise", rules,
+                            hints.trained == rules ? ", as in the model's training" : "",
+                            census.describe()));
   }
   return rules;
 }

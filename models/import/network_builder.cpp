@@ -270,8 +270,8 @@ void NetworkBuilder::check_weights(const ModelConfig& config) const {
       require(given != imported_.tensors.end(), "the layer {} has no {}", in_quotes(node.name),
               parameter.name);
       require(given->second.shape() == parameter.shape,
-              "the tensor {} has the shape {}, expected {}", in_quotes(name),
-              given->second.shape().to_string(), parameter.shape.to_string());
+              "the tensor {} has the shape {}, expected {}", in_quotes(name), given->second.shape(),
+              parameter.shape);
     }
   }
 }

@@ -178,7 +178,7 @@ ValueId OnnxConverter::emit(const std::string& wanted, Op op, std::vector<ValueI
   for (const TensorType& type : made) {
     type.bytes();
     require(std::ranges::all_of(type.shape.dims(), [](std::int64_t extent) { return extent > 0; }),
-            "it makes {}, which has no elements", type.to_string());
+            "it makes {}, which has no elements", type);
   }
   const std::string base = plain_name(wanted);
   std::string name = base;
@@ -195,7 +195,7 @@ ValueId OnnxConverter::emit(const std::string& wanted, Op op, std::vector<ValueI
                 weight.shape == parameter.shape &&
                 weight.from->shape.size() <= static_cast<std::size_t>(Shape::kMaxRank),
             "its {} is {}, expected {}", parameter.name, shape_text(weight.from->shape),
-            parameter.shape.to_string());
+            parameter.shape);
     weights_[name + "/" + parameter.name] = weight;
   }
   const ValueId id = graph_.add(name, std::move(op), std::move(from));

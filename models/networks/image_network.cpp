@@ -86,14 +86,14 @@ std::int64_t check_segmentation(const ImageNetwork& image) {
   const TensorType& mask = types[graph.outputs[0]];
   require(mask.dtype == DType::kU8 && mask.shape.rank() == 3 && mask.shape[0] == 1,
           "graph.outputs: a mask is u8 (n, h, w), '{}' is {}; end it with an argmax",
-          graph.values[graph.outputs[0]], mask.to_string());
+          graph.values[graph.outputs[0]], mask);
   if (!probable) return 0;
   const TensorType& classes = types[graph.outputs[1]];
   const Shape expected{1, mask.shape[1], mask.shape[2], classes.shape[-1]};
   constexpr std::int64_t kMostClasses = 256;
   require(classes == TensorType{DType::kF32, expected} && classes.shape[-1] <= kMostClasses,
-          "graph.outputs: probabilities are f32 {} with up to {} classes, '{}' is {}",
-          expected.to_string(), kMostClasses, graph.values[graph.outputs[1]], classes.to_string());
+          "graph.outputs: probabilities are f32 {} with up to {} classes, '{}' is {}", expected,
+          kMostClasses, graph.values[graph.outputs[1]], classes);
   return classes.shape[-1];
 }
 

@@ -201,7 +201,7 @@ TrainingState load_checkpoint(const std::filesystem::path& path, const TensorVie
   for (const auto& [name, view] : own) {
     found.emplace(name, file.take(name, view.shape()));
     require(found.at(name).type == view.type, "{}: the tensor {} is {}, expected {}", path.string(),
-            in_quotes(name), found.at(name).type.to_string(), view.type.to_string());
+            in_quotes(name), found.at(name).type, view.type);
   }
   file.check_all_used();
 

@@ -105,7 +105,7 @@ class Training {
     const WeightSource source = [&](const std::string& name, const Shape& shape) {
       const auto found = initial.find(name);
       require(found != initial.end() && found->second.shape == shape,
-              "the initial weights have no '{}' of shape {}", name, shape.to_string());
+              "the initial weights have no '{}' of shape {}", name, shape);
       return found->second.view();
     };
     std::vector<std::string> frozen;

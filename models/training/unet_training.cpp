@@ -121,8 +121,7 @@ FloatTensors UNetTraining::initial_weights() const {
   for (const auto& [name, given] : options_.weights) {
     const auto found = weights.find(name);
     require(found != weights.end() && found->second.shape == given.shape,
-            "the weight '{}' of {} to begin with is none of the network's", name,
-            given.shape.to_string());
+            "the weight '{}' of {} to begin with is none of the network's", name, given.shape);
     found->second = given;
   }
   return weights;

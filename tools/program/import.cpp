@@ -69,7 +69,7 @@ bool fits_example(const ImportCommand& command, const Imported& imported) {
   const Example& example = *imported.example;
   const Difference difference = imported.run_example(open_cpu_device(0));
   std::cout << fmt::format("example  {} -> {}\n         {}\n", example.input, example.output,
-                           difference.to_string());
+                           difference);
   if (difference.is_within(command.tolerance)) return true;
   fmt::print(
       stderr, "{}\n",

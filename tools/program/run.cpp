@@ -90,7 +90,7 @@ std::string summary(const NetworkAnswer& answer) {
   const std::vector<float> values = floats_of(answer);
   for (const double value : values)
     least = std::min(least, value), most = std::max(most, value), sum += value;
-  return fmt::format("{}  {:.6g} to {:.6g}, mean {:.6g}", answer.type.to_string(), least, most,
+  return fmt::format("{}  {:.6g} to {:.6g}, mean {:.6g}", answer.type, least, most,
                      sum / static_cast<double>(values.size()));
 }
 
@@ -143,8 +143,7 @@ int verify(const RunOptions& options) {
     const Difference difference =
         difference_of(floats_of(answers.at(name)), read_floats(expected.tensor).values);
     agrees = agrees && difference.is_within(options.tolerance);
-    std::cout << fmt::format("{}  {}  {}\n", name, type.to_string(),
-                             verdict(difference, options.tolerance));
+    std::cout << fmt::format("{}  {}  {}\n", name, type, verdict(difference, options.tolerance));
   }
   return agrees ? kExitDone : kExitFailed;
 }

@@ -52,7 +52,7 @@ void print(const LayerCheck& check) {
 }  // namespace
 
 std::string verdict(const Difference& difference, double tolerance) {
-  return fmt::format("{}: {}", difference.to_string(),
+  return fmt::format("{}: {}", difference,
                      difference.is_within(tolerance)
                          ? "agrees"
                          : fmt::format("beyond {:.3g}", tolerance * difference.scale));

@@ -30,7 +30,7 @@ std::vector<TensorType> infer(const Activation& op, Types inputs) {
   require_floats("activation", inputs[0]);
   require(op.min <= op.max, "activation: clip takes min <= max, but got {} and {}", op.min, op.max);
   require(op.kind != Activation::Kind::kPrelu || inputs[0].shape.rank() > 0,
-          "activation: prelu takes channels in the last axis, but got {}", inputs[0].to_string());
+          "activation: prelu takes channels in the last axis, but got {}", inputs[0]);
   return {inputs[0]};
 }
 

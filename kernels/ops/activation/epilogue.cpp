@@ -20,7 +20,7 @@ void check_epilogue(std::string_view op, const Epilogue& epilogue, const TensorT
                     : y.shape[axis] == x.shape[axis];
   }
   require(covers, "{}: its residual is {}, but its output {}: both must be of one type and size",
-          op, x.to_string(), y.to_string());
+          op, x, y);
 }
 
 void add_parameters(const Epilogue& epilogue, const TensorType& y, std::vector<Parameter>& list) {

@@ -9,7 +9,7 @@ std::vector<TensorType> infer(const Argmax&, Types inputs) {
   require_channels("argmax", inputs[0]);
   const Shape& x = inputs[0].shape;
   require(x[-1] <= 256, "argmax takes at most 256 classes (ids are u8), but got {}: merge classes",
-          inputs[0].to_string());
+          inputs[0]);
   return {{DType::kU8, Shape(x.dims().first(static_cast<std::size_t>(x.rank() - 1)))}};
 }
 

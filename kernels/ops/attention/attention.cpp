@@ -12,7 +12,7 @@ std::vector<TensorType> infer(const Attention& op, Types inputs) {
           op.masked ? "x, lengths" : "x", inputs.size());
   const TensorType& x = inputs[0];
   require(x.dtype == DType::kF32 && x.shape.rank() >= 2 && x.shape[-1] > 0 && x.shape[-2] > 0,
-          "attention: x must be f32 (..., t, d) with t > 0 and d > 0, not {}", x.to_string());
+          "attention: x must be f32 (..., t, d) with t > 0 and d > 0, not {}", x);
   if (op.masked) require_lengths_type("attention", inputs, -2);
   const auto dims = x.shape.dims();
   std::vector<std::int64_t> sums(dims.begin(), dims.end() - 2);

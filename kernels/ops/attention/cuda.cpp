@@ -35,7 +35,7 @@ Step cuda(const Attention& op, const CudaSetup& setup) {
   constexpr std::int64_t kMost = 0x7fffffff;
   require(shape[-2] <= kMost && shape[-1] <= kMost,
           "attention on CUDA takes at most {} steps of {} floats, but got {}: cut the sequences",
-          kMost, kMost, setup.inputs[0].to_string());
+          kMost, kMost, setup.inputs[0]);
   const int t = static_cast<int>(shape[-2]), d = static_cast<int>(shape[-1]);
   const std::int64_t sequences = shape.elements(0, shape.rank() - 2), steps = sequences * t;
 

@@ -28,13 +28,13 @@ std::vector<TensorType> infer(const Binary& op, Types inputs) {
     const std::int64_t theirs = other.shape[-axis];
     require(extent == theirs || extent == 1 || theirs == 1,
             "binary: {} and {} do not broadcast: extents must be equal, or one of them 1",
-            operands[0].to_string(), operands[1].to_string());
+            operands[0], operands[1]);
     extent = std::max(extent, theirs);
   }
   if (size_of(other.dtype) < size_of(y.dtype)) y.dtype = other.dtype;
   require(size_of(longer.dtype) != size_of(other.dtype) || longer.dtype == other.dtype,
-          "binary takes bf16 or f16, but got {} and {}: convert one of them",
-          operands[0].to_string(), operands[1].to_string());
+          "binary takes bf16 or f16, but got {} and {}: convert one of them", operands[0],
+          operands[1]);
   return {y};
 }
 

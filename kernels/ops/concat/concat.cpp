@@ -17,7 +17,7 @@ std::vector<TensorType> infer(const Concat& op, Types inputs) {
     require(other == inputs[0],
             "concat joins tensors that differ along axis {} alone, but got {} and {}: check the "
             "sizes of what it joins",
-            axis, inputs[0].to_string(), x.to_string());
+            axis, inputs[0], x);
     y.shape[axis] += x.shape[axis];
   }
   return {y};

@@ -28,11 +28,11 @@ void check_attributes(const Conv& op) {
 
 void check_input(const Conv& op, const TensorType& type) {
   require(type.shape.rank() == 4 && is_float(type.dtype),
-          "conv: the input must be f32, bf16 or f16 (n, h, w, c), not {}", type.to_string());
+          "conv: the input must be f32, bf16 or f16 (n, h, w, c), not {}", type);
   for (std::int64_t extent : type.shape.dims())
-    require(extent > 0, "conv: the input must not be empty, but is {}", type.to_string());
+    require(extent > 0, "conv: the input must not be empty, but is {}", type);
   require(op.technique != Conv::Technique::kWinograd || type.dtype == DType::kF32,
-          "conv: Winograd reads f32, not {}; use the direct technique", type.to_string());
+          "conv: Winograd reads f32, not {}; use the direct technique", type);
 }
 
 // What outputs `y` read of the joined map: of a Winograd tile everything, even where y ends early.

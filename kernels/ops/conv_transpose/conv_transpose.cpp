@@ -21,9 +21,9 @@ void check(const ConvTranspose& op, Types inputs) {
   require(inputs.size() == 1, "conv_transpose: one input expected, {} given", inputs.size());
   const TensorType& x = inputs[0];
   require(x.shape.rank() == 4 && is_float(x.dtype),
-          "conv_transpose: the input must be f32, bf16 or f16 (n, h, w, c), not {}", x.to_string());
+          "conv_transpose: the input must be f32, bf16 or f16 (n, h, w, c), not {}", x);
   for (std::int64_t extent : x.shape.dims())
-    require(extent > 0, "conv_transpose: the input must not be empty, but is {}", x.to_string());
+    require(extent > 0, "conv_transpose: the input must not be empty, but is {}", x);
   require(is_doubling(op) ? op.window == Window() && op.groups == 1
                           : x.shape[3] % op.groups == 0 && op.c_out % op.groups == 0,
           "conv_transpose: {} to {} channels do not go with kernel {} and {} groups: groups divide "
@@ -60,7 +60,7 @@ std::vector<TensorType> infer(const ConvTranspose& op, Types inputs) {
     require(y.shape[at] > 0,
             "conv_transpose leaves nothing of {}: its window reaches {} pixels, {} and {} of which "
             "are cut off",
-            x.to_string(), window.reach(axis), window.before(axis), window.behind(axis));
+            x, window.reach(axis), window.before(axis), window.behind(axis));
   }
   return {y};
 }

@@ -144,7 +144,7 @@ ConvTransposeArgs conv_transpose_args(const ConvTranspose& op, Types inputs) {
   constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max() / 2;
   for (const std::int64_t extent : y.shape.dims().subspan(1))
     require(extent <= kMost, "conv_transpose on CUDA takes extents up to {}, but makes {}", kMost,
-            y.to_string());
+            y);
   ConvTransposeArgs args{};
   args.pixels = x.shape.elements(0, 3);
   args.h = static_cast<int>(x.shape[1]);

@@ -18,7 +18,7 @@ std::array<ConcatSource, 2> concat_sources(const CropConcat& op, Types inputs) {
   require(skip.dtype == up.dtype && skip.shape[0] == up.shape[0],
           "crop_concat joins maps of one type and batch, but skip is {} and up is {}: feed both "
           "from the same run",
-          skip.to_string(), up.to_string());
+          skip, up);
   const auto fits = [&](std::size_t side) {
     const int axis = static_cast<int>(side) + 1;
     return op.piece[side] || skip.shape[axis] >= up.shape[axis];
@@ -31,13 +31,13 @@ std::array<ConcatSource, 2> concat_sources(const CropConcat& op, Types inputs) {
     require(equal(0) && equal(1),
             "crop_concat joins maps of one size, but got {} and {}: check the sizes of what it "
             "joins",
-            skip.to_string(), up.to_string());
+            skip, up);
   }
   const bool crops = op.align == CropConcat::Align::kCropSkip;
   require(
       fits(0) && fits(1), "crop_concat cannot {}: skip is {}, but up is larger, {}: {}",
       crops ? "crop the skip map to the up-sampled one" : "pad the up-sampled map to the skip's",
-      skip.to_string(), up.to_string(),
+      skip, up,
       crops ? "check the padding of the convolutions between them, or use a larger image"
             : "check the up-sampling before it, which must not pass the size it came from");
   const ConcatAxis rows = concat_axis(op, 0, skip.shape[1], up.shape[1]);

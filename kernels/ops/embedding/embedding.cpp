@@ -9,9 +9,9 @@ std::vector<TensorType> infer(const Embedding& op, Types inputs) {
           "embedding: words and features must be positive, not {} and {}", op.words, op.features);
   require(inputs.size() == 1, "embedding: expected 1 input (ids), found {}", inputs.size());
   const TensorType& ids = inputs[0];
-  require(ids.dtype == DType::kI32, "embedding: ids must be i32 (...), not {}", ids.to_string());
+  require(ids.dtype == DType::kI32, "embedding: ids must be i32 (...), not {}", ids);
   require(ids.shape.rank() < Shape::kMaxRank, "embedding: ids have at most {} axes, not {}",
-          Shape::kMaxRank - 1, ids.shape.to_string());
+          Shape::kMaxRank - 1, ids.shape);
   std::vector<std::int64_t> dims(ids.shape.dims().begin(), ids.shape.dims().end());
   dims.push_back(op.features);
   return {{DType::kF32, Shape(dims)}};
@@ -37,7 +37,7 @@ void require_ids(const Embedding& op, const TensorView& ids) {
     fail(
         "embedding: id {} at position {} of ids {} is outside the table of {} words; use the "
         "vocabulary that the model was trained with",
-        id[i], i, ids.shape().to_string(), op.words);
+        id[i], i, ids.shape(), op.words);
   }
 }
 

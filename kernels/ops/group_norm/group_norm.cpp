@@ -7,7 +7,7 @@ namespace tessera {
 std::vector<TensorType> infer(const GroupNorm& op, Types inputs) {
   require_inputs("group_norm", inputs, op.epilogue.residual ? 2 : 1);
   require(inputs[0].shape.rank() >= 2, "group_norm takes (n, ..., c), but got {}: add an axis",
-          inputs[0].to_string());
+          inputs[0]);
   require_floats("group_norm", inputs[0]);
   const std::int64_t c = inputs[0].shape[-1];
   require(op.groups >= 0 && (op.groups == 0 || c % op.groups == 0),

@@ -32,7 +32,7 @@ Step cuda(const Head& op, const CudaSetup& setup) {
   const std::int64_t c_in = x.shape[3];
   constexpr std::int64_t kMostChannels = 1 << 20;
   require(c_in <= kMostChannels, "head on CUDA takes at most {} channels, but got {}: use the CPU",
-          kMostChannels, x.to_string());
+          kMostChannels, x);
   const std::int64_t matrix = head_packed_channels(c_in) * head_tiling(op.classes).columns();
   const auto floats = static_cast<std::size_t>(matrix + head_tiling(op.classes).columns());
   const auto packed = setup.packed->get(

@@ -7,7 +7,7 @@ std::vector<TensorType> infer(const Linear& op, Types inputs) {
   require(inputs.size() == 1, "linear: expected 1 input (x), found {}", inputs.size());
   const TensorType& x = inputs[0];
   require(x.dtype == DType::kF32 && x.shape.rank() >= 1 && x.shape[-1] > 0,
-          "linear: x must be f32 (..., features) with features > 0, not {}", x.to_string());
+          "linear: x must be f32 (..., features) with features > 0, not {}", x);
   Shape y = x.shape;
   y[-1] = op.units;
   return {{DType::kF32, y}};

@@ -10,8 +10,8 @@ std::vector<TensorType> infer(const Pad& op, Types inputs) {
   TensorType y = inputs[0];
   const int rank = y.shape.rank();
   require(op.pads.size() == 2 * static_cast<std::size_t>(rank),
-          "pad takes {} pads for {} (before each axis, then behind each), but got {}", 2 * rank,
-          y.to_string(), op.pads.size());
+          "pad takes {} pads for {} (before each axis, then behind each), but got {}", 2 * rank, y,
+          op.pads.size());
   for (int axis = 0; axis < rank; ++axis) {
     const std::int64_t before = op.pads[static_cast<std::size_t>(axis)];
     const std::int64_t behind = op.pads[static_cast<std::size_t>(axis + rank)];
@@ -21,7 +21,7 @@ std::vector<TensorType> infer(const Pad& op, Types inputs) {
             axis, before, behind);
     extent += before + behind;
     require(extent > 0, "pad: {} and {} leave nothing of axis {} of {}", before, behind, axis,
-            inputs[0].to_string());
+            inputs[0]);
   }
   return {y};
 }

@@ -17,18 +17,17 @@ std::vector<TensorType> infer(const Reshape& op, Types inputs) {
   for (const int asked : op.shape) {
     const auto axis = static_cast<int>(extents.size());
     require(asked >= -1 && (asked != 0 || axis < x.shape.rank()) && (asked != -1 || open < 0),
-            "reshape: extent {} of axis {} has no meaning for {}", asked, axis, x.to_string());
+            "reshape: extent {} of axis {} has no meaning for {}", asked, axis, x);
     if (asked == -1) open = axis;
     extents.push_back(asked == 0 ? x.shape[axis] : asked == -1 ? 1 : asked);
     // Checked at each step, so that hostile extents cannot overflow.
-    require(extents.back() <= elements / known, "reshape: {} has no {} elements for axis {}",
-            x.to_string(), extents.back(), axis);
+    require(extents.back() <= elements / known, "reshape: {} has no {} elements for axis {}", x,
+            extents.back(), axis);
     known *= extents.back();
   }
   if (open >= 0) extents[static_cast<std::size_t>(open)] = elements / known;
   const Shape y(extents);
-  require(y.elements() == elements, "reshape: {} has not as many elements as {}", x.to_string(),
-          y.to_string());
+  require(y.elements() == elements, "reshape: {} has not as many elements as {}", x, y);
   return {{x.dtype, y}};
 }
 

@@ -212,7 +212,7 @@ Step cuda(const BiRnn& op, const CudaSetup& setup) {
   constexpr std::int64_t kMost = 0x7fffffff;
   require(t <= kMost && features <= kMost / 4,
           "rnn on CUDA takes at most {} steps of {} features, but got {}: cut the sequences", kMost,
-          kMost / 4, setup.inputs[0].to_string());
+          kMost / 4, setup.inputs[0]);
 
   Plan plan;
   plan.cell = cell_of(op);

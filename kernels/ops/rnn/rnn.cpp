@@ -16,18 +16,16 @@ std::vector<TensorType> infer(const BiRnn& op, Types inputs) {
   if (op.embedding) {
     infer(*op.embedding, inputs.first(1));
     require(x.shape.rank() >= 1 && x.shape[-1] > 0,
-            "rnn: ids must be i32 (..., t) with t > 0, not {}", x.to_string());
+            "rnn: ids must be i32 (..., t) with t > 0, not {}", x);
   } else {
     require(x.dtype == DType::kF32 && x.shape.rank() >= 2 && x.shape[-1] > 0 && x.shape[-2] > 0,
-            "rnn: x must be f32 (..., t, features) with t > 0 and features > 0, not {}",
-            x.to_string());
+            "rnn: x must be f32 (..., t, features) with t > 0 and features > 0, not {}", x);
   }
   if (op.masked) require_lengths_type("rnn", inputs, op.embedding ? -1 : -2);
   if (op.carried) {
     require(!op.masked, "rnn: a state that is carried goes through padding; masked must be false");
     require(x.shape.rank() >= (op.embedding ? 2 : 3),
-            "rnn: a state is carried along the axis before the steps, which {} does not have",
-            x.to_string());
+            "rnn: a state is carried along the axis before the steps, which {} does not have", x);
   }
   const auto leading = x.shape.dims().first(x.shape.dims().size() - (op.embedding ? 0 : 1));
   std::vector<std::int64_t> dims(leading.begin(), leading.end());

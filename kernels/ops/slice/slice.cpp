@@ -45,7 +45,7 @@ std::vector<SliceSpan> slice_spans(const Slice& op, const TensorType& x) {
               (op.steps.empty() || op.steps.size() == count) &&
               count <= static_cast<std::size_t>(x.shape.rank()),
           "slice takes a start, end, axis and step for each axis of {}, but got {}, {}, {} and {}",
-          x.to_string(), count, op.ends.size(), op.axes.size(), op.steps.size());
+          x, count, op.ends.size(), op.axes.size(), op.steps.size());
   std::vector<SliceSpan> spans;
   for (const std::int64_t extent : x.shape.dims()) spans.push_back({0, 1, extent});
   for (std::size_t i = 0; i < count; ++i) {
@@ -54,7 +54,7 @@ std::vector<SliceSpan> slice_spans(const Slice& op, const TensorType& x) {
     const std::int64_t extent = x.shape[axis];
     const SliceSpan span = span_of(op, i, extent);
     require(span.count > 0, "slice: from {} to {} in steps of {} nothing is left of axis {} of {}",
-            op.starts[i], op.ends[i], span.step, axis, x.to_string());
+            op.starts[i], op.ends[i], span.step, axis, x);
     spans[static_cast<std::size_t>(axis)] = span;
   }
   return spans;

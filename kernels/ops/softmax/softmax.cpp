@@ -10,7 +10,7 @@ std::vector<TensorType> infer(const Softmax&, Types inputs) {
   constexpr std::int64_t kMaxClasses = 1 << 24;
   require(inputs[0].shape[-1] <= kMaxClasses,
           "softmax takes at most {} classes, but got {}: reduce the last axis", kMaxClasses,
-          inputs[0].to_string());
+          inputs[0]);
   return {{DType::kF32, inputs[0].shape}};
 }
 

@@ -12,7 +12,7 @@ std::vector<int> order_of(const Transpose& op, const TensorType& x) {
   unsigned seen = 0;
   for (int& axis : order) seen |= 1u << (axis = axis_of("transpose", axis, rank));
   require(order.size() == static_cast<std::size_t>(rank) && seen == (1u << rank) - 1,
-          "transpose takes each axis of {} once, but got {} axes: correct the order", x.to_string(),
+          "transpose takes each axis of {} once, but got {} axes: correct the order", x,
           order.size());
   return order;
 }

@@ -8,10 +8,9 @@ void check_types(const Loss& op, const TensorType& logits, const TensorType& lab
   require_channels("loss", logits);
   const auto dims = logits.shape.dims();
   const Shape elements(dims.first(dims.size() - 1));
-  require(logits.dtype == DType::kF32, "loss: logits are f32, not {}", logits.to_string());
+  require(logits.dtype == DType::kF32, "loss: logits are f32, not {}", logits);
   require((labels.dtype == DType::kU8 || labels.dtype == DType::kI32) && labels.shape == elements,
-          "loss: labels of logits {} are u8 or i32 {}, not {}", logits.shape.to_string(),
-          elements.to_string(), labels.to_string());
+          "loss: labels of logits {} are u8 or i32 {}, not {}", logits.shape, elements, labels);
   require(op.cross_entropy >= 0 && op.dice >= 0 && op.cross_entropy + op.dice > 0,
           "loss: the shares of cross-entropy and Dice must not be negative, nor both 0, but are {} "
           "and {}",
@@ -34,7 +33,7 @@ void refuse_label(int label, std::int64_t position, const Shape& labels, std::in
   fail(
       "loss: label {} at position {} of {} is none of the {} classes; correct the labels, or "
       "name it as the one to ignore",
-      label, position, labels.to_string(), classes == 1 ? 2 : classes);
+      label, position, labels, classes == 1 ? 2 : classes);
 }
 
 }  // namespace tessera

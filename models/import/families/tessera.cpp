@@ -36,8 +36,7 @@ std::optional<Imported> match_tessera(const Contents& contents, const ImportOpti
       const StoredTensor* tensor = contents.find(name);
       require(tensor != nullptr, "{}: the tensor {} is missing", contents.file, in_quotes(name));
       require(Shape(tensor->shape) == parameter.shape, "{}: the tensor {} is {}, expected {}",
-              contents.file, in_quotes(name), shape_text(tensor->shape),
-              parameter.shape.to_string());
+              contents.file, in_quotes(name), shape_text(tensor->shape), parameter.shape);
       imported.add(weight_name(node, parameter.name), *tensor);
       used.insert(name);
     }

@@ -26,7 +26,7 @@ Extents extents_of(const Attention& op, const CudaSetup& setup) {
   constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
   require(x[-2] <= kMost && x[-1] <= kMost,
           "attention on CUDA takes at most {} steps of {} floats, but got {}: cut the sequences",
-          kMost, kMost, setup.inputs[0].to_string());
+          kMost, kMost, setup.inputs[0]);
   Extents extents{};
   extents.sequences = x.elements(0, x.rank() - 2);
   extents.rows = extents.sequences * x[-2];

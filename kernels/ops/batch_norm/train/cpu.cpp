@@ -140,8 +140,7 @@ struct NormBlocks {
 
 void require_f32(const BatchNorm& op, Types inputs) {
   saved_for_backward(op, inputs);
-  require(inputs[0].dtype == DType::kF32, "batch_norm: in training it is f32, not {}",
-          inputs[0].to_string());
+  require(inputs[0].dtype == DType::kF32, "batch_norm: in training it is f32, not {}", inputs[0]);
 }
 
 }  // namespace
@@ -152,7 +151,7 @@ Saved saved_for_backward(const BatchNorm& op, Types inputs) {
   require(inputs[0].shape.elements() > c,
           "batch_norm: training needs more than one value per channel, but got {}; take a larger "
           "batch or image",
-          inputs[0].to_string());
+          inputs[0]);
   return {.inputs = {true}, .outputs = {false}, .extra = {{DType::kF32, {c}}, {DType::kF32, {c}}}};
 }
 

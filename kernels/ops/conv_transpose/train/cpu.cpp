@@ -165,8 +165,7 @@ Saved saved_for_backward(const ConvTranspose& op, Types inputs) {
 void require_f32_training(const ConvTranspose& op, Types inputs) {
   saved_for_backward(op, inputs);
   require(op.dtype == DType::kF32 && inputs[0].dtype == DType::kF32,
-          "conv_transpose: in training it is f32, not {} from {}", name_of(op.dtype),
-          inputs[0].to_string());
+          "conv_transpose: in training it is f32, not {} from {}", name_of(op.dtype), inputs[0]);
 }
 
 namespace {

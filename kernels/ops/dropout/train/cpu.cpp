@@ -12,8 +12,7 @@ namespace {
 
 void require_f32(const Dropout& op, Types inputs) {
   infer(op, inputs);
-  require(inputs[0].dtype == DType::kF32, "dropout: in training it is f32, not {}",
-          inputs[0].to_string());
+  require(inputs[0].dtype == DType::kF32, "dropout: in training it is f32, not {}", inputs[0]);
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ BackwardStep cuda_backward(const Embedding& op, const CudaSetup& setup) {
   require(count <= kMost,
           "the embedding's backward run on CUDA takes at most {} ids, but got {}: use a smaller "
           "batch",
-          kMost, setup.inputs[0].to_string());
+          kMost, setup.inputs[0]);
   const auto part = [](std::int64_t elements) {
     return in_whole_parts(static_cast<std::size_t>(elements) * sizeof(float));
   };

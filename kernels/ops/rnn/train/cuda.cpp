@@ -126,7 +126,7 @@ struct Dims {
     require(x[-2] <= kMost && x[-1] <= kMost / 4 && columns() <= kMost / 4,
             "rnn on CUDA takes at most {} steps of {} features and {} units of all gates, but got "
             "{} and {} units: cut the sequences",
-            kMost, kMost / 4, kMost / 4, setup.inputs[0].to_string(), op.units);
+            kMost, kMost / 4, kMost / 4, setup.inputs[0], op.units);
     t = static_cast<int>(x[-2]);
     features = static_cast<int>(x[-1]);
     sequences = x.elements(0, x.rank() - 2);
