@@ -41,7 +41,7 @@ std::vector<Technique> techniques_of(const Conv& op, const CudaSetup& setup) {
   const ConvChoice choice = choose_conv(op, g, setup.inputs[0].dtype, setup);
   std::vector<Technique> list;
   for (const ConvTile tile : kConvTiles) {
-    if (uses_tensor_cores(tile) != uses_tensor_cores(choice.tile)) continue;
+    if (arithmetic_of(tile) != arithmetic_of(choice.tile)) continue;
     std::string reason;
     for (const ConvChoice::Rejection& rejection : choice.rejected)
       if (rejection.tile == tile) reason = rejection.reason;
