@@ -73,7 +73,7 @@ std::string objection_to_tensor_cores(const ConvProblem& p) {
   return {};
 }
 
-std::int64_t pieces(std::int64_t extent, std::int64_t side) {
+std::int64_t tiles_over(std::int64_t extent, std::int64_t side) {
   return (extent + side - 1) / side;
 }
 
@@ -81,9 +81,9 @@ std::int64_t pieces(std::int64_t extent, std::int64_t side) {
 // output channels are multiplied whole.
 double useful_part(const ConvProblem& p, std::int64_t depth, std::int64_t channels) {
   std::int64_t asked = 0, made = 0;
-  for (const std::int64_t c : p.c_in) asked += c, made += pieces(c, depth) * depth;
+  for (const std::int64_t c : p.c_in) asked += c, made += tiles_over(c, depth) * depth;
   return static_cast<double>(asked * p.c_out) /
-         static_cast<double>(made * pieces(p.c_out, channels) * channels);
+         static_cast<double>(made * tiles_over(p.c_out, channels) * channels);
 }
 
 // Why wgmma does not make products that tensor cores can; empty if it does. Says nothing of sizes.
@@ -120,10 +120,10 @@ Estimate estimate(const ConvProblem& p, const TileTraits& tile, const ConvRate& 
   };
   const std::int64_t sms = std::max(p.multiprocessors, 1);
   Estimate e;
-  e.blocks =
-      p.n * pieces(p.ho, tile.rows) * pieces(p.wo, tile.columns) * pieces(p.c_out, tile.channels);
+  e.blocks = p.n * tiles_over(p.ho, tile.rows) * tiles_over(p.wo, tile.columns) *
+             tiles_over(p.c_out, tile.channels);
   const double block = static_cast<double>(tile.rows) * tile.columns * tile.channels;
-  const std::int64_t most = pieces(e.blocks, sms), rest = most % tile.resident;
+  const std::int64_t most = tiles_over(e.blocks, sms), rest = most % tile.resident;
   e.time = block * static_cast<double>(most - rest) / rate.full;
   if (rest > 0)
     e.time += block * static_cast<double>(rest) / (rate.full * busy(rest) / busy(tile.resident));

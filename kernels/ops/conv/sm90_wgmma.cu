@@ -10,7 +10,8 @@
 // blocks stay and take tile after tile. The order of a sum, blocks of 64 channels, then columns,
 // then rows of the filter, then channels, is that of every tile here. Roofline: tensor cores; L2
 // gives a tile of 256 x 128 the 27 bytes a clock that it asks for, or nearly. Share of it: not
-// measured yet. Oracle: reference.cpp.
+// measured yet (predicted: tools/bench/predict.py). Oracle: reference.cpp.
+// Tried: the epilogue's loop over staged rows not unrolled keeps all sums alive, and spills.
 #include "kernels/cuda/tensor_map.h"
 #include "kernels/cuda/wgmma.cuh"
 #include "kernels/ops/conv/staged_tile.cuh"
@@ -27,7 +28,7 @@ static_assert(kConvWgmmaLineBytes == kSwizzleLine && kColumns * kSwizzleLine == 
 constexpr int kConsumers = 2;
 constexpr int kThreads = (1 + kConsumers) * kWarpgroup;
 constexpr int kWarpsOfGroup = kWarpgroup / 32;
-// Together the registers of a multiprocessor.
+// Of a thread; those of all three warpgroups fill a multiprocessor.
 constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
 constexpr int kShared = 227 * 1024;  // of a block
 
