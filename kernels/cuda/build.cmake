@@ -24,6 +24,10 @@ if(TESSERA_CUDA)
                            "SHELL:-Xptxas --warn-on-spills,--warning-as-error")
   endfunction()
   tessera_compile_kernels(tessera_cuda_kernels ${TESSERA_CUDA_KERNELS})
+  # Whether a GPU may be given what only sm_90a can run.
+  if("${CMAKE_CUDA_ARCHITECTURES}" MATCHES "90a")
+    set_source_files_properties(${PROJECT_SOURCE_DIR}/kernels/ops/conv/sm90_wgmma.cu PROPERTIES COMPILE_DEFINITIONS TESSERA_SM90A)
+  endif()
   # Every feature of the kernel language: what holds the emulator's rules against a GPU.
   tessera_compile_kernels(tessera_cuda_features ${PROJECT_SOURCE_DIR}/tests/simt/features.cu)
   set_target_properties(tessera_cuda_features PROPERTIES EXCLUDE_FROM_ALL ON)

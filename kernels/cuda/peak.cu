@@ -9,7 +9,7 @@
 // Roofline: these loops are the roofline. Measured: nothing yet.
 #include "kernels/cuda/peak.h"
 
-#include "kernels/cuda/kernel.h"
+#include "kernels/cuda/wgmma.cuh"
 
 namespace tessera {
 
@@ -27,11 +27,11 @@ constexpr int kMmaOperands = 4;                  // of each side, taken in turn
 constexpr int kMmaBlocks = 3;                    // a multiprocessor
 constexpr int kMmaRows = 16, kMmaColumns = 8;
 // 64 x 256 sums a warpgroup: the shape that asks shared memory for least, 62% of its rate.
-constexpr int kWgmmaThreads = 128, kWgmmaRows = 64, kWgmmaColumns = 256, kWgmmaDepth = 64;
+constexpr int kWgmmaColumns = 256, kWgmmaDepth = 64;
 constexpr int kWgmmaBlocks = 2;  // one computes while the other starts its next group
 constexpr int kDepthOf16Bits = 16, kDepthOfTf32 = 8;
 constexpr int kRowBytes = kWgmmaDepth * 2;
-static_assert(kRowBytes == 128, "a row of a tile is one row of the 128-byte swizzle");
+static_assert(kRowBytes == kSwizzleLine, "a row of a tile is one row of the 128-byte swizzle");
 
 constexpr int kTriadThreads = 256, kTriadVectors = 4;  // of 16 bytes, all loads before the stores
 
@@ -58,15 +58,6 @@ __device__ std::uint32_t pair_of(float constant, std::uint32_t place) {
 // The factor of the other side: 1, or random as well.
 __device__ float one_or_random(float factor) {
   return factor == factor ? 1.0f : factor;
-}
-
-// Descriptor of a K-major tile with 128-byte swizzle: address and the step of 1024 bytes from eight
-// rows to the next, both in units of 16 bytes.
-__device__ std::uint64_t wgmma_descriptor(const void* tile) {
-  constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 62;
-  constexpr std::uint64_t kStride = std::uint64_t{8 * kRowBytes / 16} << 32;
-  constexpr std::uint64_t kLeading = std::uint64_t{1} << 16;  // not read with this swizzle
-  return kSwizzle128 | kStride | kLeading | ((ptx::smem_u32(tile) & 0x3ffff) >> 4);
 }
 
 // ---- Kernels
@@ -124,14 +115,14 @@ __global__ void __launch_bounds__(kMmaThreads)
   sums[blockIdx.x * kMmaThreads + threadIdx.x] = total;
 }
 
-__global__ void __launch_bounds__(kWgmmaThreads)
+__global__ void __launch_bounds__(kWarpgroup)
     peak_wgmma_kernel(int rounds, float factor, float* sums) {
   SIMT_DYN_SHARED(std::uint32_t, s_tiles, 1024);
   constexpr int kWordsOfRow = kRowBytes / 4;
   constexpr int kWordsOfA = kWgmmaRows * kWordsOfRow;
   constexpr int kWords = kWordsOfA + kWgmmaColumns * kWordsOfRow;
   // One value, or values of no order: the swizzle moves nothing that matters.
-  for (int i = static_cast<int>(threadIdx.x); i < kWords; i += kWgmmaThreads)
+  for (int i = static_cast<int>(threadIdx.x); i < kWords; i += kWarpgroup)
     s_tiles[i] = pair_of(i < kWordsOfA ? factor : one_or_random(factor), i);
   // The stores above become visible to wgmma before any warp issues one.
   ptx::fence_proxy_async();
@@ -152,7 +143,7 @@ __global__ void __launch_bounds__(kWgmmaThreads)
   float total = 0;
 #pragma unroll
   for (const float sum : r_sum) total += sum;
-  sums[blockIdx.x * kWgmmaThreads + threadIdx.x] = total;
+  sums[blockIdx.x * kWarpgroup + threadIdx.x] = total;
 }
 
 __global__ void __launch_bounds__(kTriadThreads)
@@ -193,7 +184,7 @@ Loop loop_of(PeakUnit unit) {
     case PeakUnit::kMmaBf16:
       return {kMmaThreads, kMmaBlocks, kMmaSums * kDepthOf16Bits};
     default:
-      return {kWgmmaThreads, kWgmmaBlocks, double{kWgmmaRows} * kWgmmaColumns * kWgmmaDepth};
+      return {kWarpgroup, kWgmmaBlocks, double{kWgmmaRows} * kWgmmaColumns * kWgmmaDepth};
   }
 }
 

@@ -257,10 +257,11 @@ PTX_INLINE void tma_store(const CUtensorMap* map, const void* src, int c0, int c
 PTX_INLINE void tma_store_commit() {
   PTX_SM90(asm volatile("cp.async.bulk.commit_group;" ::: "memory"));
 }
-// Until at most the last N committed groups of stores are under way; the others are in memory.
+// Until at most the last N committed groups of stores still read shared memory. What the others
+// wrote is seen by the kernels behind this one.
 template <int N>
 PTX_INLINE void tma_store_wait() {
-  PTX_SM90(asm volatile("cp.async.bulk.wait_group %0;" ::"n"(N) : "memory"));
+  PTX_SM90(asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(N) : "memory"));
 }
 
 // ---- sm_90: ldmatrix the other way round
@@ -327,14 +328,20 @@ PTX_INLINE void wgmma_wait() {
 #define PTX_D_64 PTX_D_32 ", " PTX_D2 ", " PTX_D3
 #define PTX_D_96 PTX_D_64 ", " PTX_D4 ", " PTX_D5
 #define PTX_D_128 PTX_D_96 ", " PTX_D6 ", " PTX_D7
-#define PTX_D_192 PTX_D_128 ", " PTX_D8 ", " PTX_D9 ", " PTX_D10 ", " PTX_D11
-#define PTX_D_256 PTX_D_192 ", " PTX_D12 ", " PTX_D13 ", " PTX_D14 ", " PTX_D15
+#define PTX_D_176 PTX_D_128 ", " PTX_D8 ", " PTX_D9 ", " PTX_D10
+#define PTX_D_192 PTX_D_176 ", " PTX_D11
+#define PTX_D_208 PTX_D_192 ", " PTX_D12
+#define PTX_D_224 PTX_D_208 ", " PTX_D13
+#define PTX_D_256 PTX_D_224 ", " PTX_D14 ", " PTX_D15
 #define PTX_D_OPERANDS_32 PTX_D(0), PTX_D(1)
 #define PTX_D_OPERANDS_64 PTX_D_OPERANDS_32, PTX_D(2), PTX_D(3)
 #define PTX_D_OPERANDS_96 PTX_D_OPERANDS_64, PTX_D(4), PTX_D(5)
 #define PTX_D_OPERANDS_128 PTX_D_OPERANDS_96, PTX_D(6), PTX_D(7)
-#define PTX_D_OPERANDS_192 PTX_D_OPERANDS_128, PTX_D(8), PTX_D(9), PTX_D(10), PTX_D(11)
-#define PTX_D_OPERANDS_256 PTX_D_OPERANDS_192, PTX_D(12), PTX_D(13), PTX_D(14), PTX_D(15)
+#define PTX_D_OPERANDS_176 PTX_D_OPERANDS_128, PTX_D(8), PTX_D(9), PTX_D(10)
+#define PTX_D_OPERANDS_192 PTX_D_OPERANDS_176, PTX_D(11)
+#define PTX_D_OPERANDS_208 PTX_D_OPERANDS_192, PTX_D(12)
+#define PTX_D_OPERANDS_224 PTX_D_OPERANDS_208, PTX_D(13)
+#define PTX_D_OPERANDS_256 PTX_D_OPERANDS_224, PTX_D(14), PTX_D(15)
 // The operands after the n / 2 accumulators: both descriptors, scale_d, both transpositions.
 #define PTX_WGMMA(n, types, a_text, b_text, scale_text, transpose_text)                     \
   asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " scale_text                               \
@@ -354,8 +361,9 @@ PTX_INLINE void wgmma_wait() {
 template <class T, int TransposeA = 0, int TransposeB = 0, int Registers>
 PTX_INLINE void wgmma(float (&d)[Registers], uint64_t a, uint64_t b, int scale_d) {
   static_assert(Registers == 16 || Registers == 32 || Registers == 48 || Registers == 64 ||
-                    Registers == 96 || Registers == 128,
-                "wgmma is wrapped for n = 32, 64, 96, 128, 192 and 256");
+                    Registers == 88 || Registers == 96 || Registers == 104 || Registers == 112 ||
+                    Registers == 128,
+                "wgmma is wrapped for n = 32, 64, 96, 128, 176, 192, 208, 224 and 256");
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   if constexpr (Registers == 16) {
     PTX_WGMMA_TYPES(32, "%16", "%17", "%18", "%19, %20");
@@ -365,6 +373,12 @@ PTX_INLINE void wgmma(float (&d)[Registers], uint64_t a, uint64_t b, int scale_d
     PTX_WGMMA_TYPES(96, "%48", "%49", "%50", "%51, %52");
   } else if constexpr (Registers == 64) {
     PTX_WGMMA_TYPES(128, "%64", "%65", "%66", "%67, %68");
+  } else if constexpr (Registers == 88) {
+    PTX_WGMMA_TYPES(176, "%88", "%89", "%90", "%91, %92");
+  } else if constexpr (Registers == 104) {
+    PTX_WGMMA_TYPES(208, "%104", "%105", "%106", "%107, %108");
+  } else if constexpr (Registers == 112) {
+    PTX_WGMMA_TYPES(224, "%112", "%113", "%114", "%115, %116");
   } else if constexpr (Registers == 96) {
     PTX_WGMMA_TYPES(192, "%96", "%97", "%98", "%99, %100");
   } else {

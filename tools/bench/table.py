@@ -27,7 +27,9 @@ NOTHING = "Not measured yet."
 ENGINES = {"eager": "PyTorch", "graph": "PyTorch, CUDA graph", "compile": "PyTorch, torch.compile"}
 LARGEST_NODES = 8
 RATES = ROOT / "kernels" / "ops" / "conv" / "cuda_rates.inc"
-CONV_TILES = ["mma 128x128", "mma 256x64", "mma 256x32", "mma 64x64", "fma 128x64", "fma 256x16"]
+CONV_TILES = ["wgmma 256x128", "wgmma 224x128", "wgmma 208x128", "wgmma 176x128", "wgmma 128x128", "wgmma 64x128",
+              "wgmma 512x64", "wgmma 448x64", "mma 128x128", "mma 256x64", "mma 256x32", "mma 64x64", "fma 128x64",
+              "fma 256x16"]
 
 
 def newest(kind, folder):

@@ -20,7 +20,7 @@ using Buffer = std::shared_ptr<const DeviceBuffer>;
 
 Buffer pack_weights(const Conv& op, const ConvGeometry& g, const ConvWeightLayout& layout,
                     const CudaSetup& setup) {
-  const std::string key = fmt::format("{}/{}", setup.name, name_of(layout.rounding));
+  const std::string key = fmt::format("{}/{}", setup.name, layout.name());
   return setup.packed->get(key, layout.bytes(), [&](std::byte* to) {
     const FoldedWeights weights(op, g, setup.weights);
     for_each_packed(layout, [&](std::int64_t o, std::int64_t i, int tap) {
@@ -67,10 +67,6 @@ ConvArgs::Source source_args(const ConvGeometry& g, const ConvSource& s) {
 
 }  // namespace
 
-bool uses_tensor_cores(ConvTile tile) {
-  return tile != ConvTile::kFma128x64 && tile != ConvTile::kFma256x16;
-}
-
 Precision tensor_core_rounding(DType dtype) {
   switch (dtype) {
     case DType::kBF16:
@@ -87,8 +83,19 @@ std::size_t ConvWeightLayout::element_bytes() const {
                                                                       : sizeof(float);
 }
 
+void ConvWeightLayout::take(ConvTile tile, DType x_type) {
+  const ConvArithmetic arithmetic = arithmetic_of(tile);
+  rounding = arithmetic == ConvArithmetic::kFma ? Precision::kFp32 : tensor_core_rounding(x_type);
+  line_bytes = arithmetic == ConvArithmetic::kWgmma ? kConvWgmmaLineBytes : kConvLineBytes;
+}
+
+std::string ConvWeightLayout::name() const {
+  return line_bytes == kConvLineBytes ? std::string(name_of(rounding))
+                                      : fmt::format("{} by {}", name_of(rounding), line());
+}
+
 std::int64_t ConvWeightLayout::line() const {
-  return static_cast<std::int64_t>(kConvLineBytes / element_bytes());
+  return line_bytes / static_cast<std::int64_t>(element_bytes());
 }
 
 std::int64_t ConvWeightLayout::row() const {
@@ -103,11 +110,8 @@ std::int64_t ConvWeightLayout::elements() const {
 }
 
 ConvWeightLayout weight_layout(const Conv& op, const ConvGeometry& g, ConvTile tile, DType x_type) {
-  ConvWeightLayout layout{
-      .c_in = {},
-      .c_out = g.c_out,
-      .kernel = op.window.kernel,
-      .rounding = uses_tensor_cores(tile) ? tensor_core_rounding(x_type) : Precision::kFp32};
+  ConvWeightLayout layout{.c_in = {}, .c_out = g.c_out, .kernel = op.window.kernel};
+  layout.take(tile, x_type);
   for (const ConvSource& source : g.sources) layout.c_in.push_back(source.c);
   return layout;
 }
@@ -134,10 +138,13 @@ ConvArgs conv_args(const Conv& op, const ConvGeometry& g, DType x_type) {
 }
 
 void conv_cuda(const ConvArgs& args, ConvTile tile, CudaStream stream) {
-  if (uses_tensor_cores(tile)) {
-    conv_mma_cuda(args, tile, stream);
-  } else {
-    conv_fma_cuda(args, tile, stream);
+  switch (arithmetic_of(tile)) {
+    case ConvArithmetic::kWgmma:
+      return conv_wgmma_cuda(args, tile, stream);
+    case ConvArithmetic::kMma:
+      return conv_mma_cuda(args, tile, stream);
+    case ConvArithmetic::kFma:
+      return conv_fma_cuda(args, tile, stream);
   }
 }
 
@@ -153,7 +160,9 @@ ConvProblem conv_problem(const Conv& op, const ConvGeometry& g, DType x_type,
                       .math = setup.math,
                       .capability = setup.traits.capability,
                       .multiprocessors = setup.traits.multiprocessors,
-                      .groups = op.groups};
+                      .groups = op.groups,
+                      .kernel = op.window.kernel[0],
+                      .wgmma = has_conv_wgmma()};
   for (const ConvSource& source : g.sources) problem.c_in.push_back(source.c);
   return problem;
 }

@@ -21,16 +21,30 @@ struct Step;
 // Pixels of a block's output tile and its output channels; tiles start at even rows and columns, so
 // that every 2x2 window of `pooled` lies inside one. Best first among equals.
 enum class ConvTile : std::uint8_t {
-  kMma128x128,  //  8 x 16 pixels
-  kMma256x64,   // 16 x 16
-  kMma256x32,   // 16 x 16
-  kMma64x64,    //  8 x 8
-  kFma128x64,   //  8 x 16
-  kFma256x16,   // 16 x 16
+  kWgmma256x128,  // 32 x 8 pixels
+  kWgmma224x128,  // 28 x 8
+  kWgmma208x128,  // 26 x 8
+  kWgmma176x128,  // 22 x 8
+  kWgmma128x128,  // 16 x 8
+  kWgmma64x128,   //  8 x 8
+  kWgmma512x64,   // 32 x 16
+  kWgmma448x64,   // 28 x 16
+  kMma128x128,    //  8 x 16
+  kMma256x64,     // 16 x 16
+  kMma256x32,     // 16 x 16
+  kMma64x64,      //  8 x 8
+  kFma128x64,     //  8 x 16
+  kFma256x16,     // 16 x 16
 };
-inline constexpr std::array kConvTiles{ConvTile::kMma128x128, ConvTile::kMma256x64,
-                                       ConvTile::kMma256x32,  ConvTile::kMma64x64,
-                                       ConvTile::kFma128x64,  ConvTile::kFma256x16};
+inline constexpr std::array kConvTiles{
+    ConvTile::kWgmma256x128, ConvTile::kWgmma224x128, ConvTile::kWgmma208x128,
+    ConvTile::kWgmma176x128, ConvTile::kWgmma128x128, ConvTile::kWgmma64x128,
+    ConvTile::kWgmma512x64,  ConvTile::kWgmma448x64,  ConvTile::kMma128x128,
+    ConvTile::kMma256x64,    ConvTile::kMma256x32,    ConvTile::kMma64x64,
+    ConvTile::kFma128x64,    ConvTile::kFma256x16};
+// Tiles of one arithmetic give equal bytes.
+enum class ConvArithmetic : std::uint8_t { kFma, kMma, kWgmma };
+ConvArithmetic arithmetic_of(ConvTile tile);
 std::string_view name_of(ConvTile tile);  // "mma 128x128"
 
 // What a choice depends on.
@@ -43,6 +57,8 @@ struct ConvProblem {
   int capability = 0;
   int multiprocessors = 0;
   int groups = 1;
+  int kernel = 1;      // of a square window
+  bool wgmma = false;  // this build has kernels for sm_90a
 };
 
 struct ConvChoice {
@@ -76,9 +92,10 @@ struct ConvTiming {
 // What timings say. A tile with fewer than three keeps the model's rate.
 ConvRates fit_conv_rates(const std::vector<ConvTiming>& timings);
 
-// Products are made by tensor cores (mma) or by f32 units (fma); which of them depends on channel
-// counts, types, math and capability alone. The size of the image, the batch and the number of
-// multiprocessors choose among the tiles of one arithmetic, and those give equal bytes.
+// Products are made by Hopper's tensor cores (wgmma), by those of all GPUs (mma) or by f32 units
+// (fma); which of them depends on kernel, channel counts, types, math and capability alone. The
+// size of the image, the batch and the number of multiprocessors choose among the tiles of one
+// arithmetic, and those give equal bytes.
 ConvChoice choose_conv(const ConvProblem& problem, const ConvRates& rates = conv_rates());
 
 // The step of `cuda` with a tile chosen by the caller, who must take one whose arithmetic is
@@ -118,13 +135,19 @@ struct ConvArgs {
 // Tensor cores: x_type = y_type; every source's channels fill whole 16 bytes; capability 80.
 void conv_mma_cuda(const ConvArgs& args, ConvTile tile, CudaStream stream);
 
+// Hopper's tensor cores: the same, for kernels of 3 and 16 bits; capability 90.
+void conv_wgmma_cuda(const ConvArgs& args, ConvTile tile, CudaStream stream);
+bool has_conv_wgmma();  // whether this build can run it
+
 // f32 multiply-adds, any types and channels.
 void conv_fma_cuda(const ConvArgs& args, ConvTile tile, CudaStream stream);
 
 // Layouts of `weight`. A block of channels never crosses from one source to the next.
 // mma:  (blocks, k * k, c_out, kConvLineBytes / size of an element), zero past a source's channels;
+// wgmma: the same with kConvWgmmaLineBytes;
 // fma: (c_in, k * k, c_out rounded up to kConvQuad) of f32, zero past c_out.
 inline constexpr int kConvLineBytes = 64;
+inline constexpr int kConvWgmmaLineBytes = 128;
 inline constexpr int kConvQuad = 4;
 
 }  // namespace tessera

@@ -14,25 +14,42 @@ namespace {
 
 struct TileTraits {
   std::string_view name;
-  bool tensor_cores;
+  ConvArithmetic arithmetic;
   int rows, columns, channels;
   int resident;  // blocks that a multiprocessor holds at once
 };
 
 TileTraits traits_of(ConvTile tile) {
+  using enum ConvArithmetic;
   switch (tile) {
+    case ConvTile::kWgmma256x128:
+      return {"wgmma 256x128", kWgmma, 32, 8, 128, 1};
+    case ConvTile::kWgmma224x128:
+      return {"wgmma 224x128", kWgmma, 28, 8, 128, 1};
+    case ConvTile::kWgmma208x128:
+      return {"wgmma 208x128", kWgmma, 26, 8, 128, 1};
+    case ConvTile::kWgmma176x128:
+      return {"wgmma 176x128", kWgmma, 22, 8, 128, 1};
+    case ConvTile::kWgmma128x128:
+      return {"wgmma 128x128", kWgmma, 16, 8, 128, 1};
+    case ConvTile::kWgmma64x128:
+      return {"wgmma 64x128", kWgmma, 8, 8, 128, 1};
+    case ConvTile::kWgmma512x64:
+      return {"wgmma 512x64", kWgmma, 32, 16, 64, 1};
+    case ConvTile::kWgmma448x64:
+      return {"wgmma 448x64", kWgmma, 28, 16, 64, 1};
     case ConvTile::kMma128x128:
-      return {"mma 128x128", true, 8, 16, 128, 2};
+      return {"mma 128x128", kMma, 8, 16, 128, 2};
     case ConvTile::kMma256x64:
-      return {"mma 256x64", true, 16, 16, 64, 2};
+      return {"mma 256x64", kMma, 16, 16, 64, 2};
     case ConvTile::kMma256x32:
-      return {"mma 256x32", true, 16, 16, 32, 3};
+      return {"mma 256x32", kMma, 16, 16, 32, 3};
     case ConvTile::kMma64x64:
-      return {"mma 64x64", true, 8, 8, 64, 4};
+      return {"mma 64x64", kMma, 8, 8, 64, 4};
     case ConvTile::kFma128x64:
-      return {"fma 128x64", false, 8, 16, 64, 3};
+      return {"fma 128x64", kFma, 8, 16, 64, 3};
     case ConvTile::kFma256x16:
-      return {"fma 256x16", false, 16, 16, 16, 3};
+      return {"fma 256x16", kFma, 16, 16, 16, 3};
   }
   fail("conv has no tile {}: take one of kConvTiles", static_cast<int>(tile));
 }
@@ -56,6 +73,38 @@ std::string objection_to_tensor_cores(const ConvProblem& p) {
   return {};
 }
 
+std::int64_t tiles_over(std::int64_t extent, std::int64_t side) {
+  return (extent + side - 1) / side;
+}
+
+// Part of its products that is asked for where blocks of `depth` input channels and of `channels`
+// output channels are multiplied whole.
+double useful_part(const ConvProblem& p, std::int64_t depth, std::int64_t channels) {
+  std::int64_t asked = 0, made = 0;
+  for (const std::int64_t c : p.c_in) asked += c, made += tiles_over(c, depth) * depth;
+  return static_cast<double>(asked * p.c_out) /
+         static_cast<double>(made * tiles_over(p.c_out, channels) * channels);
+}
+
+// Why wgmma does not make products that tensor cores can; empty if it does. Says nothing of sizes.
+std::string objection_to_wgmma(const ConvProblem& p) {
+  constexpr int kCapability = 90;
+  constexpr double kMmaRate = 0.62;  // of mma.sync on such a GPU, relative to wgmma
+  if (p.capability != kCapability)
+    return fmt::format("is for compute capability 9.0, the GPU has {}.{}", p.capability / 10,
+                       p.capability % 10);
+  if (!p.wgmma) return "needs a build for sm_90a (CMAKE_CUDA_ARCHITECTURES)";
+  if (p.kernel != 3) return fmt::format("has a window of 3, not of {}", p.kernel);
+  if (p.x == DType::kF32) return "multiplies 16 bits, but x is f32";
+  const double wgmma = useful_part(p, 64, 64), mma = useful_part(p, 16, 32);
+  if (wgmma < kMmaRate * mma)
+    return fmt::format(
+        "multiplies whole blocks of 64 channels, and {:.0f}% of that is asked for: at {:.0f}% of "
+        "its rate mma is faster",
+        100 * wgmma, 100 * kMmaRate);
+  return {};
+}
+
 // What the busiest multiprocessor has to do, and what part of its products is asked for.
 struct Estimate {
   std::int64_t blocks = 0;
@@ -66,18 +115,15 @@ struct Estimate {
 // As many blocks at once as a multiprocessor holds, then those that are left, which fill it less:
 // each block more takes the same share of what the others leave idle.
 Estimate estimate(const ConvProblem& p, const TileTraits& tile, const ConvRate& rate) {
-  const auto pieces = [](std::int64_t extent, std::int64_t side) {
-    return (extent + side - 1) / side;
-  };
   const auto busy = [&](std::int64_t blocks) {
     return 1 - std::pow(1 - rate.alone, static_cast<double>(blocks));
   };
   const std::int64_t sms = std::max(p.multiprocessors, 1);
   Estimate e;
-  e.blocks =
-      p.n * pieces(p.ho, tile.rows) * pieces(p.wo, tile.columns) * pieces(p.c_out, tile.channels);
+  e.blocks = p.n * tiles_over(p.ho, tile.rows) * tiles_over(p.wo, tile.columns) *
+             tiles_over(p.c_out, tile.channels);
   const double block = static_cast<double>(tile.rows) * tile.columns * tile.channels;
-  const std::int64_t most = pieces(e.blocks, sms), rest = most % tile.resident;
+  const std::int64_t most = tiles_over(e.blocks, sms), rest = most % tile.resident;
   e.time = block * static_cast<double>(most - rest) / rate.full;
   if (rest > 0)
     e.time += block * static_cast<double>(rest) / (rate.full * busy(rest) / busy(tile.resident));
@@ -92,10 +138,22 @@ std::string_view name_of(ConvTile tile) {
   return traits_of(tile).name;
 }
 
-// From the bytes of shared memory that a product reads and the halo that a tile copies, and from
-// the warps of a block: a model, not a measurement.
+ConvArithmetic arithmetic_of(ConvTile tile) {
+  return traits_of(tile).arithmetic;
+}
+
+// From the bytes that a product reads of shared memory or, by wgmma, of L2, the halo that a tile
+// copies, and the warps of a block: a model, not a measurement.
 const ConvRates& conv_model_rates() {
   static constexpr ConvRates kRates{{
+      {1.0, 1.0},    // wgmma 256x128
+      {0.94, 1.0},   // wgmma 224x128
+      {0.9, 1.0},    // wgmma 208x128
+      {0.8, 1.0},    // wgmma 176x128
+      {0.68, 1.0},   // wgmma 128x128
+      {0.34, 1.0},   // wgmma 64x128
+      {1.0, 1.0},    // wgmma 512x64
+      {0.94, 1.0},   // wgmma 448x64
       {1.0, 0.75},   // mma 128x128
       {1.0, 0.75},   // mma 256x64
       {0.75, 0.55},  // mma 256x32
@@ -143,29 +201,32 @@ ConvRates fit_conv_rates(const std::vector<ConvTiming>& timings) {
       }
     }
   }
-  for (const bool tensor_cores : {true, false}) {
+  using enum ConvArithmetic;
+  for (const ConvArithmetic arithmetic : {kFma, kMma, kWgmma}) {
     double best = 0;
     for (const ConvTile tile : kConvTiles) {
       const auto index = static_cast<std::size_t>(tile);
-      if (fitted[index] && traits_of(tile).tensor_cores == tensor_cores)
+      if (fitted[index] && arithmetic_of(tile) == arithmetic)
         best = std::max(best, rates[index].full);
     }
     for (const ConvTile tile : kConvTiles) {
       const auto index = static_cast<std::size_t>(tile);
-      if (fitted[index] && traits_of(tile).tensor_cores == tensor_cores) rates[index].full /= best;
+      if (fitted[index] && arithmetic_of(tile) == arithmetic) rates[index].full /= best;
     }
   }
   return rates;
 }
 
 ConvChoice choose_conv(const ConvProblem& p, const ConvRates& rates) {
+  using enum ConvArithmetic;
   const std::string objection = objection_to_tensor_cores(p);
-  const bool tensor_cores = objection.empty();
+  const std::string to_wgmma = objection.empty() ? objection_to_wgmma(p) : objection;
+  const ConvArithmetic arithmetic = !objection.empty() ? kFma : to_wgmma.empty() ? kWgmma : kMma;
 
   ConvChoice choice{};
   Estimate best;
   for (const ConvTile tile : kConvTiles) {
-    if (traits_of(tile).tensor_cores != tensor_cores) continue;
+    if (arithmetic_of(tile) != arithmetic) continue;
     const Estimate e = estimate(p, traits_of(tile), rates[static_cast<std::size_t>(tile)]);
     if (best.blocks == 0 || e.time < best.time) choice.tile = tile, best = e;
   }
@@ -174,9 +235,11 @@ ConvChoice choose_conv(const ConvProblem& p, const ConvRates& rates) {
     if (tile == choice.tile) continue;
     const TileTraits traits = traits_of(tile);
     std::string reason;
-    if (traits.tensor_cores && !tensor_cores) {
-      reason = objection;
-    } else if (!traits.tensor_cores && tensor_cores) {
+    if (traits.arithmetic > arithmetic) {
+      reason = traits.arithmetic == kWgmma ? to_wgmma : objection;
+    } else if (traits.arithmetic == kMma && arithmetic == kWgmma) {
+      reason = "wgmma multiplies faster on this GPU";
+    } else if (traits.arithmetic == kFma && arithmetic != kFma) {
       reason = p.x == DType::kF32
                    ? fmt::format("math is {}, so tensor cores may round to tf32, and are faster",
                                  name_of(p.math))

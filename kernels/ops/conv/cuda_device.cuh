@@ -7,18 +7,17 @@
 
 namespace tessera {
 
-// The output tile of a block. Tiles of channels are neighbours in the grid, then columns, rows and
-// images: blocks that run together share input pixels in L2.
+// An output tile. Tiles of channels are neighbours in their order, then columns, rows and images:
+// blocks that run together share input pixels in L2.
 struct ConvPlace {
   int image, row, column, channel;
 };
 
 template <int kRows, int kColumns, int kChannels>
-__device__ inline ConvPlace place_of_block(const ConvArgs& args) {
+__device__ inline ConvPlace place_of_tile(const ConvArgs& args, unsigned tile) {
   const unsigned channels = (args.c_out + kChannels - 1) / kChannels;
   const unsigned columns = (args.wo + kColumns - 1) / kColumns;
   const unsigned rows = (args.ho + kRows - 1) / kRows;
-  unsigned tile = blockIdx.x;
   ConvPlace place;
   place.channel = static_cast<int>(tile % channels) * kChannels;
   tile /= channels;
@@ -27,6 +26,11 @@ __device__ inline ConvPlace place_of_block(const ConvArgs& args) {
   place.row = static_cast<int>(tile % rows) * kRows;
   place.image = static_cast<int>(tile / rows);
   return place;
+}
+
+template <int kRows, int kColumns, int kChannels>
+__device__ inline ConvPlace place_of_block(const ConvArgs& args) {
+  return place_of_tile<kRows, kColumns, kChannels>(args, blockIdx.x);
 }
 
 // Blocks of a grid over all tiles; an output of 2^31 tiles exceeds any memory.

@@ -13,8 +13,6 @@
 
 namespace tessera {
 
-bool uses_tensor_cores(ConvTile tile);
-
 // What tensor cores round an operand stored as `dtype` to.
 Precision tensor_core_rounding(DType dtype);
 
@@ -24,9 +22,12 @@ struct ConvWeightLayout {
   std::int64_t c_out = 0;
   std::array<int, 2> kernel{};
   Precision rounding = Precision::kFp32;  // kFp32: the layout for f32 units, else for tensor cores
+  int line_bytes = kConvLineBytes;        // of input channels that lie together, for tensor cores
 
+  void take(ConvTile tile, DType x_type);  // what it reads: sets rounding and line_bytes
+  std::string name() const;                // tells it from the others of one convolution
   std::size_t element_bytes() const;
-  std::int64_t line() const;      // input channels that lie together, for tensor cores
+  std::int64_t line() const;      // line_bytes in elements
   std::int64_t row() const;       // output channels and the zeros behind them, for f32 units
   std::int64_t elements() const;  // of all
   std::size_t bytes() const { return static_cast<std::size_t>(elements()) * element_bytes(); }

@@ -8,7 +8,7 @@
 // sum, blocks of channels, then taps, then channels, is that of every tile. f32 is rounded to tf32
 // on its way. Roofline: tensor cores from about 64 channels, memory below. Share of it: not
 // measured yet. Oracle: reference.cpp.
-#include "kernels/ops/conv/cuda_device.cuh"
+#include "kernels/ops/conv/staged_tile.cuh"
 
 namespace tessera {
 
@@ -188,70 +188,16 @@ __device__ void stage_tile(const ConvArgs& args, int first_channel,
   }
 }
 
-// Adds the residual and activates, in place; rounded in between, as if they were operators behind.
-template <int kCount, class T, class Tile>
-__device__ void finish_tile(const ConvArgs& args, const ConvPlace& place, T* staging) {
-  constexpr int kGroups = Tile::kChannels / kCount;
-  for (int i = static_cast<int>(threadIdx.x); i < Tile::kPixels * kGroups; i += Tile::kThreads) {
-    const int pixel = i / kGroups, channel = place.channel + i % kGroups * kCount;
-    const int row = place.row + pixel / Tile::kColumns,
-              column = place.column + pixel % Tile::kColumns;
-    if (row >= args.ho || column >= args.wo || channel >= args.c_out) continue;
-    T* const at = staging + pixel * Tile::kStagingPitch + i % kGroups * kCount;
-    float y[kCount], added[kCount] = {};
-    load_elements(at, y);
-    if (args.residual.x != nullptr)
-      load_elements(static_cast<const T*>(args.residual.x) +
-                        residual_index(args, place.image, row, column) + channel,
-                    added);
-#pragma unroll
-    for (int k = 0; k < kCount; ++k) {
-      if (args.residual.x != nullptr) y[k] += added[k];
-      y[k] = finish_epilogue(args, y[k], args.slopes != nullptr ? args.slopes[channel + k] : 0.0f);
-    }
-    store_elements(y, at);
+// The tile as stage_tile leaves it, for what finishes and stores it.
+template <class T, class Tile>
+struct MmaStaged {
+  static constexpr int kRows = Tile::kRows, kColumns = Tile::kColumns, kThreads = Tile::kThreads;
+  static constexpr int kChannels = Tile::kChannels;
+  T* tile;
+  __device__ T* at(int pixel, int channel) const {
+    return tile + pixel * Tile::kStagingPitch + channel;
   }
-}
-
-// kCount channels of every pixel of the tile, then of every 2x2 window, from shared memory to y and
-// pooled.
-template <int kCount, class T, class Tile>
-__device__ void store_tile(const ConvArgs& args, const ConvPlace& place, const T* staging) {
-  constexpr int kPitch = Tile::kStagingPitch, kGroups = Tile::kChannels / kCount;
-  for (int i = static_cast<int>(threadIdx.x); i < Tile::kPixels * kGroups; i += Tile::kThreads) {
-    const int pixel = i / kGroups, channel = i % kGroups * kCount;
-    const int row = place.row + pixel / Tile::kColumns,
-              column = place.column + pixel % Tile::kColumns;
-    if (row >= args.ho || column >= args.wo || place.channel + channel >= args.c_out) continue;
-    const std::int64_t index = (std::int64_t{place.image} * args.ho + row) * args.wo + column;
-    using Vector = Elements<T, kCount>;
-    *reinterpret_cast<Vector*>(static_cast<T*>(args.y) + index * args.c_out + place.channel +
-                               channel) =
-        *reinterpret_cast<const Vector*>(staging + pixel * kPitch + channel);
-  }
-  if (args.pooled == nullptr) return;
-  constexpr int kPooledColumns = Tile::kColumns / 2;
-  const int ho = args.ho / 2, wo = args.wo / 2;
-  for (int i = static_cast<int>(threadIdx.x); i < Tile::kPixels / 4 * kGroups;
-       i += Tile::kThreads) {
-    const int window = i / kGroups, channel = i % kGroups * kCount;
-    const int y = window / kPooledColumns, x = window % kPooledColumns;
-    const int row = place.row / 2 + y, column = place.column / 2 + x;
-    if (row >= ho || column >= wo || place.channel + channel >= args.c_out) continue;
-    const T* from = staging + (2 * y * Tile::kColumns + 2 * x) * kPitch + channel;
-    float best[kCount], next[kCount];
-    load_elements(from, best);
-#pragma unroll
-    for (const int pixel : {1, Tile::kColumns, Tile::kColumns + 1}) {
-      load_elements(from + pixel * kPitch, next);
-#pragma unroll
-      for (int k = 0; k < kCount; ++k) best[k] = conv_larger(best[k], next[k]);
-    }
-    const std::int64_t index = (std::int64_t{place.image} * ho + row) * wo + column;
-    store_elements(best,
-                   static_cast<T*>(args.pooled) + index * args.c_out + place.channel + channel);
-  }
-}
+};
 
 template <class T, int kKernel, class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
@@ -314,20 +260,14 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
   __syncthreads();  // puts the last reads of operands before the tile that takes their place
   stage_tile<T, Tile>(args, place.channel, sum, staging);
   __syncthreads();  // puts the writes of the tile before its reads
-  constexpr int kWide = 16 / static_cast<int>(sizeof(T));
+  const MmaStaged<T, Tile> staged{staging};
+  const int thread = static_cast<int>(threadIdx.x);
   if (has_epilogue(args)) {
-    if (args.c_out % kWide == 0) {
-      finish_tile<kWide, T, Tile>(args, place, staging);
-    } else {
-      finish_tile<1, T, Tile>(args, place, staging);
-    }
+    finish_tile<T>(args, place, staged, thread);
     __syncthreads();  // puts the finished tile before its reads
   }
-  if (args.c_out % kWide == 0) {
-    store_tile<kWide, T, Tile>(args, place, staging);
-  } else {
-    store_tile<1, T, Tile>(args, place, staging);
-  }
+  store_tile<T>(args, place, staged, thread);
+  if (args.pooled != nullptr) pool_tile<T>(args, place, staged, thread);
 }
 
 template <class T, class Tile>

@@ -275,8 +275,8 @@ CUresult encode(CUtensorMap* encoded, TensorMap map, CUtensorMapDataType type, c
   if (map.base % kStrideAlign != 0 || inner_bytes % kStrideAlign != 0 || inner_bytes > span ||
       inner > kMaxBox)
     return CUDA_ERROR_INVALID_VALUE;
-  const std::uint64_t bytes = rank > 1 ? map.stride[rank - 2] * map.extent[rank - 1]
-                                       : std::uint64_t{map.extent[0]} * map.element_bytes;
+  std::uint64_t bytes = std::uint64_t{map.extent[0]} * map.element_bytes;
+  for (cuuint32_t i = 1; i < rank; ++i) bytes += map.stride[i - 1] * (map.extent[i] - 1);
   if (!is_copyable(base, bytes)) return CUDA_ERROR_INVALID_VALUE;
   std::memcpy(static_cast<void*>(encoded), &map, sizeof map);
   return CUDA_SUCCESS;

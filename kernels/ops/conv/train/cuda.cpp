@@ -61,8 +61,8 @@ RepackedConv::RepackedConv(const CudaSetup& setup, const std::string& name, cons
   layout_.c_out = args.c_out;
   layout_.kernel = {args.kernel, args.kernel};
   for (int i = 0; i < args.source_count; ++i) layout_.c_in.push_back(args.sources[i].c);
-  if (uses_tensor_cores(tile)) layout_.rounding = tensor_core_rounding(args.x_type);
-  order_ = pack_order(setup, fmt::format("{} {}", name, name_of(layout_.rounding)), [&] {
+  layout_.take(tile, args.x_type);
+  order_ = pack_order(setup, fmt::format("{} {}", name, layout_.name()), [&] {
     PackOrder order;
     order.reserve(static_cast<std::size_t>(layout_.elements()));
     for_each_packed(layout_, [&](std::int64_t o, std::int64_t i, int tap) {
