@@ -6,6 +6,19 @@
 
 namespace tessera {
 
+namespace {
+
+// What every rank gives as much of, in the order of ranks.
+template <class T>
+std::vector<T> gather_equal(Ranks& ranks, const std::vector<T>& own) {
+  std::vector<T> all(own.size() * static_cast<std::size_t>(ranks.count()));
+  if (!own.empty())
+    ranks.gather(std::as_bytes(std::span(own)), std::as_writable_bytes(std::span(all)));
+  return all;
+}
+
+}  // namespace
+
 GradientSum::GradientSum(Gradients& gradients, Ranks& ranks, std::int64_t batches)
     : gradients_(gradients), ranks_(ranks) {
   for (int level = 0; level < levels(batches); ++level)
@@ -109,8 +122,8 @@ std::vector<LossResult> GradientSum::run(std::int64_t count,
   if (ranks_.count() > 1) {
     const std::int64_t blocks = working(count);
     add_across(blocks);
-    results = gather_values(ranks_, results);
-    std::vector<float> all = gather_values(ranks_, added);
+    results = gather_equal(ranks_, results);
+    std::vector<float> all = gather_equal(ranks_, added);
     const auto of = [&](std::int64_t i) { return all.data() + i * std::ssize(added); };
     for (std::int64_t half = 1; half < blocks; half *= 2) {
       for (std::int64_t left = 0; left + half < blocks; left += 2 * half) {

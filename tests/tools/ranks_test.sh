@@ -51,7 +51,7 @@ grep -q -e '--accumulate: 5 ranks share the batches of a step, which are 4' said
 [ ! -e no.safetensors ] || die "a refused run wrote a model"
 
 # A killed rank ends the run, which other ranks finish.
-long=("${han[@]}" --epochs 200)
+long=("${han[@]}" --epochs 60)
 mkdir long parts
 "$program" "${long[@]}" -q -o long/m.safetensors
 ranks 2 "${long[@]}" -q -o parts/m.safetensors >said 2>&1 &
