@@ -6,7 +6,7 @@ set -euo pipefail
 program=$(realpath "$1")
 read -ra hosts <<<"${2:-}"
 command -v mpirun >/dev/null || { echo "ranks: skipped; apt-get install openmpi-bin"; exit 77; }
-folder=$(mktemp -d)
+folder=$(realpath "$(mktemp -d)")
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 export TESSERA_DEVICE=cpu TESSERA_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
@@ -60,9 +60,12 @@ until [ "$(cat parts/m.safetensors.run/metrics.jsonl 2>/dev/null | wc -l)" -gt 3
   kill -0 $running || die "ended by itself: $(cat said)"
   sleep 0.01
 done
-# The newest of the processes with this folder's model in their command is a rank.
-rank=$(grep -slF --null-data -x parts/m.safetensors /proc/[0-9]*/cmdline | sed 's/[^0-9]//g' |
-       while read -r pid; do [ "$(readlink /proc/$pid/exe)" != "$program" ] || echo $pid; done | sort -n | tail -1)
+rank=
+for process in /proc/[0-9]*; do
+  [ "$(readlink "$process/exe" || true)" = "$program" ] && [ "$(readlink "$process/cwd" || true)" = "$folder" ] || continue
+  rank=${process#/proc/}
+done
+[ -n "$rank" ] || die "no rank to kill: $(cat said)"
 kill -KILL "$rank"
 if wait $running; then die "nothing heard of the killed rank"; fi
 ranks 4 "${long[@]}" -q --resume -o parts/m.safetensors
