@@ -181,14 +181,11 @@ class Training {
             "the ranks were told different things; give all of them the same options, data and "
             "folder, or train each by itself with --ranks none:{}",
             different);
-    events_.note(fmt::format("{} ranks share the {} batches of a step{}", ranks_.count(),
-                             options_.accumulate, idle_note()));
-  }
-  std::string idle_note() const {
-    const std::int64_t working = sum_.working(options_.accumulate);
-    if (working == ranks_.count()) return "";
-    return fmt::format("; {} of them have work: --accumulate {} would be shared by all", working,
-                       ranks_.count());
+    const std::int64_t batches = std::min<std::int64_t>(task_.batches(), options_.accumulate);
+    const std::int64_t working = sum_.working(batches);
+    events_.note(fmt::format(
+        "{} ranks share the {} batches of a step{}", ranks_.count(), batches,
+        working < ranks_.count() ? fmt::format(", but {} of them alone get any", working) : ""));
   }
   std::string digest_of_weights() const {
     Digest digest;
