@@ -12,8 +12,9 @@ namespace {
 // What the standard library throws for want of memory becomes an Error with a remedy; an event that
 // is no function is nobody's.
 template <class Options>
-TrainResult trained(TrainResult (*train)(const Options&, const TrainEvents&),
-                    const Options& options, const TrainEvents& given) {
+TrainResult trained(TrainResult (*train)(const Options&, const TrainEvents&,
+                                         const std::shared_ptr<Ranks>&),
+                    const Options& given_options, const TrainEvents& given) {
   const TrainEvents silent;
   TrainEvents events = given;
   if (!events.data) events.data = silent.data;
@@ -21,8 +22,15 @@ TrainResult trained(TrainResult (*train)(const Options&, const TrainEvents&),
   if (!events.epoch) events.epoch = silent.epoch;
   if (!events.note) events.note = silent.note;
   if (!events.stop) events.stop = silent.stop;
+  Options options = given_options;
+  const std::shared_ptr<Ranks> ranks = ranks_of(options);
+  if (!ranks->is_first()) {  // the first speaks for all; each may be stopped
+    const std::function<bool()> stop = events.stop;
+    events = silent;
+    events.stop = stop;
+  }
   try {
-    return train(options, events);
+    return train(options, events, ranks);
   } catch (const std::bad_alloc&) {
     fail("out of memory; train with a smaller --batch or --tile, or free some");
   }

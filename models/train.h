@@ -43,13 +43,18 @@ struct TrainOptions {
   std::string device = "auto";     // as SessionOptions has it
   std::string precision = "auto";  // "fp32"; on a GPU also "tf32" and "bf16", which is mixed:
                                    // weights, sums and the optimiser stay fp32
-  int threads = 0;                 // of the CPU; 0: OMP_NUM_THREADS, else every processor
-  std::uint64_t seed = 0;          // of all that is drawn
+  int threads = 0;                 // of the CPU; 0: OMP_NUM_THREADS, else every processor, which
+                                   // ranks of one machine share
+  // Which processes share the batches of each step, and give the bytes of one: "none", "mpi" (those
+  // that Open MPI's mpirun started with this one), "auto" (the latter, if it did). All of them are
+  // told the same; the first one writes. The program's default is "auto".
+  std::string ranks = "none";
+  std::uint64_t seed = 0;  // of all that is drawn
 
   std::int64_t epochs = 10;
   std::int64_t steps = 0;           // more than 0: optimiser steps, instead of epochs
   std::int64_t batch = 1;           // tiles or documents of one run
-  int accumulate = 1;               // batches of one optimiser step
+  int accumulate = 1;               // batches of one optimiser step, one for each rank at least
   std::int64_t validate_every = 0;  // steps; 0: each epoch
   std::int64_t early_stop = 0;      // validations without a better one that end it; 0: never
   // By what the best validation, and so the model, is told: "accuracy", "mean_iou" of a UNet,
@@ -262,6 +267,7 @@ struct TrainResult {
   double train_loss = 0;            // of the epoch or interval that ended last
   std::optional<double> best = {};  // what TrainOptions::best names, of the best validation
   std::int64_t best_epoch = 0;      // from 1
+  int rank = 0;                     // which of the ranks this process is; the first one wrote
 
   // The trained model. Throws where none was written.
   Session open(const SessionOptions& options = {}) const;

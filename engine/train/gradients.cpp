@@ -88,11 +88,16 @@ Gradients::Gradients(const Graph& graph, const WeightSource& initial, Types exam
       const std::string name = weight_name(node, parameter.name);
       const auto [entry, is_new] = known.emplace(name, weights_.size());
       indices.push_back(entry->second);
-      if (!is_new) continue;
-      const TensorType type{DType::kF32, parameter.shape};
       const bool statistic = parameter.role == Role::kStatistic;
+      const auto* norm = std::get_if<BatchNorm>(&node.op);
+      const double share = statistic && norm != nullptr ? 1 - norm->momentum : 1;
+      if (!is_new) {
+        weights_[entry->second].share *= share;
+        continue;
+      }
+      const TensorType type{DType::kF32, parameter.shape};
       const bool trained = !statistic && std::ranges::count(frozen, name) == 0;
-      weights_.push_back({name, {nullptr, type}, {nullptr, type}, trained, statistic});
+      weights_.push_back({name, {nullptr, type}, {nullptr, type}, trained, statistic, share});
       value_bytes += in_parts(type.bytes());
       if (trained) gradient_bytes_ += in_parts(type.bytes());
       if (statistic) statistic_bytes = std::max(statistic_bytes, type.bytes());

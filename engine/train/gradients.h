@@ -51,6 +51,7 @@ class Gradients {
     TensorView gradient;     // its pointer is null where `trained` is false
     bool trained = true;     // false: running statistics, and what is frozen
     bool statistic = false;  // the forward run updates it
+    double share = 1;        // of a batch norm's running statistic, what a forward run leaves of it
   };
 
   // Copies every weight of `graph` from `initial`; those in `frozen` get no gradient. `example` are
@@ -63,6 +64,11 @@ class Gradients {
             bool recompute = false);
 
   const std::vector<Weight>& weights() const { return weights_; }
+  // All gradients as one tensor, with zeros between them.
+  TensorView all_gradients() const {
+    const auto floats = static_cast<std::int64_t>(gradient_bytes_ / sizeof(float));
+    return {gradient_memory_->get(), {DType::kF32, {floats}}};
+  }
   // Copies of all weights in host memory, and the way back.
   FloatTensors values() const;
   void set_values(const TensorViews& values);

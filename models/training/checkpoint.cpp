@@ -28,62 +28,6 @@ constexpr JsonNames<Schedule::Kind, 3> kScheduleNames{{{Schedule::Kind::kConstan
                                                        {Schedule::Kind::kCosine, "cosine"},
                                                        {Schedule::Kind::kStep, "step"}}};
 
-// What must be equal between the runs, and is only compared.
-json description_of(const TrainingSetup& setup) {
-  const Optimiser::Config& config = setup.optimiser->config();
-  const Schedule& schedule = setup.schedule;
-  json parameters = json::object();
-  for (const TrainedParameter& parameter : setup.optimiser->parameters()) {
-    parameters[parameter.name] = {{"decays", parameter.decays},
-                                  {"frozen", parameter.frozen},
-                                  {"rate_scale", parameter.rate_scale}};
-  }
-  return {{"settings", setup.settings},
-          {"optimiser",
-           {{"kind", json_name(config.kind, kKindNames)},
-            {"momentum", config.momentum},
-            {"nesterov", config.nesterov},
-            {"beta1", config.beta1},
-            {"beta2", config.beta2},
-            {"eps", config.eps},
-            {"weight_decay", config.weight_decay},
-            {"clip_norm", config.clip_norm},
-            {"parameters", std::move(parameters)}}},
-          {"schedule",
-           {{"kind", json_name(schedule.kind, kScheduleNames)},
-            {"warmup_steps", schedule.warmup_steps},
-            {"total_steps", schedule.total_steps},
-            {"final_factor", schedule.final_factor},
-            {"step_size", schedule.step_size},
-            {"gamma", schedule.gamma}}}};
-}
-
-// "settings/units: 50 in the checkpoint, 150 now", one line for each difference.
-std::string differences(const json& saved, const json& now) {
-  constexpr int kShown = 10;
-  const json a = saved.flatten(), b = now.flatten();
-  std::vector<std::string> lines;
-  const auto value_in = [](const json& flat, const std::string& key) {
-    const auto found = flat.find(key);
-    return found == flat.end() ? "nothing" : JsonFields::shown(*found);
-  };
-  const auto compare = [&](const std::string& key) {
-    lines.push_back(fmt::format("\n  {}: {} in the checkpoint, {} now", key.substr(1),
-                                value_in(a, key), value_in(b, key)));
-  };
-  for (const auto& item : a.items()) {
-    const auto other = b.find(item.key());
-    if (other == b.end() || *other != item.value()) compare(item.key());
-  }
-  for (const auto& item : b.items()) {
-    if (!a.contains(item.key())) compare(item.key());
-  }
-  std::string text;
-  for (std::size_t i = 0; i < lines.size() && i < kShown; ++i) text += lines[i];
-  if (lines.size() > kShown) text += fmt::format("\n  and {} more", lines.size() - kShown);
-  return text;
-}
-
 json to_json(const TrainingState& state) {
   json random = json::object();
   for (const auto& [name, stream] : state.random) {
@@ -145,6 +89,61 @@ TensorViews tensors_of(const TensorViews& weights, const FloatTensors& optimiser
 
 }  // namespace
 
+json description_of(const TrainingSetup& setup) {
+  const Optimiser::Config& config = setup.optimiser->config();
+  const Schedule& schedule = setup.schedule;
+  json parameters = json::object();
+  for (const TrainedParameter& parameter : setup.optimiser->parameters()) {
+    parameters[parameter.name] = {{"decays", parameter.decays},
+                                  {"frozen", parameter.frozen},
+                                  {"rate_scale", parameter.rate_scale}};
+  }
+  return {{"settings", setup.settings},
+          {"optimiser",
+           {{"kind", json_name(config.kind, kKindNames)},
+            {"momentum", config.momentum},
+            {"nesterov", config.nesterov},
+            {"beta1", config.beta1},
+            {"beta2", config.beta2},
+            {"eps", config.eps},
+            {"weight_decay", config.weight_decay},
+            {"clip_norm", config.clip_norm},
+            {"parameters", std::move(parameters)}}},
+          {"schedule",
+           {{"kind", json_name(schedule.kind, kScheduleNames)},
+            {"warmup_steps", schedule.warmup_steps},
+            {"total_steps", schedule.total_steps},
+            {"final_factor", schedule.final_factor},
+            {"step_size", schedule.step_size},
+            {"gamma", schedule.gamma}}}};
+}
+
+std::string differences(const json& one, const json& other, const std::string& of_one,
+                        const std::string& of_other) {
+  constexpr int kShown = 10;
+  const json a = one.flatten(), b = other.flatten();
+  std::vector<std::string> lines;
+  const auto value_in = [](const json& flat, const std::string& key) {
+    const auto found = flat.find(key);
+    return found == flat.end() ? "nothing" : JsonFields::shown(*found);
+  };
+  const auto compare = [&](const std::string& key) {
+    lines.push_back(fmt::format("\n  {}: {} {}, {} {}", key.substr(1), value_in(a, key), of_one,
+                                value_in(b, key), of_other));
+  };
+  for (const auto& item : a.items()) {
+    const auto found = b.find(item.key());
+    if (found == b.end() || *found != item.value()) compare(item.key());
+  }
+  for (const auto& item : b.items()) {
+    if (!a.contains(item.key())) compare(item.key());
+  }
+  std::string text;
+  for (std::size_t i = 0; i < lines.size() && i < kShown; ++i) text += lines[i];
+  if (lines.size() > kShown) text += fmt::format("\n  and {} more", lines.size() - kShown);
+  return text;
+}
+
 void save_checkpoint(const std::filesystem::path& path, const TensorViews& weights,
                      const TrainingSetup& setup, const TrainingState& state) {
   require(!state.best_metric || std::isfinite(*state.best_metric),
@@ -189,7 +188,7 @@ TrainingState load_checkpoint(const std::filesystem::path& path, const TensorVie
 
   // Through text, as the checkpoint's went: 1 and 1.0 are then the same on both sides.
   const json now = json::parse(description_of(setup).dump());
-  const std::string different = differences(saved, now);
+  const std::string different = differences(saved, now, "in the checkpoint", "now");
   require(different.empty(),
           "{}: the checkpoint is of another run, so it cannot be resumed; give the options of that "
           "run, or start a new one in another folder:{}",

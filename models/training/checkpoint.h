@@ -55,6 +55,12 @@ void save_checkpoint(const std::filesystem::path& path, const TensorViews& weigh
 TrainingState load_checkpoint(const std::filesystem::path& path, const TensorViews& weights,
                               const TrainingSetup& setup);
 
+// What such a run must have in common, and the lines that tell two apart: "settings/units: 50 in
+// the checkpoint, 150 now".
+nlohmann::json description_of(const TrainingSetup& setup);
+std::string differences(const nlohmann::json& one, const nlohmann::json& other,
+                        const std::string& of_one, const std::string& of_other);
+
 // The file's size without its header.
 std::uint64_t checkpoint_bytes(const TensorViews& weights, const Optimiser& optimiser);
 

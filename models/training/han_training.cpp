@@ -129,16 +129,22 @@ LossResult HanTraining::add(Gradients& gradients, std::int64_t epoch, std::int64
                        {options_.seed, number});
 }
 
-std::optional<Evaluation> HanTraining::validate(const TensorViews& weights, const Device& device) {
+std::optional<Evaluation> HanTraining::validate(const TensorViews& weights, const Device& device,
+                                                Ranks& ranks) {
   const TextCorpus& corpus = text_.validation;
   if (corpus.size() == 0) return std::nullopt;
   Executor executor = make_evaluator(config_, build_han(*config_.han), weights, device);
   ConfusionMatrix confusion(text_.classes.size());
-  double loss = 0;
+  struct DocumentLoss {
+    std::size_t batch = 0;
+    double logarithm = 0;
+  };
+  std::vector<DocumentLoss> losses;
   TextBatch batch;
-  for (const auto& documents :
-       evaluation_batches(corpus, static_cast<std::size_t>(options_.batch))) {
-    fill_batch(corpus, *config_.han, documents, batch);
+  const auto batches = evaluation_batches(corpus, static_cast<std::size_t>(options_.batch));
+  for (std::size_t b = 0; b < batches.size(); ++b) {
+    if (!is_own(ranks, b)) continue;
+    fill_batch(corpus, *config_.han, batches[b], batch);
     const std::vector<TensorView> inputs = batch.input.inputs(*config_.han);
     std::vector<TensorType> types;
     for (const TensorView& input : inputs) types.push_back(input.type);
@@ -152,9 +158,14 @@ std::optional<Evaluation> HanTraining::validate(const TensorViews& weights, cons
       const float* row = tensors[0].values.data() + i * classes;
       const auto label = static_cast<std::size_t>(batch.labels[i]);
       confusion.add(label, argmax(row, classes));
-      loss -= std::log(std::max(row[label], kLeastProbability));
+      losses.push_back({b, std::log(std::max(row[label], kLeastProbability))});
     }
   }
+  add_ranks(confusion, ranks);
+  losses = gather_values(ranks, losses);
+  std::ranges::stable_sort(losses, {}, &DocumentLoss::batch);
+  double loss = 0;
+  for (const DocumentLoss& one : losses) loss -= one.logarithm;
   return Evaluation{loss / static_cast<double>(corpus.size()),
                     confusion.accuracy(),
                     {{"mean_f1", confusion.mean(&ConfusionMatrix::f1)}}};

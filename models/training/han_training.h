@@ -34,7 +34,8 @@ class HanTraining : public TrainingTask {
   nlohmann::json settings() const override;
   std::int64_t batches() const override;
   LossResult add(Gradients& gradients, std::int64_t epoch, std::int64_t batch) override;
-  std::optional<Evaluation> validate(const TensorViews& weights, const Device& device) override;
+  std::optional<Evaluation> validate(const TensorViews& weights, const Device& device,
+                                     Ranks& ranks) override;
 
  private:
   ModelConfig config_;

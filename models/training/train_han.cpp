@@ -85,7 +85,8 @@ TextDataOptions data_options(const HanTrainOptions& options) {
 
 }  // namespace
 
-TrainResult train_on_documents(const HanTrainOptions& options, const TrainEvents& events) {
+TrainResult train_on_documents(const HanTrainOptions& options, const TrainEvents& events,
+                               const std::shared_ptr<Ranks>& ranks) {
   check_document_options(options);
   require_no_input("-o", options.output, {options.data, options.vectors, options.validation});
   const ModelConfig config = han_model_config(options);
@@ -122,7 +123,7 @@ TrainResult train_on_documents(const HanTrainOptions& options, const TrainEvents
   HanTraining task(config, text, vectors ? &*vectors : nullptr, training);
   std::vector<std::string> data{options.data.empty() ? "documents" : options.data};
   if (vectors) data.push_back(options.vectors);
-  return run_training(task, options, data, events);
+  return run_training(task, options, data, events, ranks);
 }
 
 }  // namespace tessera

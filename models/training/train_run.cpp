@@ -8,6 +8,7 @@
 #include "engine/device/device.h"
 #include "engine/device/machine.h"
 #include "engine/files/atomic_file.h"
+#include "engine/train/mpi.h"
 #include "models/version.h"
 
 namespace tessera {
@@ -147,18 +148,37 @@ int threads_of(const TrainOptions& options) {
   return options.threads > 0 ? options.threads : default_threads();
 }
 
+std::shared_ptr<Ranks> ranks_of(TrainOptions& options) {
+  require_choice("--ranks", options.ranks, {"auto", "mpi", "none"});
+  std::shared_ptr<Ranks> ranks = open_ranks(options.ranks);
+  if (ranks->count() == 1) return ranks;
+  if (options.accumulate < ranks->count())
+    throw OptionError(fmt::format(
+        "--accumulate: {} ranks share the batches of a step, which are {}; give --accumulate {} or "
+        "more, and a smaller --batch where the step shall stay as large",
+        ranks->count(), options.accumulate, ranks->count()));
+  if (options.threads == 0 && std::getenv("OMP_NUM_THREADS") == nullptr)
+    options.threads = std::max(1, default_threads() / ranks_beside(*ranks).processors);
+  return ranks;
+}
+
 void settle(const DataReport& found, const TrainEvents& events) {
   for (const std::string& note : found.notes()) events.note(note);
   found.require_none();
 }
 
 TrainResult run_training(TrainingTask& task, const TrainOptions& options,
-                         const std::vector<std::string>& data, const TrainEvents& events) {
-  if (options.check) return {.end = TrainResult::End::kChecked};
+                         const std::vector<std::string>& data, const TrainEvents& events,
+                         const std::shared_ptr<Ranks>& ranks) {
+  if (options.check) {
+    ranks->finish();
+    return {.end = TrainResult::End::kChecked, .rank = ranks->rank()};
+  }
   LoopOptions loop = loop_options(options, task, data);
   OpenedDevice opened = open_device(device_options(task.config().is_of_images(), options.device,
                                                    options.precision, threads_of(options)));
   if (!opened.note.empty()) events.note(opened.note);
+  loop.ranks = ranks;
   loop.provenance["device"] = opened.device->name();
   loop.provenance["precision"] = name_of(opened.device->precision());
   return train(task, loop, std::move(opened.device), events);

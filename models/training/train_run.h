@@ -32,15 +32,21 @@ void check_options(const TrainOptions& options, std::string_view score);
 void require_validation(const TrainOptions& options, bool there_is);
 
 int threads_of(const TrainOptions& options);
+// The ranks that the options name. Where they leave the number of threads open, it becomes this
+// rank's share of the processors.
+std::shared_ptr<Ranks> ranks_of(TrainOptions& options);
 
 // Notes what the data pass found; throws the Error that lists its problems, if there are any.
 void settle(const DataReport& found, const TrainEvents& events);
 
 // Trains. `data`: what the model's provenance names as what it was made from.
 TrainResult run_training(TrainingTask& task, const TrainOptions& options,
-                         const std::vector<std::string>& data, const TrainEvents& events);
+                         const std::vector<std::string>& data, const TrainEvents& events,
+                         const std::shared_ptr<Ranks>& ranks);
 
-TrainResult train_on_images(const UNetTrainOptions& options, const TrainEvents& events);
-TrainResult train_on_documents(const HanTrainOptions& options, const TrainEvents& events);
+TrainResult train_on_images(const UNetTrainOptions& options, const TrainEvents& events,
+                            const std::shared_ptr<Ranks>& ranks);
+TrainResult train_on_documents(const HanTrainOptions& options, const TrainEvents& events,
+                               const std::shared_ptr<Ranks>& ranks);
 
 }  // namespace tessera

@@ -223,7 +223,8 @@ void note_data(const UNetTrainOptions& options, const ModelConfig& config, const
 
 }  // namespace
 
-TrainResult train_on_images(const UNetTrainOptions& given, const TrainEvents& events) {
+TrainResult train_on_images(const UNetTrainOptions& given, const TrainEvents& events,
+                            const std::shared_ptr<Ranks>& ranks) {
   check_image_options(given);
   UNetTrainOptions options = given;
   const bool classes_are_known = !options.classes.empty() || !options.from.empty();
@@ -267,8 +268,9 @@ TrainResult train_on_images(const UNetTrainOptions& given, const TrainEvents& ev
   note_data(options, config, split, statistics, pixels, events);
 
   if (options.class_weights == "balanced") weights.class_weights = balanced_class_weights(pixels);
+  const auto sharers = static_cast<std::size_t>(ranks_beside(*ranks).machine);
   LabelledImages images(pairs, rules, config.preprocessing, weights,
-                        std::min(kCacheBytes, available_bytes() / kCacheShare));
+                        std::min(kCacheBytes, available_bytes() / kCacheShare) / sharers);
   UNetTaskOptions training{.tile = options.tile,
                            .batch = options.batch,
                            .tiles = options.tiles,
@@ -287,13 +289,14 @@ TrainResult train_on_images(const UNetTrainOptions& given, const TrainEvents& ev
   events.note(fmt::format("tiles of {} x {} pixels teach {} x {}; {} an epoch", shape.input_height,
                           shape.input_width, shape.output_height, shape.output_width,
                           training.tiles));
-  if (!options.contact_sheet.empty()) write_contact_sheet(options.contact_sheet, task);
+  if (!options.contact_sheet.empty() && ranks->is_first())
+    write_contact_sheet(options.contact_sheet, task);
   const ImageDataOptions& source = options.source;
   return run_training(task, options,
                       {!source.pairs.empty()  ? "pixels"
                        : !source.data.empty() ? source.data
                                               : source.images},
-                      events);
+                      events, ranks);
 }
 
 }  // namespace tessera

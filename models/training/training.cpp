@@ -5,6 +5,8 @@
 
 #include "engine/device/machine.h"
 #include "engine/files/atomic_file.h"
+#include "engine/files/digest.h"
+#include "engine/train/gradient_sum.h"
 #include "engine/train/weight_average.h"
 #include "models/training/checkpoint.h"
 #include "models/training/training_log.h"
@@ -35,12 +37,14 @@ class Training {
            const TrainEvents& events)
       : task_(task),
         options_(options),
+        ranks_(*options.ranks),
         events_(events),
         queue_(device.queue()),
         steps_per_epoch_(steps_per_epoch(task, options)),
         total_(total_steps(task, options)),
         parameters_(make_parameters()),
         gradients_(make_gradients()),
+        sum_(gradients_, ranks_, options.accumulate),
         optimiser_(options.optimiser, parameters_, queue_) {
     for (const Gradients::Weight& weight : gradients_.weights()) {
       weights_.push_back(weight.value);
@@ -61,9 +65,12 @@ class Training {
   TrainResult run() {
     require_memory();
     prepare_folder();
+    require_agreement();
     note_sizes();
-    MetricsLog log(options_.folder / "metrics.jsonl",
-                   options_.resume ? std::optional(state_.step) : std::nullopt);
+    std::optional<MetricsLog> log;
+    if (ranks_.is_first())
+      log.emplace(options_.folder / "metrics.jsonl",
+                  options_.resume ? std::optional(state_.step) : std::nullopt);
     TrainResult result;
     while (state_.step < total_ && !is_early()) {
       one_step();
@@ -75,7 +82,7 @@ class Training {
         state_.batch = 0;
       }
       const bool goes_on = !(due || state_.step == total_) || measure(log);
-      if (state_.step < total_ && !is_early() && (!goes_on || events_.stop())) {
+      if (state_.step < total_ && !is_early() && any(ranks_, !goes_on || events_.stop())) {
         save("last.safetensors");
         if (!fs::exists(options_.model)) write_model(progress());
         result.end = TrainResult::End::kStopped;
@@ -91,6 +98,8 @@ class Training {
     result.train_loss = train_loss_;
     result.best = state_.best_metric;
     result.best_epoch = state_.best_epoch;
+    result.rank = ranks_.rank();
+    ranks_.finish();
     return result;
   }
 
@@ -118,10 +127,8 @@ class Training {
 
   bool is_early() const { return options_.patience > 0 && worse_ >= options_.patience; }
 
-  void prepare_folder() {
-    const fs::path last = options_.folder / "last.safetensors";
-    require(!options_.resume || fs::exists(last),
-            "nothing to resume: '{}' is not there; start without --resume", last.string());
+  // What a new run finds there is another run's.
+  void make_folder() const {
     AtomicFile probe(options_.model);  // an output that cannot be written is said now
     // The folder alone: a parent that is missing is rather a wrong path than one to be made.
     std::error_code error;
@@ -131,12 +138,20 @@ class Training {
     // Two checkpoints and the model, with room for one that is being replaced.
     constexpr std::uint64_t kFiles = 4;
     const FloatTensors values = all_values();
-    require_space(last, kFiles * checkpoint_bytes(views_of(values), optimiser_));
-    if (!options_.resume) {  // what lies there is another run's, and its log ends now
-      for (const char* name : {"last.safetensors", "best.safetensors"})
-        fs::remove(options_.folder / name, error);
-      return;
+    require_space(options_.folder / "last.safetensors",
+                  kFiles * checkpoint_bytes(views_of(values), optimiser_));
+    for (const char* name : {"last.safetensors", "best.safetensors"}) {
+      if (!options_.resume) fs::remove(options_.folder / name, error);
     }
+  }
+
+  void prepare_folder() {
+    const fs::path last = options_.folder / "last.safetensors";
+    require(!options_.resume || fs::exists(last),
+            "nothing to resume: '{}' is not there; start without --resume", last.string());
+    if (ranks_.is_first()) make_folder();
+    if (!options_.resume) return;
+    const FloatTensors values = all_values();
     state_ = load_checkpoint(last, views_of(values), setup_);
     set_all_values(values);
     worse_ = state_.extra.at("worse").get<std::int64_t>();
@@ -148,11 +163,47 @@ class Training {
     events_.note(fmt::format("resumed at step {} of {}", state_.step, total_));
   }
 
+  // All that decides the result, on every rank as on rank 0.
+  void require_agreement() {
+    if (ranks_.count() == 1) return;
+    json own = description_of(setup_);
+    own["run"] = {{"steps", total_},
+                  {"early_stop", options_.patience},
+                  {"precision", name_of(queue_->device().precision())},
+                  {"resume", options_.resume},
+                  {"step", state_.step},
+                  {"weights", digest_of_weights()}};
+    const json first = json::parse(broadcast_text(ranks_, own.dump()));
+    const std::string name = fmt::format("on rank {}", ranks_.rank());
+    const std::string different =
+        gather_text(ranks_, differences(first, json::parse(own.dump()), "on rank 0", name));
+    require(different.empty(),
+            "the ranks were told different things; give all of them the same options, data and "
+            "folder, or train each by itself with --ranks none:{}",
+            different);
+    const std::int64_t batches = std::min<std::int64_t>(task_.batches(), options_.accumulate);
+    const std::int64_t working = sum_.working(batches);
+    events_.note(fmt::format(
+        "{} ranks share the {} batches of a step{}", ranks_.count(), batches,
+        working < ranks_.count() ? fmt::format(", but {} of them alone get any", working) : ""));
+  }
+  std::string digest_of_weights() const {
+    Digest digest;
+    for (const auto& [name, tensor] : all_values())
+      digest.add(std::span<const float>(tensor.values));
+    return digest.hex();
+  }
+
   // Before anything is written: a plan is made, which a device that cannot train the network
   // refuses, and it must fit. On a GPU its own memory counts, which its driver tells.
   void require_memory() {
     gradients_.plan(task_.largest_batch());
     if (!queue_->device().is_host()) return;
+    const std::int64_t whole = task_.largest_batch()[0].shape[0];
+    // Smaller batches are more to accumulate.
+    const auto times = [&](std::int64_t batch) {
+      return (whole * options_.accumulate + batch - 1) / batch;
+    };
     const auto needed = [&](std::int64_t batch) {
       std::vector<TensorType> inputs = task_.largest_batch();
       std::size_t bytes = 0;
@@ -160,19 +211,18 @@ class Training {
         type.shape[0] = batch;
         bytes += type.bytes();
       }
-      return bytes + gradients_.plan(inputs).peak;
+      return bytes + sum_.bytes(times(batch)) + gradients_.plan(inputs).peak;
     };
-    const std::size_t available = available_bytes();
-    const std::int64_t whole = task_.largest_batch()[0].shape[0];
+    const auto sharers = static_cast<std::size_t>(ranks_beside(ranks_).machine);
+    const std::size_t available = available_bytes() / sharers;
     if (needed(whole) <= available) return;
     std::int64_t batch = whole;
     while (batch > 1 && needed(batch) > available) batch /= 2;
     const bool fits = needed(batch) <= available;
-    const std::int64_t times = (whole * options_.accumulate + batch - 1) / batch;
     fail("a batch of {} needs {}, and {} of memory are free; {}", whole,
          format_bytes(needed(whole)), format_bytes(available),
          fits ? fmt::format("give --batch {} --accumulate {}, which takes the same steps", batch,
-                            times)
+                            times(batch))
          : task_.config().is_of_images()
              ? std::string("give a smaller --tile: half of it needs a quarter; or a smaller --base")
              : std::string("give smaller --max-sentences and --max-words"));
@@ -192,28 +242,29 @@ class Training {
   }
 
   void one_step() {
-    gradients_.clear();
-    const std::int64_t end =
-        std::min<std::int64_t>(task_.batches(), state_.batch + options_.accumulate);
-    const auto count = static_cast<double>(end - state_.batch);
+    const std::int64_t count =
+        std::min<std::int64_t>(task_.batches() - state_.batch, options_.accumulate);
+    const std::vector<LossResult> results = sum_.run(count, [&](std::int64_t i) {
+      return task_.add(gradients_, state_.epoch, state_.batch + i);
+    });
     double loss = 0;
-    for (; state_.batch < end; ++state_.batch) {
-      const LossResult batch = task_.add(gradients_, state_.epoch, state_.batch);
-      loss += batch.loss / count;
+    for (const LossResult& batch : results) {
+      loss += batch.loss / static_cast<double>(count);
       loss_sum_ += batch.loss;
       correct_ += batch.correct;
       counted_ += batch.counted;
       ++batches_summed_;
     }
+    state_.batch += count;
     const double rate = options_.rate * rate_factor(options_.schedule, state_.step);
-    optimiser_.step(weights_, weight_gradients_, rate, 1 / count);
+    optimiser_.step(weights_, weight_gradients_, rate, 1 / static_cast<double>(count));
     ++state_.step;
     if (average_) average_->add(state_.step);
     events_.step({state_.step, total_, (state_.step - 1) / steps_per_epoch_, loss, rate});
   }
 
   // The end of an epoch or interval: validation, log, picture, checkpoints. Whether to go on.
-  bool measure(MetricsLog& log) {
+  bool measure(std::optional<MetricsLog>& log) {
     const double epoch = static_cast<double>(state_.step) / static_cast<double>(steps_per_epoch_);
     train_loss_ = loss_sum_ / static_cast<double>(batches_summed_);
     const double train_accuracy =
@@ -223,7 +274,7 @@ class Training {
     batches_summed_ = 0;
     const FloatTensors weights = model_values();
     const std::optional<Evaluation> validation =
-        task_.validate(views_of(weights), queue_->device());
+        task_.validate(views_of(weights), queue_->device(), ranks_);
     nlohmann::ordered_json line;
     line["step"] = state_.step;
     line["epoch"] = epoch;
@@ -255,10 +306,12 @@ class Training {
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
     line["seconds"] = seconds;
-    log.append(line);
-    write_text(options_.folder / "learning_curves.svg",
-               learning_curves_svg(epochs_of(read_metrics(options_.folder / "metrics.jsonl")),
-                                   options_.model.filename().string()));
+    if (log) {
+      log->append(line);
+      write_text(options_.folder / "learning_curves.svg",
+                 learning_curves_svg(epochs_of(read_metrics(options_.folder / "metrics.jsonl")),
+                                     options_.model.filename().string()));
+    }
     if (better || !validation) {
       reached_ = reached;
       write_model(reached);
@@ -300,6 +353,7 @@ class Training {
   json progress() const { return {{"step", state_.step}, {"interrupted", true}}; }
 
   void save(const char* name) {
+    if (!ranks_.is_first()) return;
     state_.extra = {{"worse", worse_},    {"loss", loss_sum_},          {"correct", correct_},
                     {"total", counted_},  {"batches", batches_summed_}, {"train_loss", train_loss_},
                     {"reached", reached_}};
@@ -308,6 +362,7 @@ class Training {
   }
 
   void write_model(const json& reached) const {
+    if (!ranks_.is_first()) return;
     ModelConfig config = task_.config();
     config.provenance.update(options_.provenance);  // what it was imported from stays
     config.provenance["training"] = reached;
@@ -318,6 +373,7 @@ class Training {
   // The best model once more: the file may have been written by the part of the run before an
   // interruption, with another name or command.
   void write_result() {
+    if (!ranks_.is_first()) return;
     const fs::path best =
         options_.folder / (state_.best_metric ? "best.safetensors" : "last.safetensors");
     const FloatTensors values = all_values();
@@ -328,11 +384,13 @@ class Training {
 
   TrainingTask& task_;
   const LoopOptions& options_;
+  Ranks& ranks_;
   const TrainEvents& events_;
   std::shared_ptr<Queue> queue_;
   std::int64_t steps_per_epoch_, total_;
   std::vector<TrainedParameter> parameters_;
   Gradients gradients_;
+  GradientSum sum_;
   Optimiser optimiser_;
   std::optional<WeightAverage> average_;
   std::vector<TensorView> weights_, weight_gradients_;  // in the optimiser's order
@@ -373,6 +431,17 @@ TrainResult train(TrainingTask& task, const LoopOptions& options,
                   std::shared_ptr<const Device> device, const TrainEvents& events) {
   require(task.batches() > 0, "there is nothing to train on");
   return Training(task, options, *device, events).run();
+}
+
+void add_ranks(ConfusionMatrix& counts, Ranks& ranks) {
+  const std::size_t classes = counts.classes(), cells = classes * classes;
+  std::vector<std::int64_t> own;
+  for (std::size_t i = 0; i < cells; ++i) own.push_back(counts.at(i / classes, i % classes));
+  const std::vector<std::int64_t> all = gather_values(ranks, own);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const bool is_counted = i / cells == static_cast<std::size_t>(ranks.rank());
+    if (!is_counted) counts.add(i % cells / classes, i % classes, all[i]);
+  }
 }
 
 Executor make_evaluator(const ModelConfig& config, const Graph& graph, const TensorViews& weights,

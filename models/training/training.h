@@ -3,9 +3,11 @@
 //   UNetTraining task(...);                      // or HanTraining
 //   const TrainResult result = train(task, options, events);
 //
-// An optimiser step sums the gradients of `accumulate` batches. Everything random is a function of
-// (seed, epoch, batch), so a run that was interrupted, or killed, goes on from its last checkpoint
-// to the bytes that it would have reached undisturbed, on any number of threads.
+// An optimiser step sums the gradients of `accumulate` batches (engine/train/gradient_sum.h).
+// Everything random is a function of (seed, epoch, batch), so a run that was interrupted, or
+// killed, goes on from its last checkpoint to the bytes that it would have reached undisturbed, on
+// any number of threads and of ranks, which share the batches of each step. All ranks read the
+// checkpoint; rank 0 alone writes.
 //
 // The folder of a run gets
 //   last.safetensors, best.safetensors   checkpoints (models/training/checkpoint.h)
@@ -23,9 +25,11 @@
 #include "engine/run/executor.h"
 #include "engine/train/gradients.h"
 #include "engine/train/optimiser.h"
+#include "engine/train/ranks.h"
 #include "engine/train/schedule.h"
 #include "models/model_file.h"
 #include "models/train.h"
+#include "models/training/confusion_matrix.h"
 
 namespace tessera {
 
@@ -58,8 +62,10 @@ class TrainingTask {
   virtual std::int64_t batches() const = 0;  // of each epoch
   // Adds the gradients of one batch.
   virtual LossResult add(Gradients& gradients, std::int64_t epoch, std::int64_t batch) = 0;
-  // Nothing where no data was held out. The weights lie in host memory.
-  virtual std::optional<Evaluation> validate(const TensorViews& weights, const Device& device) = 0;
+  // Nothing where no data was held out. The weights lie in host memory. All ranks call it, share
+  // the work, and get the figures of one rank, to the bit.
+  virtual std::optional<Evaluation> validate(const TensorViews& weights, const Device& device,
+                                             Ranks& ranks) = 0;
 };
 
 struct LoopOptions {
@@ -80,6 +86,7 @@ struct LoopOptions {
   std::filesystem::path model;   // the result
   std::filesystem::path folder;  // of all else; made if it is missing, its parent must be there
   bool resume = false;
+  std::shared_ptr<Ranks> ranks = one_rank();
   WeightStorage storage = WeightStorage::kF32;
   // Joined by "training": what was reached.
   nlohmann::json provenance = nlohmann::json::object();
@@ -89,10 +96,14 @@ struct LoopOptions {
 std::int64_t steps_per_epoch(const TrainingTask& task, const LoopOptions& options);
 std::int64_t total_steps(const TrainingTask& task, const LoopOptions& options);
 
-// Throws Error where a file cannot be written, where a checkpoint is of another run, and where the
-// loss or a gradient is no longer finite; the last checkpoint is then still there.
+// Throws Error where a file cannot be written, where a checkpoint is of another run, where ranks
+// were told different things, and where the loss or a gradient is no longer finite; the last
+// checkpoint is then still there.
 TrainResult train(TrainingTask& task, const LoopOptions& options,
                   std::shared_ptr<const Device> device, const TrainEvents& events = {});
+
+// Becomes the sum over all ranks.
+void add_ranks(ConfusionMatrix& counts, Ranks& ranks);
 
 // The trained network for inference on such a device. `weights`, in host memory, must outlive the
 // call alone.

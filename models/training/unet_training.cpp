@@ -194,7 +194,8 @@ LossResult UNetTraining::add(Gradients& gradients, std::int64_t epoch, std::int6
                        {options_.seed, static_cast<std::uint64_t>(number)});
 }
 
-std::optional<Evaluation> UNetTraining::validate(const TensorViews& weights, const Device& device) {
+std::optional<Evaluation> UNetTraining::validate(const TensorViews& weights, const Device& device,
+                                                 Ranks& ranks) {
   if (split_.validation.empty()) return std::nullopt;
   Executor executor = make_evaluator(config_, segmentation_graph(config_, true), weights, device);
   const TileShape& shape = sampler_.shape();
@@ -207,9 +208,14 @@ std::optional<Evaluation> UNetTraining::validate(const TensorViews& weights, con
 
   // The class of a pixel without weight is none.
   ConfusionMatrix confusion(config_.classes.size());
-  double loss = 0, weight = 0;
-  for (const std::size_t index : split_.validation) {
-    const auto image = images_.load(index);
+  struct TileLoss {
+    std::size_t image = 0;
+    double loss = 0, weight = 0;
+  };
+  std::vector<TileLoss> tiles;
+  for (std::size_t i = 0; i < split_.validation.size(); ++i) {
+    if (!is_own(ranks, i)) continue;
+    const auto image = images_.load(split_.validation[i]);
     for (const TilePlace& place : covering_places(image->height, image->width, shape)) {
       TrainingTile tile = plain_tile(*image, shape, place);
       const TensorView input{tile.image.data(), input_type};
@@ -222,14 +228,22 @@ std::optional<Evaluation> UNetTraining::validate(const TensorViews& weights, con
       }
       double sum = 0;
       std::vector<std::uint8_t> truth = tile.classes;
-      for (std::size_t i = 0; i < truth.size(); ++i) {
-        sum += tile.weights[i];
-        if (tile.weights[i] == 0) truth[i] = kIgnoredClass;
+      for (std::size_t p = 0; p < truth.size(); ++p) {
+        sum += tile.weights[p];
+        if (tile.weights[p] == 0) truth[p] = kIgnoredClass;
       }
       confusion.add(truth, mask, kIgnoredClass);
-      loss += sum * loss_of(options_.loss, probabilities.view(), tile, options_.threads);
-      weight += sum;
+      tiles.push_back(
+          {i, sum * loss_of(options_.loss, probabilities.view(), tile, options_.threads), sum});
     }
+  }
+  add_ranks(confusion, ranks);
+  tiles = gather_values(ranks, tiles);
+  std::ranges::stable_sort(tiles, {}, &TileLoss::image);
+  double loss = 0, weight = 0;
+  for (const TileLoss& tile : tiles) {
+    loss += tile.loss;
+    weight += tile.weight;
   }
   require(weight > 0, "no pixel of the validation images has a class");
   Evaluation evaluation{loss / weight, confusion.accuracy()};

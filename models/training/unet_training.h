@@ -39,7 +39,8 @@ class UNetTraining : public TrainingTask {
   nlohmann::json settings() const override;
   std::int64_t batches() const override;
   LossResult add(Gradients& gradients, std::int64_t epoch, std::int64_t batch) override;
-  std::optional<Evaluation> validate(const TensorViews& weights, const Device& device) override;
+  std::optional<Evaluation> validate(const TensorViews& weights, const Device& device,
+                                     Ranks& ranks) override;
 
   const TileSampler& sampler() const { return sampler_; }
   TensorType batch_type() const;  // of a full batch's images

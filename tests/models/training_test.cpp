@@ -24,81 +24,20 @@
 #include "models/training/training_log.h"
 #include "models/training/unet_training.h"
 #include "tests/support/temp_folder.h"
+#include "tests/support/tiny_training.h"
 
 namespace tessera {
 namespace {
 
 namespace fs = std::filesystem;
+using namespace test;  // the tiny networks and their data
 using ::testing::HasSubstr;
-
-std::string bytes_of(const fs::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  EXPECT_TRUE(stream.good()) << path;
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
 
 class TrainingTest : public ::testing::Test {
  protected:
   const test::TempFolder scratch_;
   const fs::path folder_ = scratch_.path();
 };
-
-// ---- a UNet: bright discs on a dark ground -----------------------------------------------------
-
-constexpr std::int64_t kSide = 24;
-
-void write_discs(const fs::path& folder, int images) {
-  fs::create_directories(folder / "images");
-  fs::create_directories(folder / "masks");
-  for (int i = 0; i < images; ++i) {
-    Random random(1, static_cast<std::uint64_t>(i));
-    const double y0 = random.uniform(6, 18), x0 = random.uniform(6, 18);
-    std::vector<std::uint8_t> grey, mask;
-    for (std::int64_t p = 0; p < kSide * kSide; ++p) {
-      const double dy = static_cast<double>(p / kSide) - y0,
-                   dx = static_cast<double>(p % kSide) - x0;
-      const bool inside = dy * dy + dx * dx < 36;
-      mask.push_back(inside ? 1 : 0);
-      grey.push_back(static_cast<std::uint8_t>((inside ? 160 : 80) + random.uniform(-30, 30)));
-    }
-    write_png(folder / "images" / fmt::format("{}.png", i), {kSide, kSide, 1, grey});
-    write_png(folder / "masks" / fmt::format("{}.png", i), {kSide, kSide, 1, mask});
-  }
-}
-
-struct UNetData {
-  ModelConfig config;
-  LabelledImages images;
-  Split split;
-};
-
-UNetData unet_data(const fs::path& folder, Conv::Norm norm = Conv::Norm::kBeforeRelu) {
-  write_discs(folder, 5);
-  DataReport report;
-  ImagePairs pairs = find_pairs(folder / "images", folder / "masks", report);
-  report.require_none();
-  ModelConfig config;
-  config.unet =
-      UNetConfig{.depth = 1, .base = 4, .padding = UNetConfig::Padding::kSame, .norm = norm};
-  config.classes = {{"outside", {0, 0, 0}}, {"disc", {255, 0, 0}}};
-  Split split = split_pairs(pairs, "every:5", 0);
-  return {config, LabelledImages(pairs, MaskRules{}, config.preprocessing, WeightRules{}, 1 << 20),
-          split};
-}
-
-UNetTaskOptions unet_options(int threads) {
-  return {.tile = 16,
-          .batch = 2,
-          .tiles = 8,
-          .augmentation = Augmentation{},
-          .seed = 3,
-          .threads = threads};
-}
-
-LoopOptions options_in(const fs::path& folder) {
-  return {
-      .rate = 1e-2, .epochs = 6, .model = folder / "model.safetensors", .folder = folder / "run"};
-}
 
 TEST_F(TrainingTest, UNetLearns) {
   UNetData data = unet_data(folder_);
@@ -130,7 +69,7 @@ class ToldTask : public UNetTraining {
   ToldTask(UNetData& data, std::vector<Evaluation> told)
       : UNetTraining(data.config, data.images, data.split, unet_options(1)),
         told_(std::move(told)) {}
-  std::optional<Evaluation> validate(const TensorViews&, const Device&) override {
+  std::optional<Evaluation> validate(const TensorViews&, const Device&, Ranks&) override {
     return told_.at(next_++);
   }
 
@@ -206,46 +145,6 @@ TEST_F(TrainingTest, OtherWeightsOfThePixelsAreAnotherRun) {
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("settings/data/weights/classes"));
   }
-}
-
-// ---- a HAN: the class is a word ----------------------------------------------------------------
-
-std::string write_documents(const fs::path& folder) {
-  std::string text;
-  for (int i = 0; i < 60; ++i) {
-    Random random(2, static_cast<std::uint64_t>(i));
-    const int label = i % 2;
-    text += fmt::format("{}\t", label == 0 ? "bad" : "good");
-    const std::int64_t sentences = 1 + random.below(3), named = random.below(sentences);
-    for (std::int64_t s = 0; s < sentences; ++s) {
-      for (std::int64_t w = 1 + random.below(4); w > 0; --w)
-        text += fmt::format("word{} ", random.below(12));
-      text += fmt::format("{}. ", s == named ? (label == 0 ? "awful" : "lovely") : "end");
-    }
-    text += '\n';
-  }
-  const fs::path path = folder / "train.tsv";
-  write_text(path, text);
-  return path.string();
-}
-
-TextData han_text(const fs::path& folder) {
-  DataReport report;
-  TextDataOptions options{.train = write_documents(folder), .validation_share = 0.2, .seed = 1};
-  options.documents.format = DocumentFormat::kTsv;
-  TextData data = load_text_data(options, report);
-  report.require_none();
-  return data;
-}
-
-ModelConfig han_config(bool masked = true) {
-  ModelConfig config;
-  config.han = HanConfig{.features = 6, .units = 5, .attention = 4, .masked = masked};
-  return config;
-}
-
-HanTaskOptions han_options(int threads) {
-  return {.batch = 8, .dropout = 0.2, .tune_embedding = true, .seed = 5, .threads = threads};
 }
 
 TEST_F(TrainingTest, HanLearns) {
@@ -429,13 +328,6 @@ TEST_F(TrainingTest, FrozenTensorsStay) {
     const bool same = std::memcmp(now.pointer, tensor.values.data(), now.type.bytes()) == 0;
     EXPECT_EQ(same, name.starts_with("embedding/")) << name;
   }
-}
-
-Gradients gradients_of(const TrainingTask& task, bool recompute, int threads) {
-  const FloatTensors initial = task.initial_weights();
-  return Gradients(
-      task.graph(), [&](const std::string& name, const Shape&) { return initial.at(name).view(); },
-      example_inputs(task.config()), open_cpu_device(threads)->queue(), {}, recompute);
 }
 
 bool same_weights(const Gradients& a, const Gradients& b) {

@@ -99,7 +99,7 @@ std::string command_line() {
   while (std::getline(stream, word, '\0')) {
     const std::size_t equals = word.starts_with("--") ? word.find('=') : std::string::npos;
     const std::string name = word.substr(0, equals);
-    if (is_one_of(name, {"--threads", "--progress"})) {
+    if (is_one_of(name, {"--threads", "--ranks", "--progress"})) {
       if (equals == std::string::npos) std::getline(stream, word, '\0');
       continue;
     }
@@ -147,10 +147,13 @@ int show(const TrainOptions& options, const ReportOptions& shown,
   const TrainResult result = train(events);
   if (result.end == TrainResult::End::kChecked) return kExitDone;
   if (result.end == TrainResult::End::kStopped) {
+    if (interrupted() == 0)
+      fail("another rank was interrupted at step {}; go on with --resume", result.step);
     return report->finish(
         result.step == 0 ? "interrupted before the first step"
                          : fmt::format("interrupted at step {}; go on with --resume", result.step));
   }
+  if (result.rank > 0) return kExitDone;
   const std::string best = options.best.empty() ? "loss" : options.best;
   if (shown.json) {
     json line{{"model", options.output}, {"step", result.step}, {"train_loss", result.train_loss}};

@@ -77,13 +77,22 @@ void add_common(CLI::App& command, TrainOptions& into, std::string& recipe, Repo
           "optimiser stay fp32")
       ->type_name("NAME")
       ->check(CLI::IsMember({"fp32", "tf32", "bf16", "auto"}));
-  command.add_option("--threads", into.threads, "of the CPU; 0: all")->type_name("N");
+  command
+      .add_option("--threads", into.threads,
+                  "of the CPU; 0: all, of which ranks of one machine get a share")
+      ->type_name("N");
+  into.ranks = "auto";
+  add_choice(command, "--ranks", into.ranks,
+             "processes that share each step's batches, the result is that of one: those of Open "
+             "MPI's mpirun (auto: if it started this)",
+             {"auto", "mpi", "none"});
 
   begin_group(command, "Length");
   add_number(command, "--epochs", into.epochs, "to train");
   add_number(command, "--steps", into.steps, "optimiser steps, instead of epochs");
   add_number(command, "--batch", into.batch, "tiles or documents of one run");
-  add_number(command, "--accumulate", into.accumulate, "batches of one optimiser step");
+  add_number(command, "--accumulate", into.accumulate,
+             "batches of one optimiser step, shared by the ranks");
   add_number(command, "--validate-every", into.validate_every, "steps; 0: each epoch");
   add_number(command, "--early-stop", into.early_stop,
              "validations without a better one that end it; 0: never");
