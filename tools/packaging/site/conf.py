@@ -16,7 +16,8 @@ myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]  # an included text begins at its own level
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
+autodoc_typehints = "signature"
+highlight_language = "text"
 autodoc_mock_imports = ["sklearn"]  # an extra; its base classes are not shown
 
 html_theme = "furo"
