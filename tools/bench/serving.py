@@ -46,11 +46,10 @@ def answerer(engine, model):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = THREADS
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        pixels = json.loads(os.environ["SERVING_PIXELS"])
-        mean, std = np.float32(pixels["mean"][0]), np.float32(pixels["std"][0])
 
         def segment(body):
-            image = (np.frombuffer(body, np.uint8).reshape(SIDE, SIDE).astype(np.float32) / 255 - mean) / std
+            image = np.frombuffer(body, np.uint8).reshape(SIDE, SIDE).astype(np.float32)
+            image = (image - image.mean()) / (image.std() + np.float32(1e-6))  # the bundled model's "standardize"
             return session.run(["mask"], {"image": image[None, None]})[0].tobytes()
         return segment
     import tessera
@@ -77,12 +76,12 @@ async def app(scope, receive, send):
 
 
 @contextlib.contextmanager
-def asgi(engine, model, pixels):
+def asgi(engine, model):
     from server import free_ports
     port = free_ports(1)[0]
-    process = subprocess.Popen([sys.executable, "-m", "uvicorn", "--app-dir", Path(__file__).parent, "--log-level", "error",
+    process = subprocess.Popen([sys.executable, "-m", "uvicorn", "--app-dir", Path(__file__).parent, "--log-level", "error", "--lifespan", "on",
                                 "--port", str(port), "serving:app"],
-                               env=os.environ | {"SERVING": f"{engine}={model}", "SERVING_PIXELS": json.dumps(pixels)})
+                               env=os.environ | {"SERVING": f"{engine}={model}"})
     try:
         url = f"http://127.0.0.1:{port}/"
         for _ in range(600):
@@ -147,8 +146,6 @@ def main():
     from peers import commit, machine
     from server import BUILD, HAN, UNET, Server, add_model
     load = os.getloadavg()
-    header = UNET.read_bytes()[8:8 + int.from_bytes(UNET.read_bytes()[:8], "little")]
-    pixels = json.loads(json.loads(header)["__metadata__"]["tessera"])["preprocessing"]
     rows, answers = [], {}
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -163,10 +160,10 @@ def main():
             with Server(folder / "repository", folder / "log", threads=THREADS) as server:
                 yield f"http://127.0.0.1:{server.http_port}/v2/models/{name}/infer"
         servers = [("image", "Triton, Tessera's backend", lambda: triton("cells.tessera")),
-                   ("image", "ASGI, Tessera's wheel", lambda: asgi("tessera", UNET, pixels)),
-                   ("image", "ASGI, ONNX Runtime", lambda: asgi("onnxruntime", onnx, pixels)),
+                   ("image", "ASGI, Tessera's wheel", lambda: asgi("tessera", UNET)),
+                   ("image", "ASGI, ONNX Runtime", lambda: asgi("onnxruntime", onnx)),
                    ("review", "Triton, Tessera's backend", lambda: triton("reviews.tessera")),
-                   ("review", "ASGI, Tessera's wheel", lambda: asgi("tessera", HAN, pixels))]
+                   ("review", "ASGI, Tessera's wheel", lambda: asgi("tessera", HAN))]
         for work, name, start in servers:
             is_triton = name.startswith("Triton")
             body, extra = folder / f"{work}.{'triton' if is_triton else 'plain'}", headers[work] if is_triton else {}
