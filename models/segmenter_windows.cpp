@@ -20,6 +20,9 @@ constexpr std::int64_t kMostWindowRows = 8192;
 constexpr std::int64_t kLeastWindowSide = 16;
 // A multiple of the grids of networks.
 constexpr std::int64_t kCoarsestGrid = 256;
+constexpr std::int64_t kMostImageSide = std::int64_t{1} << 31;
+// That are listed at once: each is counted, and kept.
+constexpr std::int64_t kMostWindows = std::int64_t{1} << 20;
 // Bands of a window, as kBandRows of whole images.
 constexpr std::array<std::int64_t, 4> kWindowBands{128, 64, 32, 16};
 
@@ -66,8 +69,8 @@ SegmentationWindow Segmenter::window_of(std::int64_t image_height, std::int64_t 
                                         std::int64_t y, std::int64_t x, std::int64_t height,
                                         std::int64_t width) const {
   const auto lies_in = [](std::int64_t begin, std::int64_t size, std::int64_t all) {
-    constexpr std::int64_t kMost = std::int64_t{1} << 31;
-    return 0 < all && all < kMost && 0 <= begin && 0 < size && size <= all && begin <= all - size;
+    return 0 < all && all < kMostImageSide && 0 <= begin && 0 < size && size <= all &&
+           begin <= all - size;
   };
   require(
       lies_in(y, height, image_height) && lies_in(x, width, image_width),
@@ -85,6 +88,11 @@ std::vector<SegmentationWindow> Segmenter::windows(std::int64_t height, std::int
   require(height > 0 && width > 0 && tile > 0,
           "windows of {} pixels of an image of {} x {}; expected numbers above 0", tile, height,
           width);
+  require(height < kMostImageSide && width < kMostImageSide &&
+              ((height - 1) / tile + 1) * ((width - 1) / tile + 1) <= kMostWindows,
+          "windows of {} pixels of an image of {} x {}, more than {} of them or a side of 2^31; "
+          "take larger ones, or window() for each part",
+          tile, height, width, kMostWindows);
   const Tiling tiling = tiles_of(height, width, tile);
   const auto kept = [](const AxisPiece& piece, std::int64_t pixels) {
     return std::min(piece.wanted.end, pixels) - piece.wanted.begin;
@@ -159,7 +167,8 @@ SegmentationPlan Segmenter::plan(const SegmentationWindow& w, std::uint64_t pixe
 }
 
 WindowGrid Segmenter::window_grid(std::int64_t height, std::int64_t width, const WindowWish& wish) {
-  require(height > 0 && width > 0, "windows of an image of {} x {} pixels", height, width);
+  require(0 < height && height < kMostImageSide && 0 < width && width < kMostImageSide,
+          "windows of an image of {} x {} pixels; expected sides of 1 to 2^31 - 1", height, width);
   require(wish.height_multiple > 0 && wish.width_multiple > 0 && wish.at_least > 0 &&
               wish.height >= 0 && wish.width >= 0 && wish.tile >= 0,
           "windows of multiples of {} x {} pixels, at least {}, of {} x {} that read {}; expected "
@@ -188,6 +197,10 @@ WindowGrid Segmenter::window_grid(std::int64_t height, std::int64_t width, const
            needed(plan(w, wish.pixel_bytes)) <= most_memory;
   };
   const auto finish = [&](WindowGrid grid) {
+    require(std::max((height - 1) / grid.height, (width - 1) / grid.width) < kMostWindows / 4,
+            "windows that keep {} x {} pixels of an image of {} x {} are too many; allow more with "
+            "--max-memory or --tile",
+            grid.height, grid.width, height, width);
     grid.plan = plan(largest(grid), wish.pixel_bytes);
     Tiling all;
     for (std::int64_t y = 0; y < height; y += grid.height)

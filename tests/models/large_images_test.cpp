@@ -274,6 +274,12 @@ TEST(Windows, AreChosenByChunksAndTile) {
   EXPECT_LE(widest_read(any), 1000);
   EXPECT_GT(any.height, 200);
 
+  EXPECT_THAT(error_of([&] { session.windows(std::int64_t{1} << 31, 5, 1024); }),
+              HasSubstr("a side of 2^31"));
+  EXPECT_THAT(error_of([&] { session.windows(1 << 30, 1 << 30, 1024); }),
+              HasSubstr("more than 1048576 of them"));
+  EXPECT_THAT(error_of([&] { session.window_grid(std::int64_t{1} << 62, 5, {}); }),
+              HasSubstr("1 to 2^31 - 1"));
   const WindowWish little{.max_memory = 1};  // of a session that has all that the machine grants
   EXPECT_THAT(error_of([&] { session.window_grid(kHeight, kWidth, little); }),
               HasSubstr("the limit is 0.0 MiB"));

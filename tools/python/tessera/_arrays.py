@@ -72,21 +72,19 @@ class PixelScale(NamedTuple):
     divisor: float
 
 
-def bytes_of(size: int | str | None) -> int:
+def bytes_of(size: float | str | None) -> int:
     """Bytes of 2**30, "2G", "512M" or None (0: as the machine allows)."""
     if size is None:
         return 0
-    if isinstance(size, str):
-        factors = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-        text = size.strip().upper().removesuffix("IB").removesuffix("B")
-        factor = factors.get(text[-1:], 1)
-        try:
-            size = int(float(text[:-1] if factor > 1 else text) * factor)
-        except (ValueError, OverflowError):
-            raise ValueError(f"max_memory is a number of bytes, or one such as '2G', not {size!r}") from None
-    if size < 0:
-        raise ValueError(f"max_memory is 0 or more bytes, not {size}")
-    return size
+    text = str(size).strip().upper().removesuffix("IB").removesuffix("B")
+    factor = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}.get(text[-1:], 1)
+    try:
+        number = int(float(text[:-1] if factor > 1 else text) * factor)
+    except (ValueError, OverflowError):
+        raise ValueError(f"max_memory is a number of bytes, or one such as '2G', not {size!r}") from None
+    if not 0 <= number < 2**63:
+        raise ValueError(f"max_memory is 0 to 2**63 - 1 bytes, not {size}")
+    return number
 
 
 def chunks_of(array: ArrayLike) -> tuple[int, int]:
@@ -221,6 +219,8 @@ def run_of(model: Model, source: Source, probabilities: bool) -> dict[str, Any]:
 
 
 def check_sink(model: Model, source: Source, sink: WritableArray) -> None:
+    if not hasattr(sink, "shape") or not hasattr(sink, "dtype") or not hasattr(sink, "__setitem__"):
+        raise TypeError(f"the sink is an array with shape, dtype and slices that are written, not {type(sink).__name__}")
     if tuple(sink.shape) != source.shape[:2]:
         raise ValueError(f"the sink has the shape {tuple(sink.shape)}, expected that of the mask, {source.shape[:2]}")
     dtype = np.dtype(sink.dtype)
