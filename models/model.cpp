@@ -141,6 +141,11 @@ SegmentationPlan Model::plan(const SegmentationWindow& window, std::uint64_t pix
   return Lease(*state_)->plan(window, pixel_bytes);
 }
 
+WindowGrid Model::window_grid(std::int64_t height, std::int64_t width,
+                              const WindowWish& wish) const {
+  return Lease(*state_)->window_grid(height, width, wish);
+}
+
 Classification Model::classify(std::string_view text) const {
   return Lease(*state_)->classify(text);
 }

@@ -234,18 +234,17 @@ std::size_t Segmenter::held() const {
   return on_gpu() ? resident : resident - std::min(resident, arena_bytes());
 }
 
-std::size_t Segmenter::limit() const {
+std::size_t Segmenter::limit(std::size_t most, int sharers) const {
   const auto share = [](std::size_t bytes) {
     return static_cast<std::size_t>(kShareOfFreeMemory * static_cast<double>(bytes));
   };
   const std::size_t fixed = on_gpu() ? executor_.packed_bytes() : held();
-  std::size_t limit = options_.max_memory;
+  std::size_t limit = most;
   if (limit == 0 && on_gpu())
     limit = share(executor_.device().available_bytes() + fixed + arena_bytes());
   if (limit == 0)
     limit = fixed + std::min(share(executor_.device().available_bytes()), kMostUnasked);
-  const auto sharers = static_cast<std::size_t>(sharers_);
-  return limit > fixed ? fixed + (limit - fixed) / sharers : limit;
+  return limit > fixed ? fixed + (limit - fixed) / static_cast<std::size_t>(sharers) : limit;
 }
 
 std::size_t Segmenter::available() const {

@@ -87,6 +87,10 @@ class Segmenter {
 
   // The piece along an axis, rows 0 or columns 1, that holds `kept` of so many pixels.
   AxisPiece piece_along(int axis, std::int64_t pixels, Interval kept) const;
+  // Those of the image that it takes: what lies beyond a border mirrors to what lies before it.
+  Interval read_along(int axis, std::int64_t pixels, Interval kept) const;
+  // Of windows that keep `side` of so many pixels, what one keeps that reads the most.
+  Interval widest_along(int axis, std::int64_t pixels, std::int64_t side) const;
   Segmentation empty_result(std::int64_t height, std::int64_t width) const;
   // Runs all tiles, or bands, of images as one; `results` begin with pixel `corner` of the images.
   void run(const Tiling& tiling, std::span<Reader> readers, Corner corner,
@@ -145,7 +149,9 @@ class Segmenter {
   // Resident bytes without those.
   std::size_t held() const;
   // Bytes that a plan may take: of the process, or on a GPU of its memory.
-  std::size_t limit() const;
+  std::size_t limit() const { return limit(options_.max_memory, sharers_); }
+  // `most`: what is asked for, or 0.
+  std::size_t limit(std::size_t most, int sharers) const;
   // All that it could take, if nothing else wanted any.
   std::size_t available() const;
   std::uint64_t needed(const SegmentationPlan& plan) const {

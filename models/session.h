@@ -137,12 +137,16 @@ struct SegmentationWindow {
   bool operator==(const SegmentationWindow&) const = default;
 };
 
-// Equal windows for an image that is read part by part.
+// Equal windows for an image that is read part by part, one after the other.
 struct WindowWish {
-  std::int64_t multiple = 1;      // of which their height and width are one, as a file's tiles want
-  std::uint64_t pixel_bytes = 1;  // of the image
-  std::int64_t at_least = 1;      // windows, if the image is large enough for as many
-  std::int64_t height = 0, width = 0;  // of each; 0: those of the least work within max_memory
+  // Of which their height and width are multiples, as a file's tiles or a store's chunks want.
+  std::int64_t height_multiple = 1, width_multiple = 1;
+  bool or_any = false;                 // where no multiples fit, other sizes
+  std::uint64_t pixel_bytes = 1;       // of the image
+  std::int64_t at_least = 1;           // windows, if the image is large enough for as many
+  std::int64_t tile = 0;               // the most that one reads a side; 0: the session's
+  std::uint64_t max_memory = 0;        // 0: the session's
+  std::int64_t height = 0, width = 0;  // of each; 0: those of the least work within all that
 };
 struct WindowGrid {
   std::int64_t height = 0, width = 0;  // that each keeps; the last ones of rows and columns less
@@ -239,7 +243,7 @@ class Session {
   // The window that keeps any rectangle of an image.
   SegmentationWindow window(std::int64_t image_height, std::int64_t image_width, std::int64_t y,
                             std::int64_t x, std::int64_t height, std::int64_t width);
-  // Rows and columns of such windows; `window` gives each.
+  // Rows and columns of such windows; `window` gives each. Throws Error where none fit.
   WindowGrid window_grid(std::int64_t height, std::int64_t width, const WindowWish& wish);
   // What segment() gives of the rectangle that `window` keeps, from the pixels that it reads alone;
   // beyond the image's borders they are mirrored. `scale` is the whole image's, which a model needs
@@ -311,6 +315,7 @@ class Model {
                               const PixelScale* scale = nullptr,
                               const Session::Progress& progress = {}) const;
   SegmentationPlan plan(const SegmentationWindow& window, std::uint64_t pixel_bytes) const;
+  WindowGrid window_grid(std::int64_t height, std::int64_t width, const WindowWish& wish) const;
   bool needs_pixel_scale() const;
   PixelScale pixel_scale(const ImageView& image) const;
   PixelScale pixel_scale(const Session::RowReader& rows) const;

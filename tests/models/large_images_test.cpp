@@ -219,7 +219,8 @@ TEST(Windows, AreChosenByMemory) {
     SessionOptions options{.winograd = false};
     options.max_memory = megabytes << 20;
     Session session = open(options);
-    const WindowGrid grid = session.window_grid(kHeight, kWidth, {.multiple = 512});
+    const WindowGrid grid =
+        session.window_grid(kHeight, kWidth, {.height_multiple = 512, .width_multiple = 512});
     EXPECT_LE(grid.plan.peak, options.max_memory);
     EXPECT_EQ(grid.height % 512 + grid.width % 512, 0);
     EXPECT_EQ(grid.plan.tiles, ((kHeight - 1) / grid.height + 1) * ((kWidth - 1) / grid.width + 1));
@@ -227,19 +228,61 @@ TEST(Windows, AreChosenByMemory) {
     EXPECT_LT(grid.plan.work, 1.5);
     EXPECT_GT(grid.plan.tiles, windows) << "less memory, more windows";
     windows = grid.plan.tiles;
-    const WindowGrid shared =
-        session.window_grid(kHeight, kWidth, {.multiple = 512, .at_least = 4 * windows});
+    const WindowGrid shared = session.window_grid(
+        kHeight, kWidth, {.height_multiple = 512, .width_multiple = 512, .at_least = 4 * windows});
     EXPECT_GE(shared.plan.tiles, 4 * windows);
-    const WindowGrid deep =
-        session.window_grid(kHeight, kWidth, {.multiple = 512, .pixel_bytes = 12});
+    const WindowGrid deep = session.window_grid(
+        kHeight, kWidth, {.height_multiple = 512, .width_multiple = 512, .pixel_bytes = 12});
     EXPECT_LE(deep.plan.peak, options.max_memory);
     EXPECT_GE(deep.plan.tiles, windows);
   }
   Session session = open({.max_memory = 1});
-  EXPECT_THAT(error_of([&] { session.window_grid(kHeight, kWidth, {.multiple = 512}); }),
+  EXPECT_THAT(error_of([&] {
+                session.window_grid(kHeight, kWidth,
+                                    {.height_multiple = 512, .width_multiple = 512});
+              }),
               HasSubstr("in the smallest windows, which keep 512 x 512"));
-  EXPECT_THAT(error_of([&] { session.window_grid(kHeight, kWidth, {.multiple = 0}); }),
+  EXPECT_THAT(error_of([&] { session.window_grid(kHeight, kWidth, {.height_multiple = 0}); }),
               HasSubstr("expected numbers above 0"));
+}
+
+TEST(Windows, AreChosenByChunksAndTile) {
+  Session session = open();
+  constexpr std::int64_t kHeight = 3001, kWidth = 2900;
+  const auto widest_read = [&](const WindowGrid& grid) {
+    std::int64_t side = 0;
+    for (std::int64_t y = 0; y < kHeight; y += grid.height)
+      for (std::int64_t x = 0; x < kWidth; x += grid.width) {
+        const SegmentationWindow w =
+            session.window(kHeight, kWidth, y, x, std::min(grid.height, kHeight - y),
+                           std::min(grid.width, kWidth - x));
+        side = std::max({side, w.read_height, w.read_width});
+      }
+    return side;
+  };
+  const WindowWish chunks{.height_multiple = 50, .width_multiple = 70, .tile = 1000};
+  const WindowGrid grid = session.window_grid(kHeight, kWidth, chunks);
+  EXPECT_EQ(grid.height % 50 + grid.width % 70, 0);
+  EXPECT_LE(widest_read(grid), 1000);
+
+  WindowWish none_fit = chunks;
+  none_fit.height_multiple = 1000;
+  EXPECT_THAT(error_of([&] { session.window_grid(kHeight, kWidth, none_fit); }),
+              HasSubstr("the smallest windows keep 1000 x 70"));
+  none_fit.or_any = true;
+  const WindowGrid any = session.window_grid(kHeight, kWidth, none_fit);
+  EXPECT_LE(widest_read(any), 1000);
+  EXPECT_GT(any.height, 200);
+
+  EXPECT_THAT(error_of([&] { session.windows(std::int64_t{1} << 31, 5, 1024); }),
+              HasSubstr("a side of 2^31"));
+  EXPECT_THAT(error_of([&] { session.windows(1 << 30, 1 << 30, 1024); }),
+              HasSubstr("more than 1048576 of them"));
+  EXPECT_THAT(error_of([&] { session.window_grid(std::int64_t{1} << 62, 5, {}); }),
+              HasSubstr("1 to 2^31 - 1"));
+  const WindowWish little{.max_memory = 1};  // of a session that has all that the machine grants
+  EXPECT_THAT(error_of([&] { session.window_grid(kHeight, kWidth, little); }),
+              HasSubstr("the limit is 0.0 MiB"));
 }
 
 TEST(PixelScale, OfRowsIsThatOfTheWhole) {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Tests an extra of a wheel in an environment of its own, or says why it is skipped.
-#   extra.sh app|napari|ray WHEEL [PYTHON]   napari weighs 1 GB and needs a display, which Xvfb is: nightly, not in CI
+#   extra.sh app|napari|ray|site WHEEL [PYTHON]   napari weighs 1 GB and needs a display, which Xvfb is: nightly, not in CI;
+#   "site" is no extra of the wheel but the documentation, which is built with it
 set -euo pipefail
 extra=$1 wheel=$(realpath "$2") python=${3:-python3}
 cd "$(dirname "$0")"
@@ -16,6 +17,7 @@ case $extra in
       "libxkbcommon-x11-0 libxcb-{icccm4,image0,keysyms1,randr0,render-util0,xinerama0,shape0} libdbus-1-3 imagej"
     run=(xvfb-run -a) more=('napari[pyqt6]' pytest-qt) ;;
   ray) ;;
+  site) more=(sphinx furo myst-parser) ;;
   *) echo "extra.sh: no extra '$extra'" >&2; exit 2 ;;
 esac
 scratch=$(mktemp -d)
@@ -23,7 +25,7 @@ trap 'rm -rf "$scratch"' EXIT
 "$python" -m venv "$scratch/venv"
 # uv installs them in a tenth of pip's time.
 { "$scratch/venv/bin/pip" -q install uv &&
-  "$scratch/venv/bin/uv" -q pip install --compile-bytecode --python "$scratch/venv/bin/python" "$wheel[$extra,test]" "${more[@]}"; } ||
+  "$scratch/venv/bin/uv" -q pip install --compile-bytecode --python "$scratch/venv/bin/python" "$wheel[${extra/site/test},test]" "${more[@]}"; } ||
   skip "its packages cannot be had"
 [ "$extra" != napari ] || "$scratch/venv/bin/npe2" validate tessera-engine
 "${run[@]}" "$scratch/venv/bin/python" -m pytest -q -p no:cacheprovider "test_$extra.py"

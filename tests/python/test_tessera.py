@@ -62,11 +62,12 @@ def test_pixels_of_every_type_are_read_where_they_lie(unet, dtype):
     strided = np.zeros((80, 122), dtype)
     strided[::2, ::2] = image
     np.testing.assert_array_equal(unet(strided[::2, ::2]).probabilities, result.probabilities)
+    np.testing.assert_array_equal(unet(image.astype(image.dtype.newbyteorder(">"))).probabilities, result.probabilities)
     image.setflags(write=False)
     np.testing.assert_array_equal(unet(image[:, :, None]).probabilities, result.probabilities)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.int16, bool, np.complex64])
+@pytest.mark.parametrize("dtype", [np.float64, np.int16, bool, np.complex64, object, "U1", [("a", "u1")]])
 def test_other_types_are_refused_with_what_to_call(unet, dtype):
     with pytest.raises(TypeError, match="astype"):
         unet(np.zeros((8, 8), dtype))
@@ -83,8 +84,10 @@ def test_what_is_no_image_is_refused(unet):
         unet("cells.png")
     with pytest.raises(RuntimeError, match="channels"):
         unet(np.zeros((8, 8, 2), np.uint8))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="nothing"):
         unet(np.zeros((0, 8), np.uint8))
+    with pytest.raises(TypeError, match="function"):
+        unet(np.zeros((8, 8), np.uint8), progress=3)
     with pytest.raises(RuntimeError, match="segments"):
         unet.classify("text")
 
@@ -236,6 +239,14 @@ def test_models_are_opened_or_refused_with_the_reason(tmp_path):
         tessera.load(UNET, device="tpu")
     with pytest.raises(ValueError, match="2G"):
         tessera.load(UNET, max_memory="much")
+    for name, value, error in (("max_memory", 2**70, ValueError), ("max_memory", "nan", ValueError), ("max_memory", -1, ValueError),
+                               ("threads", -1, ValueError), ("threads", "2", TypeError), ("tile", -5, ValueError),
+                               ("tile", 2**40, ValueError), ("range", (5,), ValueError), ("range", "x", RuntimeError)):
+        with pytest.raises(error, match="^(?!.*incompatible)"):
+            tessera.load(UNET, **{name: value})
+    with pytest.raises(ValueError, match="null"):
+        tessera.load("a\0b")
+    assert tessera.load(os.fsencode(UNET), max_memory=1.5e9).task == "segment"
     model = tessera.load(UNET, max_memory="1.5G")
     assert model.task == "segment" and model.classes == ("membrane", "cell") and model.parameters > 1000
     assert model.config["architecture"] == "unet" and "unet_isbi" in repr(model)
@@ -336,6 +347,15 @@ def test_scikit_learn_takes_a_han():
         model.fit(REVIEWS, ["neutral", "positive"])
     with pytest.raises(ValueError, match="number 1"):
         model.predict([REVIEWS[0], "..."])
+
+
+@pytest.mark.parametrize("check", [
+    "estimator_cloneable", "estimator_repr", "estimator_tags_renamed", "get_params_invariance", "mixin_order",
+    "no_attributes_set_in_init", "parameters_default_constructible", "set_params", "valid_tag_types"])
+def test_scikit_learns_own_checks_pass(check):
+    """Those that apply: the others train on numbers."""
+    checks = pytest.importorskip("sklearn.utils.estimator_checks")
+    getattr(checks, f"check_{check}")("HanClassifier", tessera.HanClassifier(str(HAN), device="cpu", threads=1))
 
 
 def test_the_command_comes_with_the_package():

@@ -1,6 +1,7 @@
 """What the server answers is what the program answers, to the byte; errors are statuses of their own request."""
 import json
 import queue
+import re
 import subprocess
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import tritonclient.grpc as grpc
 import tritonclient.http as http
 from PIL import Image
-from server import BUILD, HAN, UNET, WAIT, bytes_input, image_input, infer, picture, run_program, tensor, until
+from server import BUILD, HAN, ROOT, UNET, WAIT, bytes_input, image_input, infer, picture, run_program, tensor, until
 from tritonclient.utils import InferenceServerException
 
 REVIEWS = ["A wonderful film. The ending drags a little.", "Dull, dull, dull! A waste of two hours.",
@@ -213,3 +214,10 @@ def test_statistics_count(server):
     assert int(after["compute_infer"]["ns"]) > int(before["compute_infer"]["ns"])
     assert server.metric("nv_inference_request_success", "reviews.tessera") - metrics[0] == 2
     assert server.metric("nv_inference_request_failure", "reviews.tessera") - metrics[1] == 1
+
+
+def test_the_lines_of_the_readme_run(server):
+    lines = re.search(r"^```python\n(.*?)^```", (ROOT / "tools/serve/README.md").read_text(), re.M | re.S)[1]
+    given = {"picture": picture(40, 50)}
+    exec(lines.replace("np.asarray(...)", "picture").replace("localhost:8000", f"127.0.0.1:{server.http_port}"), given)
+    assert given["mask"].shape == (1, 40, 50)

@@ -78,7 +78,8 @@ void WindowedFiles::begin() {
       manifest = nullptr;
     }
   }
-  WindowWish wish{.multiple = kTile, .pixel_bytes = source_.pixel_bytes()};
+  WindowWish wish{
+      .height_multiple = kTile, .width_multiple = kTile, .pixel_bytes = source_.pixel_bytes()};
   const auto sharers = static_cast<std::int64_t>(job_.joins ? job_.share.count : 0);
   wish.at_least = std::max(
       {std::int64_t{1}, image.height * image.width / kWindowPixels, kWindowsEach * sharers});

@@ -269,6 +269,22 @@ NB_MODULE(_engine, m) {
           },
           "image_height"_a, "image_width"_a, "y"_a, "x"_a, "height"_a, "width"_a,
           nb::call_guard<nb::gil_scoped_release>())
+      .def(
+          "window_grid",
+          [](const tessera::Model& model, std::int64_t height, std::int64_t width,
+             std::array<std::int64_t, 2> multiples, bool or_any, std::uint64_t pixel_bytes,
+             std::int64_t tile, std::uint64_t max_memory) {
+            const tessera::WindowGrid grid = model.window_grid(height, width,
+                                                               {.height_multiple = multiples[0],
+                                                                .width_multiple = multiples[1],
+                                                                .or_any = or_any,
+                                                                .pixel_bytes = pixel_bytes,
+                                                                .tile = tile,
+                                                                .max_memory = max_memory});
+            return std::pair{grid.height, grid.width};
+          },
+          "height"_a, "width"_a, "multiples"_a, "or_any"_a, "pixel_bytes"_a, "tile"_a,
+          "max_memory"_a, nb::call_guard<nb::gil_scoped_release>())
       .def("segment_window", &segment_window, "pixels"_a, "window"_a, "scale"_a,
            "progress"_a = nb::none())
       .def("pixel_scale", &pixel_scale, "height"_a, "rows"_a);

@@ -16,7 +16,9 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from operator import index
 from threading import Event
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,8 +67,15 @@ class Model:
     """A model on a device. Any number of threads may call it at once; a process that is given one opens it anew."""
 
     def __init__(self, path: str | os.PathLike[str], **options: Any):
-        self.path, self.options = os.fspath(path), options
+        self.path, self.options = os.fsdecode(path), options
+        if "\0" in self.path:
+            raise ValueError(f"the path {self.path!r} has a null character in it")
+        for name in ("threads", "tile"):
+            if not 0 <= index(options[name]) < 2**31:
+                raise ValueError(f"{name} is a number from 0 to 2**31 - 1, not {options[name]}")
         span = options["range"]
+        if not isinstance(span, (str, NoneType)) and len(span) != 2:
+            raise ValueError(f"range is 'auto' or two numbers, (LO, HI), not {span!r}")
         self._model = _engine.open(
             self.path, options["device"], options["precision"], options["threads"],
             bytes_of(options["max_memory"]), options["tile"],
@@ -116,6 +125,8 @@ class Model:
         progress  called with (tiles done, all tiles), for a list with (images done, all images); what it raises
                   ends the call, as Ctrl-C does
         """
+        if progress is not None and not callable(progress):
+            raise TypeError(f"progress is a function of two numbers, not {type(progress).__name__}")
         if hasattr(image, "__array__") or hasattr(image, "__dlpack__"):
             mask, probabilities = self._model.segment(_pixels(image), progress)
             return self._segmentation(mask, probabilities)
@@ -228,6 +239,14 @@ def _reopen(path: str, options: dict[str, Any]) -> Model:
 def _pixels(image):
     if not hasattr(image, "__array__") and not hasattr(image, "__dlpack__"):
         raise TypeError(f"an image is an array, not {type(image).__name__}")
-    if isinstance(image, np.ndarray) or not hasattr(image, "__array__"):
+    if not hasattr(image, "__array__"):
         return image
-    return np.asarray(image)
+    image = np.asarray(image)
+    if not image.dtype.isnative:
+        image = image.astype(image.dtype.newbyteorder("="))
+    if image.dtype not in (np.uint8, np.uint16, np.uint32, np.float32):
+        raise TypeError(f"an image is uint8, uint16, uint32 or float32, not {image.dtype}; convert it, for example with "
+                        "image.astype('float32')")
+    if image.size == 0:
+        raise ValueError(f"an image of the shape {image.shape} has nothing to segment")
+    return np.asarray(image, order="C")

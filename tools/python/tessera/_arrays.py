@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -14,9 +13,6 @@ import numpy as np
 if TYPE_CHECKING:
     from . import Model
 
-UNASKED = 2 * 2**30  # bytes of a window and its maps where nobody gives a limit
-WIDEST = 8192  # pixels of the side of a window; larger ones save next to nothing
-NARROWEST = 16
 BAND = 2**26  # bytes of the rows that pixel_scale() reads at once
 
 # What pixels become as they are read. A model that scales floats as they are gets them so.
@@ -76,21 +72,19 @@ class PixelScale(NamedTuple):
     divisor: float
 
 
-def bytes_of(size: int | str | None) -> int:
+def bytes_of(size: float | str | None) -> int:
     """Bytes of 2**30, "2G", "512M" or None (0: as the machine allows)."""
     if size is None:
         return 0
-    if isinstance(size, str):
-        factors = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-        text = size.strip().upper().removesuffix("IB").removesuffix("B")
-        factor = factors.get(text[-1:], 1)
-        try:
-            size = int(float(text[:-1] if factor > 1 else text) * factor)
-        except (ValueError, OverflowError):
-            raise ValueError(f"max_memory is a number of bytes, or one such as '2G', not {size!r}") from None
-    if size < 0:
-        raise ValueError(f"max_memory is 0 or more bytes, not {size}")
-    return size
+    text = str(size).strip().upper().removesuffix("IB").removesuffix("B")
+    factor = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}.get(text[-1:], 1)
+    try:
+        number = int(float(text[:-1] if factor > 1 else text) * factor)
+    except (ValueError, OverflowError):
+        raise ValueError(f"max_memory is a number of bytes, or one such as '2G', not {size!r}") from None
+    if not 0 <= number < 2**63:
+        raise ValueError(f"max_memory is 0 to 2**63 - 1 bytes, not {size}")
+    return number
 
 
 def chunks_of(array: ArrayLike) -> tuple[int, int]:
@@ -157,54 +151,14 @@ class Grid:
                 yield y, x, min(self.sides[0], self.height - y), min(self.sides[1], self.width - x)
 
 
-def choose_sides(model: Model, source: Source, chunks: tuple[int, int], tile: int, max_memory: int,
+def choose_sides(model: Model, source: Source, chunks: tuple[int, int], tile: int = 0, max_memory: int | str | None = None,
                  whole_chunks: bool = False) -> tuple[int, int]:
-    """Sides of windows that read at most `tile` pixels a side (0: any), keep to the memory and read little twice.
+    """Sides of windows that read at most `tile` pixels a side (0: the model's), keep to the memory and read little twice.
 
-    They are whole chunks where those fit, and with `whole_chunks` also where they do not: then ValueError.
+    They are whole chunks where those fit, and with `whole_chunks` also where they do not: then RuntimeError.
     """
-    limit = max_memory or UNASKED
-    steps = [min(tile, WIDEST) if tile > 0 else WIDEST]  # a window reads what it keeps, and more
-    while steps[-1] > NARROWEST:
-        steps.append(max(NARROWEST, steps[-1] * 3 // 4))
-    best, sides = None, (0, 0)
-    # On a CPU rows cost little memory, because windows run in bands of them.
-    for shapes in ([(steps[0], side) for side in steps], [(side, side) for side in steps]):
-        for shape in shapes:
-            before, sides = sides, tuple(
-                min(extent, side - side % chunk if chunk <= side else chunk if whole_chunks else side)
-                for extent, chunk, side in zip(source.shape[:2], chunks, shape, strict=True))
-            if sides == before:
-                continue
-            tall, wide, needed = _cost(model, source, sides, max_memory > 0)
-            if needed <= limit and (tile <= 0 or max(tall, wide) <= tile):
-                best = min(best or (math.inf,), (tall * wide / (sides[0] * sides[1]), sides))
-                break
-    if best is None:
-        raise ValueError(
-            f"windows that keep {sides[0]} x {sides[1]} pixels read {tall} x {wide} and need {needed / 2**20:.0f} MiB; allowed "
-            f"are {f'{tile} pixels a side' if tile > 0 else 'any'} and {limit / 2**20:.0f} MiB; allow more with tile and "
-            f"max_memory{', or make the chunks of the sink smaller' if whole_chunks else ''}")
-    return best[1]
-
-
-def _cost(model: Model, source: Source, sides: tuple[int, ...], whole_process: bool) -> tuple[int, int, int]:
-    """The most rows and columns that a window reads, and the most bytes that one takes."""
-    height, width = source.height, source.width
-
-    def starts(extent: int, side: int) -> range:  # of some windows: they differ by the network's grid alone
-        return range(0, extent, side * max(1, extent // side // 32))
-    # What is read along an axis depends on nothing of the other.
-    rows = [model.window(height, width, y, 0, min(sides[0], height - y), 1) for y in starts(height, sides[0])]
-    columns = [model.window(height, width, 0, x, 1, min(sides[1], width - x)) for x in starts(width, sides[1])]
-    row, column = max(rows, key=lambda w: w.read_height), max(columns, key=lambda w: w.read_width)
-    needed = 0
-    # The first one reads less than it takes, because it mirrors.
-    for y in {rows[0], row}:
-        for x in {columns[0], column}:
-            plan = model.plan_window(model.window(height, width, y.y, x.x, y.height, x.width), source.pixel_bytes)
-            needed = max(needed, (plan.device or plan.peak) if whole_process else plan.arena + plan.images)
-    return row.read_height, column.read_width, needed
+    return model._model.window_grid(source.height, source.width, chunks, not whole_chunks, source.pixel_bytes, tile,
+                                    bytes_of(max_memory))
 
 
 class State:
@@ -265,6 +219,8 @@ def run_of(model: Model, source: Source, probabilities: bool) -> dict[str, Any]:
 
 
 def check_sink(model: Model, source: Source, sink: WritableArray) -> None:
+    if not hasattr(sink, "shape") or not hasattr(sink, "dtype") or not hasattr(sink, "__setitem__"):
+        raise TypeError(f"the sink is an array with shape, dtype and slices that are written, not {type(sink).__name__}")
     if tuple(sink.shape) != source.shape[:2]:
         raise ValueError(f"the sink has the shape {tuple(sink.shape)}, expected that of the mask, {source.shape[:2]}")
     dtype = np.dtype(sink.dtype)
@@ -308,9 +264,8 @@ def segment_array(model: Model, source: ArrayLike, sink: WritableArray, *, proba
     probabilities  (H, W, outputs) of float32, or None: takes each class's probability, of a model that was opened with
                    probabilities=True
     max_memory     bytes that the process (on a GPU, its memory there) may take, "2G" and the like; picks the windows.
-                   Default: that of the model, else 2 GiB more than the process holds. What a store takes to decode its
-                   chunks comes on top
-    tile           largest side of what a window reads, in pixels; 0: that of the model, else as memory allows
+                   Default: as of the model. What a store takes to decode its chunks comes on top
+    tile           largest side of what a window reads, in pixels; 0: that of the model
     state          a text file that tells what is done: a run that was killed goes on where it was, with the same arrays
     progress       called with (windows done, all windows); what it raises ends the call, as Ctrl-C does
 
@@ -321,9 +276,7 @@ def segment_array(model: Model, source: ArrayLike, sink: WritableArray, *, proba
     check_sink(model, image, sink)
     known = State(state, run_of(model, image, probabilities is not None) if state is not None else {})
     if known.sides is None:
-        sides = choose_sides(model, image, chunks_of(sink), tile or model.options["tile"],
-                             bytes_of(max_memory) or bytes_of(model.options["max_memory"]))
-        known.begin(sides, model.pixel_scale(source))
+        known.begin(choose_sides(model, image, chunks_of(sink), tile, max_memory), model.pixel_scale(source))
     grid = Grid(image.shape, known.sides)
     for number, box in enumerate(grid, 1):
         if box[:2] not in known.done:

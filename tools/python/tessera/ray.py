@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from . import load
-from ._arrays import (Grid, PixelScale, Progress, Source, State, bytes_of, check_sink, choose_sides, chunks_of, run_of,
+from ._arrays import (Grid, PixelScale, Progress, Source, State, check_sink, choose_sides, chunks_of, run_of,
                       segment_window_of)
 from ._images import extra, for_model, read
 
@@ -163,8 +163,11 @@ def segment_zarr(model: str, source: str, sink: str, *, tile: int = 0, max_memor
     check_sink(opened, image, out)
     known = State(state, run_of(opened, image, False) if state is not None else {})
     if known.sides is None:
-        known.begin(choose_sides(opened, image, chunks_of(out), tile, bytes_of(max_memory), whole_chunks=True),
-                    opened.pixel_scale(image.array))
+        try:
+            sides = choose_sides(opened, image, chunks_of(out), tile, max_memory, whole_chunks=True)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}; windows are whole chunks of the sink, which may be made smaller") from error
+        known.begin(sides, opened.pixel_scale(image.array))
     grid = Grid(image.shape, known.sides)
     left = [{"box": np.array(box)} for box in grid if box[:2] not in known.done]
     if not left:
