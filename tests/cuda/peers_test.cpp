@@ -42,7 +42,8 @@ class CudaPeers : public CudaTest {
 
   void open(Precision precision) {
     peers_ = std::make_unique<Peers>(
-        precision, PeerOptions{is_emulated() ? fake_folder() : "", /*trial_seconds=*/0.2});
+        precision, PeerOptions{is_emulated() ? fake_folder() : "", /*trial_seconds=*/0.2,
+                               /*batch_seconds=*/is_emulated() ? 0 : 2e-3});
   }
 
   // Both answers are of sums of `terms` products: they may differ by so many roundings of either
@@ -97,6 +98,12 @@ TEST_F(CudaPeers, WhatIsFused) {
   const PeerRow row =
       check(op, {{DType::kF32, {1, 14, 15, 8}}, {DType::kF32, {1, 10, 10, 4}}}, kF32);
   EXPECT_EQ(row.note, "without joining the maps; without the pool");
+}
+
+TEST_F(CudaPeers, Tf32) {
+  open(Precision::kTf32);
+  check(Conv{.c_out = 16, .window = square(3), .relu = true}, {{DType::kF32, {1, 8, 8, 8}}}, kTf32);
+  check(Linear{.units = 20}, {{DType::kF32, {7, 32}}}, kTf32);
 }
 
 TEST_F(CudaPeers, SixteenBits) {

@@ -32,7 +32,7 @@ TEST(PeersWithoutGpu, EnginesOfEveryConvolutionOnAnH100) {
     GTEST_SKIP() << error.what();  // missing, or older than 9.8
   }
   const std::vector<TensorType> image{{DType::kF32, {1, 572, 572, 1}}};
-  const Graph unet = build_unet({});
+  const Graph unet = build_unet({}, false);
   for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
     const Graph graph = optimise_for_cuda(unet, image, storage_of(precision));
     const std::vector<TensorType> types = infer_types(graph, image);

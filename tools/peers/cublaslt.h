@@ -9,16 +9,16 @@
 
 namespace tessera {
 
-#define TESSERA_CUBLASLT(X)                                                                 \
-  X(cublasLtGetVersion)                                                                     \
-  X(cublasLtGetStatusString)                                                                \
-  X(cublasLtCreate)                                                                         \
-  X(cublasLtDestroy) X(cublasLtMatmulDescCreate) X(cublasLtMatmulDescDestroy)               \
-      X(cublasLtMatmulDescSetAttribute) X(cublasLtMatrixLayoutCreate)                       \
-          X(cublasLtMatrixLayoutDestroy) X(cublasLtMatmulPreferenceCreate)                  \
-              X(cublasLtMatmulPreferenceDestroy) X(cublasLtMatmulPreferenceSetAttribute)    \
-                  X(cublasLtMatmulAlgoGetHeuristic) X(cublasLtMatmulAlgoConfigGetAttribute) \
-                      X(cublasLtMatmul)
+// clang-format off
+#define TESSERA_CUBLASLT(X)                                                             \
+  X(cublasLtGetVersion) X(cublasLtGetStatusString) X(cublasLtCreate) X(cublasLtDestroy) \
+  X(cublasLtMatmulDescCreate) X(cublasLtMatmulDescDestroy)                              \
+  X(cublasLtMatmulDescSetAttribute) X(cublasLtMatrixLayoutCreate)                       \
+  X(cublasLtMatrixLayoutDestroy) X(cublasLtMatmulPreferenceCreate)                      \
+  X(cublasLtMatmulPreferenceDestroy) X(cublasLtMatmulPreferenceSetAttribute)            \
+  X(cublasLtMatmulAlgoGetHeuristic) X(cublasLtMatmulAlgoConfigGetAttribute)             \
+  X(cublasLtMatmul)
+// clang-format on
 
 class CublasLt {
  public:

@@ -21,21 +21,20 @@
 
 namespace tessera {
 
-#define TESSERA_CUDNN(X)                                                                       \
-  X(cudnnGetVersion)                                                                           \
-  X(cudnnGetErrorString)                                                                       \
-  X(cudnnGetLastErrorString)                                                                   \
-  X(cudnnCreate) X(cudnnDestroy) X(cudnnSetStream) X(cudnnBackendCreateDescriptor)             \
-      X(cudnnBackendDestroyDescriptor) X(cudnnBackendSetAttribute) X(cudnnBackendGetAttribute) \
-          X(cudnnBackendFinalize) X(cudnnBackendExecute) X(cudnnCreateTensorDescriptor)        \
-              X(cudnnDestroyTensorDescriptor) X(cudnnSetTensorNdDescriptor)                    \
-                  X(cudnnCreateDropoutDescriptor) X(cudnnDestroyDropoutDescriptor)             \
-                      X(cudnnSetDropoutDescriptor) X(cudnnCreateRNNDescriptor)                 \
-                          X(cudnnDestroyRNNDescriptor) X(cudnnSetRNNDescriptor_v8)             \
-                              X(cudnnCreateRNNDataDescriptor) X(cudnnDestroyRNNDataDescriptor) \
-                                  X(cudnnSetRNNDataDescriptor) X(cudnnGetRNNTempSpaceSizes)    \
-                                      X(cudnnGetRNNWeightSpaceSize) X(cudnnGetRNNWeightParams) \
-                                          X(cudnnRNNForward)
+// clang-format off
+#define TESSERA_CUDNN(X)                                                                   \
+  X(cudnnGetVersion) X(cudnnGetErrorString) X(cudnnGetLastErrorString) X(cudnnCreate)      \
+  X(cudnnDestroy) X(cudnnSetStream) X(cudnnBackendCreateDescriptor)                        \
+  X(cudnnBackendDestroyDescriptor) X(cudnnBackendSetAttribute) X(cudnnBackendGetAttribute) \
+  X(cudnnBackendFinalize) X(cudnnBackendExecute) X(cudnnCreateTensorDescriptor)            \
+  X(cudnnDestroyTensorDescriptor) X(cudnnSetTensorNdDescriptor)                            \
+  X(cudnnCreateDropoutDescriptor) X(cudnnDestroyDropoutDescriptor)                         \
+  X(cudnnSetDropoutDescriptor) X(cudnnCreateRNNDescriptor) X(cudnnDestroyRNNDescriptor)    \
+  X(cudnnSetRNNDescriptor_v8) X(cudnnCreateRNNDataDescriptor)                              \
+  X(cudnnDestroyRNNDataDescriptor) X(cudnnSetRNNDataDescriptor)                            \
+  X(cudnnGetRNNTempSpaceSizes) X(cudnnGetRNNWeightSpaceSize) X(cudnnGetRNNWeightParams)    \
+  X(cudnnRNNForward)
+// clang-format on
 
 // Its functions, and what they are called for.
 class Cudnn {

@@ -143,11 +143,10 @@ struct Peers::State {
   // The median of batches, once warm.
   double measure(const std::function<void()>& enqueue) const {
     constexpr int kBatches = 5, kMostRuns = 100;
-    constexpr double kBatchSeconds = 2e-3;
     enqueue();
     const double once = time(enqueue, 1);
     const int count =
-        std::clamp(static_cast<int>(kBatchSeconds / std::max(once, 1e-6)), 1, kMostRuns);
+        std::clamp(static_cast<int>(options.batch_seconds / std::max(once, 1e-6)), 1, kMostRuns);
     std::array<double, kBatches> seconds{};
     for (double& batch : seconds) batch = time(enqueue, count);
     std::ranges::sort(seconds);

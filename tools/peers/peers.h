@@ -43,8 +43,9 @@ struct PeerRow {
 };
 
 struct PeerOptions {
-  std::string folders;       // "A:B" to look for the libraries in; empty: the usual ones
-  double trial_seconds = 1;  // for the ways of one node, of which the first is tried in any case
+  std::string folders;          // "A:B" to look for the libraries in; empty: the usual ones
+  double trial_seconds = 1;     // for the ways of one node, of which the first is tried in any case
+  double batch_seconds = 2e-3;  // of runs in a row, about; a median is of five such batches
 };
 
 class Peers {

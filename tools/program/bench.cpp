@@ -170,7 +170,9 @@ Verb make_bench_verb(CLI::App& program) {
   command.add_option("--iterations", options->iterations, "runs; 0: as --duration says")
       ->type_name("N")
       ->check(at_least(0));
-  command.add_option("--duration", options->duration, "seconds, at least 3 runs")
+  command
+      .add_option("--duration", options->duration,
+                  "seconds, at least 3 runs; with --against: for the ways of each peer")
       ->type_name("S")
       ->check(CLI::Range(0.01, 86400.0));
   CLI::Option* const train =

@@ -82,7 +82,7 @@ int bench_against(const BenchOptions& options) {
     throw UsageError("--against cudnn is of a GPU, and --device cpu is none: leave it out");
   Workload workload(wanted);  // its run has made the GPU the current one
   const Precision precision = workload.device().precision();
-  Peers peers(precision, {.folders = options.libraries});
+  Peers peers(precision, {.folders = options.libraries, .trial_seconds = options.duration});
   const Peaks peaks = workload.device().measure_peaks();
   const double peak = peaks.flops(precision);
   if (options.json) {
