@@ -6,7 +6,7 @@
 #   tools/profile.sh ncu MODEL INPUT [OPTIONS]    counters of each kernel; --node down1/conv2: its alone
 #   tools/profile.sh nsys|ncu PRESET [OPTIONS]    of a network of 'tessera bench': unet-paper, han
 #
-# OPTIONS are those of 'tessera profile' (--precision, --device cuda:1, --iterations). Everything lies in
+# OPTIONS, which come last, are those of 'tessera profile' (--precision, --device cuda:1). Everything lies in
 # out/profile, or where -o DIR says: the profiler's report, its table as text, and profile.json,
 # trace.json and roofline.svg of the program's own events. Where the profiler is missing, or writes what
 # it cannot read back, the table is that of those events. TESSERA names another program than
@@ -38,7 +38,7 @@ esac
 read -ra program <<<"${TESSERA:-build/tessera}"
 command -v "${program[0]}" >/dev/null || die "no ${program[0]}: build it (tools/demo.sh), or set TESSERA"
 mkdir -p "$out"
-rm -f "$out"/tessera.* "$out"/table.txt
+rm -f "$out"/tessera.{nsys-rep,sqlite,qdstrm,ncu-rep} "$out"/table.txt
 
 # The tool, where installers put it; Nsight Compute brings an nsys of its own in its host folder.
 find_tool() {

@@ -167,7 +167,9 @@ void Executor::run(const Graph& piece, std::span<const TensorView> inputs,
     const Node& node = piece.nodes[step];
     const std::vector<TensorType> read = input_types(node, prepared.types);
     timings->push_back({node.name, std::string(kind_of(node.op)), cost_of(node, read), marks[step],
-                        marks[step + 1] - marks[step], choice_of(device_, node, read)});
+                        marks[step + 1] - marks[step],
+                        prepared.steps[step].on_host ? "the host, between copies"
+                                                     : choice_of(device_, node, read)});
   }
 }
 

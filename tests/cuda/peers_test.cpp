@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 #include <gmock/gmock.h>
 
+#include <cstdlib>
 #include <filesystem>
 
 #include "engine/graph/graph.h"
@@ -23,8 +24,12 @@ bool is_emulated() {
          std::string_view(properties.name).find("emulat") != std::string_view::npos;
 }
 
-std::string fake_folder() {
-  return (std::filesystem::read_symlink("/proc/self/exe").parent_path() / "fake_peers").string();
+// TESSERA_LIBRARIES says where the real ones lie, if not in the usual places.
+std::string folder_of_peers() {
+  if (is_emulated())
+    return (std::filesystem::read_symlink("/proc/self/exe").parent_path() / "fake_peers").string();
+  const char* named = std::getenv("TESSERA_LIBRARIES");
+  return named != nullptr ? named : "";
 }
 
 class CudaPeers : public CudaTest {
@@ -41,9 +46,9 @@ class CudaPeers : public CudaTest {
   }
 
   void open(Precision precision) {
-    peers_ = std::make_unique<Peers>(
-        precision, PeerOptions{is_emulated() ? fake_folder() : "", /*trial_seconds=*/0.2,
-                               /*batch_seconds=*/is_emulated() ? 0 : 2e-3});
+    peers_ =
+        std::make_unique<Peers>(precision, PeerOptions{folder_of_peers(), /*trial_seconds=*/0.2,
+                                                       /*batch_seconds=*/is_emulated() ? 0 : 2e-3});
   }
 
   // Both answers are of sums of `terms` products: they may differ by so many roundings of either

@@ -129,6 +129,7 @@ struct LogAxis {
 
 LogAxis axis_of(std::vector<double> values, double from, double to) {
   std::erase_if(values, [](double v) { return !(v > 0) || !std::isfinite(v); });
+  if (values.empty()) values = {1};
   const auto [least, most] = std::ranges::minmax(values);
   const double first = std::floor(std::log10(least));
   return {first, std::max(std::ceil(std::log10(most)), first + 1), from, to};
