@@ -361,7 +361,7 @@ std::vector<NodeTime> Session::node_times() {
   std::vector<NodeTime> times;
   for (NodeTiming& timing : state_->timings) {
     times.push_back({std::move(timing.name), std::move(timing.kind), timing.cost.flops,
-                     timing.cost.bytes, timing.start, timing.seconds});
+                     timing.cost.bytes, timing.start, timing.seconds, std::move(timing.choice)});
   }
   state_->timings.clear();
   return times;

@@ -193,6 +193,8 @@ struct NodeTime {
   double bytes = 0;
   double start = 0;  // seconds since its run began
   double seconds = 0;
+  // The kernel that ran ("mma 128x128"), and on lines of their own why others did not.
+  std::string choice = {};
 };
 
 class Session {

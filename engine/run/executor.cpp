@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/device/choice.h"
 #include "engine/graph/node_checks.h"
 
 namespace tessera {
@@ -164,9 +165,11 @@ void Executor::run(const Graph& piece, std::span<const TensorView> inputs,
   const std::vector<double> marks = stopwatch->seconds();
   for (std::size_t step = 0; step < graph_.nodes.size(); ++step) {
     const Node& node = piece.nodes[step];
-    timings->push_back({node.name, std::string(kind_of(node.op)),
-                        cost_of(node, input_types(node, prepared.types)), marks[step],
-                        marks[step + 1] - marks[step]});
+    const std::vector<TensorType> read = input_types(node, prepared.types);
+    timings->push_back({node.name, std::string(kind_of(node.op)), cost_of(node, read), marks[step],
+                        marks[step + 1] - marks[step],
+                        prepared.steps[step].on_host ? "the host, between copies"
+                                                     : choice_of(device_, node, read)});
   }
 }
 

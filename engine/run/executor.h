@@ -23,6 +23,7 @@ struct NodeTiming {
   Cost cost;
   double start = 0;  // seconds since the run began
   double seconds = 0;
+  std::string choice = {};  // of its kernel (engine/device/choice.h)
 };
 
 // How a graph, or a piece of it that has all rows, runs in bands of rows.

@@ -1,6 +1,7 @@
 // Runs a graph in bands: the same steps, on rows of maps that stay where they are.
 #include <cstring>
 
+#include "engine/device/choice.h"
 #include "engine/graph/node_checks.h"
 #include "engine/run/executor.h"
 
@@ -184,9 +185,9 @@ void Executor::run_bands(const BandedPlan& plan, const RowSource& source, const 
     for (std::size_t i = 0; i < band->steps.size(); ++i) {
       Node part = graph.nodes[band->steps[i].node];
       part.op = band->steps[i].op;
-      timings->push_back({part.name, std::string(kind_of(part.op)),
-                          cost_of(part, read_types(part, band->steps[i], plan.types)), marks[i],
-                          marks[i + 1] - marks[i]});
+      const std::vector<TensorType> types_read = read_types(part, band->steps[i], plan.types);
+      timings->push_back({part.name, std::string(kind_of(part.op)), cost_of(part, types_read),
+                          marks[i], marks[i + 1] - marks[i], choice_of(device_, part, types_read)});
     }
   }
 }

@@ -8,7 +8,7 @@ list(FILTER cuda_host INCLUDE REGEX "/cuda/|/cuda[^/]*[.]cpp$")
 add_library(tessera_gpu INTERFACE)
 
 if(TESSERA_CUDA_HEADERS)
-  add_library(tessera_cuda_host OBJECT ${cuda_host} engine/device/cuda/device.cpp engine/device/cuda/host_step.cpp engine/device/cuda/updates.cpp engine/device/cuda/uploads.cpp)
+  add_library(tessera_cuda_host OBJECT ${cuda_host} engine/device/cuda/choice.cpp engine/device/cuda/device.cpp engine/device/cuda/host_step.cpp engine/device/cuda/updates.cpp engine/device/cuda/uploads.cpp)
   target_link_libraries(tessera_cuda_host PUBLIC tessera_engine ${CMAKE_DL_LIBS})
   target_include_directories(tessera_cuda_host SYSTEM PUBLIC ${TESSERA_CUDA_HEADERS})
 endif()

@@ -10,7 +10,9 @@ namespace fs = std::filesystem;
 using namespace test;
 using nlohmann::json;
 using testing::AllOf;
+using testing::EndsWith;
 using testing::HasSubstr;
+using testing::MatchesRegex;
 using testing::Not;
 using testing::StartsWith;
 
@@ -401,11 +403,14 @@ TEST_F(Cli, BenchReportsSpeedAndMemory) {
 
 TEST_F(Cli, ProfileShowsEveryNodeAndWritesATrace) {
   make_image("a.png", 64, 64);
-  const Result result =
-      run({"profile", "-m", unet_, "a.png", "--iterations", "2", "--trace", "trace.json"});
+  const Result result = run({"profile", "-m", unet_, "a.png", "--iterations", "2", "--trace",
+                             "trace.json", "--roofline", "roofline.svg", "--why"});
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_THAT(result.out,
-              AllOf(HasSubstr("down0/conv1"), HasSubstr("roofline%"), HasSubstr("total")));
+              AllOf(HasSubstr("down0/conv1"), HasSubstr("roofline%"), HasSubstr("total"),
+                    HasSubstr("\n    not Winograd: pays from 16 channels on both sides")));
+  EXPECT_THAT(read_text(at("roofline.svg")),
+              AllOf(StartsWith("<svg "), HasSubstr("<title>down0/conv1: "), EndsWith("</svg>\n")));
   const json trace = json::parse(read_text(at("trace.json")));
   ASSERT_GT(trace["traceEvents"].size(), 4U);
   double last = -1;
@@ -418,6 +423,40 @@ TEST_F(Cli, ProfileShowsEveryNodeAndWritesATrace) {
   const Result han = run({"profile", "-m", han_, "a.txt", "--sort", "time", "--json"});
   ASSERT_EQ(han.code, 0) << han.err;
   EXPECT_THAT(han.out, HasSubstr("word/rnn"));
+  write_bytes(at("a.json"), han.out);
+  const Result same = run({"profile", "--compare", "a.json", "a.json"});
+  ASSERT_EQ(same.code, 0) << same.err;
+  EXPECT_THAT(same.out, AllOf(HasSubstr("word/rnn"), HasSubstr("+0.0   1.000\n")));
+}
+
+TEST_F(Cli, ProfileComparesTwoResults) {
+  const auto write = [&](const char* name, const std::string& nodes) {
+    write_bytes(at(name), R"({"workload": "w", "precision": "fp32", "nodes": )" + nodes + "}");
+  };
+  write("a.json", R"([{"name": "x", "seconds": 1e-5, "choice": "mma 64x64\nnot others"},
+                      {"name": "gone", "seconds": 2e-6}, {"name": "y", "seconds": 1e-6}])");
+  write("b.json", R"([{"name": "y", "seconds": 4e-6}, {"name": "new", "seconds": 0},
+                      {"name": "x", "seconds": 5e-6, "choice": "mma 128x128"}])");
+  const Result result = run({"profile", "--compare", "a.json", "b.json"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  // What moved most comes first, then what one of them has alone.
+  EXPECT_THAT(result.out,
+              MatchesRegex("A  a.json: w, fp32\nB  b.json: w, fp32\n\nnode .*\n"
+                           "x +10.0 +5.0 +-5.0 +0.500  mma 64x64 -> mma 128x128\n"
+                           "y +1.0 +4.0 +\\+3.0 +4.000\n"
+                           "gone +2.0 +-\nnew +- +0.0\ntotal +13.0 +9.0 +-4.0 +0.692\n"));
+  const auto error = [&](const std::string& nodes, const char* words) {
+    write("b.json", nodes);
+    expect_error(run({"profile", "--compare", "a.json", "b.json"}), 1, words);
+  };
+  error("7", "b.json: \"nodes\": expected a list");
+  error("[7]", "b.json: nodes[0]: no result of 'tessera profile --json': the key \"name\"");
+  error(R"([{"name": "x", "seconds": -1}])", "nodes[0]: \"seconds\": expected a number");
+  error(R"([{"name": "x", "seconds": 1}, {"name": "x", "seconds": 1}])", "'x' is there twice");
+  error("[", "b.json: ");
+  expect_error(run({"profile", "--compare", "a.json", "nowhere.json"}), 1, "nowhere.json");
+  expect_error(run({"profile", "--compare", "a.json", "b.json", "unet-paper"}), 2, "--compare");
+  expect_error(run({"profile"}), 2, "unet-paper");
 }
 
 TEST_F(Cli, AutoRunsWithoutAGpuAndSaysSoInOneLine) {

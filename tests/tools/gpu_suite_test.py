@@ -44,8 +44,13 @@ class DryRun(unittest.TestCase):
             status = {step["name"]: step["status"] for step in report["steps"]}
             self.assertEqual(list(status), ["language", "profile", "sweep", "tests", "models",
                                             "peers", "layers", "ncu", "sanitize"])
-            for stage in ("language", "profile", "sweep", "models", "ncu"):
+            for stage in ("language", "profile", "sweep", "models", "layers", "ncu"):
                 self.assertEqual(status[stage], "passed", report["steps"])
+            layers = report["results"]["layers"]
+            self.assertEqual([one["workload"] for one in layers],
+                             ["unet-paper", "han", "unet-paper", "han"])
+            self.assertEqual([len(one["rows"]) for one in layers], [20] * 4)
+            self.assertIn("10 of 20 layers beside a peer", done.stdout)
             self.assert_tests(report["results"]["tests"])
             # What a peer had measured when it died is kept.
             self.assertEqual(status["peers"], "failed")
@@ -63,6 +68,9 @@ class DryRun(unittest.TestCase):
             self.assertNotIn("=== profile", done.stdout)  # passed before
             self.assertIn("=== training", done.stdout)
             self.assertEqual(again["results"]["profile"], report["results"]["profile"])
+            # What the profiler wrote is kept.
+            self.assertEqual(again["results"]["nsys"]["files"],
+                             ["nsys-unet-table.txt", "nsys-unet-tessera.qdstrm"])
             # Only what failed runs again.
             self.assertEqual(again["results"]["tests"]["tests"], 4)
 
@@ -86,6 +94,61 @@ class DryRun(unittest.TestCase):
             self.assertEqual(tests["details"][name]["alone"], "passed")
         self.assertEqual(tests["passed"] + 4 + len(tests["fail_beside_others_alone"]),
                          tests["tests"])
+
+
+def make_program(folder, name, script):
+    path = pathlib.Path(folder, name)
+    path.write_text("#!/bin/sh\n" + script)
+    path.chmod(0o755)
+    return path
+
+
+class Profile(unittest.TestCase):
+    """tools/profile.sh with a program and profilers that write what real ones do."""
+
+    def run_script(self, folder, *words):
+        tessera = make_program(folder, "tessera", 'case "$*" in *--json*) printf "{\\n}\\n";; '
+                                                  '*) echo "own events: $*";; esac\n')
+        tools = pathlib.Path(folder, "tools")
+        tools.mkdir(exist_ok=True)
+        done = subprocess.run([ROOT / "tools" / "profile.sh", *words, "-o", f"{folder}/out"],
+                              capture_output=True, text=True,
+                              env={"PATH": "/usr/bin:/bin", "TESSERA": str(tessera),
+                                   "PROFILE_TOOLS": str(tools)})
+        return done, pathlib.Path(folder, "out")
+
+    def make_nsys(self, folder, ending):
+        pathlib.Path(folder, "tools").mkdir()
+        make_program(folder + "/tools", "nsys",
+                     'if [ "$1" = stats ]; then echo "the report\'s table"; exit; fi\n'
+                     f'while [ "$1" != -o ]; do shift; done; echo raw >"$2.{ending}"; shift 2; '
+                     '"$@"\n')
+
+    def test_no_profiler(self):
+        with tempfile.TemporaryDirectory() as folder:
+            done, out = self.run_script(folder, "nsys", "model", "image.png", "--precision", "bf16")
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("nsys is not on this machine", done.stderr)
+            self.assertIn("own events: profile image.png -m model --precision bf16 --sort time",
+                          done.stdout)
+            self.assertEqual((out / "profile.json").read_text(), "{\n}\n")
+
+    def test_an_nsys_that_writes_raw_events_alone(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.make_nsys(folder, "qdstrm")
+            done, out = self.run_script(folder, "nsys", "unet-paper")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("no importer", done.stderr)
+            self.assertTrue((out / "tessera.qdstrm").exists())
+            self.assertIn("own events", (out / "table.txt").read_text())
+
+    def test_a_whole_nsys(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.make_nsys(folder, "nsys-rep")
+            done, out = self.run_script(folder, "nsys", "unet-paper")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(done.stdout, "the report's table\n")
+            self.assertEqual((out / "profile.json").read_text(), "{\n}\n")
 
 
 class Parts(unittest.TestCase):

@@ -80,6 +80,15 @@ def tessera():
                         "nodes": [{"name": f"node{i}", "kind": "conv", "seconds": 1e-5 * (i + 1),
                                    "flops": 1e9, "bytes": 1e6, "share_of_roofline": 0.3}
                                   for i in range(20)]}))
+    elif verb == "bench":
+        wait(20)
+        say(json.dumps({"workload": sys.argv[3], "precision": value_after("--precision")}))
+        for i in range(20):
+            wait(20 if i == 18 and sys.argv[3] == "han" else 1)
+            say(json.dumps({"node": f"node{i}", "kind": "conv", "seconds": 1e-5, "note": "",
+                            **({"peer": "cuDNN", "way": "engine 1", "peer_seconds": 2e-5,
+                                "ratio": 2.0, "largest_difference": 1e-3, "largest_value": 1.0}
+                               if i % 2 else {})}))
     elif verb == "segment":
         out = pathlib.Path(value_after("-o"))
         out.mkdir(parents=True, exist_ok=True)
@@ -100,6 +109,16 @@ def peers():
             json.dumps({"rows": [{"row": k} for k in range(i)]}))
         if i == 4:
             return 3
+    return 0
+
+
+def profile():
+    wait(10)
+    out = pathlib.Path(value_after("-o"))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "tessera.qdstrm").write_bytes(bytes(64))
+    (out / "table.txt").write_text("node  us\n")
+    say("profile: this nsys has no importer")
     return 0
 
 
@@ -127,5 +146,5 @@ def sanitizer():
 
 if __name__ == "__main__":
     sys.exit({"tessera": tessera, "tessera_cuda_tests": tests, "gpu_peers.py": peers,
-              "training.py": peers, "ncu": ncu, "nsys": ncu,
+              "training.py": peers, "ncu": ncu, "profile.sh": profile,
               "compute-sanitizer": sanitizer}[sys.argv[1]]())

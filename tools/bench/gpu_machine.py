@@ -156,6 +156,22 @@ class Machine:
     def program(self, name, *arguments):
         return [*self.prefix, str(BUNDLE / "bin" / name), *map(str, arguments)]
 
+    def script(self, name):
+        """A program of tools/."""
+        return [str(ROOT / "tools" / name)]
+
+    def library_folders(self):
+        """Where this Python has cuDNN and cuBLAS, as PyTorch brings them; empty where it has not:
+        then the program looks in the usual places."""
+        words = ("import importlib.util as u, pathlib\n"
+                 "spec = u.find_spec('nvidia')\n"
+                 "for base in (spec.submodule_search_locations if spec else []):\n"
+                 "    for folder in sorted(pathlib.Path(base).glob('*/lib')): print(folder)")
+        done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
+        folders = done.stdout.split("\n")[:-1]
+        return ":".join(folders) if any(pathlib.Path(f, "libcudnn.so.9").exists()
+                                        for f in folders) else ""
+
     def tool(self, name):
         """Path of a tool of the CUDA toolkit, as a command."""
         found = shutil.which(name)
@@ -192,6 +208,12 @@ class FakeMachine(Machine):
 
     def tool(self, name):
         return self.program(name)
+
+    def script(self, name):
+        return self.program(name)
+
+    def library_folders(self):
+        return ""
 
     def pytorch(self, program):
         return self.program(program)

@@ -7,6 +7,7 @@ knows so far, which stays if it is cut off.
 import json
 import re
 import shlex
+import shutil
 import sys
 import time
 
@@ -21,9 +22,11 @@ SANITIZER_SILENCE = 25  # seconds without a word of a case, which is a hang
 FINDING = 9  # the sanitizer's exit code where it found something
 PROFILES = [("unet-paper", "bf16"), ("han", "fp32"), ("han", "bf16"), ("han-paper", "fp32")]
 OTHER_PROFILES = [("unet-paper", "tf32"), ("unet-paper", "fp32")]
+BESIDE = [("unet-paper", "bf16"), ("han", "fp32"), ("unet-paper", "tf32"), ("han", "bf16")]
 PRECISIONS = ["fp32", "tf32", "bf16", "fp16"]
 TRAINED = ["unet", "han", "han-ragged"]
 MOST_PIXELS = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 1e-2, "fp16": 1e-2}  # share that may differ
+LARGEST_KEPT = 8 << 20  # bytes of a file that comes back
 LAST_LINES = 24  # of the tables beside PyTorch
 SECONDS_TO_REPORT = 5
 # Of ncu: kernels that take most of the time, how many launches, and which of its tables.
@@ -235,7 +238,44 @@ class Stages:
 
     def layers(self):
         """Each layer beside cuDNN and cuBLASLt in one process."""
-        raise Skip("not built yet")
+        results, failed, end = [], [], self.runner.stage_end
+        folders = self.machine.library_folders()
+        for i, (preset, precision) in enumerate(BESIDE):
+            code, output = self.runner.run(
+                self.tessera("bench", preset, "--device", "cuda", "--precision", precision,
+                             "--against", "cudnn", "--duration", 0.5, "--json",
+                             *(["--libraries", folders] if folders else [])),
+                limit=(end - time.monotonic()) / (len(BESIDE) - i))
+            # A line for each layer, so that what was cut off has all but the last.
+            lines = [json.loads(line) for line in output.splitlines()
+                     if line.startswith("{") and line.endswith("}")]
+            if code != 0:
+                said = "cut off" if code is None else output.strip().splitlines()[-1:] or [code]
+                failed.append(f"{preset} {precision}: {said if code is None else said[0]}")
+            if lines:
+                results.append({**lines[0], "rows": lines[1:]})
+                self.save(results)
+                self.print_layers(results[-1])
+        if not results and failed and all("is not on this machine" in one for one in failed):
+            raise Skip(failed[0])
+        if failed:
+            raise Failure("; ".join(failed), results)
+        return results
+
+    def print_layers(self, report):
+        rows = [row for row in report["rows"] if "ratio" in row]
+        ours, theirs = (sum(row[key] for row in rows) for key in ("seconds", "peer_seconds"))
+        self.say(f"  {report['workload']}, {report['precision']}: {len(rows)} of "
+                 f"{len(report['rows'])} layers beside a peer: {1e6 * ours:.1f} us, theirs "
+                 f"{1e6 * theirs:.1f} us")
+        for row in sorted(rows, key=lambda row: row["ratio"])[:3]:  # where we lose most
+            self.say(f"    {row['node']:<22} {1e6 * row['seconds']:>8.1f} us, {row['peer']} "
+                     f"{1e6 * row['peer_seconds']:>8.1f} us ({row['way']}), x {row['ratio']:.2f}")
+        worst = max(rows, default=None,
+                    key=lambda row: row["largest_difference"] / (row["largest_value"] or 1))
+        if worst:
+            self.say(f"    largest difference: {worst['largest_difference']:.2g} of "
+                     f"{worst['largest_value']:.2g} ({worst['node']})")
 
     def peers(self):
         path = self.options.work / "peers.json"
@@ -291,12 +331,23 @@ class Stages:
         return results
 
     def nsys(self):
-        report = self.options.out / "nsys-unet"
-        self.runner.must([*self.machine.tool("nsys"), "profile", "--force-overwrite", "true",
-                          "--trace", "cuda,nvtx", "-o", report,
-                          *self.tessera("profile", "unet-paper", "--device", "cuda", "--precision",
-                                        "bf16", "--iterations", 1, "--json")])
-        return {"report": f"{report.name}.nsys-rep"}
+        """The timeline, or where no nsys is, or one that writes no report, our own events."""
+        out = self.options.work / "nsys"
+        code, output = self.runner.run(
+            [*self.machine.script("profile.sh"), "nsys", "unet-paper", "-o", out, "--device",
+             "cuda", "--precision", "bf16"], variables={"TESSERA": shlex.join(self.tessera())})
+        kept = []
+        for file in sorted(out.glob("*")):
+            if file.suffix in (".nsys-rep", ".qdstrm", ".svg", ".txt") and \
+                    file.stat().st_size <= LARGEST_KEPT:
+                shutil.copy(file, self.options.out / f"nsys-unet-{file.name}")
+                kept.append(f"nsys-unet-{file.name}")
+        self.say("\n".join(f"  {line}" for line in output.strip().splitlines()[:LAST_LINES]))
+        if code != 0 and "is not on this machine" in output:
+            raise Skip("nsys is not on this machine; the table is of our own events")
+        if code != 0:
+            raise Failure("cut off" if code is None else f"exit code {code}", {"files": kept})
+        return {"files": kept}
 
 
 def kernels_of_ncu(output):

@@ -35,12 +35,18 @@ class Tests:
                 names.append(suite + word.strip())
         return names
 
+    @functools.cache
+    def libraries(self):
+        return self.machine.library_folders()
+
     def process(self, names, limit=None):
         """Runs the tests in one process; results of those that it reached."""
         code, output = self.runner.run(
             self.machine.program("tessera_cuda_tests", f"--gtest_filter={':'.join(names)}"),
             limit=limit, silence=self.machine.hang_scale * HANG_SECONDS,
-            variables={"TESSERA_SOURCE_DIR": str(self.root),  # and each its share of processors
+            variables={"TESSERA_SOURCE_DIR": str(self.root),
+                       "TESSERA_LIBRARIES": self.libraries(),  # cuDNN's, an oracle
+                       # and each its share of processors
                        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // PROCESSES))})
         found, current, said = {}, None, []
         for line in output.splitlines():

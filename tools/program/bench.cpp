@@ -170,7 +170,9 @@ Verb make_bench_verb(CLI::App& program) {
   command.add_option("--iterations", options->iterations, "runs; 0: as --duration says")
       ->type_name("N")
       ->check(at_least(0));
-  command.add_option("--duration", options->duration, "seconds, at least 3 runs")
+  command
+      .add_option("--duration", options->duration,
+                  "seconds, at least 3 runs; with --against: for the ways of each peer")
       ->type_name("S")
       ->check(CLI::Range(0.01, 86400.0));
   CLI::Option* const train =
@@ -178,6 +180,18 @@ Verb make_bench_verb(CLI::App& program) {
   command
       .add_flag("--ragged", options->ragged, "documents and sentences of every length up to that")
       ->needs(train);
+  CLI::Option* const against =
+      command
+          .add_option("--against", options->against,
+                      "cudnn: each node on the GPU beside cuDNN or cuBLASLt")
+          ->type_name("LIBRARY")
+          ->check(CLI::IsMember({"cudnn"}))
+          ->excludes(train);
+  command
+      .add_option("--libraries", options->libraries,
+                  "where cuDNN and cuBLASLt lie; else the usual places")
+      ->type_name("DIR[:DIR]")
+      ->needs(against);
   command.add_flag("--json", options->json, "the result for machines");
   command.footer(
       "Presets need no file: their weights are made up. FLOPs are those of direct convolutions\n"
@@ -190,13 +204,15 @@ Verb make_bench_verb(CLI::App& program) {
       "  tessera bench unet-paper --device cuda --batch 8\n"
       "  tessera bench han --sentences 64 --words 150\n"
       "  tessera bench -m unet.safetensors --size 700\n"
-      "  tessera bench -m unet.safetensors --size 256 --batch 4 --train");
+      "  tessera bench -m unet.safetensors --size 256 --batch 4 --train\n"
+      "  tessera bench unet-paper --device cuda --precision bf16 --against cudnn");
   return {&command, [options] {
             WorkloadOptions& workload = options->workload;
             if (workload.preset.empty() && workload.model.empty())
               throw UsageError(
                   fmt::format("name a preset ({}) or a model with -m", fmt::join(kPresets, ", ")));
             catch_interrupts();
+            if (!options->against.empty()) return bench_against(*options);
             return options->train ? bench_training(*options) : bench(*options);
           }};
 }

@@ -14,7 +14,9 @@ struct BenchOptions {
   int iterations = 0;  // 0: as many as fit in `duration`
   double duration = 3;
   bool train = false;
-  bool ragged = false;  // with `train`: documents of every length up to the size
+  std::string against;    // "cudnn": each node beside another library's
+  std::string libraries;  // with `against`: folders
+  bool ragged = false;    // with `train`: documents of every length up to the size
   bool json = false;
 };
 
@@ -27,6 +29,9 @@ double percentile(const std::vector<double>& sorted, double share);
 // Makes the system count the highest memory in use anew. Where it may not, the highest so far
 // stays.
 void forget_peak_memory();
+
+// With --against. Returns the exit code.
+int bench_against(const BenchOptions& options);
 
 // With --train. Returns the exit code.
 int bench_training(const BenchOptions& options);

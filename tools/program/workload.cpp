@@ -179,8 +179,7 @@ void Workload::make_han_inputs(const WorkloadOptions& options) {
 }
 
 void Workload::start(const WorkloadOptions& options) {
-  std::vector<TensorType> types;
-  for (const TensorView& input : inputs_) types.push_back(input.type);
+  const std::vector<TensorType> types = this->types();
   const Graph plain =
       config_.is_of_images() ? segmentation_graph(config_, false) : build_han(*config_.han);
   const std::vector<TensorType> values = infer_types(plain, types);
@@ -222,10 +221,14 @@ std::size_t Workload::device_bytes_taken() const {
   return available_before_ - std::min(available_before_, available);
 }
 
-double Workload::replay_seconds(int count) {
+std::vector<TensorType> Workload::types() const {
   std::vector<TensorType> types;
   for (const TensorView& input : inputs_) types.push_back(input.type);
-  return executor_->replay_seconds(types, count);
+  return types;
+}
+
+double Workload::replay_seconds(int count) {
+  return executor_->replay_seconds(types(), count);
 }
 
 void Workload::run(std::vector<NodeTiming>* timings) {

@@ -64,6 +64,8 @@ class Workload {
   const char* item() const { return config_.is_of_images() ? "image" : "document"; }
   int items() const { return batch_; }
   const Device& device() const { return executor_->device(); }
+  const Executor& executor() const { return *executor_; }
+  std::vector<TensorType> types() const;  // of the inputs
   int threads() const { return threads_; }
   std::string precision() const { return std::string(name_of(device().precision())); }
   double flops() const { return flops_; }          // of one run

@@ -1,4 +1,5 @@
 // A build without CUDA: configured where no toolkit was found, or with TESSERA_CUDA=OFF.
+#include "engine/device/choice.h"
 #include "engine/device/device.h"
 #include "kernels/error.h"
 
@@ -13,6 +14,10 @@ std::shared_ptr<Device> open_cuda_device(int, Precision) {
       "device cuda: this build has no CUDA back-end; configure it with -DTESSERA_CUDA=ON on a "
       "machine with the "
       "CUDA toolkit, or run with --device cpu");
+}
+
+std::string cuda_choice_of(const Node& node, Types, Precision) {
+  fail("node {}: this build has no CUDA back-end that could choose a kernel", node.name);
 }
 
 }  // namespace tessera

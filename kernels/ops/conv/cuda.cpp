@@ -167,6 +167,11 @@ ConvProblem conv_problem(const Conv& op, const ConvGeometry& g, DType x_type,
   return problem;
 }
 
+bool has_conv_tiles(const Conv& op) {
+  return (op.window.is_square(1) || op.window.is_square(3)) && op.window.is_dense() &&
+         op.groups == 1;
+}
+
 // Winograd is a way of the CPU alone: 16 bits and tensor cores have no room for its transforms.
 ConvChoice choose_conv(const Conv& op, const ConvGeometry& g, DType x_type,
                        const CudaSetup& setup) {
@@ -210,11 +215,6 @@ std::function<void(ConvArgs&, const Operands&)> binding_of(const Conv& op, const
     run.y = operands.outputs[0].pointer;
     run.pooled = pool ? operands.outputs[1].pointer : nullptr;
   };
-}
-
-bool has_tiles(const Conv& op) {
-  return (op.window.is_square(1) || op.window.is_square(3)) && op.window.is_dense() &&
-         op.groups == 1;
 }
 
 // Of any window; it does not pool.
@@ -271,9 +271,9 @@ Step cuda(const Conv& op, const CudaSetup& setup) {
   const bool pass = activation && !is_in_kernels(*activation);
   Conv first = op;
   if (pass) first.epilogue.activation.reset();
-  if (pass || !has_tiles(op)) first.pool = false;
+  if (pass || !has_conv_tiles(op)) first.pool = false;
   Step step;
-  if (has_tiles(op)) {
+  if (has_conv_tiles(op)) {
     const ConvGeometry g = geometry_of(first, setup.inputs);
     step = cuda_with_tile(first, setup, choose_conv(first, g, setup.inputs[0].dtype, setup).tile);
   } else {

@@ -78,6 +78,8 @@ int conv_extent(std::int64_t value);
 
 ConvProblem conv_problem(const Conv& op, const ConvGeometry& geometry, DType x_type,
                          const CudaSetup& setup);
+// Whether the kernels of tiles take its window and groups (sm80_mma.cu, fma.cu).
+bool has_conv_tiles(const Conv& op);
 ConvChoice choose_conv(const Conv& op, const ConvGeometry& geometry, DType x_type,
                        const CudaSetup& setup);
 

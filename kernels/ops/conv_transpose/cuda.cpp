@@ -131,12 +131,20 @@ ConvTransposeLayout conv_transpose_layout(const ConvTranspose& op, const TensorT
   return layout;
 }
 
-ConvTransposeTile choose_conv_transpose_tile(const ConvTranspose& op, const CudaSetup& setup) {
+ConvTransposeProblem conv_transpose_problem(const ConvTranspose& op, const CudaSetup& setup) {
   infer(op, setup.inputs);
   const TensorType& x = setup.inputs[0];
-  return choose_conv_transpose({x.shape.elements(0, 3), x.shape[3], op.c_out, x.dtype, setup.math,
-                                setup.traits.capability, setup.traits.multiprocessors})
-      .tile;
+  return {x.shape.elements(0, 3),
+          x.shape[3],
+          op.c_out,
+          x.dtype,
+          setup.math,
+          setup.traits.capability,
+          setup.traits.multiprocessors};
+}
+
+ConvTransposeTile choose_conv_transpose_tile(const ConvTranspose& op, const CudaSetup& setup) {
+  return choose_conv_transpose(conv_transpose_problem(op, setup)).tile;
 }
 
 ConvTransposeArgs conv_transpose_args(const ConvTranspose& op, Types inputs) {

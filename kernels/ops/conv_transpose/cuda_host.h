@@ -58,6 +58,7 @@ void for_each_packed(const ConvTransposeLayout& layout, const Body& body) {
   }
 }
 
+ConvTransposeProblem conv_transpose_problem(const ConvTranspose& op, const CudaSetup& setup);
 ConvTransposeTile choose_conv_transpose_tile(const ConvTranspose& op, const CudaSetup& setup);
 
 // Extents; weights and pointers are left to the caller. Throws Error where extents are too large.

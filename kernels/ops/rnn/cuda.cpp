@@ -201,13 +201,33 @@ void run_chunk(const Plan& plan, const Operands& operands, std::byte* scratch, s
       plan.choice, plan.stream);
 }
 
+// Sequences whose W x + b are made at once.
+std::int64_t chunk_of(const BiRnn& op, std::int64_t sequences, std::int64_t t) {
+  if (rnn_keeps_words(op)) return sequences;
+  const std::int64_t row = t * 2 * rnn_projected_columns(op) * std::int64_t{sizeof(float)};
+  return std::clamp<std::int64_t>(kProjectedBytes / row, 1, std::max<std::int64_t>(sequences, 1));
+}
+
+std::int64_t steps_of(const BiRnn& op, const Shape& x) {
+  return op.embedding ? x[-1] : x[-2];
+}
+std::int64_t sequences_of(const BiRnn& op, const Shape& x) {
+  return x.elements(0, x.rank() - (op.embedding ? 1 : 2));
+}
+
 }  // namespace
+
+RnnChoice choose_rnn(const BiRnn& op, const CudaSetup& setup) {
+  const Shape& x = setup.inputs[0].shape;
+  return choose_rnn(setup.traits, setup.math, cell_of(op), op.units,
+                    chunk_of(op, sequences_of(op, x), steps_of(op, x)));
+}
 
 Step cuda(const BiRnn& op, const CudaSetup& setup) {
   infer(op, setup.inputs);
   if (op.carried) return {};
   const Shape& shape = setup.inputs[0].shape;
-  const std::int64_t t = op.embedding ? shape[-1] : shape[-2];
+  const std::int64_t t = steps_of(op, shape);
   const std::int64_t features = op.embedding ? op.embedding->features : shape[-1];
   constexpr std::int64_t kMost = 0x7fffffff;
   require(t <= kMost && features <= kMost / 4,
@@ -218,7 +238,7 @@ Step cuda(const BiRnn& op, const CudaSetup& setup) {
   plan.cell = cell_of(op);
   plan.units = op.units;
   plan.t = static_cast<int>(t);
-  plan.sequences = shape.elements(0, shape.rank() - (op.embedding ? 1 : 2));
+  plan.sequences = sequences_of(op, shape);
   plan.multiprocessors = setup.traits.multiprocessors;
   plan.hard_sigmoid = op.gate == BiRnn::Gate::kHardSigmoid;
   plan.masked = op.masked;
@@ -231,16 +251,13 @@ Step cuda(const BiRnn& op, const CudaSetup& setup) {
                    [&](std::vector<float>& matrix, std::vector<float>& bias) {
                      fill_projection(op, setup.weights, width, matrix, bias);
                    });
-  plan.chunk = plan.sequences;
+  plan.chunk = chunk_of(op, plan.sequences, t);
   if (rnn_keeps_words(op)) {
     plan.words = project_words(op, setup, plan.projection);
-  } else {
-    if (op.embedding) plan.embedding = pack_table(op, setup);
-    const std::int64_t row = t * columns * std::int64_t{sizeof(float)};
-    plan.chunk = std::clamp<std::int64_t>(kProjectedBytes / row, 1,
-                                          std::max<std::int64_t>(plan.sequences, 1));
+  } else if (op.embedding) {
+    plan.embedding = pack_table(op, setup);
   }
-  plan.choice = choose_rnn(setup.traits, setup.math, plan.cell, op.units, plan.chunk);
+  plan.choice = choose_rnn(op, setup);
   plan.recurrent = pack_recurrent(op, setup, plan.choice);
   if (op.cell == BiRnn::Cell::kGru) plan.bias_n = pack_bias_n(op, setup);
 

@@ -11,6 +11,8 @@
 
 namespace tessera {
 
+struct BiRnn;
+struct CudaSetup;
 struct CudaTraits;
 
 enum class RnnCell : std::uint8_t { kLstm, kGruResetAfter, kGruResetBefore };
@@ -73,6 +75,8 @@ struct RnnChoice {
 // Error where the state of one sequence does not fit shared memory (above 13,900 units on an A100).
 RnnChoice choose_rnn(const CudaTraits& traits, Precision rounding, RnnCell cell, int units,
                      std::int64_t sequences);
+// The one that a layer of these inputs gets.
+RnnChoice choose_rnn(const BiRnn& op, const CudaSetup& setup);
 
 struct RnnArgs {
   const float* projected;       // (rows, 2, units, gates): W x + b of both directions
