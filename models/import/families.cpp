@@ -35,7 +35,8 @@ Imported match_family(const Contents& contents, const ImportOptions& options) {
   std::vector<std::string> reasons;
   std::optional<Contents> stripped;
   const Contents* tried = &contents;
-  do {
+  constexpr int kMostWrappers = 8;
+  for (int wrappers = 0; tried != nullptr && wrappers <= kMostWrappers; ++wrappers) {
     for (const Family& family : families()) {
       if (!options.family.empty() && options.family != family.name) continue;
       std::string why;
@@ -50,8 +51,8 @@ Imported match_family(const Contents& contents, const ImportOptions& options) {
         reasons.push_back(std::move(reason));
     }
     stripped = without_wrapper(*tried);
-    tried = &*stripped;
-  } while (stripped);
+    tried = stripped ? &*stripped : nullptr;
+  }
   constexpr std::size_t kShown = 8;
   std::vector<std::string> names;
   for (const StoredTensor& tensor : contents.tensors) {

@@ -59,6 +59,7 @@ Imported KerasImageReader::finish() {
           "segments images and classifies texts",
           contents_.file);
   NetworkEnd network{.logits = end.value, .output = end.pending};
+  network.is_activated = !end.pending.empty();
   network.input = input_;
   network.input_said_by = input_said_by_;
   network.multiple = multiple_;

@@ -137,6 +137,16 @@ KerasMap KerasImageReader::dense(const KerasLayer& layer, const Inputs& inputs) 
   return activated(layer, map);
 }
 
+void KerasImageReader::give_or_fill(const char* parameter, const KerasLayer& layer,
+                                    const std::vector<std::string>& order, const char* name,
+                                    std::int64_t channels, float value) {
+  if (std::ranges::count(order, name) > 0)
+    return net_.give(parameter, weights_.get(layer, order, name, 1));
+  FloatTensor tensor{Shape{channels}};
+  std::ranges::fill(tensor.values, value);
+  net_.give(parameter, std::move(tensor));
+}
+
 KerasMap KerasImageReader::batch_norm(const KerasLayer& layer, const Inputs& inputs) {
   KerasMap map = only(inputs);
   require_last_axis(layer);
@@ -149,16 +159,34 @@ KerasMap KerasImageReader::batch_norm(const KerasLayer& layer, const Inputs& inp
   constexpr double kKerasEps = 1e-3;
   map.value = net_.add(
       layer.name, BatchNorm{.eps = keras_number(layer.config, "epsilon", kKerasEps)}, {map.value});
-  const auto give = [&](const char* parameter, const char* name, bool there, float value) {
-    if (there) return net_.give(parameter, weights_.get(layer, order, name, 1));
-    FloatTensor tensor{Shape{map.channels}};
-    std::ranges::fill(tensor.values, value);
-    net_.give(parameter, std::move(tensor));
-  };
-  give("weight", "gamma", gamma, 1);
-  give("bias", "beta", beta, 0);
-  give("running_mean", "moving_mean", true, 0);
-  give("running_var", "moving_variance", true, 0);
+  give_or_fill("weight", layer, order, "gamma", map.channels, 1);
+  give_or_fill("bias", layer, order, "beta", map.channels, 0);
+  give_or_fill("running_mean", layer, order, "moving_mean", map.channels, 0);
+  give_or_fill("running_var", layer, order, "moving_variance", map.channels, 0);
+  return map;
+}
+
+KerasMap KerasImageReader::group_norm(const KerasLayer& layer, const Inputs& inputs) {
+  KerasMap map = only(inputs);
+  require_last_axis(layer);
+  require(!keras_flag(layer.config, "rms_scaling", false),
+          "it divides by the root mean square; export the model as ONNX");
+  const bool gamma = keras_flag(layer.config, "scale", true);
+  const bool beta = keras_flag(layer.config, "center", true);
+  constexpr double kKerasEps = 1e-3;
+  const double eps = keras_number(layer.config, "epsilon", kKerasEps);
+  constexpr int kKerasGroups = 32;
+  const int channels = static_cast<int>(channels_of(map));
+  const int groups = keras_int(layer.config, "groups", kKerasGroups, -1, channels);
+  const Op op = layer.type == "LayerNormalization"
+                    ? Op(LayerNorm{.eps = eps})
+                    : Op(GroupNorm{.groups = groups == -1 ? channels : groups, .eps = eps});
+  map.value = net_.add(layer.name, op, {map.value});
+  std::vector<std::string> order;
+  if (gamma) order.push_back("gamma");
+  if (beta) order.push_back("beta");
+  give_or_fill("weight", layer, order, "gamma", map.channels, 1);
+  give_or_fill("bias", layer, order, "beta", map.channels, 0);
   return map;
 }
 
@@ -171,11 +199,10 @@ KerasMap KerasImageReader::rescaling(const KerasLayer& layer, const Inputs& inpu
     const auto are = [](const std::vector<float>& values, double value) {
       return std::ranges::all_of(values, [&](float one) { return std::abs(one - value) <= 1e-7; });
     };
+    // Made for bytes, which 16 bits are brought to as well.
     input_said_by_ = "its layer " + layer.name;
-    input_ = are(factor, 1 / 255.0) && are(shift, 0)    ? "unit"
-             : are(factor, 2 / 255.0) && are(shift, -1) ? "symmetric"
-                                                        : "none";
-    if (input_ != "none") return map;
+    const bool for_bytes = are(factor, 1 / 255.0) || are(factor, 2 / 255.0);
+    input_ = for_bytes ? "bytes" : "none";
   }
   map.value = affine(layer.name, map.value, factor, shift);
   return map;
@@ -390,6 +417,8 @@ const std::map<std::string, KerasImageReader::Handler, std::less<>> KerasImageRe
     {"Conv2DTranspose", &call<&KerasImageReader::conv_transpose>},
     {"Dense", &call<&KerasImageReader::dense>},
     {"BatchNormalization", &call<&KerasImageReader::batch_norm>},
+    {"GroupNormalization", &call<&KerasImageReader::group_norm>},
+    {"LayerNormalization", &call<&KerasImageReader::group_norm>},
     {"Rescaling", &call<&KerasImageReader::rescaling>},
     {"Normalization", &call<&KerasImageReader::normalization>},
     {"Activation", &call<&KerasImageReader::activation>},
@@ -420,6 +449,12 @@ const std::map<std::string, KerasImageReader::Handler, std::less<>> KerasImageRe
     {"GaussianDropout", &call<&KerasImageReader::pass>},
     {"GaussianNoise", &call<&KerasImageReader::pass>},
     {"ActivityRegularization", &call<&KerasImageReader::pass>},
+    {"RandomFlip", &call<&KerasImageReader::pass>},
+    {"RandomRotation", &call<&KerasImageReader::pass>},
+    {"RandomZoom", &call<&KerasImageReader::pass>},
+    {"RandomTranslation", &call<&KerasImageReader::pass>},
+    {"RandomContrast", &call<&KerasImageReader::pass>},
+    {"RandomBrightness", &call<&KerasImageReader::pass>},
     {"Identity", &call<&KerasImageReader::pass>},
 };
 

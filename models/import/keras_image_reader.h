@@ -67,6 +67,10 @@ class KerasImageReader {
   KerasMap apply_activation(const KerasLayer& layer, KerasMap map,
                             const KerasActivation& activation);
   void give_bias(const KerasLayer& layer, const std::vector<std::string>& order, bool has_bias);
+  // A vector of one number for each channel: the layer's own, or `value` where `order` has it not.
+  void give_or_fill(const char* parameter, const KerasLayer& layer,
+                    const std::vector<std::string>& order, const char* name, std::int64_t channels,
+                    float value);
   // An affine map of each channel, as a batch norm of known statistics.
   ValueId affine(const std::string& name, ValueId x, std::vector<float> factor,
                  std::vector<float> shift);
@@ -88,6 +92,7 @@ class KerasImageReader {
   KerasMap conv_transpose(const KerasLayer& layer, const Inputs& inputs);
   KerasMap dense(const KerasLayer& layer, const Inputs& inputs);
   KerasMap batch_norm(const KerasLayer& layer, const Inputs& inputs);
+  KerasMap group_norm(const KerasLayer& layer, const Inputs& inputs);
   KerasMap rescaling(const KerasLayer& layer, const Inputs& inputs);
   // (x - mean) / max(sqrt(variance), 1e-7)
   KerasMap normalization(const KerasLayer& layer, const Inputs& inputs);

@@ -39,10 +39,10 @@ std::size_t price_of(const Json& value) {
   return price;
 }
 
-void append(std::vector<std::size_t>& values, const std::vector<std::size_t>& more) {
-  require(more.size() <= kMostValues - std::min(values.size(), kMostValues),
-          "a layer reads, or a model gives, more than {} values", kMostValues);
-  values.insert(values.end(), more.begin(), more.end());
+void append(std::vector<std::size_t>& values, std::size_t more) {
+  require(values.size() < kMostValues, "a layer reads, or a model gives, more than {} values",
+          kMostValues);
+  values.push_back(more);
 }
 
 bool is_model(const std::string& type) {
@@ -53,17 +53,18 @@ bool is_model(const std::string& type) {
 struct KerasHistory {
   std::string layer;
   std::int64_t node = 0;
+  std::size_t tensor = 0;  // of its results, of which a model may give several
 };
 
 std::optional<KerasHistory> history_of(const Json& list) {
   if (!list.is_array() || list.size() < 3 || !list[0].is_string() || !list[1].is_number_integer() ||
       !list[2].is_number_integer())
     return std::nullopt;
-  require(list[2].get<std::int64_t>() == 0,
-          "the layer {} gives several results, of which a later one is used; export the model as "
-          "ONNX",
-          in_quotes(list[0].get<std::string>()));
-  return KerasHistory{list[0].get<std::string>(), list[1].get<std::int64_t>()};
+  const auto tensor = list[2].get<std::int64_t>();
+  require(tensor >= 0 && std::cmp_less(tensor, kMostValues), "a layer reads result {} of {}",
+          tensor, in_quotes(list[0].get<std::string>()));
+  return KerasHistory{list[0].get<std::string>(), list[1].get<std::int64_t>(),
+                      static_cast<std::size_t>(tensor)};
 }
 
 // All that a node of inbound_nodes reads, in order: lists [name, node, tensor, ..] however they are
@@ -229,7 +230,7 @@ class Flattener {
       made[{inputs[i].layer, 0}] =
           given != nullptr ? std::vector{(*given)[i]} : input(layers[place->second]);
     }
-    const auto find = [&](const KerasHistory& history) -> const std::vector<std::size_t>* {
+    const auto find = [&](const KerasHistory& history) -> std::optional<std::size_t> {
       const auto place = places.find(history.layer);
       require(place != places.end(), "a layer reads {}, which does not exist",
               in_quotes(history.layer));
@@ -242,7 +243,11 @@ class Flattener {
       require(node < count, "a layer reads application {} of {}, which does not exist",
               history.node, in_quotes(history.layer));
       const auto found = made.find({history.layer, node});
-      return found == made.end() ? nullptr : &found->second;
+      if (found == made.end()) return std::nullopt;
+      require(history.tensor < found->second.size(),
+              "a layer reads result {} of {}, which has {}; export the model as ONNX",
+              history.tensor, in_quotes(history.layer), found->second.size());
+      return found->second[history.tensor];
     };
     // Descriptions list layers almost in the order in which they run.
     while (!pending.empty()) {
@@ -250,9 +255,9 @@ class Flattener {
       for (Pending& one : pending) {
         std::vector<std::size_t> from;
         const bool ready = std::ranges::all_of(one.inputs, [&](const KerasHistory& history) {
-          const std::vector<std::size_t>* values = find(history);
-          if (values != nullptr) append(from, *values);
-          return values != nullptr;
+          const std::optional<std::size_t> value = find(history);
+          if (value) append(from, *value);
+          return value.has_value();
         });
         if (!ready) {
           later.push_back(std::move(one));
@@ -269,9 +274,9 @@ class Flattener {
     }
     std::vector<std::size_t> results;
     for (const KerasHistory& history : ends_of(config, "output_layers")) {
-      const std::vector<std::size_t>* values = find(history);
-      require(values != nullptr, "the output {} is never made", in_quotes(history.layer));
-      append(results, *values);
+      const std::optional<std::size_t> value = find(history);
+      require(value.has_value(), "the output {} is never made", in_quotes(history.layer));
+      append(results, *value);
     }
     return results;
   }

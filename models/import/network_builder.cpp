@@ -92,6 +92,48 @@ int NetworkBuilder::count(fmt::string_view pattern, int first) const {
   return count;
 }
 
+std::string NetworkBuilder::class_of(const std::string& module) const {
+  const auto objects = contents_.said.find("objects");
+  if (objects == contents_.said.end() || !objects->contains(module)) return "";
+  const std::string type = objects->at(module).value("class", "");
+  return type.substr(type.rfind('.') + 1);
+}
+
+double NetworkBuilder::attribute(const std::string& module, const char* key,
+                                 double otherwise) const {
+  const auto objects = contents_.said.find("objects");
+  if (objects == contents_.said.end() || !objects->contains(module)) return otherwise;
+  const auto attributes = objects->at(module).find("attributes");
+  if (attributes == objects->at(module).end()) return otherwise;
+  const auto found = attributes->find(key);
+  if (found == attributes->end() || !found->is_number()) return otherwise;
+  const double value = found->get<double>();
+  if (!std::isfinite(value) || std::abs(value) > kMostExtent)
+    other_network("{}.{} is {}", in_quotes(module), key, value);
+  return value;
+}
+
+Activation NetworkBuilder::activation_of(const std::string& module,
+                                         const Activation& otherwise) const {
+  using Kind = Activation::Kind;
+  const std::string type = class_of(module);
+  if (type.empty()) return otherwise;
+  if (type == "LeakyReLU")
+    return {.kind = Kind::kLeakyRelu, .slope = attribute(module, "negative_slope", 0.01)};
+  if (type == "ELU") return {.kind = Kind::kElu, .alpha = attribute(module, "alpha", 1)};
+  constexpr std::array<std::pair<std::string_view, Kind>, 6> kKinds{
+      {{"ReLU", Kind::kRelu},
+       {"SiLU", Kind::kSilu},
+       {"Swish", Kind::kSilu},
+       {"Sigmoid", Kind::kSigmoid},
+       {"Tanh", Kind::kTanh},
+       {"Softplus", Kind::kSoftplus}}};
+  for (const auto& [name, kind] : kKinds)
+    if (type == name) return {.kind = kind};
+  other_network("its activation {} is a {}, which is not known by name", in_quotes(module),
+                in_quotes(type));
+}
+
 ValueId NetworkBuilder::image(int channels) {
   network_.channels = {channels};
   names_.insert("image");
@@ -168,7 +210,7 @@ ValueId NetworkBuilder::conv_transpose(const std::string& name, ValueId x,
 }
 
 ValueId NetworkBuilder::batch_norm(const std::string& name, ValueId x, double eps) {
-  const ValueId y = add(name, BatchNorm{.eps = eps}, {x});
+  const ValueId y = add(name, BatchNorm{.eps = attribute(name, "eps", eps)}, {x});
   const int channels = extent(name + ".running_mean", 0, 1);
   for (const auto& [parameter, value] : {std::pair{"weight", 1.0f}, {"bias", 0.0f}}) {
     const std::string given = name + "." + parameter;
@@ -185,7 +227,11 @@ ValueId NetworkBuilder::batch_norm(const std::string& name, ValueId x, double ep
 
 ValueId NetworkBuilder::group_norm(const std::string& name, ValueId x, int groups, double eps) {
   const bool affine = has(name + ".weight");
-  const ValueId y = add(name, GroupNorm{.groups = groups, .eps = eps, .affine = affine}, {x});
+  const ValueId y = add(name,
+                        GroupNorm{.groups = static_cast<int>(attribute(name, "num_groups", groups)),
+                                  .eps = attribute(name, "eps", eps),
+                                  .affine = affine},
+                        {x});
   if (affine) {
     give("weight", tensor(name + ".weight", 1));
     give("bias", tensor(name + ".bias", 1));
@@ -277,8 +323,9 @@ void NetworkBuilder::check_weights(const ModelConfig& config) const {
 }
 
 Preprocessing NetworkBuilder::preprocessing(const NetworkEnd& end, int channels) {
-  constexpr std::array<std::pair<const char*, Scale>, 6> kScales{
+  constexpr std::array<std::pair<const char*, Scale>, 7> kScales{
       {{"unit", Scale::kUnit},
+       {"bytes", Scale::kUnit},
        {"symmetric", Scale::kUnit},
        {"none", Scale::kNone},
        {"imagenet", Scale::kUnit},
@@ -304,6 +351,7 @@ Preprocessing NetworkBuilder::preprocessing(const NetworkEnd& end, int channels)
     result.mean.assign(static_cast<std::size_t>(channels), 0.5f);
     result.std = result.mean;
   }
+  if (input == "bytes") result.std.assign(static_cast<std::size_t>(channels), 1 / 255.0f);
   for (const auto& [name, numbers] : {std::pair{"mean", &result.mean}, {"std", &result.std}}) {
     asked_.insert(name);
     const auto chosen = options_.choices.find(name);
@@ -323,6 +371,16 @@ void NetworkBuilder::check_choices() const {
   }
 }
 
+void NetworkBuilder::activate(const std::string& output) {
+  ValueId& last = network_.graph.outputs[0];
+  last = output == "softmax"
+             ? add("probabilities", Softmax{}, {last})
+             : add("probabilities", Activation{.kind = Activation::Kind::kSigmoid}, {last});
+  network_.outputs[0].name = "probabilities";
+  network_.outputs[0].kind = NetworkOutput::Kind::kProbabilities;
+  imported_.config.graph->network = network_;
+}
+
 Imported NetworkBuilder::finish(const NetworkEnd& end) {
   const int channels = network_.channels.at(0);
   const Graph& graph = network_.graph;
@@ -337,9 +395,6 @@ Imported NetworkBuilder::finish(const NetworkEnd& end) {
   } catch (const Error& error) {
     throw OtherNetwork(error.what());
   }
-  require(channels == 1 || channels == 3,
-          "{}: the network reads images of {} channels; Tessera has those of 1 (grey) or 3 (RGB)",
-          contents_.file, channels);
   const std::string output =
       end.output.empty() || options_.choices.contains("output")
           ? choose("output", end.output.empty() ? maps == 1 ? "sigmoid" : "softmax" : end.output,
@@ -350,6 +405,7 @@ Imported NetworkBuilder::finish(const NetworkEnd& end) {
       "{}: a softmax needs at least 2 channels, the last layer, {}, has 1; --set output=sigmoid",
       contents_.file, in_quotes(graph.values[end.logits]));
   if (output == "softmax") config.graph->network.outputs[0].activation = Head::Output::kSoftmax;
+  if (end.is_activated && output == end.output) activate(output);
   if (end.multiple > 1 || options_.choices.contains("multiple")) {
     config.graph->multiple =
         choose("multiple", static_cast<int>(end.multiple), "sizes that the network was made for");
@@ -359,7 +415,17 @@ Imported NetworkBuilder::finish(const NetworkEnd& end) {
       fail("--set multiple={}: {}", config.graph->multiple, error.what());
     }
   }
-  config.preprocessing = preprocessing(end, channels);
+  if (channels == 1 || channels == 3) {
+    config.preprocessing = preprocessing(end, channels);
+  } else {
+    // What it answers to, images cannot ask.
+    for (NetworkOutput& one : config.graph->network.outputs)
+      one.kind = NetworkOutput::Kind::kTensor;
+    note(
+        fmt::format("it reads images of {} channels, and image files have 1 (grey) or 3 (RGB): "
+                    "`tessera run` and `verify` compute it on arrays",
+                    channels));
+  }
   const std::int64_t classes = std::max<std::int64_t>(maps, 2);
   config.classes = end.classes;
   if (std::cmp_not_equal(config.classes.size(), classes)) {

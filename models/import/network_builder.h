@@ -51,8 +51,10 @@ struct NetworkEnd {
   // What follows them: "sigmoid" or "softmax", of the file or of the family's own code; empty:
   // guessed from the number of channels.
   std::string output{};
-  // How pixels go in: "none", "unit" (/ 255), "symmetric" (-1 to 1), "imagenet", "standardize" or
-  // "min_max" (models/image/image.h), and who says so; empty: nobody, which makes it a guess.
+  bool is_activated = false;  // `output` is part of the network, as its author calls it
+  // How pixels go in: "none", "unit" (/ 255), "bytes" (0 to 255), "symmetric" (-1 to 1),
+  // "imagenet", "standardize" or "min_max" (models/image/image.h), and who says so; empty: nobody,
+  // which makes it a guess.
   std::string input = "unit";
   std::string input_said_by{};
   std::int64_t multiple = 1;  // sizes beyond what the operators refuse
@@ -83,6 +85,16 @@ class NetworkBuilder {
     if (has(name)) used_.insert(by_name_.at(name)->name);
   }
 
+  // ---- what whole modules say besides their tensors
+
+  // The class of a module, without its package: "GroupNorm". Empty where the file has none.
+  std::string class_of(const std::string& module) const;
+  // A number among its attributes; `otherwise` where there is none.
+  double attribute(const std::string& module, const char* key, double otherwise) const;
+  // The activation that the module is; `otherwise` where the file does not say. Throws
+  // OtherNetwork where it is one that Tessera does not know.
+  Activation activation_of(const std::string& module, const Activation& otherwise) const;
+
   // ---- layers. `name` is the file's for the layer, "down1.0"; its tensors are "down1.0.weight"...
 
   ValueId image(int channels);
@@ -99,9 +111,10 @@ class NetworkBuilder {
   // weight (c_in, c_out / groups, kh, kw), bias (c_out) if there.
   ValueId conv_transpose(const std::string& name, ValueId x,
                          const ConvTransposeLayout& layout = {});
-  // running_mean, running_var, and weight and bias if there.
+  // running_mean, running_var, and weight and bias if there. A module's own eps goes before.
   ValueId batch_norm(const std::string& name, ValueId x, double eps = 1e-5);
-  // weight and bias if there. `groups` 0: of each channel (instance normalisation).
+  // weight and bias if there. `groups` 0: of each channel (instance normalisation). A module's own
+  // eps and num_groups go before.
   ValueId group_norm(const std::string& name, ValueId x, int groups = 0, double eps = 1e-5);
   ValueId prelu(const std::string& name, ValueId x);
   ValueId relu(const std::string& name, ValueId x) { return add(name, Activation{}, {x}); }
@@ -144,6 +157,7 @@ class NetworkBuilder {
  private:
   void check_weights(const ModelConfig& config) const;
   Preprocessing preprocessing(const NetworkEnd& end, int channels);
+  void activate(const std::string& output);
   void check_choices() const;
 
   const Contents& contents_;

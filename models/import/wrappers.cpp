@@ -9,17 +9,15 @@
 namespace tessera {
 namespace {
 
-constexpr std::array<std::string_view, 7> kWrappers{"module.",  "_orig_mod.", "model.", "net.",
-                                                    "network.", "unet.",      "han."};
-constexpr std::array<std::string_view, 5> kOfLosses{"criterion.", "loss.", "loss_fn.", "loss_func.",
-                                                    "metric."};
-
-template <std::size_t N>
-std::string_view beginning_of(std::string_view name, const std::array<std::string_view, N>& among) {
-  const auto found = std::find_if(among.begin(), among.end(), [&](std::string_view beginning) {
-    return name.starts_with(beginning);
-  });
-  return found == among.end() ? std::string_view() : *found;
+// What lies beside the network that a wrapper holds: losses, and the counters of averaged weights
+// (torch.optim.swa_utils, ema_pytorch).
+bool is_beside(std::string_view name) {
+  constexpr std::array<std::string_view, 7> kLosses{"criterion.", "criterions.", "loss.", "losses.",
+                                                    "loss_fn.",   "loss_func.",  "metric"};
+  constexpr std::array<std::string_view, 3> kCounters{"n_averaged", "initted", "step"};
+  return std::any_of(kLosses.begin(), kLosses.end(),
+                     [&](std::string_view loss) { return name.starts_with(loss); }) ||
+         std::find(kCounters.begin(), kCounters.end(), name) != kCounters.end();
 }
 
 // The members of `object` whose names begin with `prefix`, without it; the whole network's, too.
@@ -36,13 +34,13 @@ nlohmann::json below(const nlohmann::json& object, std::string_view prefix) {
 
 std::optional<Contents> without_wrapper(const Contents& contents) {
   std::string_view prefix;
-  std::size_t of_losses = 0;
+  std::size_t beside = 0;
   for (const StoredTensor& tensor : contents.tensors) {
-    if (!beginning_of(tensor.name, kOfLosses).empty()) {
-      ++of_losses;
+    if (is_beside(tensor.name)) {
+      ++beside;
       continue;
     }
-    if (prefix.empty()) prefix = beginning_of(tensor.name, kWrappers);
+    if (prefix.empty()) prefix = std::string_view(tensor.name).substr(0, tensor.name.find('.') + 1);
     if (prefix.empty() || !tensor.name.starts_with(prefix)) return std::nullopt;
   }
   if (prefix.empty()) return std::nullopt;
@@ -57,9 +55,9 @@ std::optional<Contents> without_wrapper(const Contents& contents) {
     stripped.tensors.push_back(tensor);
     stripped.tensors.back().name.erase(0, prefix.size());
   }
-  if (of_losses > 0)
+  if (beside > 0)
     stripped.notes.push_back(
-        fmt::format("{} tensors of losses beside the network are left out", of_losses));
+        fmt::format("{} tensors beside the network, of losses or counters, are left out", beside));
   for (const char* place : {"modules", "objects"})
     if (const auto said = stripped.said.find(place); said != stripped.said.end())
       *said = below(*said, prefix);

@@ -124,8 +124,12 @@ class ImportFamilies : public testing::TestWithParam<std::string> {};
 // PyTorch's own f32 kernels differ by 6e-6 of the largest logit among each other.
 TEST_P(ImportFamilies, GivesPyTorchsLogits) {
   const Golden golden = load(GetParam());
-  const float difference =
-      largest_difference(logits_of(import_golden(golden), golden.input), golden.logits.values());
+  const Imported imported = import_golden(golden);
+  std::vector<float> expected = golden.logits.values();
+  // Where the author's network ends in its activation, so does ours.
+  if (imported.config.graph->network.outputs[0].kind == NetworkOutput::Kind::kProbabilities)
+    for (float& value : expected) value = 1 / (1 + std::exp(-value));
+  const float difference = largest_difference(logits_of(imported, golden.input), expected);
   RecordProperty("difference", std::to_string(difference));
   EXPECT_TRUE(difference <= 1e-5f) << difference;
 }
@@ -242,6 +246,72 @@ TEST(ImportFamily, HeadsOfTrainingAreUnused) {
       import_golden(load("nnunet_residual")).unused,
       testing::UnorderedElementsAre("decoder.seg_layers.0.weight", "decoder.seg_layers.0.bias",
                                     "decoder.seg_layers.1.weight", "decoder.seg_layers.1.bias"));
+}
+
+const Node& node_of(const Imported& imported, const std::string& name) {
+  const std::vector<Node>& nodes = imported.config.graph->network.graph.nodes;
+  const auto found = std::ranges::find(nodes, name, &Node::name);
+  if (found == nodes.end()) fail("no node {}", name);
+  return *found;
+}
+
+TEST(ImportFamily, WholeModulesTellTheirSettings) {
+  Golden golden = load("mateuszbuda");
+  golden.contents.said["objects"]["encoder1.enc1norm1"] = {
+      {"class", "torch.nn.modules.batchnorm.BatchNorm2d"}, {"attributes", {{"eps", 0.25}}}};
+  Imported imported = import_golden(golden);
+  EXPECT_EQ(std::get<BatchNorm>(node_of(imported, "encoder1.enc1norm1").op).eps, 0.25);
+  EXPECT_EQ(std::get<BatchNorm>(node_of(imported, "encoder1.enc1norm2").op).eps, 1e-5);
+
+  golden = load("nnunet_plain");
+  const std::string module = "encoder.stages.0.0.convs.0.nonlin";
+  golden.contents.said["objects"][module] = {{"class", "torch.nn.modules.activation.ReLU"},
+                                             {"attributes", json::object()}};
+  EXPECT_EQ(std::get<Activation>(node_of(import_golden(golden), module).op).kind,
+            Activation::Kind::kRelu);
+  golden.contents.said["objects"][module]["class"] = "torch.nn.modules.activation.RReLU";
+  std::string why;
+  EXPECT_FALSE(match("nnU-Net v2", golden.contents, {}, why));
+  EXPECT_THAT(why, HasSubstr("'RReLU'"));
+}
+
+// Wrappers of any name, and what torch.optim.swa_utils.AveragedModel counts.
+TEST(ImportFamily, NamesAreStrippedOfWrappers) {
+  Golden golden = load("usuyama");
+  for (StoredTensor& tensor : golden.contents.tensors)
+    tensor.name = "module.segmenter." + tensor.name;
+  StoredTensor count;
+  count.name = "n_averaged";
+  count.type = StoredTensor::Type::kI64;
+  static constexpr std::int64_t kAveraged = 3;
+  count.bytes = std::as_bytes(std::span(&kAveraged, 1));
+  golden.contents.tensors.push_back(count);
+  const Imported imported = match_family(golden.contents, {});
+  EXPECT_EQ(imported.family, golden.family);
+  EXPECT_THAT(imported.notes, testing::Contains(HasSubstr("1 tensors beside the network")));
+  for (StoredTensor& tensor : golden.contents.tensors)
+    for (int i = 0; i < 20; ++i) tensor.name.insert(0, "deep.");
+  EXPECT_THAT(error_of([&] { match_family(golden.contents, {}); }), HasSubstr("no known network"));
+}
+
+// Image files have no such pixels; arrays do.
+TEST(ImportFamily, ANetworkOfFourChannelsIsOneOfArrays) {
+  Golden golden = load("usuyama");
+  const auto first =
+      std::ranges::find(golden.contents.tensors, "dconv_down1.0.weight", &StoredTensor::name);
+  const FloatTensor three = read_floats(*first);
+  std::vector<float> two;
+  const auto taps = static_cast<std::size_t>(first->shape[2] * first->shape[3]);
+  for (std::size_t i = 0; i < three.values.size(); ++i)
+    if (i / taps % 3 < 2) two.push_back(three.values[i]);
+  first->type = StoredTensor::Type::kF32;
+  first->shape[1] = 2;
+  first->strides.clear();
+  first->bytes = std::as_bytes(std::span(two));
+  const Imported imported = import_golden(golden);
+  EXPECT_EQ(imported.config.graph->network.channels, std::vector{2});
+  EXPECT_EQ(imported.config.graph->network.outputs[0].kind, NetworkOutput::Kind::kTensor);
+  EXPECT_THAT(imported.notes, testing::Contains(HasSubstr("tessera run")));
 }
 
 TEST(ImportFamily, AnAliasWithOtherValuesIsNoAlias) {

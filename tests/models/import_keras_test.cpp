@@ -10,6 +10,7 @@
 #include "models/import/keras_file.h"
 #include "models/session.h"
 #include "tests/support/error.h"
+#include "tests/support/golden.h"
 #include "tests/support/network.h"
 #include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
@@ -26,21 +27,13 @@ std::filesystem::path golden(const std::string& name) {
   return test::source_dir() / "tests/golden/import" / name;
 }
 
-// What the file's own graph makes of `input`.
-std::vector<float> probabilities_of(const Imported& imported, const TensorView& input) {
-  const auto dims = input.shape().dims();
-  // A Rescaling at the beginning is part of what a Tessera model does to its images.
-  const Preprocessing& preprocessing = imported.config.preprocessing;
-  const bool rescales = !preprocessing.mean.empty();
-  std::vector<float> pixels(input.as<float>(), input.as<float>() + input.shape().elements());
-  for (float& pixel : pixels) {
-    if (rescales) pixel = (pixel / 255 - preprocessing.mean[0]) / preprocessing.std[0];
-  }
+// What the file's own graph makes of `input`, as model.predict does.
+std::vector<float> prediction_of(const Imported& imported, const TensorView& input) {
   const std::vector<Tensor> outputs = test::run_graph_reference(
-      segmentation_graph(imported.config, true),
+      build_network(imported.config),
       [&](const std::string& name, const Shape&) { return imported.tensors.at(name); },
-      {Tensor::of({dims[0], dims[1], dims[2], dims[3]}, pixels)});
-  return outputs[1].values();
+      {test::copy_of(input)});
+  return outputs[0].values();
 }
 
 class KerasImage : public testing::TestWithParam<std::tuple<const char*, const char*>> {};
@@ -51,7 +44,7 @@ TEST_P(KerasImage, AnswersAsKerasDoes) {
   const Imported imported = import_model(golden(std::string(name) + ending));
   Weights expected = Weights::open(golden(std::string(name) + ".safetensors"));
   const TensorView answer = expected.take_any_shape("output_" + framework);
-  const std::vector<float> found = probabilities_of(imported, expected.take_any_shape("input"));
+  const std::vector<float> found = prediction_of(imported, expected.take_any_shape("input"));
   ASSERT_EQ(found.size(), static_cast<std::size_t>(answer.shape().elements()));
   for (std::size_t i = 0; i < found.size(); ++i)
     ASSERT_TRUE(std::abs(found[i] - answer.as<float>()[i]) <= 1e-5f) << i << " of " << found.size();
@@ -67,12 +60,22 @@ INSTANTIATE_TEST_SUITE_P(
                     std::tuple{"keras_zerocost", "_k3.h5"},
                     std::tuple{"keras_zerocost", "_k3.keras"}, std::tuple{"keras_layers", "_tf.h5"},
                     std::tuple{"keras_layers", "_tf.keras"}, std::tuple{"keras_layers", "_k3.h5"},
-                    std::tuple{"keras_layers", "_k3.keras"}),
+                    std::tuple{"keras_layers", "_k3.keras"}, std::tuple{"keras_encoder", "_tf.h5"},
+                    std::tuple{"keras_encoder", "_tf.keras"}, std::tuple{"keras_encoder", "_k3.h5"},
+                    std::tuple{"keras_encoder", "_k3.keras"}),
     [](const auto& instance) {
       std::string name = std::string(std::get<0>(instance.param)) + std::get<1>(instance.param);
       std::ranges::replace(name, '.', '_');
       return name;
     });
+
+// A model that rescales bytes is given those of images of any type.
+TEST(KerasPixels, RescalingIsPartOfTheNetwork) {
+  const Preprocessing preprocessing =
+      import_model(golden("keras_layers_k3.keras")).config.preprocessing;
+  EXPECT_EQ(preprocessing.scale, Scale::kUnit);
+  EXPECT_EQ(preprocessing.std, std::vector<float>(3, 1 / 255.0f));
+}
 
 // ---- containers
 

@@ -592,7 +592,7 @@ class ThinSmp(nn.Module):
     """segmentation_models_pytorch's Unet with its own ResNet encoder of 1/`thin` of the channels."""
 
     def __init__(self, block, layers, thin, depth=5, decoder=(12, 8, 8, 4, 4), norm="batchnorm",
-                 classes=2, interpolation="nearest"):
+                 classes=2, interpolation="nearest", attention=None):
         super().__init__()
         from segmentation_models_pytorch.base import SegmentationHead
         from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
@@ -610,7 +610,7 @@ class ThinSmp(nn.Module):
         channels = (3, 4, *widths)[:depth + 1]
         self.encoder = Encoder(channels, depth=depth, block=block, layers=layers)
         self.decoder = UnetDecoder(channels, decoder[:depth], depth, norm,
-                                   interpolation_mode=interpolation)
+                                   attention_type=attention, interpolation_mode=interpolation)
         self.segmentation_head = SegmentationHead(decoder[depth - 1], classes)
 
     def forward(self, x):
@@ -641,6 +641,19 @@ def smp_resnet50_odd():
 def smp_resnet18_depth4():
     from torchvision.models.resnet import BasicBlock
     return ThinSmp(BasicBlock, [2, 2, 2, 2], 32, depth=4, norm=False, interpolation="bilinear")
+
+
+@case(SMP, 40, 37, said={"config": {"_model_class": "Unet", "encoder_name": "tu-resnet18",
+                                    "encoder_depth": 3, "activation": None,
+                                    "decoder_attention_type": "scse",
+                                    "decoder_interpolation": "bicubic"}},
+      keep=lambda key: not key.startswith(("encoder.layer3", "encoder.layer4")),
+      keys=lambda key: key.replace("encoder.", "encoder.model."))
+def smp_timm_attention():
+    from torchvision.models.resnet import BasicBlock
+    return ThinSmp(BasicBlock, [2, 2, 2, 2], 8, depth=3, decoder=(16, 16, 16),
+                   norm={"type": "instancenorm", "affine": True}, interpolation="bicubic",
+                   attention="scse")
 
 
 def nnunet(residual, strides, deep=False):

@@ -11,6 +11,7 @@ Keras makes of it.
 """
 
 import os
+import sys
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -103,6 +104,21 @@ def layers(k):
     return k.Model(image, L.Softmax()(L.Conv2D(3, 1)(x)))
 
 
+def encoder(k):
+    """An encoder of several results, as TensorFlow's tutorial of segmentation has it."""
+    L = k.layers
+    image = L.Input((None, None, 3))
+    first = L.Conv2D(4, 3, padding="same", activation="relu")(image)
+    second = L.GroupNormalization(2)(L.Conv2D(6, 3, strides=2, padding="same")(first))
+    third = L.LayerNormalization(scale=False)(L.Conv2D(8, 3, strides=2, padding="same")(second))
+    down = k.Model(image, [first, second, third], name="down")
+    image = L.Input((None, None, 3))
+    first, second, third = down(L.RandomFlip("horizontal")(image))
+    x = L.Concatenate()([L.Conv2DTranspose(6, 3, strides=2, padding="same")(third), second])
+    x = L.Concatenate()([L.UpSampling2D()(x), first])
+    return k.Model(image, L.Conv2D(3, 3, padding="same", activation="softmax")(x))
+
+
 def random_weights(model, rng):
     weights = []
     for w in model.weights:
@@ -125,20 +141,23 @@ def main():
         ("keras_zhixuhao", zhixuhao, (64, 64, 1), ["hdf5"], []),
         ("keras_zerocost", zerocost, (40, 52, 1), ["h5", "keras"], ["h5", "keras"]),
         ("keras_layers", layers, (36, 48, 3), ["h5", "keras"], ["h5", "keras"]),
+        ("keras_encoder", encoder, (12, 16, 3), ["h5", "keras"], ["h5", "keras"]),
     ]:
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         rng = np.random.default_rng(1)
         image = rng.uniform(0, 255 if build is layers else 1, (1, *shape)).astype(np.float32)
         answers = []
         weights = None
         for k, suffix, formats in [(keras2, "tf", formats2), (keras3, "k3", formats3)]:
             model = build(k)
-            if build is layers:  # the two count the layers' variables in another order
+            if build in (layers, encoder):  # the two count the layers' variables in another order
                 rng = np.random.default_rng(2)
                 weights = random_weights(model, rng)
             elif weights is None:
                 weights = random_weights(model, rng)
             model.set_weights(weights)
-            answers.append(np.asarray(model(image)))
+            answers.append(np.asarray(model(image, training=False)))
             for ending in formats:
                 model.save(str(OUT / f"{name}_{suffix}.{ending}"), **({"include_optimizer": False} if k is keras2 and ending != "keras" else {}))
         print(name, [np.abs(a - answers[0]).max() for a in answers], answers[0].min(), answers[0].max())

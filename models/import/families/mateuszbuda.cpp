@@ -35,6 +35,7 @@ std::optional<Imported> match_mateuszbuda(const Contents& contents, const Import
         "percentiles; here each image is normalised by itself");
     return {.logits = net.conv("conv", x),
             .output = "sigmoid",
+            .is_activated = true,
             .input = "standardize",
             .multiple = std::int64_t{1} << std::min(depth, 12)};
   });

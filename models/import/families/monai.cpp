@@ -13,6 +13,7 @@ struct MonaiUnits {
   NetworkBuilder& net;
   const Contents& contents;
   std::string norm, activation;
+  int groups = 0;
 
   // Of a network whose first unit is `first`.
   MonaiUnits(NetworkBuilder& builder, const Contents& file, const std::string& first,
@@ -22,16 +23,18 @@ struct MonaiUnits {
     const auto modules = contents.said.find("modules");
     const bool listed = modules != contents.said.end() && modules->is_object() && !modules->empty();
     if (net.has(adn + ".N.weight")) {
-      if (!net.has(adn + ".N.running_mean"))
-        norm = net.choose("norm", "instance", {"instance", "layer"},
+      if (!net.has(adn + ".N.running_mean") && net.class_of(adn + ".N").empty())
+        norm = net.choose("norm", "instance", {"instance", "layer", "group"},
                           "a norm with parameters and without statistics");
+      if (norm == "layer") groups = 1;
+      if (norm == "group") groups = net.choose("groups", 8, "of its norms");
     } else if (listed) {
       norm = modules->contains(adn + ".N") ? "instance" : "none";
     } else {
       norm = net.choose("norm", "instance", {"instance", "none"},
                         "an instance norm has no tensors, as none has");
     }
-    if (!net.has(adn + ".A.weight"))
+    if (!net.has(adn + ".A.weight") && net.class_of(adn + ".A").empty())
       activation = net.choose("activation", usual_activation,
                               {"relu", "leaky_relu_0.1", "leaky_relu_0.01"}, "it has no tensors");
   }
@@ -42,12 +45,14 @@ struct MonaiUnits {
     if (net.has(n + ".running_mean")) {
       x = net.batch_norm(n, x);
     } else if (norm != "none") {
-      x = net.group_norm(n, x, norm == "layer" ? 1 : 0);
+      x = net.group_norm(n, x, groups);
     }
     if (net.has(a + ".weight")) return net.prelu(a, x);
-    if (activation == "relu") return net.relu(a, x);
-    const double slope = activation == "leaky_relu_0.1" ? 0.1 : 0.01;
-    return net.add(a, Activation{.kind = Activation::Kind::kLeakyRelu, .slope = slope}, {x});
+    Activation chosen{};
+    if (activation.starts_with("leaky"))
+      chosen = {.kind = Activation::Kind::kLeakyRelu,
+                .slope = activation == "leaky_relu_0.1" ? 0.1 : 0.01};
+    return net.add(a, net.activation_of(a, chosen), {x});
   }
 };
 

@@ -12,8 +12,10 @@ namespace {
 constexpr std::string_view kAliasOfEncoder = "decoder.encoder.";
 constexpr std::string_view kAliasOfModule = ".all_modules.";
 
-ValueId leaky_relu(NetworkBuilder& net, const std::string& name, ValueId x) {
-  return net.add(name, Activation{.kind = Activation::Kind::kLeakyRelu, .slope = 0.01}, {x});
+// `module` is LeakyReLU unless a whole module says otherwise.
+ValueId leaky_relu(NetworkBuilder& net, const std::string& module, ValueId x) {
+  const Activation usual{.kind = Activation::Kind::kLeakyRelu, .slope = 0.01};
+  return net.add(module, net.activation_of(module, usual), {x});
 }
 
 // One of the library's ConvDropoutNormReLU, without its activation.
@@ -32,7 +34,7 @@ ValueId stacked(NetworkBuilder& net, const std::string& name, ValueId x,
   if (convs == 0) throw OtherNetwork("there is no tensor " + name + ".convs.0.conv.weight");
   for (int c = 0; c < convs; ++c) {
     const std::string one = fmt::format("{}.convs.{}", name, c);
-    x = leaky_relu(net, one + "/lrelu", conv_norm(net, one, x, c == 0 ? first : ConvLayout{}));
+    x = leaky_relu(net, one + ".nonlin", conv_norm(net, one, x, c == 0 ? first : ConvLayout{}));
   }
   return x;
 }
@@ -42,7 +44,7 @@ ValueId residual_block(NetworkBuilder& net, const std::string& name, ValueId x,
                        const ConvLayout& first) {
   if (net.has(name + ".conv3.conv.weight"))
     throw OtherNetwork("bottleneck blocks are not known; no preset of nnU-Net has them");
-  ValueId y = leaky_relu(net, name + ".conv1/lrelu", conv_norm(net, name + ".conv1", x, first));
+  ValueId y = leaky_relu(net, name + ".conv1.nonlin", conv_norm(net, name + ".conv1", x, first));
   y = conv_norm(net, name + ".conv2", y);
   const bool strided = first.stride != std::array{1, 1};
   if (strided)
@@ -50,7 +52,7 @@ ValueId residual_block(NetworkBuilder& net, const std::string& name, ValueId x,
                 AvgPool{.window = {.kernel = first.stride, .stride = first.stride}}, {x});
   const std::string project = fmt::format("{}.skip.{}", name, strided ? 1 : 0);
   if (net.has(project + ".conv.weight")) x = conv_norm(net, project, x);
-  return leaky_relu(net, name + "/lrelu", net.add(name + "/add", Binary{}, {y, x}));
+  return leaky_relu(net, name + ".nonlin2", net.add(name + "/add", Binary{}, {y, x}));
 }
 
 ValueId encoder_stage(NetworkBuilder& net, const std::string& name, ValueId x,
@@ -75,7 +77,7 @@ void ignore_aliases(NetworkBuilder& net, const Contents& contents) {
       name =
           name.substr(0, at) + (rest.substr(0, dot) == "0" ? ".conv" : ".norm") + rest.substr(dot);
     }
-    if (name == tensor.name) continue;
+    if (name == tensor.name || name.ends_with("num_batches_tracked")) continue;
     const StoredTensor& first = net.tensor(name, tensor.shape.size());
     const bool equal =
         first.type == tensor.type && first.shape == tensor.shape &&

@@ -1,6 +1,7 @@
 // qubvel-org/segmentation_models.pytorch, Unet with a ResNet of torchvision's kind as its encoder:
-// encoder.{conv1,bn1,layer{s}.{b}.*}, decoder.blocks.{i}.conv{1,2}.{0,1}, segmentation_head.0. The
-// map is enlarged to the next skip's size, the last one to the image's; (up, skip).
+// encoder.{conv1,bn1,layer{s}.{b}.*} (encoder.model.* of timm's),
+// decoder.blocks.{i}.conv{1,2}.{0,1}, segmentation_head.0. The map is enlarged to the next skip's
+// size, the last one to the image's; (up, skip).
 #include "models/import/families/families.h"
 #include "models/import/network_builder.h"
 
@@ -35,12 +36,12 @@ ValueId resnet_block(NetworkBuilder& net, const std::string& name, int stride, V
 }
 
 // The maps of the encoder, the image first; each level has half the size of that before.
-std::vector<ValueId> resnet(NetworkBuilder& net, int depth) {
-  std::vector<ValueId> maps{net.image_of("encoder.conv1")};
-  maps.push_back(net.conv_relu("encoder.conv1", "encoder.bn1", maps[0], {.stride = {2, 2}}));
-  ValueId x = net.add("encoder.maxpool", MaxPool{.window = square(3, 1, 2)}, {maps[1]});
+std::vector<ValueId> resnet(NetworkBuilder& net, const std::string& encoder, int depth) {
+  std::vector<ValueId> maps{net.image_of(encoder + ".conv1")};
+  maps.push_back(net.conv_relu(encoder + ".conv1", encoder + ".bn1", maps[0], {.stride = {2, 2}}));
+  ValueId x = net.add(encoder + ".maxpool", MaxPool{.window = square(3, 1, 2)}, {maps[1]});
   for (int stage = 1; stage < depth; ++stage) {
-    const std::string layer = fmt::format("encoder.layer{}", stage);
+    const std::string layer = fmt::format("{}.layer{}", encoder, stage);
     const int blocks = net.count(layer + ".{}.conv1.weight");
     if (blocks == 0) throw OtherNetwork("the encoder has no " + layer);
     for (int b = 0; b < blocks; ++b)
@@ -58,53 +59,102 @@ std::string config_text(const nlohmann::json& config, const char* key) {
              : "";
 }
 
+// SCSEModule (Roy et al. 2018): the map under a gate of its channels, plus under one of its pixels.
+// Nothing where the file has none.
+ValueId attention(NetworkBuilder& net, const std::string& name, ValueId x) {
+  const std::string channels = name + ".attention.cSE", pixels = name + ".attention.sSE";
+  if (!net.has(channels + ".1.weight")) return x;
+  const auto gated = [&](const std::string& gate, const std::string& conv, ValueId from) {
+    const ValueId scores = net.add(
+        gate + "/sigmoid", Activation{.kind = Activation::Kind::kSigmoid}, {net.conv(conv, from)});
+    return net.add(gate + "/gated", Binary{Binary::Kind::kMul}, {x, scores});
+  };
+  const ValueId mean = net.add(
+      channels + ".0", Reduce{.kind = Reduce::Kind::kMean, .axes = {1, 2}, .keepdims = true}, {x});
+  const ValueId squeezed = net.relu(channels + ".2", net.conv(channels + ".1", mean));
+  return net.add(name + "/sum", Binary{},
+                 {gated(channels, channels + ".3", squeezed), gated(pixels, pixels + ".0", x)});
+}
+
+// Of a decoder; without running statistics its norms are instance norms.
+ValueId conv_norm_relu(NetworkBuilder& net, const std::string& name, ValueId x) {
+  const std::string norm = name + ".1";
+  if (!net.has(norm + ".weight") || net.has(norm + ".running_mean"))
+    return net.conv_relu(name + ".0", norm, x);
+  return net.relu(name + ".2", net.group_norm(norm, net.conv(name + ".0", x)));
+}
+
+// To the next skip's size.
+Resize enlarging(const std::string& interpolation) {
+  using Coordinates = Resize::Coordinates;
+  Resize resize{.coordinates = Coordinates::kHalfPixel, .nearest = Resize::Nearest::kFloor};
+  if (interpolation == "bilinear") {
+    resize.mode = Resize::Mode::kLinear;
+  } else if (interpolation == "bicubic") {
+    resize.mode = Resize::Mode::kCubic;
+  } else if (interpolation == "nearest-exact") {
+    resize.nearest = Resize::Nearest::kRoundPreferCeil;
+  } else if (interpolation.empty() || interpolation == "nearest") {
+    resize.coordinates = Coordinates::kAsymmetric;
+  } else {
+    throw OtherNetwork(
+        fmt::format("its decoder_interpolation is {}, expected nearest, nearest-exact, bilinear or "
+                    "bicubic",
+                    in_quotes(interpolation)));
+  }
+  return resize;
+}
+
 NetworkEnd build_smp(NetworkBuilder& net, const Contents& contents) {
   const auto found = contents.said.find("config");
   const nlohmann::json config = found == contents.said.end() ? nlohmann::json() : *found;
   const int depth = net.count("decoder.blocks.{}.conv1.0.weight");
-  std::vector<ValueId> maps = resnet(net, depth);
+  const std::string encoder = net.has("encoder.model.conv1.weight") ? "encoder.model" : "encoder";
+  std::vector<ValueId> maps = resnet(net, encoder, depth);
   for (const StoredTensor& tensor : contents.tensors) {
-    // Deeper levels of the encoder are in the file, and not in the network.
+    // Deeper levels of the encoder are in the file, and not in the network; nor is what tells the
+    // class of the whole image.
     for (int stage = std::max(depth, 1); stage <= 4; ++stage) {
-      if (tensor.name.starts_with(fmt::format("encoder.layer{}.", stage))) net.ignore(tensor.name);
+      if (tensor.name.starts_with(fmt::format("{}.layer{}.", encoder, stage)))
+        net.ignore(tensor.name);
     }
+    if (tensor.name.starts_with("classification_head.")) net.ignore(tensor.name);
   }
-  const bool bilinear = config_text(config, "decoder_interpolation") == "bilinear";
-  const Resize resize{
-      .mode = bilinear ? Resize::Mode::kLinear : Resize::Mode::kNearest,
-      .coordinates = bilinear ? Resize::Coordinates::kHalfPixel : Resize::Coordinates::kAsymmetric,
-      .nearest = Resize::Nearest::kFloor};
+  const Resize resize = enlarging(config_text(config, "decoder_interpolation"));
   ValueId x = maps.back();
   for (int i = 0; i < depth; ++i) {
     const std::string name = fmt::format("decoder.blocks.{}", i);
     const ValueId skip = maps.at(static_cast<std::size_t>(depth - 1 - i));
     x = net.add(name + "/up", resize, {x, skip});
-    if (i + 1 < depth)
+    if (i + 1 < depth) {
       x = net.add(name + "/concat", CropConcat{CropConcat::Align::kPadUp, false}, {skip, x});
-    for (const int k : {1, 2}) {
-      const std::string conv = fmt::format("{}.conv{}", name, k);
-      x = net.conv_relu(conv + ".0", conv + ".1", x);
+      x = attention(net, name + ".attention1", x);
     }
+    for (const int k : {1, 2}) x = conv_norm_relu(net, fmt::format("{}.conv{}", name, k), x);
+    x = attention(net, name + ".attention2", x);
   }
+  // The last block has nothing to join, and an attention for it all the same.
+  for (const char* tensor :
+       {"cSE.1.weight", "cSE.1.bias", "cSE.3.weight", "cSE.3.bias", "sSE.0.weight", "sSE.0.bias"})
+    net.ignore(fmt::format("decoder.blocks.{}.attention1.attention.{}", depth - 1, tensor));
   std::string activation = config_text(config, "activation");
   if (activation == "softmax2d") activation = "softmax";
+  const std::string type = net.class_of("segmentation_head.2.activation");
+  if (type == "Sigmoid") activation = "sigmoid";
+  if (type == "Softmax") activation = "softmax";
   if (activation != "sigmoid" && activation != "softmax") activation.clear();
-  const bool rgb = net.extent("encoder.conv1.weight", 1) == 3;
+  const bool rgb = net.extent(encoder + ".conv1.weight", 1) == 3;
   return {.logits = net.conv("segmentation_head.0", x),
           .output = activation,
+          .is_activated = true,
           .input = rgb ? "imagenet" : "unit"};
 }
 
 std::optional<Imported> match_smp(const Contents& contents, const ImportOptions& options,
                                   std::string& why) {
   if (contents.find("segmentation_head.0.weight") == nullptr) return std::nullopt;
-  for (const StoredTensor& tensor : contents.tensors) {
-    require(tensor.name.find(".attention.cSE.") == std::string::npos,
-            "{}: a Unet of segmentation_models.pytorch with scSE attention, which is not read yet: "
-            "export it as ONNX (torch.onnx.export) and import that",
-            contents.file);
-  }
-  if (contents.find("encoder.conv1.weight") == nullptr) {
+  if (contents.find("encoder.conv1.weight") == nullptr &&
+      contents.find("encoder.model.conv1.weight") == nullptr) {
     why = "its encoder is no ResNet: of segmentation_models.pytorch, those with a resnet are read";
     return std::nullopt;
   }
