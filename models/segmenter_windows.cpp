@@ -15,6 +15,8 @@ namespace {
 // loses those of one window.
 constexpr std::int64_t kMostWindowRows = 8192;
 constexpr std::int64_t kFewestWindowRows = 512;
+// What the caller's codecs and threads, and the allocator's gaps, take while windows are made.
+constexpr std::uint64_t kBeside = std::uint64_t{16} << 20;
 // Bands of a window, as kBandRows of whole images.
 constexpr std::array<std::int64_t, 4> kWindowBands{128, 64, 32, 16};
 
@@ -154,10 +156,11 @@ WindowGrid Segmenter::window_grid(std::int64_t height, std::int64_t width, const
     return static_cast<double>(w.read_height) * static_cast<double>(w.read_width) /
            (static_cast<double>(w.height) * static_cast<double>(w.width));
   };
+  const std::uint64_t beside = on_gpu() ? 0 : kBeside;
   const auto fits = [&](const WindowGrid& grid) {
     const SegmentationWindow w = middle(grid);
     if (options_.tile > 0 && std::max(w.read_height, w.read_width) > options_.tile) return false;
-    return needed(plan(w, wish.pixel_bytes)) <= limit();
+    return needed(plan(w, wish.pixel_bytes)) + beside <= limit();
   };
   const auto finish = [&](WindowGrid grid) {
     grid.plan = plan(middle(grid), wish.pixel_bytes);
@@ -220,7 +223,7 @@ WindowGrid Segmenter::window_grid(std::int64_t height, std::int64_t width, const
   fail(
       "an image of {} x {} pixels needs {} in the smallest windows, which keep {} x {}; the limit "
       "is {}, allow more with --max-memory{}",
-      height, width, format_bytes(needed(plan(w, wish.pixel_bytes))), w.height, w.width,
+      height, width, format_bytes(needed(plan(w, wish.pixel_bytes)) + beside), w.height, w.width,
       format_bytes(limit()), reason.empty() ? "" : ". No part is read by itself: " + reason);
 }
 
