@@ -210,8 +210,15 @@ std::optional<Evaluation> UNetTraining::validate(const TensorViews& weights, con
   ConfusionMatrix confusion(config_.classes.size());
   double loss = 0, weight = 0;
   for (const std::size_t index : split_.validation) {
-    const auto image = images_.load(index);
-    for (const TilePlace& place : covering_places(image->height, image->width, shape)) {
+    LabelledSlide* const slide = images_.slide(index);
+    std::shared_ptr<const LabelledImage> image;
+    if (slide == nullptr) image = images_.load(index);
+    const std::int64_t height = slide != nullptr ? slide->height() : image->height;
+    const std::int64_t width = slide != nullptr ? slide->width() : image->width;
+    for (const TilePlace& place : covering_places(height, width, shape)) {
+      if (slide != nullptr)
+        image = std::make_shared<const LabelledImage>(
+            slide->part(part_of_tile(height, width, shape, place)));
       TrainingTile tile = plain_tile(*image, shape, place);
       const TensorView input{tile.image.data(), input_type};
       executor.run({&input, 1}, outputs);
