@@ -23,6 +23,8 @@ constexpr std::int64_t kCoarsestGrid = 256;
 constexpr std::int64_t kMostImageSide = std::int64_t{1} << 31;
 // That are listed at once: each is counted, and kept.
 constexpr std::int64_t kMostWindows = std::int64_t{1} << 20;
+// What the caller's codecs and threads, and the allocator's gaps, take while windows are made.
+constexpr std::uint64_t kBeside = std::uint64_t{16} << 20;
 // Bands of a window, as kBandRows of whole images.
 constexpr std::array<std::int64_t, 4> kWindowBands{128, 64, 32, 16};
 
@@ -191,10 +193,11 @@ WindowGrid Segmenter::window_grid(std::int64_t height, std::int64_t width, const
     return static_cast<double>(w.read_height) * static_cast<double>(w.read_width) /
            (static_cast<double>(w.height) * static_cast<double>(w.width));
   };
+  const std::uint64_t beside = on_gpu() ? 0 : kBeside;
   const auto fits = [&](const WindowGrid& grid) {
     const SegmentationWindow w = largest(grid);
     return (tile == 0 || std::max(w.read_height, w.read_width) <= tile) &&
-           needed(plan(w, wish.pixel_bytes)) <= most_memory;
+           needed(plan(w, wish.pixel_bytes)) + beside <= most_memory;
   };
   const auto finish = [&](WindowGrid grid) {
     require(std::max((height - 1) / grid.height, (width - 1) / grid.width) < kMostWindows / 4,
@@ -279,7 +282,7 @@ WindowGrid Segmenter::window_grid(std::int64_t height, std::int64_t width, const
   fail(
       "an image of {} x {} pixels needs {} in the smallest windows, which keep {} x {}; the limit "
       "is {}, allow more with --max-memory{}",
-      height, width, format_bytes(needed(plan(w, wish.pixel_bytes))), w.height, w.width,
+      height, width, format_bytes(needed(plan(w, wish.pixel_bytes)) + beside), w.height, w.width,
       format_bytes(most_memory), reason.empty() ? "" : ". No part is read by itself: " + reason);
 }
 

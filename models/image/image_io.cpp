@@ -248,6 +248,10 @@ bool is_image_name(const fs::path& path) {
   return std::ranges::find(kExtensions, extension) != std::end(kExtensions);
 }
 
+bool is_store_folder(const fs::path& path) {
+  return ZarrReader::recognises(path);
+}
+
 bool is_image_folder(const fs::path& path) {
   try {
     return ZarrReader::recognises(path) && !ZarrReader::has_labels(path);
@@ -348,8 +352,9 @@ ImageLayout ImageReader::layout(int64_t page) {
   return with_name(name_, [&] { return parts_of(page).layout(stored_page(page)); });
 }
 
-Image ImageReader::read_part(const ImageWindow& part, int64_t page) {
-  return with_name(name_, [&] { return parts_of(page).read_part(stored_page(page), part); });
+Image ImageReader::read_part(const ImageWindow& part, int64_t page, StoredValues* stored) {
+  return with_name(name_,
+                   [&] { return parts_of(page).read_part(stored_page(page), part, stored); });
 }
 
 StoredImage& ImageReader::parts_of(int64_t page) {

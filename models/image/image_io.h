@@ -24,6 +24,9 @@ bool is_image_name(const std::filesystem::path& path);
 // Whether a folder is a Zarr store of pixels; not of labels, which are results.
 bool is_image_folder(const std::filesystem::path& path);
 
+// Whether a folder is a Zarr store, of an image or of labels.
+bool is_store_folder(const std::filesystem::path& path);
+
 // What is read of a file that holds more.
 struct ImageChoice {
   int64_t level = 0;                 // of its pyramid
@@ -60,8 +63,8 @@ class ImageReader {
   // Whether pages of any size can be read in parts, as those of a TIFF and a Zarr store can.
   bool reads_parts() const { return stored_ != nullptr; }
   ImageLayout layout(int64_t page = 0);
-  // `part` lies inside the page.
-  Image read_part(const ImageWindow& part, int64_t page = 0);
+  // `part` lies inside the page. With `stored` as numbers instead of light.
+  Image read_part(const ImageWindow& part, int64_t page = 0, StoredValues* stored = nullptr);
   // Samples that read_part has decoded so far.
   int64_t samples_decoded() const { return stored_ ? stored_->samples_decoded() : 0; }
 

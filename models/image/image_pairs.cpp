@@ -66,9 +66,10 @@ FoundFiles files_below(const fs::path& folder) {
     fs::recursive_directory_iterator entry(folder), end;
     for (; entry != end; ++entry) {
       const bool hidden = entry->path().filename().string().starts_with('.');
-      if (hidden && entry->is_directory()) entry.disable_recursion_pending();
-      if (hidden || !entry->is_regular_file()) continue;
-      (is_image_name(entry->path()) ? files.images : files.others)
+      const bool is_store = !hidden && entry->is_directory() && is_store_folder(entry->path());
+      if ((hidden && entry->is_directory()) || is_store) entry.disable_recursion_pending();
+      if (hidden || (!is_store && !entry->is_regular_file())) continue;
+      (is_store || is_image_name(entry->path()) ? files.images : files.others)
           .emplace(entry->path().lexically_relative(folder).replace_extension().string(),
                    entry->path());
     }
@@ -368,7 +369,8 @@ ImagePairs read_pair_list(const fs::path& list, DataReport& report) {
     std::vector<fs::path> missing;
     for (const fs::path& file : {image, mask}) {
       std::error_code ignored;
-      if (!fs::is_regular_file(folder / file, ignored)) missing.push_back(file);
+      if (!fs::is_regular_file(folder / file, ignored) && !is_store_folder(folder / file))
+        missing.push_back(file);
     }
     // Names of columns have no endings.
     const bool is_header =

@@ -12,24 +12,21 @@ namespace tessera {
 
 namespace {
 
-// The connected pieces of each value.
+// The connected pieces of each value in a picture whose rows come one by one.
 class Pieces {
  public:
-  Pieces(const std::vector<std::int64_t>& values, std::int64_t height, std::int64_t width) {
-    std::vector<Run> above, row;
-    for (std::int64_t y = 0; y < height; ++y) {
-      row.clear();
-      const std::int64_t* line = values.data() + y * width;
-      for (std::int64_t begin = 0, end; begin < width; begin = end) {
-        for (end = begin + 1; end < width && line[end] == line[begin];) ++end;
-        parents_.push_back(static_cast<std::uint32_t>(parents_.size()));
-        row.push_back({begin, end, line[begin], parents_.back()});
-        ++pieces_[line[begin]];
-        if (pieces_.size() > MaskCensus::kMostValues) return;
-      }
-      join(above, row);
-      above.swap(row);
+  void add_row(const std::int64_t* line, std::int64_t width) {
+    if (pieces_.size() > MaskCensus::kMostValues) return;
+    row_.clear();
+    for (std::int64_t begin = 0, end; begin < width; begin = end) {
+      for (end = begin + 1; end < width && line[end] == line[begin];) ++end;
+      parents_.push_back(static_cast<std::uint32_t>(parents_.size()));
+      row_.push_back({begin, end, line[begin], parents_.back()});
+      ++pieces_[line[begin]];
+      if (pieces_.size() > MaskCensus::kMostValues) return;
     }
+    join(above_, row_);
+    above_.swap(row_);
   }
 
   const std::map<std::int64_t, std::int64_t>& by_value() const { return pieces_; }
@@ -60,6 +57,7 @@ class Pieces {
     }
   }
 
+  std::vector<Run> above_, row_;
   std::vector<std::uint32_t> parents_;
   std::map<std::int64_t, std::int64_t> pieces_;
 };
@@ -220,14 +218,20 @@ class Choice {
 
 }  // namespace
 
-void MaskCensus::add(const MaskPage& page, const std::string& file,
+void MaskCensus::add(MaskSource& mask, const std::string& file,
                      std::optional<MaskRules::Kind> kind) {
-  const MaskNumbers numbers = mask_numbers(page, kind);
-  const Pieces pieces(numbers.values, page.image.height, page.image.width);
+  Pieces pieces;
   MaskCensus one;
   one.masks = 1;
-  one.colour = numbers.colour;
-  one.indices = numbers.indices;
+  mask.read_rows([&](std::int64_t y, std::int64_t height) {
+    const MaskPage page = mask.page({y, 0, y + height, mask.width()});
+    const MaskNumbers numbers = mask_numbers(page, kind, mask.is_grey());
+    one.colour = numbers.colour;
+    one.indices = numbers.indices;
+    if (page.stored.lossy) one.lossy = file;
+    for (std::int64_t row = 0; row < height; ++row)
+      pieces.add_row(numbers.values.data() + row * mask.width(), mask.width());
+  });
   one.more_values = pieces.by_value().size() > kMostValues;
   for (const auto& [value, count] : pieces.by_value()) {
     one.values[value] = 1;
@@ -236,7 +240,6 @@ void MaskCensus::add(const MaskPage& page, const std::string& file,
     one.whole_ids += count == 1 ? 1 : 0;
   }
   one.fewest_ids = one.most_ids = one.ids;
-  if (page.stored.lossy) one.lossy = file;
   add(one);
 }
 
@@ -302,7 +305,8 @@ MaskRules recognise_masks(const ImagePairs& pairs, const MaskHints& hints, int t
       const ImagePair& pair = pairs[static_cast<std::size_t>(at)];
       MaskCensus one;
       try {
-        one.add(read_mask(pair), pair.mask.string(), kind);
+        MaskSource mask(pair);
+        one.add(mask, pair.mask.string(), kind);
       } catch (const std::exception&) {
         return;  // the check says what is wrong with it
       }

@@ -20,6 +20,7 @@
 
 #include "models/data_report.h"
 #include "models/image/mask_rules.h"
+#include "models/image/mask_source.h"
 
 namespace tessera {
 
@@ -38,8 +39,8 @@ struct MaskCensus {
 
   static constexpr std::size_t kMostValues = 1 << 16;
 
-  // `kind`: what numbers to take of a page, as mask_numbers.
-  void add(const MaskPage& page, const std::string& file,
+  // `kind`: what numbers to take of it, as mask_numbers.
+  void add(MaskSource& mask, const std::string& file,
            std::optional<MaskRules::Kind> kind = std::nullopt);
   void add(const MaskCensus& other);
   std::string describe() const;  // "the values 0, 1, 2 .. 37 in 12 masks"

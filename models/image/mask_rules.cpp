@@ -6,6 +6,7 @@
 
 #include "kernels/error.h"
 #include "models/image/image_io.h"
+#include "models/image/mask_source.h"
 #include "models/image/rule_text.h"
 
 namespace tessera {
@@ -39,13 +40,6 @@ void for_pixels(const Image& image, Take&& take) {
         }
       },
       image.pixels);
-}
-
-bool is_grey(const Image& image) {
-  bool grey = true;
-  if (image.channels > 1)
-    for_pixels(image, [&](auto r, auto g, auto b) { grey = grey && r == g && r == b; });
-  return grey;
 }
 
 // The classes of the values that a set of rules knows.
@@ -125,6 +119,13 @@ std::vector<bool> gaps(const std::vector<std::uint32_t>& objects, std::int64_t h
 }
 
 }  // namespace
+
+bool is_grey(const Image& image) {
+  bool grey = true;
+  if (image.channels > 1)
+    for_pixels(image, [&](auto r, auto g, auto b) { grey = grey && r == g && r == b; });
+  return grey;
+}
 
 std::size_t MaskRules::classes() const {
   if (kind == Kind::kObjects) return 2;
@@ -210,8 +211,12 @@ std::string MaskNumbers::shown(std::int64_t value, bool colour) {
 }
 
 MaskNumbers mask_numbers(const MaskPage& page, std::optional<MaskRules::Kind> kind) {
+  return mask_numbers(page, kind, is_grey(page.image));
+}
+
+MaskNumbers mask_numbers(const MaskPage& page, std::optional<MaskRules::Kind> kind, bool grey) {
   using Kind = MaskRules::Kind;
-  const bool grey = is_grey(page.image), wants_colours = kind == Kind::kColours;
+  const bool wants_colours = kind == Kind::kColours;
   const Image& image =
       !grey && !wants_colours && page.stored.indices ? *page.stored.indices : page.image;
   require(!std::holds_alternative<std::vector<float>>(image.pixels),
@@ -231,7 +236,11 @@ MaskNumbers mask_numbers(const MaskPage& page, std::optional<MaskRules::Kind> ki
 }
 
 Mask decode_mask(const MaskPage& page, const MaskRules& rules) {
-  const MaskNumbers numbers = mask_numbers(page, rules.kind);
+  return decode_mask(page, rules, is_grey(page.image));
+}
+
+Mask decode_mask(const MaskPage& page, const MaskRules& rules, bool grey) {
+  const MaskNumbers numbers = mask_numbers(page, rules.kind, grey);
   if (rules.kind != MaskRules::Kind::kObjects)
     return {classes_of_values(numbers, rules, page.stored.lossy), {}};
   if (page.stored.lossy) refuse_lossy("ids of objects", "a lossless file");

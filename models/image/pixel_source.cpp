@@ -10,6 +10,8 @@ namespace {
 
 // A window must have room beside what is decoded for it.
 constexpr int64_t kMostChunkBytes = int64_t{1} << 27;
+// Rows are read and decoded so many bytes at a time, where chunks are not larger.
+constexpr int64_t kBytesAtOnce = int64_t{1} << 22;
 
 int64_t rows_of(const ImageWindow& part) {
   return part.y1 - part.y0;
@@ -60,6 +62,11 @@ Image side_by_side(const Image& left, const ImageWindow& left_at, const Image& r
 
 }  // namespace
 
+bool has_small_chunks(const ImageLayout& layout) {
+  return layout.chunk_height * layout.chunk_width * layout.channels * layout.sample_bytes <=
+         kMostChunkBytes;
+}
+
 PixelSource::PixelSource(ImageReader reader) : reader_(std::move(reader)) {
   if (!reader_.reads_parts()) {
     whole_ = reader_.read();
@@ -80,13 +87,10 @@ PixelSource::PixelSource(ImageReader reader) : reader_(std::move(reader)) {
         "without --windows, for the masks of all pages",
         reader_.name(), pages, layout_.height, layout_.width, page, other.height, other.width);
   }
-  const int64_t chunk =
-      layout_.chunk_height * layout_.chunk_width * layout_.channels * layout_.sample_bytes;
-  require(chunk <= kMostChunkBytes,
-          "image '{}' is compressed in pieces of {} x {} pixels, which are decoded whole: {} bytes "
-          "each, "
-          "above {}; save it in tiles, of 512 x 512 say",
-          reader_.name(), layout_.chunk_height, layout_.chunk_width, chunk, kMostChunkBytes);
+  require(has_small_chunks(layout_),
+          "image '{}' is compressed in pieces of {} x {} pixels, which are decoded whole and may "
+          "have {} bytes each; save it in tiles, of 512 x 512 say",
+          reader_.name(), layout_.chunk_height, layout_.chunk_width, kMostChunkBytes);
 }
 
 Image PixelSource::load(const ImageWindow& part) {
@@ -94,7 +98,73 @@ Image PixelSource::load(const ImageWindow& part) {
   return reader_.read_part(part);
 }
 
+int64_t PixelSource::pixels_to_decode(std::span<const ImageWindow> windows) const {
+  int64_t pixels = 0;
+  ImageWindow before;
+  for (const ImageWindow& window : windows) {
+    ImageWindow rest = window;
+    if (before.y0 == window.y0 && before.y1 == window.y1 && before.x0 <= window.x0)
+      rest.x0 = std::max(window.x0, std::min(before.x1, window.x1));
+    pixels += whole_chunks(rest.y0, rest.y1, layout_.chunk_height, layout_.height) *
+              whole_chunks(rest.x0, rest.x1, layout_.chunk_width, layout_.width);
+    before = window;
+  }
+  return pixels;
+}
+
+void PixelSource::expect(std::span<const ImageWindow> windows, int64_t pixels,
+                         const std::filesystem::path& folder) {
+  waits_on_disk_ = reader_.reads_parts() && static_cast<double>(pixels_to_decode(windows)) >
+                                                kMostReads * static_cast<double>(pixels);
+  folder_ = folder;
+}
+
+ImageWindow PixelSource::decoded_at_once(int64_t y, int64_t x) const {
+  const auto pixels = static_cast<int64_t>(pixel_bytes());
+  // Of small chunks a row of them, and of strips of a row some.
+  const int64_t columns =
+      std::max<int64_t>(1, kBytesAtOnce / (layout_.chunk_height * layout_.chunk_width * pixels)) *
+      layout_.chunk_width;
+  const int64_t width = std::min(columns, layout_.width);
+  const int64_t rows =
+      std::max<int64_t>(1, kBytesAtOnce / (width * pixels) / layout_.chunk_height) *
+      layout_.chunk_height;
+  return {y, x, std::min(y + rows, layout_.height), std::min(x + width, layout_.width)};
+}
+
+void PixelSource::decode_rows(int64_t y0, int64_t y1) {
+  if (y0 < scratch_begin_ || y0 > scratch_end_) {
+    if (scratch_) scratch_->forget(scratch_begin_, scratch_end_);
+    scratch_begin_ = scratch_end_ = y0 / layout_.chunk_height * layout_.chunk_height;
+  }
+  while (scratch_end_ < y1) {
+    const int64_t y = scratch_end_;
+    int64_t end = y;
+    for (int64_t x = 0; x < layout_.width;) {
+      const ImageWindow some = decoded_at_once(y, x);
+      const Image pixels = load(some);
+      if (!scratch_)
+        scratch_ = std::make_unique<ScratchPicture>(folder_, layout_.width, layout_.channels,
+                                                    pixels.pixels);
+      scratch_->write(y, x, pixels);
+      x = some.x1;
+      end = some.y1;
+    }
+    scratch_end_ = end;  // now that all columns are there
+  }
+}
+
 Image PixelSource::read(const ImageWindow& part, const ImageWindow& next) {
+  if (waits_on_disk_) {
+    decode_rows(part.y0, part.y1);
+    Image pixels = scratch_->read(part);
+    const int64_t done = std::min(next.y0, scratch_end_);
+    if (scratch_begin_ < done) {
+      scratch_->forget(scratch_begin_, done);
+      scratch_begin_ = done;
+    }
+    return pixels;
+  }
   const bool begins_kept = kept_at_.y0 <= part.y0 && part.y1 <= kept_at_.y1 &&
                            kept_at_.x0 <= part.x0 && part.x0 < kept_at_.x1;
   Image image;
@@ -113,9 +183,8 @@ Image PixelSource::read(const ImageWindow& part, const ImageWindow& next) {
 
 void PixelSource::read_rows(const std::function<void(const Image&)>& take) {
   // Whole rows of tiles, and of what has small ones some more.
-  constexpr int64_t kBytes = int64_t{1} << 24;
   const int64_t row_bytes = layout_.width * layout_.channels * layout_.sample_bytes;
-  const int64_t chunks = std::max<int64_t>(1, kBytes / row_bytes / layout_.chunk_height);
+  const int64_t chunks = std::max<int64_t>(1, kBytesAtOnce / row_bytes / layout_.chunk_height);
   const int64_t rows = chunks * layout_.chunk_height;
   for (int64_t y = 0; y < layout_.height; y += rows)
     take(load({y, 0, std::min(y + rows, layout_.height), layout_.width}));

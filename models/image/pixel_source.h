@@ -7,16 +7,21 @@
 #pragma once
 
 #include <functional>
+#include <memory>
+#include <span>
 
 #include "models/image/image_io.h"
+#include "models/image/scratch_picture.h"
 
 namespace tessera {
+
+// Whether decoding a tile or strip of a picture takes no more memory than a window should.
+bool has_small_chunks(const ImageLayout& layout);
 
 class PixelSource {
  public:
   // The first page of a file, or that which the reader was told to choose. Throws Error where
-  // another page is no mere thumbnail of it, and where its tiles or strips are so large that
-  // decoding one takes more memory than a window should.
+  // another page is no mere thumbnail of it, or its chunks are too large.
   explicit PixelSource(ImageReader reader);
 
   const ImageLayout& layout() const { return layout_; }
@@ -28,6 +33,14 @@ class PixelSource {
   // behind it, is kept for that.
   Image read(const ImageWindow& part, const ImageWindow& next = {});
 
+  // That `windows` are what will be read, in this order, from above to below. Where tiles or strips
+  // would be decoded more often than kMostReads, all that they hold is decoded once instead, and
+  // the rows that windows still read wait in a ScratchPicture in `folder`. `pixels`: those that the
+  // windows are read for.
+  void expect(std::span<const ImageWindow> windows, int64_t pixels,
+              const std::filesystem::path& folder);
+  static constexpr double kMostReads = 1.2;
+
   // Gives all rows, from the first to the last, some at a time.
   void read_rows(const std::function<void(const Image& rows)>& take);
 
@@ -36,12 +49,22 @@ class PixelSource {
 
  private:
   Image load(const ImageWindow& part);
+  // Pixels that read would decode of these.
+  int64_t pixels_to_decode(std::span<const ImageWindow> windows) const;
+  // Has rows [y0, y1) in the scratch picture.
+  void decode_rows(int64_t y0, int64_t y1);
+  // Of whole chunks, which take little memory.
+  ImageWindow decoded_at_once(int64_t y, int64_t x) const;
 
   ImageReader reader_;
   ImageLayout layout_;
   Image whole_;  // of a format that is not read in parts
   Image kept_;
   ImageWindow kept_at_;
+  bool waits_on_disk_ = false;
+  std::filesystem::path folder_;
+  std::unique_ptr<ScratchPicture> scratch_;
+  int64_t scratch_begin_ = 0, scratch_end_ = 0;  // rows that wait
 };
 
 }  // namespace tessera

@@ -25,7 +25,8 @@ class StoredImage {
   virtual Image read(int64_t page, StoredValues* stored = nullptr) = 0;
   // Of a page of any size: what it is, and a part of it, which lies inside.
   virtual ImageLayout layout(int64_t page) = 0;
-  virtual Image read_part(int64_t page, const ImageWindow& part) = 0;
+  virtual Image read_part(int64_t page, const ImageWindow& part,
+                          StoredValues* stored = nullptr) = 0;
 
   // Of the first page: itself, and smaller ones of the same picture. Throws Error where one of them
   // cannot be read.

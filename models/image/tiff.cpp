@@ -340,7 +340,7 @@ ImageLayout TiffReader::layout(int64_t page_index) {
   return layout;
 }
 
-Image TiffReader::read_part(int64_t page_index, const ImageWindow& part) {
+Image TiffReader::read_part(int64_t page_index, const ImageWindow& part, StoredValues* stored) {
   const TiffPlace place = go_to(page_index);
   const TiffPage page = read_tiff_page(context_->handle, kMaxSamplesInParts);
   require(0 <= part.y0 && part.y0 < part.y1 && part.y1 <= page.height && 0 <= part.x0 &&
@@ -352,7 +352,7 @@ Image TiffReader::read_part(int64_t page_index, const ImageWindow& part) {
   samples_decoded_ += page.channels() *
                       whole_chunks(part.y0, part.y1, open ? 1 : page.chunk_height, page.height) *
                       whole_chunks(part.x0, part.x1, open ? 1 : page.chunk_width, page.width);
-  return read_tiff_image(*context_, page, place, part, nullptr);
+  return read_tiff_image(*context_, page, place, part, stored);
 }
 
 bool TiffReader::recognises(std::span<const uint8_t> bytes) {

@@ -42,7 +42,7 @@ class TiffReader : public StoredImage {
   int64_t page_count() const override { return page_count_; }
   Image read(int64_t page, StoredValues* stored = nullptr) override;
   ImageLayout layout(int64_t page) override;
-  Image read_part(int64_t page, const ImageWindow& part) override;
+  Image read_part(int64_t page, const ImageWindow& part, StoredValues* stored = nullptr) override;
   // Levels are what a page's directory has as SubIFDs; without these the overviews behind it, where
   // the file is of one page.
   std::vector<PyramidLevel> levels() override;

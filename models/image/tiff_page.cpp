@@ -295,8 +295,12 @@ class ChunkReader {
           "but the file has {}; fetch or save it again",
           what, y, x, bytes, begin, file);
     }
-    fail("damaged TIFF: the {} of row {}, column {} does not decode ({})", what, y, x,
-         context_.error.empty() ? "it is too short" : context_.error);
+    require(bytes > 0,
+            "damaged TIFF: the {} of row {}, column {} is not in the file (0 bytes); fetch or save "
+            "it again",
+            what, y, x);
+    fail("damaged TIFF: the {} of row {}, column {} does not decode ({}); fetch or save it again",
+         what, y, x, context_.error.empty() ? "it is too short" : context_.error);
   }
 
   void swap_bytes(std::span<uint8_t> samples) const {

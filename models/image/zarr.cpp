@@ -304,7 +304,7 @@ Image ZarrReader::read(int64_t page, StoredValues*) {
   return read_part(page, {0, 0, all.height, all.width});
 }
 
-Image ZarrReader::read_part(int64_t page, const ImageWindow& part) {
+Image ZarrReader::read_part(int64_t page, const ImageWindow& part, StoredValues*) {
   const ImageLayout all = layout(page);
   require(0 <= part.y0 && part.y0 < part.y1 && part.y1 <= all.height && 0 <= part.x0 &&
               part.x0 < part.x1 && part.x1 <= all.width,

@@ -68,7 +68,7 @@ class ZarrReader : public StoredImage {
   // StoredValues are those there are.
   Image read(int64_t page, StoredValues* stored = nullptr) override;
   ImageLayout layout(int64_t page) override;
-  Image read_part(int64_t page, const ImageWindow& part) override;
+  Image read_part(int64_t page, const ImageWindow& part, StoredValues* stored = nullptr) override;
   std::vector<PyramidLevel> levels() override;
   void choose_level(int64_t level) override;
   void choose_channel(int64_t channel) override;

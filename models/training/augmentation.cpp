@@ -7,6 +7,7 @@
 #include "engine/files/json_fields.h"
 #include "engine/train/random.h"
 #include "kernels/error.h"
+#include "models/image/image_rows.h"
 
 namespace tessera {
 namespace {
@@ -59,7 +60,9 @@ Draw draw(const Augmentation& options, std::uint64_t seed, std::uint64_t n) {
 
 class TileMap {
  public:
-  TileMap(const LabelledImage& image, const TileShape& shape, const Draw& draw, int grid)
+  // Of an image of so many pixels.
+  TileMap(std::int64_t height, std::int64_t width, const TileShape& shape, const Draw& draw,
+          int grid)
       : shape_(shape) {
     // The middle of the tile in the image where its output begins at a whole pixel inside.
     const auto origin = [](std::int64_t size, std::int64_t output, double share) {
@@ -70,10 +73,10 @@ class TileMap {
     middle_y_ = static_cast<double>(shape.input_height - 1) / 2;
     middle_x_ = static_cast<double>(shape.input_width - 1) / 2;
     source_y_ =
-        middle_y_ + static_cast<double>(origin(image.height, shape.output_height, draw.row_share) -
+        middle_y_ + static_cast<double>(origin(height, shape.output_height, draw.row_share) -
                                         shape.margin_y() + draw.shift_y);
     source_x_ =
-        middle_x_ + static_cast<double>(origin(image.width, shape.output_width, draw.column_share) -
+        middle_x_ + static_cast<double>(origin(width, shape.output_width, draw.column_share) -
                                         shape.margin_x() + draw.shift_x);
     // Quarters from a table: cos(pi / 2) is not 0 in floating point.
     constexpr int kCosine[] = {1, 0, -1, 0}, kSine[] = {0, 1, 0, -1};
@@ -126,7 +129,7 @@ void sample_bilinear(const LabelledImage& image, double y, double x, float* to) 
     for (std::int64_t& column : columns) column = mirror_index(column, image.width);
   }
   const auto at = [&](int row, int column) {
-    return image.pixels.data() + (rows[row] * image.width + columns[column]) * image.channels;
+    return image.pixels.data() + image.at(rows[row], columns[column]) * image.channels;
   };
   const float *upper_left = at(0, 0), *upper_right = at(0, 1), *lower_left = at(1, 0),
               *lower_right = at(1, 1);
@@ -140,7 +143,40 @@ void sample_bilinear(const LabelledImage& image, double y, double x, float* to) 
 std::size_t nearest_pixel(const LabelledImage& image, double y, double x) {
   const std::int64_t row = mirror_index(std::llround(y), image.height);
   const std::int64_t column = mirror_index(std::llround(x), image.width);
-  return static_cast<std::size_t>(row * image.width + column);
+  return static_cast<std::size_t>(image.at(row, column));
+}
+
+// What sampling a tile reads of an image of so many pixels.
+ImageWindow sampled_part(const TileMap& map, const TileShape& shape, std::int64_t height,
+                         std::int64_t width) {
+  ImageWindow part{height, width, 0, 0};
+  std::vector<double> ys, xs;
+  for (std::int64_t v = 0; v < shape.input_height; ++v) {
+    map.row(v, ys, xs);
+    for (std::size_t u = 0; u < ys.size(); ++u) {
+      for (const int next : {0, 1}) {  // between which pixels a point lies
+        const std::int64_t y =
+            mirror_index(static_cast<std::int64_t>(std::floor(ys[u])) + next, height);
+        const std::int64_t x =
+            mirror_index(static_cast<std::int64_t>(std::floor(xs[u])) + next, width);
+        part = {std::min(part.y0, y), std::min(part.x0, x), std::max(part.y1, y + 1),
+                std::max(part.x1, x + 1)};
+      }
+    }
+  }
+  return part;
+}
+
+// The hull of what [begin, end) mirrors to.
+std::pair<std::int64_t, std::int64_t> mirrored_hull(std::int64_t begin, std::int64_t end,
+                                                    std::int64_t size) {
+  std::int64_t first = size, last = 0;
+  for (std::int64_t i = begin; i < end; ++i) {
+    const std::int64_t at = mirror_index(i, size);
+    first = std::min(first, at);
+    last = std::max(last, at);
+  }
+  return {first, last + 1};
 }
 
 // ---- grey values -------------------------------------------------------------------------------
@@ -317,9 +353,17 @@ std::size_t TileSampler::image_of(std::uint64_t n) const {
 }
 
 TrainingTile TileSampler::tile(std::uint64_t n) const {
-  const std::shared_ptr<const LabelledImage> image = images_.load(image_of(n));
+  const std::size_t index = image_of(n);
   const Draw drawn = draw(augmentation_, seed_, n);
-  const TileMap map(*image, shape_, drawn, augmentation_.elastic_grid);
+  LabelledSlide* const slide = images_.slide(index);
+  std::shared_ptr<const LabelledImage> image;
+  if (slide == nullptr) image = images_.load(index);
+  const std::int64_t height = slide != nullptr ? slide->height() : image->height;
+  const std::int64_t width = slide != nullptr ? slide->width() : image->width;
+  const TileMap map(height, width, shape_, drawn, augmentation_.elastic_grid);
+  if (slide != nullptr)
+    image = std::make_shared<const LabelledImage>(
+        slide->part(sampled_part(map, shape_, height, width)));
   TrainingTile tile;
   tile.image.resize(
       static_cast<std::size_t>(shape_.input_height * shape_.input_width * image->channels));
@@ -352,19 +396,33 @@ TrainingTile plain_tile(const LabelledImage& image, const TileShape& shape,
   tile.image.resize(
       static_cast<std::size_t>(shape.input_height * shape.input_width * image.channels));
   const std::int64_t y0 = place.y - shape.margin_y(), x0 = place.x - shape.margin_x();
-  mirror_pad(image.pixels, image.height, image.width, image.channels,
-             {y0, x0, y0 + shape.input_height, x0 + shape.input_width}, tile.image);
+  const std::int64_t row_floats = shape.input_width * image.channels;
+  for (std::int64_t v = 0; v < shape.input_height; ++v) {
+    const std::int64_t y = mirror_index(y0 + v, image.height);
+    mirror_row(image.pixels.data() + image.at(y, image.part.x0) * image.channels, image.part.x0,
+               image.width, image.channels, x0, x0 + shape.input_width,
+               tile.image.data() + v * row_floats);
+  }
   for (std::int64_t y = place.y; y < place.y + shape.output_height; ++y) {
     for (std::int64_t x = place.x; x < place.x + shape.output_width; ++x) {
       const bool counts = y >= std::max<std::int64_t>(place.from_y, 0) && y < image.height &&
                           x >= std::max<std::int64_t>(place.from_x, 0) && x < image.width;
-      const auto from = static_cast<std::size_t>(mirror_index(y, image.height) * image.width +
-                                                 mirror_index(x, image.width));
+      const auto from = static_cast<std::size_t>(
+          image.at(mirror_index(y, image.height), mirror_index(x, image.width)));
       tile.classes.push_back(image.classes[from]);
       tile.weights.push_back(counts ? image.weights[from] : 0.0f);
     }
   }
   return tile;
+}
+
+ImageWindow part_of_tile(std::int64_t height, std::int64_t width, const TileShape& shape,
+                         const TilePlace& place) {
+  // The input, and with it the output in its middle.
+  const std::int64_t y0 = place.y - shape.margin_y(), x0 = place.x - shape.margin_x();
+  const auto [top, bottom] = mirrored_hull(y0, y0 + shape.input_height, height);
+  const auto [left, right] = mirrored_hull(x0, x0 + shape.input_width, width);
+  return {top, left, bottom, right};
 }
 
 std::vector<TilePlace> covering_places(std::int64_t height, std::int64_t width,

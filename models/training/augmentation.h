@@ -89,6 +89,9 @@ struct TilePlace {
   std::int64_t from_y = 0, from_x = 0;
 };
 TrainingTile plain_tile(const LabelledImage& image, const TileShape& shape, const TilePlace& place);
+// What plain_tile reads of an image of so many pixels.
+ImageWindow part_of_tile(std::int64_t height, std::int64_t width, const TileShape& shape,
+                         const TilePlace& place);
 
 // Places whose outputs cover an image, each pixel with weight in exactly one of them.
 std::vector<TilePlace> covering_places(std::int64_t height, std::int64_t width,

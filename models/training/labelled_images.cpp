@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <limits>
 
 #include "engine/files/digest.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/error.h"
 #include "models/image/image_io.h"
+#include "models/image/pixel_steps.h"
 
 namespace tessera {
 
@@ -15,15 +17,65 @@ namespace fs = std::filesystem;
 
 namespace {
 
-void add(Digest& digest, const Image& image) {
-  const std::int64_t size[] = {image.height, image.width, image.channels};
-  digest.add(std::span<const std::int64_t>(size));
-  std::visit([&](const auto& pixels) { digest.add(std::span(pixels)); }, image.pixels);
-}
-
 Image read_image(const ImagePair& pair) {
   return pair.held_image ? pair.held_image() : ImageReader(pair.image).read(pair.page);
 }
+
+// Gives an image's rows, of a large one that can be read in parts some at a time.
+void read_rows(const ImagePair& pair,
+               const std::function<void(const ImageLayout& whole, const Image& rows)>& take) {
+  constexpr std::int64_t kWholeBytes = std::int64_t{1} << 27;
+  const auto take_whole = [&](const Image& image) {
+    take({image.height, image.width, image.channels}, image);
+  };
+  if (pair.held_image) return take_whole(pair.held_image());
+  ImageReader reader = open_page(pair.image, pair.page);
+  const ImageLayout layout = reader.reads_parts() ? reader.layout() : ImageLayout{};
+  if (!reader.reads_parts() || !has_small_chunks(layout) ||
+      layout.height <= kWholeBytes / layout.width / layout.channels / layout.sample_bytes)
+    return take_whole(reader.read());
+  PixelSource(std::move(reader)).read_rows([&](const Image& rows) { take(layout, rows); });
+}
+
+// What the check takes from an image's rows.
+class ImageCheck {
+ public:
+  void add(const ImageLayout& whole, const Image& rows, Digest& digest) {
+    if (statistics.height == 0) {
+      statistics.height = whole.height;
+      statistics.width = whole.width;
+      statistics.channels = whole.channels;
+      add_size(whole.height, whole.width, whole.channels, digest);
+    }
+    std::visit(
+        [&]<class T>(const std::vector<T>& pixels) {
+          digest.add(std::span(pixels));
+          if constexpr (std::is_floating_point_v<T>)
+            is_finite &= std::ranges::all_of(pixels, [](T value) { return std::isfinite(value); });
+          const auto [low, high] = std::ranges::minmax(pixels);
+          auto* const ends = std::get_if<std::vector<T>>(&ends_.pixels);
+          ends_.pixels =
+              ends == nullptr || ends->empty()
+                  ? std::vector<T>{low, high}
+                  : std::vector<T>{std::min(low, (*ends)[0]), std::max(high, (*ends)[1])};
+        },
+        rows.pixels);
+  }
+
+  static void add_size(std::int64_t height, std::int64_t width, std::int64_t channels,
+                       Digest& digest) {
+    const std::int64_t size[] = {height, width, channels};
+    digest.add(std::span<const std::int64_t>(size));
+  }
+
+  void finish() { statistics.range_note = range_note(ends_, {}); }
+
+  ImageStatistics statistics;
+  bool is_finite = true;
+
+ private:
+  Image ends_{1, 2, 1, {}};  // the least and the greatest value
+};
 
 struct Checked {
   ImageStatistics statistics;
@@ -41,37 +93,70 @@ Checked check_pair(const ImagePair& pair, const MaskRules& rules) {
       return false;
     }
   };
-  Image image;
-  MaskPage mask;
-  const bool read = attempt(pair.image, [&] { image = read_image(pair); });
-  if (!attempt(pair.mask, [&] { mask = read_mask(pair); }) || !read) return result;
+  ImageCheck image;
+  Digest digest;
+  const bool read = attempt(pair.image, [&] {
+    read_rows(pair,
+              [&](const ImageLayout& whole, const Image& rows) { image.add(whole, rows, digest); });
+    image.finish();
+  });
   attempt(pair.mask, [&] {
-    require(mask.image.height == image.height && mask.image.width == image.width,
-            "the mask is {} x {}, its image '{}' is {} x {} (height x width)", mask.image.height,
-            mask.image.width, pair.image.string(), image.height, image.width);
-    const Mask decoded = decode_mask(mask, rules);
+    MaskSource mask(pair);
+    ImageStatistics& statistics = image.statistics;
+    require(!read || (mask.height() == statistics.height && mask.width() == statistics.width),
+            "the mask is {} x {}, its image '{}' is {} x {} (height x width)", mask.height(),
+            mask.width(), pair.image.string(), statistics.height, statistics.width);
     std::vector<std::int64_t> pixels(rules.classes());
-    std::int64_t known = 0;
-    for (const std::uint8_t id : decoded.classes) {
-      if (id == kIgnoredClass) continue;
-      ++pixels[id];
-      ++known;
-    }
-    require(known > 0, "the mask has no pixel with a class: all are ignored");
-    Digest digest;
-    add(digest, image);
-    add(digest, mask.image);
-    result.statistics = {std::move(pixels), image.height,          image.width,
-                         image.channels,    range_note(image, {}), mask.stored.white_is_zero,
-                         digest.hex()};
+    mask.read_rows([&](std::int64_t y, std::int64_t height) {
+      const ImageWindow part{y, 0, y + height, mask.width()};
+      const Image values = mask.page(part).image;
+      if (y == 0) ImageCheck::add_size(mask.height(), mask.width(), values.channels, digest);
+      std::visit([&](const auto& samples) { digest.add(std::span(samples)); }, values.pixels);
+      if (!read) return;
+      for (const std::uint8_t id : mask.read(part, rules).classes) {
+        if (id != kIgnoredClass) ++pixels[id];
+      }
+    });
+    if (!read) return;
+    require(std::ranges::any_of(pixels, [](std::int64_t count) { return count > 0; }),
+            "the mask has no pixel with a class: all are ignored");
+    statistics.class_pixels = std::move(pixels);
+    statistics.white_is_zero = mask.white_is_zero();
+    statistics.digest = digest.hex();
+    result.statistics = statistics;
   });
-  attempt(pair.image, [&] {
-    const auto* floats = std::get_if<std::vector<float>>(&image.pixels);
-    require(floats == nullptr ||
-                std::ranges::all_of(*floats, [](float value) { return std::isfinite(value); }),
-            "the image has values that are not finite; replace them");
-  });
+  if (read)
+    attempt(pair.image, [&] {
+      require(image.is_finite, "the image has values that are not finite; replace them");
+    });
   return result;
+}
+
+// Classes and weights of `result.part`, around which `mask` may have more: it is of `mask_at`.
+void add_labels(const Mask& mask, const ImageWindow& mask_at, const WeightRules& weights,
+                const MaskRules& rules, LabelledImage& result) {
+  require(weights.class_weights.empty() || weights.class_weights.size() == rules.classes(),
+          "{} class weights for {} classes", weights.class_weights.size(), rules.classes());
+  const std::int64_t height = mask_at.y1 - mask_at.y0, width = mask_at.x1 - mask_at.x0;
+  std::vector<float> borders;
+  if (weights.border)
+    borders = border_weights(objects_of(mask, height, width, weights.objects), height, width,
+                             *weights.border);
+  const ImageWindow& part = result.part;
+  const auto pixels = static_cast<std::size_t>((part.y1 - part.y0) * (part.x1 - part.x0));
+  result.classes.reserve(pixels);
+  result.weights.reserve(pixels);
+  for (std::int64_t y = part.y0; y < part.y1; ++y) {
+    for (std::int64_t x = part.x0; x < part.x1; ++x) {
+      const auto i = static_cast<std::size_t>((y - mask_at.y0) * width + x - mask_at.x0);
+      const std::uint8_t id = mask.classes[i];
+      const bool is_known = id != kIgnoredClass;
+      float weight = borders.empty() ? 0.0f : borders[i];
+      if (is_known) weight += weights.class_weights.empty() ? 1.0f : weights.class_weights[id];
+      result.classes.push_back(is_known ? id : std::uint8_t{0});
+      result.weights.push_back(is_known ? weight : 0.0f);
+    }
+  }
 }
 
 std::size_t bytes_of(const LabelledImage& image) {
@@ -159,35 +244,79 @@ LabelledImage load_labelled_image(const ImagePair& pair, const MaskRules& rules,
     result.height = image.height;
     result.width = image.width;
     result.channels = preprocessing.channels;
+    result.part = {0, 0, image.height, image.width};
     result.pixels.resize(static_cast<std::size_t>(image.height * image.width * result.channels));
     normalise(image, preprocessing, result.pixels);
     const auto [low, high] = std::ranges::minmax_element(result.pixels);
     result.low = *low;
     result.high = *high;
-
-    Mask mask = decode_mask(page, rules);
-    if (weights.border) {
-      const auto objects = objects_of(mask, image.height, image.width, weights.objects);
-      result.weights = border_weights(objects, image.height, image.width, *weights.border);
-    } else {
-      result.weights.assign(mask.classes.size(), 0.0f);
-    }
-    require(weights.class_weights.empty() || weights.class_weights.size() == rules.classes(),
-            "{} class weights for {} classes", weights.class_weights.size(), rules.classes());
-    for (std::size_t i = 0; i < mask.classes.size(); ++i) {
-      std::uint8_t& id = mask.classes[i];
-      if (id == kIgnoredClass) {
-        id = 0;
-        result.weights[i] = 0;
-      } else {
-        result.weights[i] += weights.class_weights.empty() ? 1.0f : weights.class_weights[id];
-      }
-    }
-    result.classes = std::move(mask.classes);
+    add_labels(decode_mask(page, rules), result.part, weights, rules, result);
     return result;
   } catch (const Error& error) {
     fail("{}, {}: {}", pair.image.string(), pair.mask.string(), error.what());
   }
+}
+
+LabelledSlide::LabelledSlide(const ImagePair& pair, const MaskRules& rules,
+                             const Preprocessing& preprocessing, const WeightRules& weights)
+    : name_(fmt::format("{}, {}", pair.image.string(), pair.mask.string())),
+      rules_(rules),
+      preprocessing_(preprocessing),
+      weights_(weights),
+      image_(open_page(pair.image, pair.page)),
+      mask_(pair),
+      low_(std::numeric_limits<float>::infinity()),
+      high_(-low_) {
+  require(mask_.height() == height() && mask_.width() == width(),
+          "{}: the mask is {} x {}, its image is {} x {} (height x width)", pair.mask.string(),
+          mask_.height(), mask_.width(), height(), width());
+  require(!weights.border || rules.kind == MaskRules::Kind::kObjects,
+          "{}: its {} x {} pixels do not fit into memory, and the objects of a mask of classes "
+          "are found in the whole alone; leave out --border-weight, or give masks of object ids",
+          name_, height(), width());
+  require(std::ranges::none_of(preprocessing.steps, measures),
+          "{}: its {} x {} pixels do not fit into memory, and a step of the preprocessing measures "
+          "the whole image; cut it into images",
+          name_, height(), width());
+  if (needs_all_pixels(preprocessing))
+    scale_ = scale_of([&](const auto& take) { image_.read_rows(take); }, preprocessing);
+  std::vector<float> floats;
+  image_.read_rows([&](const Image& rows) {
+    floats.resize(static_cast<std::size_t>(rows.height * rows.width * preprocessing.channels));
+    RowNormaliser(rows, preprocessing, scale_).rows(0, rows.height, floats);
+    const auto [low, high] = std::ranges::minmax(floats);
+    low_ = std::min(low_, low);
+    high_ = std::max(high_, high);
+  });
+}
+
+LabelledImage LabelledSlide::part(const ImageWindow& part) {
+  LabelledImage result;
+  result.height = height();
+  result.width = width();
+  result.channels = preprocessing_.channels;
+  result.part = part;
+  result.low = low_;
+  result.high = high_;
+  const std::int64_t reach = weights_.border ? reach_of(*weights_.border) : 0;
+  const ImageWindow around{std::max<std::int64_t>(part.y0 - reach, 0),
+                           std::max<std::int64_t>(part.x0 - reach, 0),
+                           std::min(part.y1 + reach, height()), std::min(part.x1 + reach, width())};
+  Image image;
+  Mask mask;
+  try {
+    {
+      const std::lock_guard lock(mutex_);
+      image = image_.read(part);
+      mask = mask_.read(around, rules_);
+    }
+    result.pixels.resize(static_cast<std::size_t>(image.height * image.width * result.channels));
+    RowNormaliser(image, preprocessing_, scale_).rows(0, image.height, result.pixels);
+    add_labels(mask, around, weights_, rules_, result);
+  } catch (const Error& error) {
+    fail("{}: {}", name_, error.what());
+  }
+  return result;
 }
 
 LabelledImages::LabelledImages(ImagePairs pairs, MaskRules rules, Preprocessing preprocessing,
@@ -197,7 +326,29 @@ LabelledImages::LabelledImages(ImagePairs pairs, MaskRules rules, Preprocessing 
       preprocessing_(std::move(preprocessing)),
       weights_(std::move(weights)),
       cache_bytes_(cache_bytes),
+      slides_(pairs_.size()),
       entries_(pairs_.size()) {}
+
+LabelledSlide* LabelledImages::slide(std::size_t i) {
+  const std::lock_guard lock(slides_mutex_);
+  std::optional<std::unique_ptr<LabelledSlide>>& known = slides_.at(i);
+  if (!known) {
+    const auto is_slide = [&] {
+      if (pairs_[i].held_image) return false;
+      ImageReader reader = open_page(pairs_[i].image, pairs_[i].page);
+      if (!reader.reads_parts()) return false;
+      const ImageLayout layout = reader.layout();
+      const auto pixel =
+          static_cast<std::int64_t>(sizeof(float)) * (preprocessing_.channels + 1) + 1;
+      return layout.height > static_cast<std::int64_t>(cache_bytes_) / layout.width / pixel &&
+             has_small_chunks(layout);
+    };
+    known = is_slide()
+                ? std::make_unique<LabelledSlide>(pairs_[i], rules_, preprocessing_, weights_)
+                : nullptr;
+  }
+  return known->get();
+}
 
 std::shared_ptr<const LabelledImage> LabelledImages::load(std::size_t i) {
   {

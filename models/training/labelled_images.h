@@ -21,7 +21,10 @@
 #include "models/data_report.h"
 #include "models/image/image.h"
 #include "models/image/image_pairs.h"
+#include "models/image/image_rows.h"
 #include "models/image/mask_rules.h"
+#include "models/image/mask_source.h"
+#include "models/image/pixel_source.h"
 #include "models/training/weight_map.h"
 
 namespace tessera {
@@ -63,20 +66,54 @@ struct WeightRules {
   InstanceOptions objects{.connectivity = 4};  // where the mask has no ids of its own
 };
 
-// One image as training reads it.
+// One image as training reads it, or a part of it.
 struct LabelledImage {
-  std::int64_t height = 0, width = 0, channels = 0;
-  std::vector<float> pixels;          // (height, width, channels), normalised
-  float low = 0, high = 0;            // the least and the greatest of them
+  std::int64_t height = 0, width = 0, channels = 0;  // of the whole
+  ImageWindow part;                                  // what is here; sizes below are its own
+  std::vector<float> pixels;                         // (height, width, channels), normalised
+  float low = 0, high = 0;                           // the least and the greatest of the whole
   std::vector<std::uint8_t> classes;  // (height, width); an ignored pixel is of class 0, weight 0
   std::vector<float> weights;         // (height, width)
+
+  // Of a pixel of the whole that lies in the part.
+  std::int64_t at(std::int64_t y, std::int64_t x) const {
+    return (y - part.y0) * (part.x1 - part.x0) + x - part.x0;
+  }
 };
 
 // Throws Error that names the file where it cannot be read or does not fit its mask.
 LabelledImage load_labelled_image(const ImagePair& pair, const MaskRules& rules,
                                   const Preprocessing& preprocessing, const WeightRules& weights);
 
-// All images of a set; those used last stay in memory, with their weight maps.
+// An image that stays on disk, in a TIFF or a Zarr store: parts of it are those of the image that
+// load_labelled_image gives, to the byte.
+class LabelledSlide {
+ public:
+  // Reads all pixels once or more, for what normalisation takes from them. The rules must outlive
+  // this. Throws Error where the weights are those of borders and the mask has no ids: components
+  // need the whole.
+  LabelledSlide(const ImagePair& pair, const MaskRules& rules, const Preprocessing& preprocessing,
+                const WeightRules& weights);
+
+  std::int64_t height() const { return image_.layout().height; }
+  std::int64_t width() const { return image_.layout().width; }
+  // Safe to call from several threads.
+  LabelledImage part(const ImageWindow& part);
+
+ private:
+  std::string name_;
+  const MaskRules& rules_;
+  const Preprocessing& preprocessing_;
+  const WeightRules& weights_;
+  std::mutex mutex_;  // of reading
+  PixelSource image_;
+  MaskSource mask_;
+  std::optional<LinearScale> scale_;
+  float low_, high_;
+};
+
+// All images of a set; those used last stay in memory, with their weight maps. Those that are too
+// large for that, and can be read in parts, are slides.
 class LabelledImages {
  public:
   LabelledImages(ImagePairs pairs, MaskRules rules, Preprocessing preprocessing,
@@ -88,7 +125,8 @@ class LabelledImages {
   const WeightRules& weights() const { return weights_; }
   std::int64_t channels() const { return preprocessing_.channels; }
 
-  // Safe to call from several threads.
+  // Null where the image is no slide. Safe to call from several threads, as load is.
+  LabelledSlide* slide(std::size_t i);
   std::shared_ptr<const LabelledImage> load(std::size_t i);
 
  private:
@@ -102,6 +140,9 @@ class LabelledImages {
   Preprocessing preprocessing_;
   WeightRules weights_;
   std::size_t cache_bytes_;
+
+  std::mutex slides_mutex_;                                            // of what follows
+  std::vector<std::optional<std::unique_ptr<LabelledSlide>>> slides_;  // none: nobody has asked yet
 
   std::mutex mutex_;  // of what follows
   std::vector<Entry> entries_;

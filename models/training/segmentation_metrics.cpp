@@ -18,11 +18,23 @@ namespace {
 
 constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
 
-// How many pixels have the ids (a, b).
-struct Overlap {
-  std::uint32_t a, b;
-  std::int64_t pixels;
-};
+std::uint64_t key_of(std::uint32_t a, std::uint32_t b) {
+  return static_cast<std::uint64_t>(a) << 32 | b;
+}
+
+// Each pair once, ordered by (a, b).
+std::vector<Overlap> joined_pairs(std::vector<Overlap> runs) {
+  std::ranges::sort(runs, {}, [](const Overlap& run) { return key_of(run.a, run.b); });
+  std::vector<Overlap> merged;
+  for (const Overlap& run : runs) {
+    if (!merged.empty() && merged.back().a == run.a && merged.back().b == run.b) {
+      merged.back().pixels += run.pixels;
+    } else {
+      merged.push_back(run);
+    }
+  }
+  return merged;
+}
 
 // The non-zero counts, ordered by (a, b). Rows of equal pairs are counted first: segments are much
 // longer than one pixel, so that little is left to sort.
@@ -37,17 +49,7 @@ std::vector<Overlap> overlaps(std::span<const std::uint32_t> a, std::span<const 
       runs.push_back({a[i], b[i], 1});
     }
   }
-  std::ranges::sort(
-      runs, {}, [](const Overlap& run) { return static_cast<std::uint64_t>(run.a) << 32 | run.b; });
-  std::vector<Overlap> merged;
-  for (const Overlap& run : runs) {
-    if (!merged.empty() && merged.back().a == run.a && merged.back().b == run.b) {
-      merged.back().pixels += run.pixels;
-    } else {
-      merged.push_back(run);
-    }
-  }
-  return merged;
+  return joined_pairs(std::move(runs));
 }
 
 // Pixels by id, without 0.
@@ -304,7 +306,10 @@ double ObjectScore::average_precision() const {
 
 void ObjectEvaluation::add(std::span<const std::uint32_t> truth,
                            std::span<const std::uint32_t> predicted) {
-  const std::vector<Overlap> pairs = overlaps(truth, predicted);
+  add(overlaps(truth, predicted));
+}
+
+void ObjectEvaluation::add(const std::vector<Overlap>& pairs) {
   std::vector<std::pair<std::uint32_t, std::int64_t>> of_truth, of_prediction;
   for (const Overlap& pair : pairs) {
     of_truth.emplace_back(pair.a, pair.pixels);
@@ -366,6 +371,44 @@ nlohmann::json ObjectEvaluation::json() const {
           {"mean_average_precision", mean_average_precision()},
           {"mean_matched_iou", mean_matched_iou()},
           {"seg", seg()}};
+}
+
+ObjectRows::ObjectRows(std::int64_t width, const InstanceOptions& truth,
+                       const InstanceOptions& predicted)
+    : truth_(width, truth),
+      predicted_(width, predicted),
+      true_row_(static_cast<std::size_t>(width)),
+      predicted_row_(static_cast<std::size_t>(width)) {}
+
+void ObjectRows::add_row(const std::uint8_t* truth, const std::uint32_t* ids,
+                         const std::uint8_t* predicted, std::uint8_t ignored) {
+  has_ids_ = ids != nullptr;
+  if (!has_ids_) truth_.add_row(truth, true_row_.data());
+  predicted_.add_row(predicted, predicted_row_.data());
+  const std::uint32_t* const trues = has_ids_ ? ids : true_row_.data();
+  std::uint64_t last = 0;  // pixels of no object count nothing
+  std::int64_t run = 0;
+  for (std::size_t x = 0; x < predicted_row_.size(); ++x) {
+    const std::uint64_t key = truth[x] == ignored ? 0 : key_of(trues[x], predicted_row_[x]);
+    if (key != last) {
+      if (last != 0) pixels_[last] += run;
+      last = key;
+      run = 0;
+    }
+    ++run;
+  }
+  if (last != 0) pixels_[last] += run;
+}
+
+std::vector<Overlap> ObjectRows::finish() {
+  if (!has_ids_) truth_.finish();
+  predicted_.finish();
+  std::vector<Overlap> pairs;
+  for (const auto& [key, pixels] : pixels_) {
+    const auto a = static_cast<std::uint32_t>(key >> 32), b = static_cast<std::uint32_t>(key);
+    pairs.push_back({has_ids_ ? a : truth_.label_of(a), predicted_.label_of(b), pixels});
+  }
+  return joined_pairs(std::move(pairs));
 }
 
 }  // namespace tessera

@@ -6,7 +6,10 @@
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <span>
+#include <unordered_map>
 #include <vector>
+
+#include "models/image/instances.h"
 
 namespace tessera {
 
@@ -111,10 +114,18 @@ struct ObjectScore {
   double average_precision() const;  // TP / (TP + FP + FN), of the Data Science Bowl 2018
 };
 
+// How many pixels have the ids (a, b).
+struct Overlap {
+  std::uint32_t a, b;
+  std::int64_t pixels;
+};
+
 class ObjectEvaluation {
  public:
   // Object ids by pixel; 0 is background. Throws Error for sizes that differ.
   void add(std::span<const std::uint32_t> truth, std::span<const std::uint32_t> predicted);
+  // Of true and predicted ids, each pair once, ordered by both.
+  void add(const std::vector<Overlap>& pairs);
 
   std::int64_t truths() const { return truths_; }
   std::int64_t predictions() const { return predictions_; }
@@ -136,6 +147,25 @@ class ObjectEvaluation {
   std::int64_t truths_ = 0, predictions_ = 0;
   std::vector<double> ious_;  // of the pairs above 0.5
   double seg_sum_ = 0;
+};
+
+// The overlaps of a picture whose rows come one by one, from above to below. Memory grows with the
+// width and the number of objects.
+class ObjectRows {
+ public:
+  // Objects are the connected components of classes; true ones only where the truth has no ids.
+  ObjectRows(std::int64_t width, const InstanceOptions& truth, const InstanceOptions& predicted);
+
+  // `ids`: the truth's own, or null in every row. What has the true class `ignored` counts nothing.
+  void add_row(const std::uint8_t* truth, const std::uint32_t* ids, const std::uint8_t* predicted,
+               std::uint8_t ignored);
+  std::vector<Overlap> finish();
+
+ private:
+  InstanceFinder truth_, predicted_;
+  bool has_ids_ = false;
+  std::vector<std::uint32_t> true_row_, predicted_row_;
+  std::unordered_map<std::uint64_t, std::int64_t> pixels_;  // of pairs of provisional ids
 };
 
 }  // namespace tessera

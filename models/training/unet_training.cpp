@@ -215,8 +215,16 @@ std::optional<Evaluation> UNetTraining::validate(const TensorViews& weights, con
   std::vector<TileLoss> tiles;
   for (std::size_t i = 0; i < split_.validation.size(); ++i) {
     if (!is_own(ranks, i)) continue;
-    const auto image = images_.load(split_.validation[i]);
-    for (const TilePlace& place : covering_places(image->height, image->width, shape)) {
+    const std::size_t index = split_.validation[i];
+    LabelledSlide* const slide = images_.slide(index);
+    std::shared_ptr<const LabelledImage> image;
+    if (slide == nullptr) image = images_.load(index);
+    const std::int64_t height = slide != nullptr ? slide->height() : image->height;
+    const std::int64_t width = slide != nullptr ? slide->width() : image->width;
+    for (const TilePlace& place : covering_places(height, width, shape)) {
+      if (slide != nullptr)
+        image = std::make_shared<const LabelledImage>(
+            slide->part(part_of_tile(height, width, shape, place)));
       TrainingTile tile = plain_tile(*image, shape, place);
       const TensorView input{tile.image.data(), input_type};
       executor.run({&input, 1}, outputs);

@@ -158,15 +158,20 @@ NearestObjects nearest_objects(std::span<const std::uint32_t> objects, std::int6
   return nearest;
 }
 
+std::int64_t reach_of(const BorderWeight& border) {
+  constexpr double kNegligible = 1e-7;
+  constexpr double kMost = 1e9;  // beyond any image
+  return static_cast<std::int64_t>(
+      std::ceil(std::min(border.sigma * std::sqrt(-2 * std::log(kNegligible)), kMost)));
+}
+
 std::vector<float> border_weights(std::span<const std::uint32_t> objects, std::int64_t height,
                                   std::int64_t width, const BorderWeight& border) {
   require(
       border.w0 >= 0 && std::isfinite(border.w0) && border.sigma > 0 && std::isfinite(border.sigma),
       "border weights: w0 {} and sigma {}, expected w0 of at least 0 and sigma above 0", border.w0,
       border.sigma);
-  constexpr double kNegligible = 1e-7;
-  const double reach = border.sigma * std::sqrt(-2 * std::log(kNegligible));
-  const auto radius = std::min(static_cast<std::int64_t>(std::ceil(reach)), height + width);
+  const std::int64_t radius = std::min(reach_of(border), height + width);
   const NearestObjects nearest = nearest_objects(objects, height, width, radius);
   std::vector<float> weights(objects.size(), 0.0f);
   for (std::size_t i = 0; i < weights.size(); ++i) {

@@ -26,6 +26,9 @@ struct NearestObjects {
 NearestObjects nearest_objects(std::span<const std::uint32_t> objects, std::int64_t height,
                                std::int64_t width, std::int64_t radius);
 
+// How far objects have a say in the second term, in pixels.
+std::int64_t reach_of(const BorderWeight& border);
+
 // The second term of w for object ids (height, width), 0 = background. Objects themselves get 0:
 // the term is there for the background that keeps cells apart, and inside a cell d1 would be the
 // distance to the cell itself. Distances are followed until the term is below w0 / 10^7.

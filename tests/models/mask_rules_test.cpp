@@ -220,7 +220,10 @@ TEST_F(TrainingImages, LossyMasksAreRefusedForTheirCause) {
 
 MaskCensus census_of(const std::vector<Image>& masks) {
   MaskCensus census;
-  for (const Image& mask : masks) census.add({mask, {}}, "mask");
+  for (const Image& mask : masks) {
+    MaskSource source({.name = {}, .image = {}, .mask = "mask", .held_mask = [&] { return mask; }});
+    census.add(source, "mask");
+  }
   return census;
 }
 

@@ -89,6 +89,42 @@ TEST_F(PixelSources, ReadLittleMoreThanTheImage) {
   EXPECT_LE(static_cast<double>(source.pixels_read()), 1.2 * kHeight * kWidth);
 }
 
+// Small windows of an image in strips would decode each strip for each column of windows.
+TEST_F(PixelSources, DecodeWhatManyWindowsReadOnce) {
+  constexpr int64_t kHeight = 900, kWidth = 1300, kKept = 256, kHalo = 40;
+  const Image image = random_image<uint16_t>(kHeight, kWidth, 3);
+  std::vector<ImageWindow> windows;
+  for (int64_t y = 0; y < kHeight; y += kKept)
+    for (int64_t x = 0; x < kWidth; x += kKept)
+      windows.push_back({std::max<int64_t>(0, y - kHalo), std::max<int64_t>(0, x - kHalo),
+                         std::min(kHeight, y + kKept + kHalo),
+                         std::min(kWidth, x + kKept + kHalo)});
+  TiledTiffWriter tiles(folder_ / "tiles.tif", kHeight, kWidth, std::vector<uint8_t>());
+  const Image grey = random_image<uint8_t>(kHeight, kWidth, 1);
+  tiles.write(0, 0, grey);
+  tiles.commit();
+  for (const auto& [path, whole] :
+       {std::pair{folder_ / "tiles.tif", &grey},
+        {write_picture(folder_ / "strips.tif", image, false), &image}}) {
+    SCOPED_TRACE(path);
+    PixelSource source{ImageReader(path)};
+    source.expect(windows, kHeight * kWidth, folder_);
+    for (size_t i = 0; i < windows.size(); ++i)
+      expect_equal(source.read(windows[i], i + 1 < windows.size() ? windows[i + 1] : ImageWindow{}),
+                   cut_out(*whole, windows[i]));
+    EXPECT_EQ(source.pixels_read(), kHeight * kWidth);
+    // Backwards costs reading, no more.
+    expect_equal(source.read(windows[0]), cut_out(*whole, windows[0]));
+  }
+  // A folder that is none is told when it is needed.
+  PixelSource source{ImageReader(folder_ / "strips.tif")};
+  source.expect(windows, kHeight * kWidth, folder_ / "strips.tif");
+  EXPECT_THAT(error_of([&] { source.read(windows[0]); }), HasSubstr("it must be a folder"));
+  // The whole is read as it lies.
+  source.expect(std::vector<ImageWindow>{{0, 0, kHeight, kWidth}}, kHeight * kWidth, {});
+  expect_equal(source.read({0, 0, kHeight, kWidth}), image);
+}
+
 TEST_F(PixelSources, GiveAllRowsInOrder) {
   const Image image = random_image<uint16_t>(2000, 6000, 1);  // 24 MB
   for (const bool tiled : {true, false}) {

@@ -320,6 +320,42 @@ TEST(ObjectEvaluation, EqualsSetsOfPixels) {
   EXPECT_NEAR(evaluation.seg(), seg / static_cast<double>(truths), 1e-12);
 }
 
+// Rows one by one give the figures of whole pictures, to the digit.
+TEST(ObjectRows, EqualTheWholePicture) {
+  constexpr std::int64_t kHeight = 61, kWidth = 83;
+  constexpr std::uint8_t kIgnored = 255;
+  Bytes truth = blobs(kHeight, kWidth, 5), predicted = blobs(kHeight, kWidth, 5);
+  Random random(2);
+  for (std::size_t i = 0; i < truth.size(); ++i) {
+    if (random.below(15) == 0) predicted[i] ^= 1;
+    if (random.below(30) == 0) truth[i] = kIgnored;
+  }
+  const auto ids_of = [&](const Bytes& classes, const InstanceOptions& options) {
+    const Instances found = find_instances(classes, kHeight, kWidth, options);
+    const auto& labels = std::get<std::vector<std::uint16_t>>(found.labels.pixels);
+    return Ids(labels.begin(), labels.end());
+  };
+  const InstanceOptions whole{.background = {0, kIgnored}};
+  const InstanceOptions some{.background = {0, kIgnored}, .connectivity = 4, .min_area = 9};
+  Ids own = ids_of(truth, whole);
+  for (std::uint32_t& id : own) id = id == 0 ? 0 : 70000 - id;  // a file's, in any order
+  for (const bool has_ids : {false, true}) {
+    Ids true_ids = has_ids ? own : ids_of(truth, whole), predicted_ids = ids_of(predicted, some);
+    ObjectRows rows(kWidth, whole, some);
+    for (std::size_t y = 0; y < kHeight; ++y)
+      rows.add_row(truth.data() + y * kWidth, has_ids ? own.data() + y * kWidth : nullptr,
+                   predicted.data() + y * kWidth, kIgnored);
+    for (std::size_t i = 0; i < truth.size(); ++i) {
+      if (truth[i] == kIgnored) true_ids[i] = predicted_ids[i] = 0;
+    }
+    ObjectEvaluation expected, found;
+    expected.add(true_ids, predicted_ids);
+    found.add(rows.finish());
+    EXPECT_GT(expected.at(0.5).matched, 0);
+    EXPECT_EQ(found.json(), expected.json());
+  }
+}
+
 TEST(ObjectEvaluation, AMatchIsAboveTheThreshold) {
   const Ids truth{1, 1, 0, 2, 2, 2}, predicted{7, 0, 0, 8, 8, 8};  // IoU 1/2 and 1
   ObjectEvaluation evaluation;

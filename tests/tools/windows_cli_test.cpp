@@ -239,6 +239,36 @@ TEST_F(WindowsCli, ObjectsAreThoseOfTheWhole) {
   EXPECT_TRUE(fs::exists(at("mask.instances.csv")));
 }
 
+// Neither image nor masks lie in memory, and the figures are the same.
+TEST_F(WindowsCli, EvalStreams) {
+#if defined(TESSERA_THREAD_SANITIZER) || defined(TESSERA_ADDRESS_SANITIZER)
+  GTEST_SKIP() << "the sanitizer's own memory counts as the process's, and grows";
+#endif
+  const Image image = texture(1600, 1500);
+  Image truth{image.height, image.width, 1, expected(image)};
+  auto& classes = std::get<std::vector<std::uint8_t>>(truth.pixels);
+  for (std::size_t i = 0; i < classes.size(); i += 97) classes[i] = i % 2 == 0 ? 9 : classes[i] ^ 1;
+  write("whole/images/a.png", image, Layout::kPng);
+  write("whole/masks/a.png", truth, Layout::kPng);
+  write("slides/images/a.tif", image, Layout::kStrips);
+  write("slides/masks/a.tif", truth);
+  const auto eval = [&](const char* folder, std::vector<std::string> more) {
+    std::vector<std::string> arguments{"eval",         folder,          "-m",
+                                       model_,         "--mask-format", "ids,ignore=9",
+                                       "--validation", "none",          "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run(arguments);
+  };
+  const Result whole = eval("whole", {"--objects"});
+  ASSERT_EQ(whole.code, 0) << whole.err;
+  const Result slides = eval("slides", {"--objects", "--tile", "640", "--max-memory", "70M"});
+  ASSERT_EQ(slides.code, 0) << slides.err;
+  for (const char* key : {"pixels", "pixel_error", "images", "objects"})
+    EXPECT_EQ(json::parse(slides.out).at(key), json::parse(whole.out).at(key)) << key;
+  expect_error(eval("slides", {"--membrane", "ground", "--max-memory", "70M"}), 1,
+               "does not fit into memory");
+}
+
 TEST_F(WindowsCli, OfABatchHaveTheNamesOfItsResults) {
   const Image image = texture(700, 800);
   write("in/x.tif", image);

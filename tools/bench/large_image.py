@@ -43,23 +43,28 @@ def tile_pixels(size, row, column):
 
 
 def make(path, size):
-    """A BigTIFF in deflated tiles; the last ones are filled up."""
+    write_tiled(path, size, lambda row, column: tile_pixels(size, row, column), packed=True)
+
+
+def write_tiled(path, size, tile, packed=False):
+    """A BigTIFF in tiles, deflated ones if `packed`; the last ones are filled up."""
     across = -(-size // TILE)
     offsets, counts = [], []
     with open(path, "wb") as file:
         file.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0))
         for row in range(across):
             for column in range(across):
-                packed = zlib.compress(tile_pixels(size, row, column).tobytes(), 1)
+                data = tile(row, column).tobytes()
+                data = zlib.compress(data, 1) if packed else data
                 offsets.append(file.tell())
-                counts.append(len(packed))
-                file.write(packed)
+                counts.append(len(data))
+                file.write(data)
         file.write(b"\0" * (-file.tell() % 8))
         tables = file.tell()
         file.write(struct.pack(f"<{2 * len(offsets)}Q", *offsets, *counts))
         directory = file.tell()
         long8 = lambda tag, count, value: struct.pack("<HHQQ", tag, 16, count, value)
-        entries = [long8(256, 1, size), long8(257, 1, size), long8(258, 1, 8), long8(259, 1, 8),
+        entries = [long8(256, 1, size), long8(257, 1, size), long8(258, 1, 8), long8(259, 1, 8 if packed else 1),
                    long8(262, 1, 1), long8(277, 1, 1), long8(322, 1, TILE), long8(323, 1, TILE),
                    long8(324, len(offsets), tables), long8(325, len(counts), tables + 8 * len(offsets))]
         file.write(struct.pack("<Q", len(entries)) + b"".join(entries) + struct.pack("<Q", 0))
@@ -68,7 +73,7 @@ def make(path, size):
 
 
 class TiledTiff:
-    """8-bit grey, deflated, classic or big, of this machine's byte order."""
+    """8-bit grey, in tiles, deflated or plain, classic or big, of this machine's byte order."""
 
     def __init__(self, path):
         self.file = open(path, "rb")
@@ -89,6 +94,7 @@ class TiledTiff:
                 where = self.file.read(length)
             tags[tag] = struct.unpack_from(f"<{values}{code}", where)
         (self.width,), (self.height,), (self.tile,) = tags[256], tags[257], tags[322]
+        self.packed = tags[259] != (1,)
         self.offsets, self.counts = tags[324], tags[325]
 
     def part(self, y, x, height, width):
@@ -98,7 +104,8 @@ class TiledTiff:
             for column in range(x // self.tile, -(-(x + width) // self.tile)):
                 index = row * across + column
                 self.file.seek(self.offsets[index])
-                data = zlib.decompress(self.file.read(self.counts[index]))
+                data = self.file.read(self.counts[index])
+                data = zlib.decompress(data) if self.packed else data
                 tile = numpy.frombuffer(data, numpy.uint8).reshape(self.tile, self.tile)
                 top, left = row * self.tile - y, column * self.tile - x
                 y0, x0 = max(0, top), max(0, left)
@@ -111,7 +118,8 @@ def write_pgm(path, pixels):
     path.write_bytes(b"P5 %d %d 255\n" % pixels.shape[::-1] + pixels.tobytes())
 
 
-def check(image, mask, model, tessera, cuts):
+def cut_outs(image, mask, model, tessera, cuts):
+    """Pixels of the mask in so many cut-outs that differ from the in-memory answer."""
     image, mask = TiledTiff(image), TiledTiff(mask)
     if (image.height, image.width) != (mask.height, mask.width):
         sys.exit(f"the mask has {mask.height} x {mask.width} pixels, the image {image.height} x {image.width}")
@@ -134,7 +142,7 @@ def check(image, mask, model, tessera, cuts):
         wrong = int((made[y - y0:y - y0 + side, x - x0:x - x0 + side] != mask.part(y, x, side, side)).sum())
         print(f"cut-out of {side} x {side} at {y}, {x}: {wrong} pixels differ")
         different += wrong
-    sys.exit(1 if different else 0)
+    return different
 
 
 def unit_model(source, target):
@@ -171,7 +179,7 @@ def main():
     elif options.verb == "model":
         unit_model(options.source, options.target)
     else:
-        check(options.image, options.mask, options.model, options.tessera, options.cuts)
+        sys.exit(1 if cut_outs(options.image, options.mask, options.model, options.tessera, options.cuts) else 0)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <limits>
 
-#include "models/image/image_io.h"
+#include "engine/device/machine.h"
+#include "models/image/mask_source.h"
 #include "models/training/labelled_images.h"
 #include "models/training/segmentation_metrics.h"
 #include "tools/program/eval.h"
+#include "tools/program/eval_windows.h"
 #include "tools/program/labels.h"
 #include "tools/program/segment_files.h"
 
@@ -95,23 +97,22 @@ class ImageEvaluation {
   }
 
   void evaluate(const ImagePair& pair) {
-    const Image image = ImageReader(pair.image).read(pair.page);
-    const MaskPage page = read_mask(pair);
-    const Image& mask_image = page.image;
-    const std::int64_t height = image.height, width = image.width;
-    require(mask_image.height == height && mask_image.width == width,
-            "its mask '{}' is {} x {}, the image is {} x {} (height x width)", pair.mask.string(),
-            mask_image.height, mask_image.width, height, width);
-    Mask truth;
-    try {
-      truth = decode_mask(page, rules_);
-    } catch (const Error& error) {
-      fail("'{}': {}", pair.mask.string(), error.what());
-    }
-    white_is_zero_ += page.stored.white_is_zero ? 1 : 0;
-    const Segmentation answer = session_.segment(view_of(image));
+    ImageReader image = open_page(pair.image, pair.page);
+    MaskSource mask(pair);
     ConfusionMatrix confusion(names_.size());
-    confusion.add(truth.classes, answer.mask, kIgnoredClass);
+    std::optional<ObjectEvaluation> found;
+    if (is_large(image)) {
+      compare_rows(pair, PixelSource(std::move(image)), mask, confusion, found);
+    } else {
+      const Image pixels = image.read();
+      const Mask truth =
+          true_mask(pair, pixels.height, pixels.width, mask, {0, 0, mask.height(), mask.width()});
+      const Segmentation answer = session_.segment(view_of(pixels));
+      confusion.add(truth.classes, answer.mask, kIgnoredClass);
+      if (counts_objects_) found = objects(truth, answer);
+      if (membrane_) add_membranes(truth, answer);
+    }
+    white_is_zero_ += mask.white_is_zero() ? 1 : 0;
     confusion_.add(confusion);
     json entry = {{"name", pair.name},
                   {"accuracy", confusion.accuracy()},
@@ -119,15 +120,72 @@ class ImageEvaluation {
     std::string line =
         fmt::format("{}: accuracy {}, mean IoU {}", pair.name, figure(confusion.accuracy()),
                     figure(confusion.mean(&ConfusionMatrix::iou)));
-    if (counts_objects_) {
-      const ObjectEvaluation found = objects(truth, answer);
-      entry["objects"] = found.json();
-      line += fmt::format(", {} objects of {}, F1 {}", found.predictions(), found.truths(),
-                          figure(found.at(kHalf).f1()));
+    if (found) {
+      entry["objects"] = found->json();
+      line += fmt::format(", {} objects of {}, F1 {}", found->predictions(), found->truths(),
+                          figure(found->at(kHalf).f1()));
     }
-    if (membrane_) add_membranes(truth, answer);
     images_.push_back(std::move(entry));
     if (options_.per_image && !options_.report.json) report_.result(line);
+  }
+
+  Mask true_mask(const ImagePair& pair, std::int64_t height, std::int64_t width, MaskSource& mask,
+                 const ImageWindow& part) const {
+    require(mask.height() == height && mask.width() == width,
+            "its mask '{}' is {} x {}, the image is {} x {} (height x width)", pair.mask.string(),
+            mask.height(), mask.width(), height, width);
+    try {
+      return mask.read(part, rules_);
+    } catch (const Error& error) {
+      fail("'{}': {}", pair.mask.string(), error.what());
+    }
+  }
+
+  // Whether image, masks and what is counted of them do not fit into the memory that is allowed.
+  bool is_large(ImageReader& image) {
+    if (!image.reads_parts()) return false;
+    constexpr std::int64_t kAlwaysFits = 1 << 22;  // pixels
+    constexpr std::size_t kBytesOfPixel = 32;      // true and predicted ids, as they are decoded
+    const ImageLayout layout = image.layout();
+    if (layout.height > kMaxSamples / layout.width / layout.channels) return true;
+    const std::int64_t pixels = layout.height * layout.width;
+    if (pixels < kAlwaysFits) return false;
+    const std::size_t limit = options_.model.max_memory.empty()
+                                  ? available_bytes() / 2
+                                  : parse_bytes(options_.model.max_memory);
+    return static_cast<std::size_t>(pixels) > limit / kBytesOfPixel;
+  }
+
+  // Row by row, neither image nor masks lie in memory; the figures are the same.
+  void compare_rows(const ImagePair& pair, PixelSource image, MaskSource& mask,
+                    ConfusionMatrix& confusion, std::optional<ObjectEvaluation>& found) {
+    require(!membrane_,
+            "--membrane thins and warps whole pictures, and this one of {} x {} pixels does not "
+            "fit into memory; leave it out, or cut out the part that matters",
+            image.layout().height, image.layout().width);
+    const std::int64_t width = image.layout().width;
+    InstanceOptions known = object_options_;
+    known.background.push_back(kIgnoredClass);
+    InstanceOptions whole = known;
+    whole.min_area = 1;
+    ObjectRows rows(width, whole, known);
+    const auto before = static_cast<double>(images_.size());
+    segment_rows(
+        session_, image, [&](double done) { report_.advance(before + done); },
+        [&](std::int64_t y, std::span<const std::uint8_t> predicted) {
+          const std::int64_t height = std::ssize(predicted) / width;
+          const Mask truth =
+              true_mask(pair, image.layout().height, width, mask, {y, 0, y + height, width});
+          confusion.add(truth.classes, predicted, kIgnoredClass);
+          for (std::int64_t row = 0; counts_objects_ && row < height; ++row)
+            rows.add_row(truth.classes.data() + row * width,
+                         truth.objects.empty() ? nullptr : truth.objects.data() + row * width,
+                         predicted.data() + row * width, kIgnoredClass);
+        });
+    if (!counts_objects_) return;
+    const std::vector<Overlap> pairs = rows.finish();
+    objects_.add(pairs);
+    found.emplace().add(pairs);
   }
 
   // Of one image, which also joins the whole.

@@ -1,7 +1,9 @@
 #include "tools/program/segment_windows.h"
 
 #include <algorithm>
+#include <future>
 
+#include "engine/device/free_memory.h"
 #include "engine/device/machine.h"
 #include "kernels/error.h"
 #include "models/image/tiff.h"
@@ -78,8 +80,11 @@ void WindowedFiles::begin() {
       manifest = nullptr;
     }
   }
-  WindowWish wish{
-      .height_multiple = kTile, .width_multiple = kTile, .pixel_bytes = source_.pixel_bytes()};
+  // The session counts pixels twice, its own and ours. We hold two windows, the one at work and the
+  // next one, and a mask that is written.
+  WindowWish wish{.height_multiple = kTile,
+                  .width_multiple = kTile,
+                  .pixel_bytes = (3 * source_.pixel_bytes() + 2) / 2};
   const auto sharers = static_cast<std::int64_t>(job_.joins ? job_.share.count : 0);
   wish.at_least = std::max(
       {std::int64_t{1}, image.height * image.width / kWindowPixels, kWindowsEach * sharers});
@@ -146,30 +151,65 @@ std::string WindowedFiles::explanation() const {
 
 void WindowedFiles::make(const std::function<void(double)>& progress) {
   std::vector<std::int64_t> missing;
-  for (std::int64_t i = 0; i < windows(); ++i)
-    if (job_.share.owns(static_cast<std::size_t>(i)) && !is_there(i)) missing.push_back(i);
+  std::vector<SegmentationWindow> made_here;
+  std::vector<ImageWindow> reads;
+  std::int64_t kept = 0;
+  // Neighbours read much that is the same, so that a process makes those in a row.
+  const auto part = [&](std::size_t parts) {
+    return windows() * static_cast<std::int64_t>(parts) /
+           static_cast<std::int64_t>(job_.share.count);
+  };
+  for (std::int64_t i = part(job_.share.index - 1); i < part(job_.share.index); ++i) {
+    if (is_there(i)) continue;
+    missing.push_back(i);
+    made_here.push_back(window(i));
+    reads.push_back(read_by(made_here.back()));
+    kept += made_here.back().height * made_here.back().width;
+  }
+  source_.expect(reads, kept, folder_.path());
   const auto all = static_cast<double>(windows());
   const auto others = static_cast<std::int64_t>(windows()) - std::ssize(missing);
   progress(static_cast<double>(others) / all);
+
+  // One thread reads the next window while this one computes, and one writes the last.
+  std::future<Image> ahead;
+  std::future<void> behind;
+  const auto read_ahead = [&](std::size_t i) {
+    if (i == reads.size()) return;
+    ahead = std::async(std::launch::async, [this, &reads, i] {
+      return source_.read(reads[i], i + 1 < reads.size() ? reads[i + 1] : ImageWindow{});
+    });
+  };
+  const auto end_writing = [&] {
+    if (!behind.valid()) return;
+    behind.get();
+    ++made_;
+  };
+  read_ahead(0);
   for (std::size_t i = 0; i < missing.size(); ++i) {
-    const SegmentationWindow w = window(missing[i]);
-    const ImageWindow next =
-        i + 1 < missing.size() ? read_by(window(missing[i + 1])) : ImageWindow{};
     const auto advance = [&](std::int64_t done, std::int64_t bands) {
-      if (interrupted() != 0)
+      if (interrupted() != 0) {
+        end_writing();
         fail("interrupted; {} of {} windows are finished, and --resume goes on with them",
              finished(), windows());
-      progress((static_cast<double>(others + made_) +
+      }
+      progress((static_cast<double>(others) + static_cast<double>(i) +
                 static_cast<double>(done) / static_cast<double>(bands)) /
                all);
     };
-    const Image pixels = source_.read(read_by(w), next);
-    Segmentation made =
-        session_.segment_window(view_of(pixels), w, scale_ ? &*scale_ : nullptr, advance);
-    folder_.add(missing[i] / columns_, missing[i] % columns_,
-                {made.height, made.width, 1, std::move(made.mask)});
-    ++made_;
+    Image pixels = ahead.get();
+    return_free_memory();  // of windows before
+    read_ahead(i + 1);
+    Segmentation made = session_.segment_window(view_of(pixels), made_here[i],
+                                                scale_ ? &*scale_ : nullptr, advance);
+    end_writing();
+    behind = std::async(
+        std::launch::async,
+        [this, at = missing[i], mask = Image{made.height, made.width, 1, std::move(made.mask)}] {
+          folder_.add(at / columns_, at % columns_, mask);
+        });
   }
+  end_writing();
 }
 
 void WindowedFiles::assemble() {
@@ -253,6 +293,7 @@ void WindowedFiles::find_objects() {
     InstanceFinder again(width, outputs_.instance_options);
     for_each_part(again, [&](std::int64_t y, std::int64_t height, const auto& for_each_row) {
       labels.clear();
+      labels.reserve(static_cast<std::size_t>(height * width));
       for_each_row([&] {
         for (const std::uint32_t label : provisional)
           labels.push_back(static_cast<T>(finder.label_of(label)));
