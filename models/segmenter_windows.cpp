@@ -24,7 +24,7 @@ constexpr std::int64_t kMostImageSide = std::int64_t{1} << 31;
 // That are listed at once: each is counted, and kept.
 constexpr std::int64_t kMostWindows = std::int64_t{1} << 20;
 // What the caller's codecs and threads, and the allocator's gaps, take while windows are made.
-constexpr std::uint64_t kBeside = std::uint64_t{16} << 20;
+constexpr std::uint64_t kBeside = std::uint64_t{24} << 20;
 // Bands of a window, as kBandRows of whole images.
 constexpr std::array<std::int64_t, 4> kWindowBands{128, 64, 32, 16};
 

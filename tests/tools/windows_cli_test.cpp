@@ -255,7 +255,7 @@ TEST_F(WindowsCli, EvalStreams) {
   write("slides/masks/a.tif", truth);
   const auto eval = [&](const char* folder, std::vector<std::string> more) {
     std::vector<std::string> arguments{"eval",         folder,          "-m",
-                                       model_,         "--mask-format", "ids,ignore=9",
+                                       unet_,          "--mask-format", "ids,ignore=9",
                                        "--validation", "none",          "--json"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run(arguments);

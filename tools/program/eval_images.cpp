@@ -144,12 +144,10 @@ class ImageEvaluation {
   // Whether image, masks and what is counted of them do not fit into the memory that is allowed.
   bool is_large(ImageReader& image) {
     if (!image.reads_parts()) return false;
-    constexpr std::int64_t kAlwaysFits = 1 << 22;  // pixels
-    constexpr std::size_t kBytesOfPixel = 32;      // true and predicted ids, as they are decoded
+    constexpr std::size_t kBytesOfPixel = 32;  // true and predicted ids, as they are decoded
     const ImageLayout layout = image.layout();
     if (layout.height > kMaxSamples / layout.width / layout.channels) return true;
     const std::int64_t pixels = layout.height * layout.width;
-    if (pixels < kAlwaysFits) return false;
     const std::size_t limit = options_.model.max_memory.empty()
                                   ? available_bytes() / 2
                                   : parse_bytes(options_.model.max_memory);
