@@ -36,9 +36,9 @@ std::string TorchModuleWriter::write(const std::string& config, const std::strin
   return format(
       R"("""A network that was exported from Tessera.
 
-  network = Network()
-  network.load_state_dict(torch.load({weights}, weights_only=True))
-  answers = network.eval()({arguments})  # by name: {names}
+    network = Network()
+    network.load_state_dict(torch.load({weights}, weights_only=True))
+    answers = network.eval()({arguments})  # by name: {names}
 
 Maps are (n, c, h, w). CONFIG says how images or texts are prepared, and what the classes are; a state
 dict of this module carries it, so that `tessera import` reads it back, trained further or not.
@@ -53,27 +53,27 @@ CONFIG = {config}
 {helpers}
 
 class Network(nn.Module):
-  def __init__(self):
-      super().__init__()
-      object.__setattr__(self, "at", {{}})
+    def __init__(self):
+        super().__init__()
+        object.__setattr__(self, "at", {{}})
 {layers}
-  def put(self, path, layer):
-      """Makes `layer` the module of a dotted name."""
-      parent, (*above, name) = self, path.split(".")
-      for part in above:
-          parent = parent._modules.setdefault(part, nn.Module())
-      if name in parent._modules:
-          layer._modules.update(parent._modules[name]._modules)
-      parent._modules[name] = self.at[path] = layer
+    def put(self, path, layer):
+        """Makes `layer` the module of a dotted name."""
+        parent, (*above, name) = self, path.split(".")
+        for part in above:
+            parent = parent._modules.setdefault(part, nn.Module())
+        if name in parent._modules:
+            layer._modules.update(parent._modules[name]._modules)
+        parent._modules[name] = self.at[path] = layer
 
-  def get_extra_state(self):
-      return CONFIG
+    def get_extra_state(self):
+        return CONFIG
 
-  def set_extra_state(self, state):
-      pass
+    def set_extra_state(self, state):
+        pass
 
-  def forward(self, {arguments}):
-      at = self.at
+    def forward(self, {arguments}):
+        at = self.at
 {lines}        return {{{answers}}}
 )",
       fmt::arg("weights", text_of(weights)), fmt::arg("arguments", fmt::join(arguments, ", ")),
