@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "engine/files/mapped_pages.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/error.h"
 #include "kernels/strides.h"
@@ -150,6 +151,7 @@ FloatTensor read_floats(const StoredTensor& tensor, std::span<const int> axes) {
     extents[i] = tensor.shape.at(static_cast<std::size_t>(axes[i]));
   FloatTensor result{Shape(extents)};
   read_into(tensor, axes, result.values.data());
+  release_pages_of(tensor.bytes);
   return result;
 }
 

@@ -1,5 +1,6 @@
 #include "models/import/onnx_model.h"
 
+#include <google/protobuf/io/zero_copy_stream.h>
 #include <onnx.pb.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <set>
 
 #include "engine/files/mapped_file.h"
+#include "engine/files/mapped_pages.h"
 #include "engine/files/safetensors.h"
 #include "kernels/error.h"
 
@@ -337,13 +339,44 @@ OnnxModel read_model(const onnx::ModelProto& proto, const std::filesystem::path&
   return model;
 }
 
+// Hands the bytes out in pieces, and gives back the pages of those that were read: the message is
+// a copy, and a file of a gigabyte need not be in memory twice.
+class ReleasingStream : public google::protobuf::io::ZeroCopyInputStream {
+ public:
+  explicit ReleasingStream(std::span<const std::byte> bytes) : bytes_(bytes) {}
+
+  bool Next(const void** data, int* size) override {
+    constexpr std::size_t kPiece = std::size_t{1} << 20;
+    release_pages_of(bytes_.subspan(released_, at_ - released_));
+    released_ = at_;
+    const std::size_t piece = std::min(kPiece, bytes_.size() - at_);
+    *data = bytes_.data() + at_;
+    *size = static_cast<int>(piece);
+    at_ += piece;
+    return piece > 0;
+  }
+  void BackUp(int count) override { at_ -= static_cast<std::size_t>(count); }
+  bool Skip(int count) override {
+    const auto wanted = static_cast<std::size_t>(std::max(count, 0));
+    const bool there = wanted <= bytes_.size() - at_;
+    at_ = there ? at_ + wanted : bytes_.size();
+    return there;
+  }
+  std::int64_t ByteCount() const override { return static_cast<std::int64_t>(at_); }
+
+ private:
+  std::span<const std::byte> bytes_;
+  std::size_t at_ = 0, released_ = 0;
+};
+
 template <class Message>
 std::shared_ptr<Message> parse_message(std::span<const std::byte> bytes) {
   require(bytes.size() <= static_cast<std::size_t>(std::numeric_limits<int>::max()),
           "{} bytes are more than a protobuf can have; save it with its weights beside it",
           bytes.size());
   auto message = std::make_shared<Message>();
-  require(message->ParseFromArray(bytes.data(), static_cast<int>(bytes.size())),
+  ReleasingStream stream(bytes);
+  require(message->ParseFromZeroCopyStream(&stream),
           "no ONNX file: its protobuf is broken or cut off");
   return message;
 }

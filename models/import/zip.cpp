@@ -7,6 +7,7 @@
 #include <limits>
 #include <utility>
 
+#include "engine/files/mapped_pages.h"
 #include "engine/files/safetensors.h"
 #include "kernels/error.h"
 
@@ -221,6 +222,7 @@ std::span<const std::byte> ZipArchive::content(const ZipMember& member, std::siz
   }
   if (crc32_z(0, reinterpret_cast<const Bytef*>(content.data()), content.size()) != member.checksum)
     zip.fault("the content of its member {} has another checksum than is said", quoted);
+  release_pages_of(content);  // who converts it comes along piece by piece
   return content;
 }
 

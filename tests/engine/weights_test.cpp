@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/files/mapped_pages.h"
 #include "kernels/error.h"
 #include "tests/support/error.h"
 #include "tests/support/paths.h"
@@ -143,6 +144,24 @@ TEST(Weights, ViewsSurviveMoveAndReleasedPages) {
   EXPECT_LT(resident_bytes() + weights.total_bytes() / 2, before);
   const Weights moved = std::move(weights);
   EXPECT_EQ(std::accumulate(data, data + count, 0.0), sum);
+}
+
+TEST(Weights, PagesOfAFileAreGivenBackAndMemoryIsKept) {
+  const test::TempFolder scratch;
+  std::vector<float> values(std::size_t{1} << 22, 0.25f);  // 16 MiB
+  const auto bytes = std::as_bytes(std::span(values));
+  std::ofstream(scratch.path() / "x", std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+  const MappedFile file = MappedFile::open(scratch.path() / "x", "a file");
+  const auto is_whole = [&] { return std::ranges::equal(file.bytes(), bytes); };
+  EXPECT_TRUE(is_whole());
+  const std::size_t before = resident_bytes();
+  release_pages_of(file.bytes().subspan(1));
+  EXPECT_LT(resident_bytes() + bytes.size() / 2, before);
+  EXPECT_TRUE(is_whole());
+  release_pages_of(bytes);  // of no file
+  EXPECT_TRUE(is_whole());
 }
 
 TEST(Weights, EmptyHeaderAndPaddingAreFine) {
