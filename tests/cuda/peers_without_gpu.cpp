@@ -46,7 +46,8 @@ TEST(PeersWithoutGpu, EnginesOfEveryConvolutionOnAnH100) {
       int fair = 0;
       for (const CudnnEngine& engine : made.graph.engines()) {
         if (!engine.objection(precision).empty()) continue;
-        if (++fair == 1) EXPECT_NO_THROW(made.graph.plan(engine)) << node.name;
+        if (++fair > 1) continue;
+        EXPECT_NO_THROW(made.graph.plan(engine)) << node.name;
       }
       EXPECT_GT(fair, 0) << node.name << " in " << name_of(precision);
       ++convolutions;
