@@ -85,12 +85,13 @@ CudnnConvGraph cudnn_graph(const Cudnn& cudnn, const Conv& op, std::span<const T
                      })});
   };
   const std::array<std::int64_t, 4> map{g.n, g.ho, g.wo, g.c_out};
-  if (op.bias || op.norm == Conv::Norm::kBeforeRelu)
-    per_channel(CUDNN_POINTWISE_ADD, &ConvEpilogue::bias);
+  // The residual comes first: cuDNN names no engine where it follows a bias.
   if (op.epilogue.residual) {
     require(!op.epilogue.offset[0] && !op.epilogue.offset[1], "its residual is cropped");
     steps.push_back({CUDNN_POINTWISE_ADD, operand(map, [=] { return to_f32(inputs.back()); })});
   }
+  if (op.bias || op.norm == Conv::Norm::kBeforeRelu)
+    per_channel(CUDNN_POINTWISE_ADD, &ConvEpilogue::bias);
   if (op.epilogue.activation) {
     const Activation& a = *op.epilogue.activation;
     const bool leaky = a.kind == Activation::Kind::kLeakyRelu;

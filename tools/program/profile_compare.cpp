@@ -117,7 +117,7 @@ std::string compare_profiles(const std::string& before, const std::string& after
   for (const Row& row : rows)
     text += line(row.name, row.a, row.b) + (row.note.empty() ? "" : "  " + row.note) + '\n';
   text += alone + line("total", sum_a, sum_b) + '\n';
-  if (a.title != b.title) text += "These are results of different workloads.\n";
+  if (a.title != b.title) text += "These are results of different workloads or precisions.\n";
   return text;
 }
 

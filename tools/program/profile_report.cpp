@@ -42,13 +42,13 @@ std::string profile_table(const Profile& profile, bool why) {
   const char* const rate = profile.on_gpu ? "TFLOP/s" : "GFLOP/s";
   std::string text = fmt::format(
       "{}, {}, {}, mean of {} runs\nroofline measured here: {:.1f} {}, {:.1f} GB/s\n\n"
-      "{:<24} {:<14} {:>11} {:>7} {:>9} {:>8} {:>9}  {}\n",
+      "{:<24} {:<16} {:>11} {:>7} {:>9} {:>8} {:>9}  {}\n",
       profile.title, profile.precision, profile.runs_on, profile.iterations, unit * profile.peak,
       rate, 1e-9 * profile.bandwidth, "node", "kind", "time [us]", "share %", rate, "GB/s",
       "roofline%", "by");
   const auto row = [&](const ProfiledNode& node, double least) {
     const double seconds = std::max(node.seconds, 1e-12);  // below what any clock tells
-    text += fmt::format("{:<24} {:<14} {:>11.1f} {:>7.1f} {:>9.1f} {:>8.2f} {:>9.1f}  {}\n",
+    text += fmt::format("{:<24} {:<16} {:>11.1f} {:>7.1f} {:>9.1f} {:>8.2f} {:>9.1f}  {}\n",
                         node.name, node.kind, 1e6 * node.seconds,
                         100 * node.seconds / std::max(total.seconds, 1e-12),
                         unit * node.flops / seconds, 1e-9 * node.bytes / seconds,
