@@ -35,7 +35,7 @@ L2_CLOCK_BYTES = 64  # one multiprocessor by itself at most, a clock (its port t
 HBM_BYTES = 3.0e12  # a second: 3.35 TB/s by the data sheet, 90% of it
 LATENCY_CLOCKS = 1000  # from a block's start to its first product: barriers, tensor maps, a read from memory
 LAUNCH = 1.5e-6  # seconds between kernels of a CUDA graph that the next one does not hide
-# Layers whose kernels are not 3x3 convolutions on tensor cores, in seconds an image (the audit's table).
+# Layers whose kernels are not 3x3 convolutions on tensor cores, in seconds an image of 572 x 572 (the audit's table).
 OTHERS = {"down0/conv1": 26e-6, "up3/up": 19e-6, "up2/up": 17e-6, "up1/up": 14e-6, "up0/up": 13e-6, "head": 10e-6}
 
 
@@ -262,10 +262,14 @@ def rows_of(facts, batch, side):
         yield name, 2 * batch * size ** 2 * c_out * c_in * 9 / 790e12, ways
 
 
+def others(batch, side):
+    return batch * sum(OTHERS.values()) * (side / 572) ** 2
+
+
 def totals_of(facts, batch, side):
     """Seconds of the network with mma and with wgmma."""
     rows = list(rows_of(facts, batch, side))
-    return [batch * sum(OTHERS.values()) + sum(ways[i][2] for _, _, ways in rows) for i in (0, 1)]
+    return [others(batch, side) + sum(ways[i][2] for _, _, ways in rows) for i in (0, 1)]
 
 
 def table(facts, batch, side):
@@ -279,7 +283,7 @@ def table(facts, batch, side):
     l2_before, l2_after = (sum(ways[i][4] for _, _, ways in rows) / 1e9 for i in (0, 1))
     memory = sum(ways[0][5] for _, _, ways in rows) / 1e9
     print(f"these layers read {l2_before:.2f} -> {l2_after:.2f} GB from L2; {memory:.2f} GB go to and from memory")
-    print(f"the network, {1e6 * batch * sum(OTHERS.values()):.0f} us of other layers included: {1e6 * before:.0f} us "
+    print(f"the network, {1e6 * others(batch, side):.0f} us of other layers included: {1e6 * before:.0f} us "
           f"with mma -> {1e6 * after:.0f} us with wgmma, PREDICTED")
 
 
@@ -314,6 +318,13 @@ def main():
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
+    if min(options.batch) < 1:
+        parser.error(f"--batch takes numbers from 1 on, not {min(options.batch)}")
+    if min(size for _, size, _, _ in layers_of_unet(options.side)) < 1:
+        parser.error(f"--side {options.side} leaves the UNet no pixels: take 188 or more")
+    for path in (options.facts, options.cubins):
+        if path and not path.exists():
+            parser.error(f"{path} is not there")
 
     if options.facts:
         facts = json.loads(options.facts.read_text())
