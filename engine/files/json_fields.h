@@ -174,7 +174,7 @@ class JsonFields {
     constexpr std::size_t kLongest = 80;
     if (value.is_structured()) return fmt::format("an {}", value.type_name());
     std::string text = value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-    if (text.size() > kLongest) text = text.substr(0, kLongest) + "...";
+    if (text.size() > kLongest) text.replace(kLongest, std::string::npos, "...");
     return text;
   }
 
