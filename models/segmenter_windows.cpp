@@ -222,7 +222,7 @@ WindowGrid Segmenter::window_grid(std::int64_t height, std::int64_t width, const
     std::int64_t rows, columns;
   };
   const auto wanted = [](std::int64_t multiple) {
-    return multiple > 1 ? multiple : kLeastWindowSide;
+    return multiple > 1 ? std::min(multiple, kMostImageSide) : kLeastWindowSide;
   };
   std::vector<Multiples> multiples{{wanted(wish.height_multiple), wanted(wish.width_multiple)}};
   if (wish.or_any) multiples.push_back({kLeastWindowSide, kLeastWindowSide});

@@ -23,7 +23,7 @@ step() {  # step NAME COMMAND...
 wanted=("${@:2}")
 
 for python in python3.11 python3.12 python3.13 python3.14; do
-  ! command -v "$python" >/dev/null || step "$python" tests/python/run.sh "$python" "$build" app ray site napari
+  ! command -v "$python" >/dev/null || step "$python" tests/python/run.sh "$python" "$build" app ray spark site napari
 done
 step serve tests/serve/run.sh python3 "$build"
 step slurm tests/tools/slurm_test.sh "$build/tessera"

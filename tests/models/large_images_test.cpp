@@ -269,6 +269,10 @@ TEST(Windows, AreChosenByChunksAndTile) {
   none_fit.height_multiple = 1000;
   EXPECT_THAT(error_of([&] { session.window_grid(kHeight, kWidth, none_fit); }),
               HasSubstr("the smallest windows keep 1000 x 70"));
+  none_fit.height_multiple = INT64_MAX;  // of a store whose chunk is larger than the image
+  none_fit.tile = 0;
+  EXPECT_GE(session.window_grid(kHeight, kWidth, none_fit).height, kHeight);
+  none_fit.tile = 1000;
   none_fit.or_any = true;
   const WindowGrid any = session.window_grid(kHeight, kWidth, none_fit);
   EXPECT_LE(widest_read(any), 1000);

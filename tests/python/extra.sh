@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests an extra of a wheel in an environment of its own, or says why it is skipped.
-#   extra.sh app|napari|ray|site WHEEL [PYTHON]   napari weighs 1 GB and needs a display, which Xvfb is: nightly, not in CI;
+#   extra.sh app|napari|ray|spark|site WHEEL [PYTHON]   napari weighs 1 GB and needs a display, which Xvfb is: nightly, not in CI;
 #   "site" is no extra of the wheel but the documentation, which is built with it
 set -euo pipefail
 extra=$1 wheel=$(realpath "$2") python=${3:-python3}
@@ -17,6 +17,7 @@ case $extra in
       "libxkbcommon-x11-0 libxcb-{icccm4,image0,keysyms1,randr0,render-util0,xinerama0,shape0} libdbus-1-3 imagej"
     run=(xvfb-run -a) more=('napari[pyqt6]' pytest-qt) ;;
   ray) ;;
+  spark) command -v java >/dev/null || skip "apt-get install openjdk-17-jre-headless" ;;
   site) more=(sphinx furo myst-parser) ;;
   *) echo "extra.sh: no extra '$extra'" >&2; exit 2 ;;
 esac

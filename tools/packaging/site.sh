@@ -3,7 +3,7 @@
 #   site.sh PYTHON OUT     PYTHON has the wheel and: pip install sphinx furo myst-parser
 # A warning is an error.
 set -euo pipefail
-python=$1
+python=$(cd "$(dirname "$(command -v "$1")")" && pwd)/$(basename "$1")  # of a venv, so links are kept
 mkdir -p "$2"
 out=$(realpath "$2")
 cd "$(dirname "$0")"
