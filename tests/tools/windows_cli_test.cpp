@@ -58,7 +58,8 @@ TEST_F(WindowsCli, GiveTheBytesOfTheWhole) {
                    << height << " x " << width << ", " << static_cast<int>(layout));
       write("in/x.tif", image, layout);
       for (const char* tile : {"640", "1200", "0"}) {
-        if (layout != Layout::kTiles && tile != std::string("640")) continue;  // of the other reader
+        if (layout != Layout::kTiles && tile != std::string("640"))
+          continue;  // of the other reader
         fs::remove(at("mask.tif"));
         const Result result =
             run(segment({"in/x.tif", "-o", "mask.tif", "--tile", tile, "--json"}));
