@@ -684,9 +684,9 @@ def nnunet_residual():
     return nnunet(True, [1, 2, 2, 2])
 
 
-def monai_unet(units, norm, channels=(4, 8, 16), strides=(2, 2), classes=2):
+def monai_unet(units, norm, channels=(4, 8, 16), strides=(2, 2), classes=2, **settings):
     from monai.networks.nets import UNet
-    return UNet(2, 1, classes, channels, strides, num_res_units=units, norm=norm)
+    return UNet(2, 1, classes, channels, strides, num_res_units=units, norm=norm, **settings)
 
 
 @case("MONAI UNet", 32, 48, channels=1)
@@ -702,6 +702,12 @@ def monai_unet_residual():
 @case("MONAI UNet", 32, 48, channels=1, choices={"strides": "2,1"})
 def monai_unet_strides():
     return monai_unet(0, ("INSTANCE", {"affine": True}), strides=(2, 1), classes=1)
+
+
+@case("MONAI UNet", 32, 48, channels=1,
+      choices={"norm": "group", "groups": "2", "adn_ordering": "ADN"})
+def monai_unet_norm_last():
+    return monai_unet(2, ("GROUP", {"num_groups": 2}), adn_ordering="ADN")
 
 
 @case("MONAI BasicUNet", 37, 45, channels=1)

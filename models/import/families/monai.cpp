@@ -1,5 +1,5 @@
-// MONAI (Project-MONAI/MONAI), UNet and BasicUNet. A unit is convolution, norm, activation
-// ("NDA"): {conv, adn.N, adn.A}.
+// MONAI (Project-MONAI/MONAI), UNet and BasicUNet. A unit is convolution, norm and activation,
+// which its adn_ordering puts in order: {conv, adn.N, adn.A}.
 #include <charconv>
 
 #include "models/import/families/families.h"
@@ -14,6 +14,7 @@ struct MonaiUnits {
   const Contents& contents;
   std::string norm, activation;
   int groups = 0;
+  bool norm_is_last = false;
 
   // Of a network whose first unit is `first`.
   MonaiUnits(NetworkBuilder& builder, const Contents& file, const std::string& first,
@@ -37,16 +38,25 @@ struct MonaiUnits {
     if (!net.has(adn + ".A.weight") && net.class_of(adn + ".A").empty())
       activation = net.choose("activation", usual_activation,
                               {"relu", "leaky_relu_0.1", "leaky_relu_0.01"}, "it has no tensors");
+    norm_is_last = norm != "none" && net.choose("adn_ordering", "NDA", {"NDA", "ADN"},
+                                                "names do not tell whether the norm comes before "
+                                                "the activation") == "ADN";
   }
 
   // `adn` of the unit `name` behind x.
   ValueId after(const std::string& name, ValueId x) const {
-    const std::string n = name + ".adn.N", a = name + ".adn.A";
-    if (net.has(n + ".running_mean")) {
-      x = net.batch_norm(n, x);
-    } else if (norm != "none") {
-      x = net.group_norm(n, x, groups);
-    }
+    const std::string adn = name + ".adn";
+    return norm_is_last ? normalised(adn, activated(adn, x)) : activated(adn, normalised(adn, x));
+  }
+
+ private:
+  ValueId normalised(const std::string& adn, ValueId x) const {
+    if (net.has(adn + ".N.running_mean")) return net.batch_norm(adn + ".N", x);
+    return norm == "none" ? x : net.group_norm(adn + ".N", x, groups);
+  }
+
+  ValueId activated(const std::string& adn, ValueId x) const {
+    const std::string a = adn + ".A";
     if (net.has(a + ".weight")) return net.prelu(a, x);
     Activation chosen{};
     if (activation.starts_with("leaky"))
