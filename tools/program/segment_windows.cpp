@@ -213,6 +213,9 @@ void WindowedFiles::make(const std::function<void(double)>& progress) {
 }
 
 void WindowedFiles::assemble() {
+  // The maps of windows have ended; objects take memory of their own.
+  session_ = session_.clone();
+  return_free_memory();
   const ImageLayout& image = source_.layout();
   mask_ = begin_file(paths().back(), std::vector<std::uint8_t>(), true);
   statistics_.begin_page(image.height, image.width);
