@@ -43,13 +43,14 @@ read -ra flags <<<"$(pkg-config --cflags --libs tessera)"
 c++ -std=c++20 "$source/tests/examples/classify.cpp" -o "$scratch/build/plain" "${flags[@]}" \
   "-Wl,-rpath,$(pkg-config --variable=pcfiledir tessera)/.."
 "$scratch/build/plain" "$scratch/moved/share/tessera/han_imdb.safetensors" >"$scratch/output"
+# The README's block compiles.
 readme=$(awk '/^```cpp$/ { on = 1; next } /^```$/ { on = 0 } on' "$source/README.md")
 {
   grep '^#include' <<<"$readme"
   echo 'void readme(const unsigned char* pixels, long height, long width) {'
   grep -v '^#include' <<<"$readme"
   echo '}'
-} | c++ -std=c++20 -fsyntax-only -x c++ "$(pkg-config --cflags tessera)" -
+} | c++ -std=c++20 -fsyntax-only "${flags[@]}" -x c++ -
 mv "$scratch/moved" "$scratch/installed"
 prints 'positive (0[.][5-9][0-9]|1[.]00)'
 
