@@ -174,7 +174,7 @@ def main():
     options = parser.parse_args()
     folder = pathlib.Path(options.folder or tempfile.mkdtemp(prefix="giant_proof."))
     folder.mkdir(parents=True, exist_ok=True)
-    result = {"date": f"{datetime.date.today()}", "size": options.size, "max_memory": options.max_memory,
+    result = {"kind": "giant", "date": f"{datetime.date.today()}", "size": options.size, "max_memory": options.max_memory,
               "threads": options.threads, "machine": platform.machine(), "load": os.getloadavg()[0]}
     head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
     result["commit"] = head.stdout.strip()
