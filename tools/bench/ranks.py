@@ -131,7 +131,7 @@ def main():
         sys.exit(f"ranks: --ranks: expected numbers that divide {BATCHES}")
 
     host = machine()
-    report = {"date": datetime.date.today().isoformat(), "commit": commit(), "machine": host, "versions": {},
+    report = {"kind": "ranks", "date": datetime.date.today().isoformat(), "commit": commit(), "machine": host, "versions": {},
               "batches_of_a_step": BATCHES, "seconds": {"tessera": {}, "torch": {}}}
     figures = {(who, count): [] for who in ("tessera", "torch") for count in counts}
     models = set()
