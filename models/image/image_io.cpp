@@ -304,6 +304,10 @@ void ImageReader::open_bytes(std::vector<uint8_t> bytes) {
 
 void ImageReader::choose(const ImageChoice& choice) {
   with_name(name_, [&] {
+    if (choice.channel) {
+      require(reads_parts(), "--channel {}: it is no TIFF and no Zarr store", *choice.channel);
+      stored_->choose_channel(*choice.channel);
+    }
     if (choice.level != 0) {
       const std::vector<PyramidLevel> all = levels();
       require(choice.level > 0 &&
@@ -313,10 +317,6 @@ void ImageReader::choose(const ImageChoice& choice) {
                   : "one level alone, 0");
       require_one_picture(all);
       stored_->choose_level(choice.level);
-    }
-    if (choice.channel) {
-      require(reads_parts(), "--channel {}: it is no Zarr store", *choice.channel);
-      stored_->choose_channel(*choice.channel);
     }
     if (choice.page) {
       require_page(*choice.page);

@@ -31,7 +31,7 @@ bool is_store_folder(const std::filesystem::path& path);
 struct ImageChoice {
   int64_t level = 0;                 // of its pyramid
   std::optional<int64_t> page{};     // from 0; else all are there
-  std::optional<int64_t> channel{};  // from 0, of a Zarr store; it becomes grey
+  std::optional<int64_t> channel{};  // from 0, of a Zarr store or TIFF; it becomes grey
 };
 
 // One image: a file, or the folder of a Zarr store. A TIFF stays on disk and each page is decoded

@@ -222,11 +222,17 @@ void TiffReader::find_directories() {
     for (; end < found.size() && ((text != nullptr && text->whole_file) || !found[end].text); ++end)
       planes += found[end].slices;
     if (text != nullptr && text->channels > 1) {
-      fail(
+      unchosen_ = fmt::format(
           "{} says that this TIFF has {}: {} channels in planes of their own. A page is one grey "
-          "or "
-          "RGB picture; save the channel that is meant as a file of its own",
+          "or RGB picture; ",
           text->writer, text->numbers, text->channels);
+      const bool all_of_file = i == 0 && end == found.size() && !text->other_files &&
+                               text->channel_step > 0 && text->planes % text->channels == 0 &&
+                               text->planes / text->channels % text->channel_step == 0;
+      if (!all_of_file) fail("{}save the channel that is meant as a file of its own", unchosen_);
+      unchosen_ += fmt::format("choose one with --channel, from 0 to {}", text->channels - 1);
+      channel_pages_ = text->channels;
+      channel_step_ = text->channel_step;
     }
     const bool complete =
         text == nullptr || text->other_files || text->planes <= planes || (copied && planes == 1);
@@ -273,7 +279,26 @@ void TiffReader::go_to_directory(uint64_t offset, int64_t page) {
   require(found, "damaged or truncated TIFF at page {}: {}", page, context_->error);
 }
 
+void TiffReader::require_chosen() const {
+  require(channel_pages_ == 1 || channel_, "{}", unchosen_);
+}
+
+int64_t TiffReader::page_count() const {
+  require_chosen();
+  return page_count_ / channel_pages_;
+}
+
+// Of the current directory.
+TiffPage TiffReader::page_here(int64_t max_samples) const {
+  return read_tiff_page(context_->handle, max_samples,
+                        channel_pages_ == 1 ? channel_ : std::nullopt);
+}
+
 TiffPlace TiffReader::go_to(int64_t page) {
+  require_chosen();
+  if (channel_pages_ > 1)
+    page =
+        (page / channel_step_ * channel_pages_ + *channel_) * channel_step_ + page % channel_step_;
   const auto behind = std::ranges::upper_bound(directories_, page, {}, &Directory::first_page);
   const Directory& directory = *(behind - 1);
   go_to_directory(directory.offset, page);
@@ -300,7 +325,7 @@ std::vector<PyramidLevel> TiffReader::levels() {
   std::vector<PyramidLevel> all{{full.height, full.width}};
   for (const uint64_t offset : smaller(directories_[0])) {
     go_to_directory(offset, 0);
-    const TiffPage page = read_tiff_page(context_->handle, kMaxSamplesInParts);
+    const TiffPage page = page_here(kMaxSamplesInParts);
     all.push_back({page.height, page.width});
   }
   return all;
@@ -318,21 +343,20 @@ void TiffReader::choose_level(int64_t level) {
 }
 
 void TiffReader::choose_channel(int64_t channel) {
-  fail(
-      "a channel of a TIFF, {}, cannot be chosen, only one of a Zarr store; save it as a file of "
-      "its own",
-      channel);
+  require(channel_pages_ == 1 || (channel >= 0 && channel < channel_pages_),
+          "--channel {}: it has {} channels (counted from 0)", channel, channel_pages_);
+  channel_ = channel;
 }
 
 Image TiffReader::read(int64_t page_index, StoredValues* stored) {
   const TiffPlace place = go_to(page_index);
-  const TiffPage page = read_tiff_page(context_->handle, max_samples_);
+  const TiffPage page = page_here(max_samples_);
   return read_tiff_image(*context_, page, place, {0, 0, page.height, page.width}, stored);
 }
 
 ImageLayout TiffReader::layout(int64_t page_index) {
   go_to(page_index);
-  const TiffPage page = read_tiff_page(context_->handle, kMaxSamplesInParts);
+  const TiffPage page = page_here(kMaxSamplesInParts);
   const int64_t bytes = page.has_palette || page.bits <= 8 ? 1 : page.bits <= 16 ? 2 : 4;
   ImageLayout layout{page.height, page.width,        page.channels(),
                      bytes,       page.chunk_height, page.chunk_width};
@@ -342,7 +366,7 @@ ImageLayout TiffReader::layout(int64_t page_index) {
 
 Image TiffReader::read_part(int64_t page_index, const ImageWindow& part, StoredValues* stored) {
   const TiffPlace place = go_to(page_index);
-  const TiffPage page = read_tiff_page(context_->handle, kMaxSamplesInParts);
+  const TiffPage page = page_here(kMaxSamplesInParts);
   require(0 <= part.y0 && part.y0 < part.y1 && part.y1 <= page.height && 0 <= part.x0 &&
               part.x0 < part.x1 && part.x1 <= page.width,
           "rows {} to {} and columns {} to {} do not lie in a picture of {} x {}", part.y0, part.y1,

@@ -6,8 +6,9 @@
 // their type, as 12 of 16, are spread over its range.
 // A page is a plane, and all planes are pages: those with a directory, the slices of a volume
 // (ImageDepth), and those that only a description tells of (ImageJ, tifffile, MetaMorph). Overviews
-// of a pyramid and masks are no pages. Where planes are missing, or are channels of one picture
-// (ImageJ, OME-XML), opening is refused with the numbers.
+// of a pyramid and masks are no pages. Where planes are missing, opening is refused with the
+// numbers. Where they are channels of one picture (ImageJ, OME-XML, tifffile), or a pixel has other
+// channels than grey or RGB, one is chosen, or reading is refused.
 // Written (tiff_writer.cpp): grey and RGB of every pixel type, Deflate.
 // libtiff's messages become part of the Error; nothing is printed. The reader's errors do not name
 // the file: ImageReader does.
@@ -27,6 +28,7 @@ namespace tessera {
 
 // What libtiff does its work on; stable in memory because libtiff holds its address.
 struct TiffContext;
+struct TiffPage;
 struct TiffPlace;
 
 class TiffReader : public StoredImage {
@@ -39,7 +41,7 @@ class TiffReader : public StoredImage {
 
   ~TiffReader() override;
 
-  int64_t page_count() const override { return page_count_; }
+  int64_t page_count() const override;
   Image read(int64_t page, StoredValues* stored = nullptr) override;
   ImageLayout layout(int64_t page) override;
   Image read_part(int64_t page, const ImageWindow& part, StoredValues* stored = nullptr) override;
@@ -60,6 +62,8 @@ class TiffReader : public StoredImage {
     uint64_t raw_size;            // so many bytes each
   };
   void find_directories();
+  void require_chosen() const;
+  TiffPage page_here(int64_t max_samples) const;
   // Goes to a page's directory; returns the place of its pixels.
   TiffPlace go_to(int64_t page);
   void go_to_directory(uint64_t offset, int64_t page);
@@ -71,6 +75,11 @@ class TiffReader : public StoredImage {
   int64_t page_count_ = 0;
   std::vector<Directory> directories_;  // by first_page
   std::vector<uint64_t> overviews_;     // offsets of tiled ones that are no pages
+  // Of pages that are channels of pictures: how many there are of each, and how many pages a
+  // channel's next one lies behind; and why none of them is read by itself.
+  int64_t channel_pages_ = 1, channel_step_ = 1;
+  std::string unchosen_;
+  std::optional<int64_t> channel_;
 };
 
 // Writes a stack, page after page, atomically.

@@ -135,7 +135,8 @@ void require_alpha_at_most(TIFF* handle, const TiffPage& page) {
   if (more > kMostNamed) names += fmt::format(" and {} more", more - kMostNamed);
   require(more == 0 || (more == 1 && alpha),
           "TIFF with {} channels: {}; expected grey or RGB, and nothing beside it but one alpha, "
-          "which is left out. Save the channels that are meant as an image of their own",
+          "which is left out. Choose one with --channel, or save those that are meant as an image "
+          "of their own",
           page.samples, names);
 }
 
@@ -334,7 +335,10 @@ std::vector<T> read_pixels(TiffContext& context, const TiffPage& page, const Tif
     for (int64_t x = part.x0; x < part.x1;) {
       const int64_t x_end = std::min((x / page.chunk_width + 1) * page.chunk_width, part.x1);
       for (int64_t plane = 0; plane < page.planes; ++plane) {
-        const ChunkReader::Rows rows = chunks.read({y, x, y_end, x_end}, plane);
+        const bool in_planes = page.stored_planes > 1;
+        const ChunkReader::Rows rows =
+            chunks.read({y, x, y_end, x_end}, in_planes ? page.first + plane : plane);
+        const int64_t first = in_planes ? 0 : page.first;
         pixels.resize(static_cast<size_t>((y_end - part.y0) * out_row));
         const int64_t colours = page.planes > 1 ? 1 : page.colours;
         for (int64_t r = 0; r < y_end - y; ++r) {
@@ -343,7 +347,7 @@ std::vector<T> read_pixels(TiffContext& context, const TiffPage& page, const Tif
               pixels.data() + (y + r - part.y0) * out_row + (x - part.x0) * page.colours + plane;
           for (int64_t c = rows.column; c < rows.column + x_end - x; ++c, to += page.colours) {
             for (int64_t k = 0; k < colours; ++k) {
-              to[k] = unpack<T>(from, c * page.samples + k, page.bits);
+              to[k] = unpack<T>(from, c * page.samples + first + k, page.bits);
             }
           }
         }
@@ -409,7 +413,7 @@ Image::Pixels read_integers(TiffContext& context, const TiffPage& page, const Ti
 
 }  // namespace
 
-TiffPage read_tiff_page(TIFF* handle, int64_t max_samples) {
+TiffPage read_tiff_page(TIFF* handle, int64_t max_samples, std::optional<int64_t> channel) {
   TiffPage page;
   page.width = tiff_field<uint32_t>(handle, TIFFTAG_IMAGEWIDTH, 0);
   page.height = tiff_field<uint32_t>(handle, TIFFTAG_IMAGELENGTH, 0);
@@ -417,7 +421,15 @@ TiffPage read_tiff_page(TIFF* handle, int64_t max_samples) {
   read_photometric(handle, page);
   read_sample_type(handle, page);
   page.samples = tiff_field<uint16_t>(handle, TIFFTAG_SAMPLESPERPIXEL, 1);
-  require_alpha_at_most(handle, page);
+  if (channel) {
+    require(!page.has_palette, "--channel {}: its pixels are indices of a palette", *channel);
+    require(*channel >= 0 && *channel < page.samples,
+            "--channel {}: it has {} channels (counted from 0)", *channel, page.samples);
+    page.first = *channel;
+    page.colours = 1;
+  } else {
+    require_alpha_at_most(handle, page);
+  }
   require_readable_size(page.height, page.width, page.has_palette ? 3 : page.samples, max_samples);
   const auto planar = tiff_field<uint16_t>(handle, TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG);
   if (planar == PLANARCONFIG_SEPARATE) {

@@ -18,6 +18,7 @@ struct TiffPage {
   int64_t samples = 0;        // per pixel and plane, with alpha
   int64_t planes = 1;         // 1, or one per colour
   int64_t stored_planes = 1;  // the same with alpha's
+  int64_t first = 0;          // sample of a pixel, or plane where they are in planes, that is read
   int64_t bits = 0;           // per sample
   bool is_float = false;
   bool white_is_zero = false;
@@ -38,8 +39,9 @@ struct TiffPlace {
                                 // their own
 };
 
-// Of the current directory. Throws Error on what is not read.
-TiffPage read_tiff_page(TIFF* handle, int64_t max_samples);
+// Of the current directory. With a `channel` it is grey, that sample of each pixel. Throws Error on
+// what is not read, and where there is no such channel.
+TiffPage read_tiff_page(TIFF* handle, int64_t max_samples, std::optional<int64_t> channel = {});
 
 // Bytes of the current directory's picture where they lie uncompressed and without gaps, so that
 // more pictures may follow; else nothing, and `why_not` says what is in the way.

@@ -134,6 +134,9 @@ std::optional<StackDescription> from_tifffile(std::string_view text, const Plane
     if (letters.size() == sizes.size() && channel != std::string::npos && size.samples == 1 &&
         stack.planes % sizes[channel] == 0) {
       stack.channels = sizes[channel];
+      for (std::size_t i = channel + 1; i < sizes.size(); ++i)
+        if (letters[i] != 'Y' && letters[i] != 'X' && letters[i] != 'S')
+          stack.channel_step *= sizes[i];
     }
   }
   return stack;
@@ -145,6 +148,7 @@ std::optional<StackDescription> from_tifffile(std::string_view text, const Plane
 struct OmeReader {
   struct Pixels {
     std::int64_t channels = 1, slices = 1, frames = 1;
+    std::string order;  // "XYCZT"
   };
   std::vector<Pixels> images;
   std::string uuid;  // of this file, where planes are told apart by files
@@ -177,7 +181,9 @@ struct OmeReader {
       return count.value_or(1);
     };
     if (name == "OME") uuid = attribute(attributes, "UUID");
-    if (name == "Pixels") images.push_back({size("SizeC"), size("SizeZ"), size("SizeT")});
+    if (name == "Pixels")
+      images.push_back({size("SizeC"), size("SizeZ"), size("SizeT"),
+                        std::string(attribute(attributes, "DimensionOrder"))});
     if (name == "TiffData") {
       const std::string_view first = attribute(attributes, "FirstC");
       const auto number = first.empty() ? 0 : parse_count(first, 0);
@@ -246,6 +252,12 @@ std::optional<StackDescription> from_ome(std::string_view text, const PlaneSize&
   stack.numbers = dimensions(first.channels, first.slices, first.frames);
   if (reader.images.size() > 1)
     stack.numbers = fmt::format("{} images, the first of {}", reader.images.size(), stack.numbers);
+  // What changes faster than the channel. Channels of several images are read of none.
+  for (const char axis : first.order.substr(0, first.order.find('C'))) {
+    if (axis == 'Z') stack.channel_step = product(stack.channel_step, first.slices);
+    if (axis == 'T') stack.channel_step = product(stack.channel_step, first.frames);
+  }
+  if (reader.images.size() > 1) stack.channel_step = 0;
   stack.other_files = reader.elsewhere;
   if (reader.elsewhere)  // of a set of files, each may hold one channel
     stack.channels = std::max<std::int64_t>(1, std::ssize(reader.channels_here));

@@ -14,10 +14,11 @@ namespace tessera {
 inline constexpr std::string_view kSeriesText = "{\"shape\"";
 
 struct StackDescription {
-  std::string writer;          // "ImageJ", "OME-XML" or "tifffile"
-  std::string numbers;         // as the description has them: "2 channels, 5 slices, 1 frame"
-  std::int64_t planes = 1;     // grey or RGB pictures
-  std::int64_t channels = 1;   // of each picture that lie in planes of their own
+  std::string writer;             // "ImageJ", "OME-XML" or "tifffile"
+  std::string numbers;            // as the description has them: "2 channels, 5 slices, 1 frame"
+  std::int64_t planes = 1;        // grey or RGB pictures
+  std::int64_t channels = 1;      // of each picture that lie in planes of their own
+  std::int64_t channel_step = 1;  // planes from one of these to the next; 0: not known
   bool whole_file = true;      // false: of this directory and those behind it without such a text
   bool one_directory = false;  // the planes may all follow the first one's pixels
   bool other_files = false;    // some planes lie elsewhere; `planes` counts those of all files

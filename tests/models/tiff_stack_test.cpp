@@ -348,7 +348,7 @@ TEST_F(TiffFiles, OmeXmlIsHeldAgainstTheDirectories) {
   const fs::path path = folder_ / "a.tif";
   const auto open = [&](size_t directories, const std::string& text) {
     write_directories(path, std::vector<uint32_t>(directories), text.c_str());
-    ImageReader{path};
+    ImageReader{path}.page_count();
   };
   const auto error = [&](size_t directories, const std::string& text) {
     return error_of([&] { open(directories, text); });
@@ -357,7 +357,41 @@ TEST_F(TiffFiles, OmeXmlIsHeldAgainstTheDirectories) {
   EXPECT_THAT(error(5, ome(pixels(1, 3, 2))),
               HasSubstr("OME-XML says that this TIFF has 6 planes (1 channel, 3 slices, 2 frames), "
                         "but it has 5 directories with 5"));
-  EXPECT_THAT(error(6, ome(pixels(2, 3, 1))), HasSubstr("2 channels in planes of their own"));
+  EXPECT_THAT(error(6, ome(pixels(2, 3, 1))), AllOf(HasSubstr("2 channels in planes of their own"),
+                                                    HasSubstr("--channel, from 0")));
+}
+
+// The values of the pages of a channel, of 12 planes that hold their own number.
+std::vector<int> pages_of_channel(const fs::path& path, const std::string& text, int64_t channel) {
+  write_directories(path, std::vector<uint32_t>(12), text.c_str());
+  ImageReader reader(path);
+  reader.choose({.channel = channel});
+  std::vector<int> values;
+  for (int64_t page = 0; page < reader.page_count(); ++page)
+    values.push_back(std::get<std::vector<uint8_t>>(reader.read(page).pixels)[0]);
+  return values;
+}
+
+TEST_F(TiffFiles, ChannelsInPlanesAreChosen) {
+  const fs::path path = folder_ / "a.tif";
+  const auto ordered = [](const char* order) {
+    return ome(
+        fmt::format("<Pixels DimensionOrder=\"{}\" SizeX=\"4\" SizeY=\"4\" SizeC=\"2\" "
+                    "SizeZ=\"3\" SizeT=\"2\"/>",
+                    order));
+  };
+  EXPECT_THAT(pages_of_channel(path, ordered("XYCZT"), 1), ElementsAre(1, 3, 5, 7, 9, 11));
+  EXPECT_THAT(pages_of_channel(path, ordered("XYZCT"), 0), ElementsAre(0, 1, 2, 6, 7, 8));
+  EXPECT_THAT(pages_of_channel(path, ordered("XYZCT"), 1), ElementsAre(3, 4, 5, 9, 10, 11));
+  EXPECT_THAT(pages_of_channel(path, ordered("XYTCZ"), 1), ElementsAre(2, 3, 6, 7, 10, 11));
+  EXPECT_THAT(pages_of_channel(path, ordered("XYZTC"), 1), ElementsAre(6, 7, 8, 9, 10, 11));
+  EXPECT_THAT(
+      pages_of_channel(path, "ImageJ=1.54f\nimages=12\nchannels=3\nslices=4\nhyperstack=true\n", 2),
+      ElementsAre(2, 5, 8, 11));
+  EXPECT_THAT(pages_of_channel(path, R"({"shape": [4, 3, 4, 4], "axes": "CZYX"})", 1),
+              ElementsAre(3, 4, 5));
+  EXPECT_THAT(error_of([&] { pages_of_channel(path, ordered("XYCZT"), 2); }),
+              HasSubstr("--channel 2: it has 2 channels"));
 }
 
 TEST(OmeXml, IsTakenAsHostile) {

@@ -241,6 +241,21 @@ TEST_F(TiffFiles, OnlyADeclaredAlphaIsDropped) {
     write(30, std::vector<uint16_t>(27, EXTRASAMPLE_UNSPECIFIED), planar);
     EXPECT_THAT(refused(), HasSubstr("30 channels: red, green, blue, one not"));
     EXPECT_THAT(refused(), HasSubstr("and 23 more"));
+    // Any of them can be chosen, the whole or a part.
+    for (const uint32_t channel : {0u, 3u, 29u}) {
+      ImageReader reader(path);
+      reader.choose({.channel = channel});
+      const Image one = expected_image<uint8_t>(
+          8, 16, 1, [&](uint32_t y, uint32_t x, uint32_t) { return value(y, x, channel); });
+      expect_equal(reader.read(), one);
+      expect_equal(reader.read_part({2, 3, 7, 12}), cut_out(one, {2, 3, 7, 12}));
+    }
+    EXPECT_THAT(error_of([&] {
+                  ImageReader reader(path);
+                  reader.choose({.channel = 30});
+                  reader.read();
+                }),
+                HasSubstr("--channel 30: it has 30 channels"));
   }
   write(4, {EXTRASAMPLE_UNSPECIFIED}, PLANARCONFIG_CONTIG, COMPRESSION_JPEG);
   EXPECT_THAT(refused(), HasSubstr("one not specified (ExtraSamples 0)"));
