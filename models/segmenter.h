@@ -140,9 +140,10 @@ class Segmenter {
                    options_.caller_bytes_per_pixel});
   }
   // A window as the one tile that it is, and how it runs: the first way that fits into memory, or
-  // the last one.
+  // whose maps fit into `maps` bytes, where they are above 0; or the last one.
   Tiling cut_window(const SegmentationWindow& window) const;
-  SegmentationPlan fit(const SegmentationWindow& window, const HeldImage& held, Tiling& tiling);
+  SegmentationPlan fit(const SegmentationWindow& window, const HeldImage& held, Tiling& tiling,
+                       std::uint64_t maps = 0);
   Tiling tiling_of(const SegmentationWindow& window);
   // The arenas that a run reuses or replaces, or that others of the sharers have.
   std::size_t arena_bytes() const;
@@ -172,6 +173,7 @@ class Segmenter {
   std::int64_t outputs_ = 0;  // channels of the probabilities, if they are asked for
   Executor executor_;
   bool work_noted_ = false;
+  std::uint64_t grid_maps_ = 0;  // bytes for maps in the plan of the last window_grid()
 };
 
 }  // namespace tessera

@@ -131,8 +131,8 @@ Segmenter::Tiling Segmenter::cut_window(const SegmentationWindow& w) const {
   return tiling;
 }
 
-SegmentationPlan Segmenter::fit(const SegmentationWindow& w, const HeldImage& held,
-                                Tiling& tiling) {
+SegmentationPlan Segmenter::fit(const SegmentationWindow& w, const HeldImage& held, Tiling& tiling,
+                                std::uint64_t maps) {
   std::vector<std::int64_t> bands{0};
   if (can_run_in_bands(w.image_height, w.image_width)) {
     if (tiling.height > 2 * kWindowBands[0]) bands.clear();
@@ -142,15 +142,17 @@ SegmentationPlan Segmenter::fit(const SegmentationWindow& w, const HeldImage& he
   for (const std::int64_t band : bands) {
     tiling.band = band;
     plan = memory(w.image_height, w.image_width, tiling, held);
-    if (needed(plan) <= limit()) break;
+    if (maps > 0 ? plan.arena <= maps : needed(plan) <= limit()) break;
   }
   return plan;
 }
 
 Segmenter::Tiling Segmenter::tiling_of(const SegmentationWindow& w) {
   Tiling tiling = cut_window(w);
-  // Its pixels are there already.
-  const SegmentationPlan plan = fit(w, {0, static_cast<std::uint64_t>(w.height * w.width)}, tiling);
+  // Its pixels are there already. What the next window's and the last one's mask will take beside
+  // it, while it runs, the process's memory does not tell; the grid's plan has counted them.
+  const SegmentationPlan plan =
+      fit(w, {0, static_cast<std::uint64_t>(w.height * w.width)}, tiling, grid_maps_);
   require(
       needed(plan) <= available(),
       "a window that keeps {} x {} pixels and reads {} x {} needs {}, the limit is {}; allow more "
@@ -193,7 +195,7 @@ WindowGrid Segmenter::window_grid(std::int64_t height, std::int64_t width, const
     return static_cast<double>(w.read_height) * static_cast<double>(w.read_width) /
            (static_cast<double>(w.height) * static_cast<double>(w.width));
   };
-  const std::uint64_t beside = on_gpu() ? 0 : kBeside;
+  const std::uint64_t beside = on_gpu() ? 0 : kBeside + wish.beside_bytes;
   const auto fits = [&](const WindowGrid& grid) {
     const SegmentationWindow w = largest(grid);
     return (tile == 0 || std::max(w.read_height, w.read_width) <= tile) &&
@@ -205,6 +207,9 @@ WindowGrid Segmenter::window_grid(std::int64_t height, std::int64_t width, const
             "--max-memory or --tile",
             grid.height, grid.width, height, width);
     grid.plan = plan(largest(grid), wish.pixel_bytes);
+    grid_maps_ = grid.plan.arena;
+    grid.plan.images += kBeside + wish.beside_bytes;
+    grid.plan.peak += kBeside + wish.beside_bytes;
     Tiling all;
     for (std::int64_t y = 0; y < height; y += grid.height)
       all.rows.push_back(piece_along(0, height, {y, std::min(y + grid.height, height)}));

@@ -143,6 +143,7 @@ struct WindowWish {
   std::int64_t height_multiple = 1, width_multiple = 1;
   bool or_any = false;                 // where no multiples fit, other sizes
   std::uint64_t pixel_bytes = 1;       // of the image
+  std::uint64_t beside_bytes = 0;      // that the caller holds whatever the windows' size
   std::int64_t at_least = 1;           // windows, if the image is large enough for as many
   std::int64_t tile = 0;               // the most that one reads a side; 0: the session's
   std::uint64_t max_memory = 0;        // 0: the session's

@@ -6,37 +6,6 @@
 #include "kernels/error.h"
 
 namespace tessera {
-// Disjoint sets of provisional labels. The root of a set is its least label, so that roots come in
-// the reading order of first pixels; label 0 is the background.
-class InstanceFinder::DisjointSets {
- public:
-  uint32_t add() {
-    constexpr size_t kMost = 0xfffffffe;
-    require(parent_.size() <= kMost, "instances: more than {} pieces of objects; cut the image",
-            kMost);
-    parent_.push_back(static_cast<uint32_t>(parent_.size()));
-    return parent_.back();
-  }
-
-  uint32_t root(uint32_t label) {
-    while (parent_[label] != label) {
-      parent_[label] = parent_[parent_[label]];
-      label = parent_[label];
-    }
-    return label;
-  }
-
-  uint32_t join(uint32_t a, uint32_t b) {
-    a = root(a);
-    b = root(b);
-    if (a > b) std::swap(a, b);
-    parent_[b] = a;
-    return a;
-  }
-
- private:
-  std::vector<uint32_t> parent_{0};
-};
 
 namespace {
 
@@ -78,74 +47,130 @@ std::vector<T> relabel(const std::vector<uint32_t>& provisional, const InstanceF
 
 }  // namespace
 
-InstanceFinder::InstanceFinder(int64_t width, const InstanceOptions& options)
+InstanceFinder::InstanceFinder(int64_t width, const InstanceOptions& options,
+                               const std::filesystem::path& scratch)
     : width_(width),
-      options_(options),
+      connectivity_(options.connectivity),
+      min_area_(options.min_area),
       ids_above_(static_cast<size_t>(width)),
       above_(static_cast<size_t>(width)),
-      sets_(std::make_unique<DisjointSets>()),
-      components_(1) {
+      parents_(scratch),
+      components_(scratch),
+      labels_(scratch) {
   require(options.connectivity == 4 || options.connectivity == 8,
           "instances: connectivity {}, expected 4 or 8", options.connectivity);
+  for (const uint8_t id : options.background) is_background_[id] = true;
+  parents_.push_back(0);
+  components_.push_back({});
 }
 
-InstanceFinder::~InstanceFinder() = default;
+uint32_t InstanceFinder::root(uint32_t label) {
+  while (parents_[label] != label) {
+    parents_[label] = parents_[parents_[label]];
+    label = parents_[label];
+  }
+  return label;
+}
 
-void InstanceFinder::add_row(const uint8_t* ids, uint32_t* labels) {
-  const bool corners = options_.connectivity == 8;
+uint32_t InstanceFinder::join(uint32_t a, uint32_t b) {
+  a = root(a);
+  b = root(b);
+  if (a > b) std::swap(a, b);
+  parents_[b] = a;
+  return a;
+}
+
+template <class First, class Join>
+void InstanceFinder::scan(const uint8_t* ids, uint32_t* labels, const First& first,
+                          const Join& join) {
+  const bool corners = connectivity_ == 8, has_above = y_ > 0;
   for (int64_t x = 0; x < width_; ++x) {
     const uint8_t id = ids[x];
     labels[x] = 0;
-    if (std::find(options_.background.begin(), options_.background.end(), id) !=
-        options_.background.end())
-      continue;
+    if (is_background_[id]) continue;
     uint32_t label = 0;
-    // Above the first row there is background.
+    bool is_first = true;
     const auto touch = [&](uint8_t neighbour, uint32_t other) {
-      if (other != 0 && neighbour == id) label = label == 0 ? other : sets_->join(label, other);
+      if (neighbour != id) return;
+      label = is_first ? other : join(label, other);
+      is_first = false;
     };
     const auto touch_above = [&](int64_t i) {
       touch(ids_above_[static_cast<size_t>(i)], above_[static_cast<size_t>(i)]);
     };
     if (x > 0) touch(ids[x - 1], labels[x - 1]);
-    touch_above(x);
-    if (corners && x > 0) touch_above(x - 1);
-    if (corners && x + 1 < width_) touch_above(x + 1);
-    if (label == 0) {
-      label = sets_->add();
-      components_.emplace_back();
+    if (has_above) {
+      touch_above(x);
+      if (corners && x > 0) touch_above(x - 1);
+      if (corners && x + 1 < width_) touch_above(x + 1);
     }
-    labels[x] = label;
-    add_pixel(components_[label], id, y_, x);
+    labels[x] = is_first ? first() : label;
   }
   std::copy_n(ids, width_, ids_above_.begin());
   std::copy_n(labels, width_, above_.begin());
   ++y_;
 }
 
-std::vector<Instance> InstanceFinder::finish() {
-  labels_.assign(components_.size(), 0);
+void InstanceFinder::add_row(const uint8_t* ids, uint32_t* labels) {
+  const int64_t y = y_;
+  scan(
+      ids, labels,
+      [&] {
+        constexpr size_t kMost = 0xfffffffe;
+        require(parents_.size() <= kMost,
+                "instances: more than {} pieces of objects; cut the image", kMost);
+        const auto label = static_cast<uint32_t>(parents_.size());
+        parents_.push_back(label);
+        components_.push_back({});
+        return label;
+      },
+      [&](uint32_t a, uint32_t b) { return join(a, b); });
+  for (int64_t x = 0; x < width_; ++x)
+    if (labels[x] != 0) add_pixel(components_[labels[x]], ids[x], y, x);
+}
+
+int64_t InstanceFinder::finish(const std::function<void(const Instance&)>& take) {
+  constexpr size_t kEntriesHeld = 1 << 16;  // between two releases
   for (size_t i = components_.size() - 1; i > 0; --i) {
-    const uint32_t root = sets_->root(static_cast<uint32_t>(i));
-    if (root != i) add_component(components_[root], components_[i]);
+    const uint32_t first = root(static_cast<uint32_t>(i));
+    if (first != i) add_component(components_[first], components_[i]);
+    if (i % kEntriesHeld == 0) release();
   }
-  std::vector<Instance> objects;
+  int64_t objects = 0;
+  labels_.push_back(0);
   for (size_t i = 1; i < components_.size(); ++i) {
-    const uint32_t root = sets_->root(static_cast<uint32_t>(i));
-    if (root != i) {
-      labels_[i] = labels_[root];
+    if (i % kEntriesHeld == 0) release();
+    const uint32_t first = root(static_cast<uint32_t>(i));
+    if (first != i) {
+      labels_.push_back(labels_[first]);
       continue;
     }
-    Instance& component = components_[i];
-    if (component.area < options_.min_area) continue;
-    component.label = static_cast<int64_t>(objects.size()) + 1;
+    Instance component = components_[i];
+    if (component.area < min_area_) {
+      labels_.push_back(0);
+      continue;
+    }
+    component.label = ++objects;
     component.centroid_x /= static_cast<double>(component.area);
     component.centroid_y /= static_cast<double>(component.area);
-    objects.push_back(component);
-    labels_[i] = static_cast<uint32_t>(component.label);
+    labels_.push_back(static_cast<uint32_t>(objects));
+    take(component);
   }
-  components_ = {};
+  y_ = 0;
   return objects;
+}
+
+// A pixel that touches its object's earlier ones has their label, so that nothing is joined again.
+void InstanceFinder::label_row(const uint8_t* ids, uint32_t* labels) {
+  scan(
+      ids, labels, [&] { return labels_[++last_first_]; },
+      [](uint32_t label, uint32_t) { return label; });
+}
+
+void InstanceFinder::release() {
+  parents_.release();
+  components_.release();
+  labels_.release();
 }
 
 Instances find_instances(std::span<const uint8_t> class_ids, int64_t height, int64_t width,
@@ -159,7 +184,7 @@ Instances find_instances(std::span<const uint8_t> class_ids, int64_t height, int
     finder.add_row(class_ids.data() + y * width, provisional.data() + y * width);
 
   Instances result;
-  result.objects = finder.finish();
+  finder.finish([&](const Instance& object) { result.objects.push_back(object); });
   Image& image = result.labels;
   image = {height, width, 1, {}};
   if (result.objects.size() <= kMax16BitLabel) {

@@ -1,12 +1,15 @@
 // Objects in a mask: connected components of each foreground class, measured.
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <memory>
+#include <filesystem>
+#include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <vector>
 
+#include "engine/files/scratch_file.h"
 #include "models/image/image.h"
 
 namespace tessera {
@@ -40,33 +43,50 @@ struct Instances {
 };
 
 // Finds the objects of a mask whose rows come one by one, from the first to the last. Memory grows
-// with the width and the number of objects, not with the height.
+// with the width and the number of objects, not with the height; with a folder for scratch files it
+// grows with the width alone, where release() is called every some rows.
 class InstanceFinder {
  public:
-  // Throws Error on a connectivity other than 4 or 8.
-  InstanceFinder(int64_t width, const InstanceOptions& options);
-  ~InstanceFinder();
+  // Throws Error on a connectivity other than 4 or 8, and where no scratch file can be made.
+  InstanceFinder(int64_t width, const InstanceOptions& options,
+                 const std::filesystem::path& scratch = {});
 
-  // Writes provisional labels of the next row, 0 for the background: the same for the same rows,
-  // so that a second finder gives them again.
+  // Writes provisional labels of the next row, 0 for the background.
   void add_row(const uint8_t* class_ids, uint32_t* provisional);
 
-  // Behind the last row: the objects, by label.
-  std::vector<Instance> finish();
+  // Behind the last row: gives the objects, by label. Returns how many there are.
+  int64_t finish(const std::function<void(const Instance&)>& take);
   // Then: the label of what has a provisional one.
   uint32_t label_of(uint32_t provisional) const { return labels_[provisional]; }
+  // Then, with the same rows again, from the first on: their labels.
+  void label_row(const uint8_t* class_ids, uint32_t* labels);
+
+  // Of the process's memory what scratch files keep.
+  void release();
 
  private:
-  class DisjointSets;
+  // Calls first(), touching(label of a neighbour of the same object) or both for each pixel of an
+  // object; they return its label so far.
+  template <class First, class Join>
+  void scan(const uint8_t* class_ids, uint32_t* labels, const First& first, const Join& join);
+
+  // Disjoint sets of provisional labels. The root of a set is its least label, so that roots come
+  // in the reading order of first pixels; label 0 is the background.
+  uint32_t root(uint32_t label);
+  uint32_t join(uint32_t a, uint32_t b);
 
   int64_t width_;
-  InstanceOptions options_;
+  int connectivity_;
+  int64_t min_area_;
+  std::array<bool, 256> is_background_{};
   int64_t y_ = 0;
   std::vector<uint8_t> ids_above_;
-  std::vector<uint32_t> above_;  // provisional labels
-  std::unique_ptr<DisjointSets> sets_;
-  std::vector<Instance> components_;  // by provisional label
-  std::vector<uint32_t> labels_;      // by provisional label
+  std::vector<uint32_t> above_;  // labels
+  // By provisional label, from 0, which is the background.
+  ScratchTable<uint32_t> parents_;
+  ScratchTable<Instance> components_;
+  ScratchTable<uint32_t> labels_;
+  uint32_t last_first_ = 0;  // the last provisional label that label_row has met
 };
 
 // Linear in the number of pixels. `class_ids` is (height, width). Throws Error on a wrong size, a

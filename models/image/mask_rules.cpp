@@ -261,6 +261,11 @@ Mask decode_mask(const MaskPage& page, const MaskRules& rules, bool grey) {
   return mask;
 }
 
+InstanceOptions without_ignored(InstanceOptions options) {
+  options.background.push_back(kIgnoredClass);
+  return options;
+}
+
 std::vector<std::uint32_t> objects_of(const Mask& mask, std::int64_t height, std::int64_t width,
                                       const InstanceOptions& options) {
   std::vector<std::uint32_t> objects(mask.classes.size());
@@ -269,9 +274,7 @@ std::vector<std::uint32_t> objects_of(const Mask& mask, std::int64_t height, std
       objects[i] = mask.classes[i] == 1 ? mask.objects[i] : 0;
     return objects;
   }
-  InstanceOptions known = options;
-  known.background.push_back(kIgnoredClass);
-  const Instances found = find_instances(mask.classes, height, width, known);
+  const Instances found = find_instances(mask.classes, height, width, without_ignored(options));
   std::visit(
       [&](const auto& labels) {
         std::ranges::transform(labels, objects.begin(),

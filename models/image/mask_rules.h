@@ -83,6 +83,9 @@ struct Mask {
 // Throws Error that lists the values outside of the classes (the first five) and their pixels.
 Mask decode_mask(const MaskPage& page, const MaskRules& rules);
 
+// Pixels that are ignored belong to no object.
+InstanceOptions without_ignored(InstanceOptions options);
+
 // Object ids for weight maps and for counting: those of the mask, touching ones separated as its
 // classes are, else the connected components of every class but the background.
 std::vector<std::uint32_t> objects_of(const Mask& mask, std::int64_t height, std::int64_t width,

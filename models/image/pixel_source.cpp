@@ -38,28 +38,6 @@ void copy_part(const Image& from, int64_t y, int64_t x, const ImageWindow& part,
   }
 }
 
-// `part` of a picture whose columns before those of `right` are in `left`; either may be empty, and
-// begins at its `at`.
-Image side_by_side(const Image& left, const ImageWindow& left_at, const Image& right,
-                   const ImageWindow& part) {
-  const Image& one = left.samples() > 0 ? left : right;
-  Image image{rows_of(part), columns_of(part), one.channels, {}};
-  std::visit(
-      [&]<class T>(const std::vector<T>&) {
-        std::vector<T> pixels(static_cast<size_t>(image.samples()));
-        const int64_t split = part.x1 - right.width;
-        if (split > part.x0)
-          copy_part(left, left_at.y0, left_at.x0, {part.y0, part.x0, part.y1, split}, image.width,
-                    pixels.data());
-        if (right.width > 0)
-          copy_part(right, part.y0, split, {part.y0, split, part.y1, part.x1}, image.width,
-                    pixels.data() + (split - part.x0) * image.channels);
-        image.pixels = std::move(pixels);
-      },
-      one.pixels);
-  return image;
-}
-
 }  // namespace
 
 bool has_small_chunks(const ImageLayout& layout) {
@@ -94,8 +72,52 @@ PixelSource::PixelSource(ImageReader reader) : reader_(std::move(reader)) {
 }
 
 Image PixelSource::load(const ImageWindow& part) {
-  if (!reader_.reads_parts()) return side_by_side(whole_, {}, {}, part);
-  return reader_.read_part(part);
+  if (reader_.reads_parts()) return reader_.read_part(part);
+  Image image{rows_of(part), columns_of(part), whole_.channels, {}};
+  std::visit(
+      [&]<class T>(const std::vector<T>&) {
+        std::vector<T> pixels(static_cast<size_t>(image.samples()));
+        copy_part(whole_, 0, 0, part, image.width, pixels.data());
+        image.pixels = std::move(pixels);
+      },
+      whole_.pixels);
+  return image;
+}
+
+Image PixelSource::gather(const ImageWindow& part) {
+  Image image{rows_of(part), columns_of(part), layout_.channels, {}};
+  const auto add = [&](const Image& from, const ImageWindow& at, const ImageWindow& wanted) {
+    std::visit(
+        [&]<class T>(const std::vector<T>&) {
+          if (wanted.y0 == part.y0 && wanted.x0 == part.x0)  // the first
+            image.pixels = std::vector<T>(static_cast<size_t>(image.samples()));
+          copy_part(
+              from, at.y0, at.x0, wanted, image.width,
+              std::get<std::vector<T>>(image.pixels).data() +
+                  ((wanted.y0 - part.y0) * image.width + wanted.x0 - part.x0) * image.channels);
+        },
+        from.pixels);
+  };
+  ImageWindow rest = part;
+  if (before_ && before_at_.y0 <= part.y0 && part.y1 <= before_at_.y1 && before_at_.x0 <= part.x0 &&
+      part.x0 < before_at_.x1) {
+    rest.x0 = std::min(before_at_.x1, part.x1);
+    add(*before_, before_at_, {part.y0, part.x0, part.y1, rest.x0});
+  }
+  for (int64_t y = rest.y0; y < rest.y1 && rest.x0 < rest.x1;) {
+    int64_t end = y;
+    for (int64_t x = rest.x0; x < rest.x1;) {
+      const ImageWindow some =
+          common_part(decoded_at_once(y / layout_.chunk_height * layout_.chunk_height,
+                                      x / layout_.chunk_width * layout_.chunk_width),
+                      rest);
+      add(load(some), some, some);
+      x = some.x1;
+      end = some.y1;
+    }
+    y = end;
+  }
+  return image;
 }
 
 int64_t PixelSource::pixels_to_decode(std::span<const ImageWindow> windows) const {
@@ -154,40 +176,53 @@ void PixelSource::decode_rows(int64_t y0, int64_t y1) {
   }
 }
 
-Image PixelSource::read(const ImageWindow& part, const ImageWindow& next) {
+std::shared_ptr<const Image> PixelSource::read(const ImageWindow& part, const ImageWindow& next) {
   if (waits_on_disk_) {
+    before_ = nullptr;
     decode_rows(part.y0, part.y1);
-    Image pixels = scratch_->read(part);
-    const int64_t done = std::min(next.y0, scratch_end_);
-    if (scratch_begin_ < done) {
-      scratch_->forget(scratch_begin_, done);
-      scratch_begin_ = done;
-    }
+    auto pixels = std::make_shared<const Image>(scratch_->read(part));
+    forget_rows(next.y0);
     return pixels;
   }
-  const bool begins_kept = kept_at_.y0 <= part.y0 && part.y1 <= kept_at_.y1 &&
-                           kept_at_.x0 <= part.x0 && part.x0 < kept_at_.x1;
-  Image image;
-  if (begins_kept) {
-    ImageWindow rest = part;
-    rest.x0 = std::min(kept_at_.x1, part.x1);
-    image = side_by_side(kept_, kept_at_, rest.x0 < rest.x1 ? load(rest) : Image{}, part);
-  } else {
-    image = load(part);
-  }
-  kept_ = {};
-  kept_at_ = common_part(part, next);
-  if (rows_of(kept_at_) > 0) kept_ = side_by_side(image, part, {}, kept_at_);
-  return image;
+  before_ = std::make_shared<const Image>(reader_.reads_parts() ? gather(part) : load(part));
+  before_at_ = part;
+  return before_;
 }
 
-void PixelSource::read_rows(const std::function<void(const Image&)>& take) {
-  // Whole rows of tiles, and of what has small ones some more.
-  const int64_t row_bytes = layout_.width * layout_.channels * layout_.sample_bytes;
-  const int64_t chunks = std::max<int64_t>(1, kBytesAtOnce / row_bytes / layout_.chunk_height);
-  const int64_t rows = chunks * layout_.chunk_height;
-  for (int64_t y = 0; y < layout_.height; y += rows)
-    take(load({y, 0, std::min(y + rows, layout_.height), layout_.width}));
+void PixelSource::read_rows(const std::function<void(const Image&)>& take,
+                            const std::filesystem::path& folder) {
+  const int64_t row_bytes = layout_.width * static_cast<int64_t>(pixel_bytes());
+  const int64_t some = std::max<int64_t>(1, kBytesAtOnce / row_bytes);
+  const bool waits = !folder.empty() && reader_.reads_parts() && some < layout_.chunk_height;
+  if (waits && !scratch_) folder_ = folder;
+  const int64_t rows =
+      waits ? some : std::max<int64_t>(1, some / layout_.chunk_height) * layout_.chunk_height;
+  for (int64_t y = 0; y < layout_.height; y += rows) {
+    const ImageWindow part{y, 0, std::min(y + rows, layout_.height), layout_.width};
+    if (waits) {
+      decode_rows(part.y0, part.y1);
+      take(scratch_->read(part));
+      forget_rows(part.y1);
+    } else {
+      take(load(part));
+    }
+  }
+}
+
+void PixelSource::forget_rows(int64_t end) {
+  const int64_t done = std::min(end, scratch_end_);
+  if (done <= scratch_begin_) return;
+  scratch_->forget(scratch_begin_, done);
+  scratch_begin_ = done;
+}
+
+uint64_t PixelSource::bytes_beside() const {
+  if (!reader_.reads_parts()) return 0;
+  // Pixels of whole chunks, and one chunk as it is decoded.
+  const ImageWindow some = decoded_at_once(0, 0);
+  return static_cast<uint64_t>(rows_of(some) * columns_of(some) +
+                               layout_.chunk_height * layout_.chunk_width) *
+         pixel_bytes();
 }
 
 }  // namespace tessera

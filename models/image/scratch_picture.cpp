@@ -4,9 +4,9 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 
+#include "engine/files/scratch_file.h"
 #include "kernels/error.h"
 
 namespace tessera {
@@ -14,16 +14,6 @@ namespace tessera {
 namespace fs = std::filesystem;
 
 namespace {
-
-int open_unnamed(const fs::path& folder) {
-  int file = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR);
-  if (file >= 0) return file;
-  // Not all file systems know files without names.
-  std::string name = (folder / ".tessera.XXXXXX").string();
-  file = ::mkostemp(name.data(), O_CLOEXEC);
-  if (file >= 0) ::unlink(name.c_str());
-  return file;
-}
 
 // Calls step(done, left) until all bytes are done; false where it fails or there are no more.
 template <class Step>
@@ -48,9 +38,7 @@ ScratchPicture::ScratchPicture(const fs::path& folder, int64_t width, int64_t ch
         pixel_bytes_ = channels * static_cast<int64_t>(sizeof(T));
       },
       like);
-  file_ = open_unnamed(folder);
-  require(file_ >= 0, "cannot make a scratch file in '{}': {}; it must be a folder to write to",
-          folder.string(), std::strerror(errno));
+  file_ = open_scratch_file(folder);
 }
 
 ScratchPicture::~ScratchPicture() {

@@ -1,5 +1,4 @@
-// A picture that waits on disk, uncompressed, until it is done with: in a file without a name,
-// which is gone with the process, however that ends.
+// A picture that waits on disk, uncompressed, until it is done with: in a scratch file.
 #pragma once
 
 #include <filesystem>

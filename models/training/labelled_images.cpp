@@ -132,16 +132,16 @@ Checked check_pair(const ImagePair& pair, const MaskRules& rules) {
   return result;
 }
 
-// Classes and weights of `result.part`, around which `mask` may have more: it is of `mask_at`.
-void add_labels(const Mask& mask, const ImageWindow& mask_at, const WeightRules& weights,
+// Classes and weights of `result.part`, around which `mask` may have more: it is of `mask_at`, as
+// the objects are, which only weights of borders need.
+void add_labels(const Mask& mask, const ImageWindow& mask_at,
+                std::span<const std::uint32_t> objects, const WeightRules& weights,
                 const MaskRules& rules, LabelledImage& result) {
   require(weights.class_weights.empty() || weights.class_weights.size() == rules.classes(),
           "{} class weights for {} classes", weights.class_weights.size(), rules.classes());
   const std::int64_t height = mask_at.y1 - mask_at.y0, width = mask_at.x1 - mask_at.x0;
   std::vector<float> borders;
-  if (weights.border)
-    borders = border_weights(objects_of(mask, height, width, weights.objects), height, width,
-                             *weights.border);
+  if (weights.border) borders = border_weights(objects, height, width, *weights.border);
   const ImageWindow& part = result.part;
   const auto pixels = static_cast<std::size_t>((part.y1 - part.y0) * (part.x1 - part.x0));
   result.classes.reserve(pixels);
@@ -250,7 +250,10 @@ LabelledImage load_labelled_image(const ImagePair& pair, const MaskRules& rules,
     const auto [low, high] = std::ranges::minmax_element(result.pixels);
     result.low = *low;
     result.high = *high;
-    add_labels(decode_mask(page, rules), result.part, weights, rules, result);
+    const Mask mask = decode_mask(page, rules);
+    std::vector<std::uint32_t> objects;
+    if (weights.border) objects = objects_of(mask, image.height, image.width, weights.objects);
+    add_labels(mask, result.part, objects, weights, rules, result);
     return result;
   } catch (const Error& error) {
     fail("{}, {}: {}", pair.image.string(), pair.mask.string(), error.what());
@@ -270,10 +273,6 @@ LabelledSlide::LabelledSlide(const ImagePair& pair, const MaskRules& rules,
   require(mask_.height() == height() && mask_.width() == width(),
           "{}: the mask is {} x {}, its image is {} x {} (height x width)", pair.mask.string(),
           mask_.height(), mask_.width(), height(), width());
-  require(!weights.border || rules.kind == MaskRules::Kind::kObjects,
-          "{}: its {} x {} pixels do not fit into memory, and the objects of a mask of classes "
-          "are found in the whole alone; leave out --border-weight, or give masks of object ids",
-          name_, height(), width());
   require(std::ranges::none_of(preprocessing.steps, measures),
           "{}: its {} x {} pixels do not fit into memory, and a step of the preprocessing measures "
           "the whole image; cut it into images",
@@ -287,6 +286,30 @@ LabelledSlide::LabelledSlide(const ImagePair& pair, const MaskRules& rules,
     const auto [low, high] = std::ranges::minmax(floats);
     low_ = std::min(low_, low);
     high_ = std::max(high_, high);
+  });
+  if (weights.border && rules.kind != MaskRules::Kind::kObjects) find_objects();
+}
+
+// What looks like two objects in a part may be one in the whole.
+void LabelledSlide::find_objects() {
+  const fs::path folder = fs::temp_directory_path();
+  InstanceFinder finder(width(), without_ignored(weights_.objects), folder);
+  Image line{1, width(), 1, std::vector<std::uint32_t>(static_cast<std::size_t>(width()))};
+  auto& labels = std::get<std::vector<std::uint32_t>>(line.pixels);
+  const auto for_each_row = [&](const auto& see) {
+    mask_.read_rows([&](std::int64_t y, std::int64_t rows) {
+      const Mask mask = mask_.read({y, 0, y + rows, width()}, rules_);
+      for (std::int64_t row = 0; row < rows; ++row)
+        see(y + row, mask.classes.data() + row * width());
+      finder.release();
+    });
+  };
+  for_each_row([&](std::int64_t, const std::uint8_t* ids) { finder.add_row(ids, labels.data()); });
+  finder.finish([](const Instance&) {});
+  objects_ = std::make_unique<ScratchPicture>(folder, width(), 1, line.pixels);
+  for_each_row([&](std::int64_t y, const std::uint8_t* ids) {
+    finder.label_row(ids, labels.data());
+    objects_->write(y, 0, line);
   });
 }
 
@@ -302,7 +325,7 @@ LabelledImage LabelledSlide::part(const ImageWindow& part) {
   const ImageWindow around{std::max<std::int64_t>(part.y0 - reach, 0),
                            std::max<std::int64_t>(part.x0 - reach, 0),
                            std::min(part.y1 + reach, height()), std::min(part.x1 + reach, width())};
-  Image image;
+  std::shared_ptr<const Image> image;
   Mask mask;
   try {
     {
@@ -310,9 +333,15 @@ LabelledImage LabelledSlide::part(const ImageWindow& part) {
       image = image_.read(part);
       mask = mask_.read(around, rules_);
     }
-    result.pixels.resize(static_cast<std::size_t>(image.height * image.width * result.channels));
-    RowNormaliser(image, preprocessing_, scale_).rows(0, image.height, result.pixels);
-    add_labels(mask, around, weights_, rules_, result);
+    result.pixels.resize(static_cast<std::size_t>(image->height * image->width * result.channels));
+    RowNormaliser(*image, preprocessing_, scale_).rows(0, image->height, result.pixels);
+    std::vector<std::uint32_t> objects;
+    if (objects_) {
+      objects = std::get<std::vector<std::uint32_t>>(objects_->read(around).pixels);
+    } else if (weights_.border) {
+      objects = objects_of(mask, around.y1 - around.y0, around.x1 - around.x0, weights_.objects);
+    }
+    add_labels(mask, around, objects, weights_, rules_, result);
   } catch (const Error& error) {
     fail("{}: {}", name_, error.what());
   }

@@ -90,8 +90,9 @@ LabelledImage load_labelled_image(const ImagePair& pair, const MaskRules& rules,
 class LabelledSlide {
  public:
   // Reads all pixels once or more, for what normalisation takes from them. The rules must outlive
-  // this. Throws Error where the weights are those of borders and the mask has no ids: components
-  // need the whole.
+  // this. Where the weights are those of borders and the mask has no ids, components of the whole
+  // are found, and their ids wait in a scratch picture of 4 bytes a pixel in the folder for
+  // temporary files. Throws Error where that is full.
   LabelledSlide(const ImagePair& pair, const MaskRules& rules, const Preprocessing& preprocessing,
                 const WeightRules& weights);
 
@@ -101,6 +102,8 @@ class LabelledSlide {
   LabelledImage part(const ImageWindow& part);
 
  private:
+  void find_objects();
+
   std::string name_;
   const MaskRules& rules_;
   const Preprocessing& preprocessing_;
@@ -110,6 +113,7 @@ class LabelledSlide {
   MaskSource mask_;
   std::optional<LinearScale> scale_;
   float low_, high_;
+  std::unique_ptr<ScratchPicture> objects_;  // ids, where the mask has none of its own
 };
 
 // All images of a set; those used last stay in memory, with their weight maps. Those that are too

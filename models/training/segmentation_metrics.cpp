@@ -401,8 +401,8 @@ void ObjectRows::add_row(const std::uint8_t* truth, const std::uint32_t* ids,
 }
 
 std::vector<Overlap> ObjectRows::finish() {
-  if (!has_ids_) truth_.finish();
-  predicted_.finish();
+  if (!has_ids_) truth_.finish([](const Instance&) {});
+  predicted_.finish([](const Instance&) {});
   std::vector<Overlap> pairs;
   for (const auto& [key, pixels] : pixels_) {
     const auto a = static_cast<std::uint32_t>(key >> 32), b = static_cast<std::uint32_t>(key);

@@ -109,6 +109,23 @@ TEST(Instances, AgreeWithAFloodFillOnRandomMasks) {
     EXPECT_EQ(static_cast<int64_t>(found.objects.size()),
               *std::max_element(expected.begin(), expected.end()));
     expect_measured(found, ids, width);
+
+    // Row by row, with tables on disk that are no longer in memory.
+    InstanceFinder finder(width, options,
+                          round % 2 == 0 ? std::filesystem::temp_directory_path() : "");
+    std::vector<uint32_t> row(static_cast<size_t>(width));
+    for (int64_t y = 0; y < height; ++y, finder.release())
+      finder.add_row(ids.data() + y * width, row.data());
+    std::vector<Instance> objects;
+    EXPECT_EQ(finder.finish([&](const Instance& one) { objects.push_back(one); }),
+              static_cast<int64_t>(found.objects.size()));
+    EXPECT_EQ(to_json(objects), to_json(found.objects));
+    for (int64_t y = 0; y < height; ++y, finder.release()) {
+      finder.label_row(ids.data() + y * width, row.data());
+      ASSERT_TRUE(std::ranges::equal(
+          row, std::span(expected).subspan(static_cast<size_t>(y * width), row.size())))
+          << round << ", row " << y;
+    }
   }
 }
 

@@ -256,7 +256,7 @@ TEST_F(ZarrFiles, NoSampleIsReadTwiceByWindowsSideBySide) {
       return ImageWindow{0, std::max<int64_t>(0, begin - 60), 900,
                          std::min<int64_t>(3000, begin + 1024 + 60)};
     };
-    const Image read = source.read(window(x), x + 1024 < 3000 ? window(x + 1024) : ImageWindow{});
+    const Image read = *source.read(window(x), x + 1024 < 3000 ? window(x + 1024) : ImageWindow{});
     expect_equal(read, cut_out(image, window(x)));
   }
   EXPECT_EQ(source.pixels_read(), 900 * 3000);

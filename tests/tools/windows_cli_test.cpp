@@ -181,6 +181,8 @@ TEST_F(WindowsCli, OfAnotherImageAreNotTaken) {
   write("in/x.tif", texture(620, 1100));
   expect_error(run(in_windows({})), 1,
                "has 610 x 1100 pixels, so it is no mask of this image of 620 x 1100");
+  write_bytes(at("mask.tif"), "notes");
+  expect_error(run(in_windows({})), 1, "'mask.tif' is there and is no mask");
   write_bytes(at("mask.tif.windows/a"), "b");
   fs::remove(at("mask.tif"));
   expect_error(run(in_windows({"--resume"})), 1, "has no readable windows.json");
@@ -212,12 +214,36 @@ TEST_F(WindowsCli, ObjectsAreThoseOfTheWhole) {
                            "--min-area", "3", "--connectivity", connectivity}))
                   .code,
               0);
-    const Result result = run(
-        in_windows({"--instances", "--min-area", "3", "--connectivity", connectivity, "--json"}));
-    ASSERT_EQ(result.code, 0) << result.err;
     const json objects =
         json::parse(read_text(at("whole/summary.json"))).at("images").at(0).at("instances");
     ASSERT_GT(objects.size(), 100U);
+
+    const Result features = run(in_windows({"--instances", "--min-area", "3", "--connectivity",
+                                            connectivity, "--object-table", "geojson", "--json"}));
+    ASSERT_EQ(features.code, 0) << features.err;
+    EXPECT_EQ(json::parse(features.out).at("images").at(0).at("files").at(1),
+              "mask.instances.geojsonl");
+    std::istringstream lines(read_text(at("mask.instances.geojsonl")));
+    std::size_t i = 0;
+    for (std::string line; std::getline(lines, line); ++i) {
+      const json feature = json::parse(line);
+      const json &one = objects.at(i), &box = one.at("bounding_box"), &middle = one.at("centroid");
+      EXPECT_EQ(feature.at("type"), "Feature");
+      EXPECT_EQ(feature.at("id"), one.at("label"));
+      EXPECT_EQ(feature.at("geometry").at("type"), "Point");
+      EXPECT_EQ(feature.at("geometry").at("coordinates"),
+                json({middle[0].get<double>() + 0.5, middle[1].get<double>() + 0.5}));
+      EXPECT_EQ(feature.at("bbox"), json({box[0], box[1], box[0].get<int>() + box[2].get<int>(),
+                                          box[1].get<int>() + box[3].get<int>()}));
+      EXPECT_EQ(feature.at("properties").at("area"), one.at("area"));
+      EXPECT_EQ(feature.at("properties").at("class"), one.at("class"));
+      EXPECT_TRUE(feature.at("properties").at("classification").at("name").is_string());
+    }
+    EXPECT_EQ(i, objects.size());
+
+    const Result result = run(
+        in_windows({"--instances", "--min-area", "3", "--connectivity", connectivity, "--json"}));
+    ASSERT_EQ(result.code, 0) << result.err;
     std::string table = "label,class,area,x,y,width,height,centroid_x,centroid_y\n";
     for (const json& one : objects) {
       const json& box = one.at("bounding_box");

@@ -158,7 +158,7 @@ TEST_F(ZarrCli, LevelsAreReadAndWritten) {
                "--level 3: it has 0: 1300 x 1501, 1: 650 x 751, 2: 325 x 376");
   expect_error(run(segment({"whole/x.png", "-o", "out", "--level", "1"})), 1, "one level alone");
   expect_error(run(segment({"whole/x.png", "-o", "out", "--channel", "0"})), 1,
-               "it is no Zarr store");
+               "it is no TIFF and no Zarr store");
   expect_error(run(segment({"in/x.tif", "-o", "out", "--page", "1"})), 1, "page 1 of 1");
 }
 

@@ -65,8 +65,9 @@ fs::path instances_path(const fs::path& base, const SegmentOutputs& wanted) {
   return with_suffix(base, zarr ? ".instances.zarr" : ".instances.tif");
 }
 
-fs::path object_table_path(const fs::path& base) {
-  return with_suffix(base, ".instances.csv");
+fs::path object_table_path(const fs::path& base, const SegmentOutputs& wanted) {
+  return with_suffix(
+      base, wanted.object_format == ObjectFormat::kCsv ? ".instances.csv" : ".instances.geojsonl");
 }
 
 bool is_output_name(const fs::path& path) {
@@ -82,7 +83,7 @@ std::vector<fs::path> result_paths(const fs::path& base, bool stack, const Segme
   if (wanted.overlay) paths.push_back(overlay_path(base, stack));
   if (wanted.probabilities) paths.push_back(probabilities_path(base));
   if (wanted.instances) paths.push_back(instances_path(base, wanted));
-  if (wanted.instances && wanted.object_table) paths.push_back(object_table_path(base));
+  if (wanted.instances && wanted.object_table) paths.push_back(object_table_path(base, wanted));
   paths.push_back(mask_path(base, stack, wanted));
   return paths;
 }
@@ -93,6 +94,8 @@ std::vector<fs::path> all_result_paths(const fs::path& base) {
   std::vector<fs::path> paths = result_paths(base, false, all);
   paths.push_back(overlay_path(base, true));  // of a stack
   paths.push_back(mask_path(base, true, all));
+  all.object_format = ObjectFormat::kGeoJson;
+  paths.push_back(object_table_path(base, all));
   return paths;
 }
 

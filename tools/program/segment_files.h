@@ -16,6 +16,7 @@
 #include "models/image/mask.h"
 #include "models/image/tiff.h"
 #include "models/session.h"
+#include "tools/program/object_table.h"
 
 namespace tessera {
 
@@ -29,8 +30,9 @@ struct SegmentOutputs {
   InstanceOptions instance_options;
   std::vector<ClassInfo> classes;
   bool pyramid = false;       // of a mask in windows
-  bool object_table = false;  // a CSV file of objects; else they are in the summary
-  std::string mask_ending;    // where the user names the mask's file; empty: see mask_path
+  bool object_table = false;  // a file of objects; else they are in the summary
+  ObjectFormat object_format = ObjectFormat::kCsv;
+  std::string mask_ending;  // where the user names the mask's file; empty: see mask_path
 };
 
 // What of that an image in windows has: no overlay, and objects in a table.
@@ -46,7 +48,8 @@ std::filesystem::path overlay_path(const std::filesystem::path& base, bool stack
 std::filesystem::path probabilities_path(const std::filesystem::path& base);
 std::filesystem::path instances_path(const std::filesystem::path& base,
                                      const SegmentOutputs& wanted);
-std::filesystem::path object_table_path(const std::filesystem::path& base);
+std::filesystem::path object_table_path(const std::filesystem::path& base,
+                                        const SegmentOutputs& wanted);
 // Whether a file's name is one that this program gives to its outputs.
 bool is_output_name(const std::filesystem::path& path);
 // All files of one image, in the order in which they get their names: the mask last.

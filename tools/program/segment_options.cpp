@@ -40,10 +40,21 @@ void SegmentOptions::add_to(CLI::App& command) {
   command.add_flag("--probabilities", outputs.probabilities,
                    "also NAME.probabilities.npy: (pages, height, width, outputs)");
   command.add_flag("--instances", outputs.instances,
-                   "also NAME.instances.tif, and each object in the summary");
+                   "also NAME.instances.tif, and each object in the summary; of an image in "
+                   "windows in a table");
   InstanceOptions& instances = outputs.instance_options;
   command.add_option("--connectivity", instances.connectivity, "of objects: 4 or 8")
       ->check(CLI::IsMember({4, 8}));
+  command
+      .add_option_function<std::string>(
+          "--object-table",
+          [this](const std::string& format) {
+            outputs.object_format = format == "csv" ? ObjectFormat::kCsv : ObjectFormat::kGeoJson;
+          },
+          "of an image in windows: csv, NAME.instances.csv, or geojson, NAME.instances.geojsonl, a "
+          "feature a line")
+      ->type_name("FORMAT")
+      ->check(CLI::IsMember({"csv", "geojson"}));
   min_area = command
                  .add_option("--min-area", instances.min_area,
                              "of objects, in pixels; else what the model was trained with")
@@ -55,7 +66,9 @@ void SegmentOptions::add_to(CLI::App& command) {
   command.add_option("--page", choice.page, "of a stack alone, counted from 0")
       ->type_name("N")
       ->check(at_least(0));
-  command.add_option("--channel", choice.channel, "of an OME-Zarr alone, as grey, counted from 0")
+  command
+      .add_option("--channel", choice.channel,
+                  "of an OME-Zarr or TIFF alone, as grey, counted from 0")
       ->type_name("N")
       ->check(at_least(0));
   command.add_flag("--pyramid", outputs.pyramid,

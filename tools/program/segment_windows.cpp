@@ -32,8 +32,14 @@ void require_same_geometry(const fs::path& mask, const ImageLayout& image) {
   if (mask.extension() == kZarrEnding)
     return require_zarr_labels_may_be(mask, image.height, image.width);
   if (!fs::is_regular_file(mask, ignored)) return;
-  ImageReader reader(mask);
-  const ImageLayout there = reader.reads_parts() ? reader.layout() : ImageLayout{};
+  ImageLayout there;
+  try {
+    ImageReader reader(mask);
+    if (reader.reads_parts()) there = reader.layout();
+  } catch (const Error&) {
+    fail("'{}' is there and is no mask, so it is not replaced; remove it, or choose another -o",
+         mask.string());
+  }
   require(there.height == image.height && there.width == image.width && there.channels == 1,
           "'{}' is there and has {} x {} pixels, so it is no mask of this image of {} x {}; remove "
           "it, or choose another -o",
@@ -58,6 +64,7 @@ WindowedFiles::WindowedFiles(ImageReader reader, Session& session, const Segment
   require_same_geometry(mask_path(job_.base, true, outputs), source_.layout());
   if (outputs_.instances)
     require_same_geometry(instances_path(job_.base, outputs), source_.layout());
+  return_large_blocks_at_once();
   begin();
 }
 
@@ -84,7 +91,8 @@ void WindowedFiles::begin() {
   // next one, and a mask that is written.
   WindowWish wish{.height_multiple = kTile,
                   .width_multiple = kTile,
-                  .pixel_bytes = (3 * source_.pixel_bytes() + 2) / 2};
+                  .pixel_bytes = (3 * source_.pixel_bytes() + 2) / 2,
+                  .beside_bytes = source_.bytes_beside()};
   const auto sharers = static_cast<std::int64_t>(job_.joins ? job_.share.count : 0);
   wish.at_least = std::max(
       {std::int64_t{1}, image.height * image.width / kWindowPixels, kWindowsEach * sharers});
@@ -92,8 +100,10 @@ void WindowedFiles::begin() {
     const WindowGrid chosen = session_.window_grid(image.height, image.width, wish);
     manifest = {{"made_from", job_.made_from}, {"window", {chosen.height, chosen.width}}};
     if (session_.needs_pixel_scale()) {
+      const fs::path parent = folder_.path().parent_path();
       const PixelScale scale = session_.pixel_scale([&](const auto& take) {
-        source_.read_rows([&](const Image& rows) { take(view_of(rows)); });
+        source_.read_rows([&](const Image& rows) { take(view_of(rows)); },
+                          parent.empty() ? "." : parent);
       });
       manifest["scale"] = {scale.offset, scale.divisor};
     }
@@ -172,7 +182,7 @@ void WindowedFiles::make(const std::function<void(double)>& progress) {
   progress(static_cast<double>(others) / all);
 
   // One thread reads the next window while this one computes, and one writes the last.
-  std::future<Image> ahead;
+  std::future<std::shared_ptr<const Image>> ahead;
   std::future<void> behind;
   const auto read_ahead = [&](std::size_t i) {
     if (i == reads.size()) return;
@@ -197,10 +207,10 @@ void WindowedFiles::make(const std::function<void(double)>& progress) {
                 static_cast<double>(done) / static_cast<double>(bands)) /
                all);
     };
-    Image pixels = ahead.get();
+    const std::shared_ptr<const Image> pixels = ahead.get();
     return_free_memory();  // of windows before
     read_ahead(i + 1);
-    Segmentation made = session_.segment_window(view_of(pixels), made_here[i],
+    Segmentation made = session_.segment_window(view_of(*pixels), made_here[i],
                                                 scale_ ? &*scale_ : nullptr, advance);
     end_writing();
     behind = std::async(
@@ -266,52 +276,53 @@ void WindowedFiles::copy(std::int64_t row) {
 // Row by row, as find_instances does, so that windows have no say in it.
 void WindowedFiles::find_objects() {
   const std::int64_t width = source_.layout().width;
+  InstanceFinder finder(width, outputs_.instance_options, folder_.path());
   std::vector<std::uint32_t> provisional(static_cast<std::size_t>(width));
-  const auto for_each_part = [&](InstanceFinder& finder, const auto& take) {
-    std::int64_t y = 0;
-    PixelSource(ImageReader(mask_->path())).read_rows([&](const Image& rows) {
-      const auto& ids = std::get<std::vector<std::uint8_t>>(rows.pixels);
-      const auto for_each_row = [&](const auto& see) {
-        for (std::int64_t row = 0; row < rows.height; ++row) {
-          finder.add_row(ids.data() + row * width, provisional.data());
-          see();
-        }
-      };
-      take(y, rows.height, for_each_row);
-      y += rows.height;
-    });
-  };
-  InstanceFinder finder(width, outputs_.instance_options);
-  for_each_part(finder, [](auto, auto, const auto& for_each_row) { for_each_row([] {}); });
-  const std::vector<Instance> objects = finder.finish();
-  statistics_.set_objects(objects.size());
-  std::ostream& table = table_.emplace(object_table_path(job_.base), Durability::kPower).stream();
-  table << "label,class,area,x,y,width,height,centroid_x,centroid_y\n";
-  for (const Instance& one : objects)
-    table << fmt::format("{},{},{},{},{},{},{},{},{}\n", one.label, one.class_id, one.area, one.x,
-                         one.y, one.width, one.height, one.centroid_x, one.centroid_y);
-
-  const auto write_labels = [&]<class T>(std::vector<T> labels) {
-    labels_ = begin_file(instances_path(job_.base, outputs_), labels, false);
-    InstanceFinder again(width, outputs_.instance_options);
-    for_each_part(again, [&](std::int64_t y, std::int64_t height, const auto& for_each_row) {
-      labels.clear();
-      labels.reserve(static_cast<std::size_t>(height * width));
-      for_each_row([&] {
-        for (const std::uint32_t label : provisional)
-          labels.push_back(static_cast<T>(finder.label_of(label)));
-      });
-      Image part{height, width, 1, std::move(labels)};
-      labels_->write(y, 0, part);
-      labels = std::get<std::vector<T>>(std::move(part.pixels));
-    });
-  };
-  if (objects.size() <= kMax16BitLabel) {
-    write_labels(std::vector<std::uint16_t>());
+  for_each_row(finder, [&](const std::uint8_t* ids) { finder.add_row(ids, provisional.data()); });
+  table_.emplace(object_table_path(job_.base, outputs_), outputs_.object_format, outputs_.classes);
+  const std::int64_t objects = finder.finish([&](const Instance& one) { table_->add(one); });
+  statistics_.set_objects(static_cast<std::size_t>(objects));
+  if (static_cast<std::size_t>(objects) <= kMax16BitLabel) {
+    write_labels<std::uint16_t>(finder);
   } else {
-    write_labels(std::vector<std::uint32_t>());
+    write_labels<std::uint32_t>(finder);
   }
   labels_->finish();
+}
+
+void WindowedFiles::for_each_row(InstanceFinder& finder,
+                                 const std::function<void(const std::uint8_t*)>& see) const {
+  PixelSource(ImageReader(mask_->path()))
+      .read_rows(
+          [&](const Image& rows) {
+            const auto& ids = std::get<std::vector<std::uint8_t>>(rows.pixels);
+            for (std::int64_t row = 0; row < rows.height; ++row) see(ids.data() + row * rows.width);
+            finder.release();
+          },
+          folder_.path());
+}
+
+// Labels come in rows and are written in tiles, between which they wait on disk: rows of tiles of a
+// wide image would not fit into memory.
+template <class T>
+void WindowedFiles::write_labels(InstanceFinder& finder) {
+  const std::int64_t height = source_.layout().height, width = source_.layout().width;
+  labels_ = begin_file(instances_path(job_.base, outputs_), std::vector<T>(), false);
+  ScratchPicture waiting(folder_.path(), width, 1, std::vector<T>());
+  std::vector<std::uint32_t> labels(static_cast<std::size_t>(width));
+  Image line{1, width, 1, std::vector<T>(labels.size())};
+  std::int64_t y = 0;
+  for_each_row(finder, [&](const std::uint8_t* ids) {
+    finder.label_row(ids, labels.data());
+    std::ranges::transform(labels, std::get<std::vector<T>>(line.pixels).begin(),
+                           [](std::uint32_t label) { return static_cast<T>(label); });
+    waiting.write(y++, 0, line);
+    if (y % kTile != 0 && y < height) return;
+    const std::int64_t top = (y - 1) / kTile * kTile;
+    for (std::int64_t x = 0; x < width; x += kTile)
+      labels_->write(top, x, waiting.read({top, x, y, std::min(x + kTile, width)}));
+    waiting.forget(top, y);
+  });
 }
 
 bool WindowedFiles::made_elsewhere() const {

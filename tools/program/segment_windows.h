@@ -57,6 +57,11 @@ class WindowedFiles : public ResultFiles {
   bool is_there(std::int64_t index) const;
   void copy(std::int64_t row);  // of windows, into the mask
   void find_objects();          // in the finished mask
+  template <class T>
+  void write_labels(InstanceFinder& finder);
+  // Calls see(class ids) for each row of the finished mask.
+  void for_each_row(InstanceFinder& finder,
+                    const std::function<void(const std::uint8_t* ids)>& see) const;
   // A TIFF or the store of an OME-Zarr, as the name ends.
   std::unique_ptr<TiledWriter> begin_file(const std::filesystem::path& path,
                                           const Image::Pixels& like, bool has_classes) const;
@@ -72,7 +77,7 @@ class WindowedFiles : public ResultFiles {
   std::int64_t made_ = 0;                // by this process
   std::string note_;
   std::unique_ptr<TiledWriter> mask_, labels_;
-  std::optional<AtomicFile> table_;
+  std::optional<ObjectTable> table_;
   MaskStatistics statistics_;
 };
 
