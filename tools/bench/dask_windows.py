@@ -18,7 +18,7 @@ import tempfile
 import time
 
 import numpy
-from large_image import TILE, tile_pixels, unit_model
+from large_image import TILE, Peak, tile_pixels, unit_model
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHUNK = 1024  # of Dask
@@ -64,12 +64,10 @@ def run_dask(source, target, model, overlap, threads):
 
 def measured(command):
     """Seconds and MiB of a process of its own."""
-    begin = time.monotonic()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    if status != 0:
+    begin, peak = time.monotonic(), Peak()
+    if peak.start(command).wait() != 0:
         sys.exit(f"failed: {' '.join(map(str, command))}")
-    return time.monotonic() - begin, usage.ru_maxrss / 1024
+    return time.monotonic() - begin, peak.mib
 
 
 def make_picture(path, size):

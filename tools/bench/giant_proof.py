@@ -9,7 +9,11 @@ Both must make the same bytes, stay within the limit (peak resident memory of ev
 count the objects that were drawn; 20 random cut-outs must have the bytes of the in-memory answer.
 
     giant_proof.py --size 6000 --max-memory 200M
+    giant_proof.py --size 60000 --height 2000 --max-memory 512M
     giant_proof.py --size 60000 --max-memory 1G -o tools/bench/results/DATE-giant.json
+
+Of disk it takes the picture's bytes, those of two masks with labels, which are small, and up to a
+quarter more for rows that wait.
 
 The network is a small UNet that `tessera train` makes on pictures of the same kind, drawn elsewhere.
 """
@@ -26,12 +30,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 import numpy
 import PIL.Image
-from large_image import TILE, cut_outs, write_tiled
+from large_image import TILE, Peak, cut_outs, write_tiled
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PITCH = 160  # of the objects; no divisor of a tile or window, so that all edges cut some
@@ -42,17 +45,16 @@ class Picture:
     """Bright discs on uneven, noisy ground, a disc or none in each square of PITCH pixels, drawn by
     `seed`. Any part of it can be made by itself."""
 
-    def __init__(self, size, seed):
-        self.size, self.seed = size, seed
-        draws = numpy.random.default_rng([seed, size])
-        cells = size // PITCH  # what would cross the picture's end is left out
-        self.there = draws.random((cells, cells)) < 0.6
-        self.radius = draws.uniform(LEAST, MOST, (cells, cells))
+    def __init__(self, height, width, seed):
+        draws = numpy.random.default_rng([seed, width])
+        cells = height // PITCH, width // PITCH  # what would cross the picture's end is left out
+        self.there = draws.random(cells) < 0.6
+        self.radius = draws.uniform(LEAST, MOST, cells)
         free = PITCH / 2 - GAP - self.radius
-        middle = (numpy.arange(cells) + 0.5) * PITCH
-        self.y = middle[:, None] + draws.uniform(-1, 1, (cells, cells)) * free
-        self.x = middle[None, :] + draws.uniform(-1, 1, (cells, cells)) * free
-        self.light = draws.uniform(150, 215, (cells, cells))
+        middle_y, middle_x = ((numpy.arange(count) + 0.5) * PITCH for count in cells)
+        self.y = middle_y[:, None] + draws.uniform(-1, 1, cells) * free
+        self.x = middle_x[None, :] + draws.uniform(-1, 1, cells) * free
+        self.light = draws.uniform(150, 215, cells)
         self.noise = draws.normal(0, 9, (4 * TILE, 4 * TILE)).astype(numpy.float32)
 
     @property
@@ -64,9 +66,9 @@ class Picture:
         rows, columns = numpy.arange(y, y + height), numpy.arange(x, x + width)
         ground = 80 + 25 * numpy.outer(numpy.cos(rows / 470), numpy.sin(columns / 610))
         truth = numpy.zeros((height, width), numpy.uint8)
-        last = len(self.there) - 1
-        for i in range(y // PITCH, min((y + height - 1) // PITCH, last) + 1):
-            for j in range(x // PITCH, min((x + width - 1) // PITCH, last) + 1):
+        down, across = self.there.shape
+        for i in range(y // PITCH, min((y + height - 1) // PITCH + 1, down)):
+            for j in range(x // PITCH, min((x + width - 1) // PITCH + 1, across)):
                 if not self.there[i, j]:
                     continue
                 cy, cx, radius = self.y[i, j] - y, self.x[i, j] - x, self.radius[i, j]
@@ -86,7 +88,7 @@ class Picture:
 
 def train(program, folder, model):
     """A small network, from eight pictures of another seed."""
-    side, base = 256, Picture(4096, 1)
+    side, base = 256, Picture(4096, 4096, 1)
     for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True)
     for i in range(8):
@@ -102,27 +104,17 @@ class Runs:
     """Processes of the program on one picture and mask; the largest peak of any."""
 
     def __init__(self, options, folder, image, mask):
-        self.mask, self.peak = mask, 0
+        self.mask, self.watched = mask, Peak()
         self.command = [options.program, "segment", image, "-m", folder / "model.safetensors", "-o", mask,
                         "--max-memory", options.max_memory, "--threads", str(options.threads), "--instances",
                         "--no-overlay", "-q"]
 
     def start(self, *more):
-        child = subprocess.Popen([*map(str, self.command), *more])
-        threading.Thread(target=self.watch, args=(child,)).start()
-        return child
+        return self.watched.start([*self.command, *more])
 
-    def watch(self, child):
-        """The kernel's own high-water mark. That of wait4 would count this process before its fork."""
-        while child.poll() is None:
-            try:
-                status = pathlib.Path(f"/proc/{child.pid}/status").read_text()
-                if f"Name:\t{pathlib.Path(self.command[0]).name[:15]}\n" in status:  # not before exec
-                    peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
-                    self.peak = max(self.peak, peak)
-            except (OSError, IndexError):  # it has just ended
-                pass
-            time.sleep(0.05)
+    @property
+    def peak(self):
+        return self.watched.mib
 
     def end(self, child, expected=0):
         code = child.wait()
@@ -137,15 +129,15 @@ class Runs:
             return sum(1 for _ in table) - 1
 
 
-def kill_and_resume(runs, size, kills):
+def kill_and_resume(runs, height, width, kills):
     """How many windows there are, and how many each kill left finished."""
     draws, left = random.Random(1), []
     child, begin = runs.start("--windows", "1/1"), time.monotonic()
     manifest = pathlib.Path(f"{runs.mask}.windows/windows.json")
     while child.poll() is None and not manifest.exists():
         time.sleep(0.02)
-    height, width = json.loads(manifest.read_text())["window"]
-    windows = -(-size // height) * -(-size // width)
+    rows, columns = json.loads(manifest.read_text())["window"]
+    windows = -(-height // rows) * -(-width // columns)
     for target in sorted(draws.randrange(max(1, windows * 4 // 5)) for _ in range(kills)):
         while child.poll() is None and runs.finished() < target:
             time.sleep(0.05)
@@ -164,6 +156,7 @@ def kill_and_resume(runs, size, kills):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=6000, help="pixels a side")
+    parser.add_argument("--height", type=int, help="rows, if others than columns")
     parser.add_argument("--max-memory", default="1G")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--kills", type=int, default=10)
@@ -172,9 +165,10 @@ def main():
     parser.add_argument("--folder", help="for the picture and the masks, kept; else a temporary one")
     parser.add_argument("-o", "--output", help="JSON file of the figures")
     options = parser.parse_args()
+    height, width = options.height or options.size, options.size
     folder = pathlib.Path(options.folder or tempfile.mkdtemp(prefix="giant_proof."))
     folder.mkdir(parents=True, exist_ok=True)
-    result = {"kind": "giant", "date": f"{datetime.date.today()}", "size": options.size, "max_memory": options.max_memory,
+    result = {"kind": "giant", "date": f"{datetime.date.today()}", "size": options.size, "height": height, "max_memory": options.max_memory,
               "threads": options.threads, "machine": platform.machine(), "load": os.getloadavg()[0]}
     head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
     result["commit"] = head.stdout.strip()
@@ -189,16 +183,16 @@ def main():
         say(**{f"{name}_seconds": round(time.monotonic() - begin, 1)})
         return made
 
-    picture, image = Picture(options.size, 7), folder / "image.tif"
+    picture, image = Picture(height, width, 7), folder / "image.tif"
     if not (folder / "model.safetensors").exists():
         timed("train", train, options.program, folder / "training", folder / "model.safetensors")
     if not image.exists():
-        timed("draw", write_tiled, folder / "part.tif", options.size, picture.tile)
+        timed("draw", write_tiled, folder / "part.tif", height, width, picture.tile)
         os.rename(folder / "part.tif", image)
     say(objects=picture.objects, image_bytes=image.stat().st_size)
 
     killed = Runs(options, folder, image, folder / "killed.tif")
-    windows, left = timed("killed", kill_and_resume, killed, options.size, options.kills)
+    windows, left = timed("killed", kill_and_resume, killed, height, width, options.kills)
     say(windows=windows, left_by_kills=left)
     say(killed_peak_mib=round(killed.peak), killed_objects=killed.objects())
 

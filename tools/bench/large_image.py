@@ -18,6 +18,8 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import zlib
 
 import numpy
@@ -43,16 +45,16 @@ def tile_pixels(size, row, column):
 
 
 def make(path, size):
-    write_tiled(path, size, lambda row, column: tile_pixels(size, row, column), packed=True)
+    write_tiled(path, size, size, lambda row, column: tile_pixels(size, row, column), packed=True)
 
 
-def write_tiled(path, size, tile, packed=False):
+def write_tiled(path, height, width, tile, packed=False):
     """A BigTIFF in tiles, deflated ones if `packed`; the last ones are filled up."""
-    across = -(-size // TILE)
+    down, across = -(-height // TILE), -(-width // TILE)
     offsets, counts = [], []
     with open(path, "wb") as file:
         file.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0))
-        for row in range(across):
+        for row in range(down):
             for column in range(across):
                 data = tile(row, column).tobytes()
                 data = zlib.compress(data, 1) if packed else data
@@ -64,7 +66,7 @@ def write_tiled(path, size, tile, packed=False):
         file.write(struct.pack(f"<{2 * len(offsets)}Q", *offsets, *counts))
         directory = file.tell()
         long8 = lambda tag, count, value: struct.pack("<HHQQ", tag, 16, count, value)
-        entries = [long8(256, 1, size), long8(257, 1, size), long8(258, 1, 8), long8(259, 1, 8 if packed else 1),
+        entries = [long8(256, 1, width), long8(257, 1, height), long8(258, 1, 8), long8(259, 1, 8 if packed else 1),
                    long8(262, 1, 1), long8(277, 1, 1), long8(322, 1, TILE), long8(323, 1, TILE),
                    long8(324, len(offsets), tables), long8(325, len(counts), tables + 8 * len(offsets))]
         file.write(struct.pack("<Q", len(entries)) + b"".join(entries) + struct.pack("<Q", 0))
@@ -116,6 +118,29 @@ class TiledTiff:
 
 def write_pgm(path, pixels):
     path.write_bytes(b"P5 %d %d 255\n" % pixels.shape[::-1] + pixels.tobytes())
+
+
+class Peak:
+    """The most resident memory of child processes, by the kernel's own high-water mark. That of wait4
+    would count this process before its fork."""
+
+    def __init__(self):
+        self.mib = 0
+
+    def start(self, command):
+        """Runs `command`; returns the child."""
+        child = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL)  # behind its exec
+        threading.Thread(target=self._watch, args=(child,)).start()
+        return child
+
+    def _watch(self, child):
+        while child.poll() is None:
+            try:
+                status = pathlib.Path(f"/proc/{child.pid}/status").read_text()
+                self.mib = max(self.mib, int(status.split("VmHWM:")[1].split()[0]) / 1024)
+            except (OSError, IndexError):  # it has just ended
+                pass
+            time.sleep(0.02)
 
 
 def cut_outs(image, mask, model, tessera, cuts):
