@@ -8,6 +8,7 @@
 
 #include "engine/files/safetensors.h"
 #include "kernels/error.h"
+#include "models/import/word_networks.h"
 #include "models/import/wrappers.h"
 
 namespace tessera {
@@ -59,6 +60,14 @@ Imported match_family(const Contents& contents, const ImportOptions& options) {
     if (names.size() == kShown) break;
     names.push_back(fmt::format("\n  {} {}", in_quotes(tensor.name), shape_text(tensor.shape)));
   }
+  if (const std::optional<WordNetwork> words = word_network_of(contents))
+    fail("{}: {}, and no HAN that is known by its names:{}{}{}\n{}{}", contents.file, words->kind,
+         fmt::join(names, ""), contents.tensors.size() > kShown ? "\n  ..." : "",
+         fmt::join(reasons, ""),
+         words->may_be_han ? "Where it is a HAN, export it as ONNX (torch.onnx.export) with fixed "
+                             "numbers of sentences and words, and import that. "
+                           : "",
+         kWordNetworkAdvice);
   fail(
       "{}: no known network has these {} tensors:{}{}{}\nExport it as ONNX (torch.onnx.export), "
       "which says what is computed, and import that; `tessera import --list` names what is known",

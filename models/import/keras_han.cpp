@@ -1,5 +1,7 @@
 #include "models/import/keras_han.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -8,6 +10,7 @@
 #include "kernels/error.h"
 #include "models/import/han_words.h"
 #include "models/import/keras_settings.h"
+#include "models/import/word_networks.h"
 
 namespace tessera {
 namespace {
@@ -31,6 +34,12 @@ std::string type_inside(const KerasLayer& layer) {
   return keras_text(layer.config.value("layer", nlohmann::json::object()), "class_name", "");
 }
 
+// "Bidirectional LSTM"
+std::string shown_type(const KerasLayer& layer) {
+  const std::string inside = type_inside(layer);
+  return inside.empty() ? layer.type : layer.type + " " + inside;
+}
+
 bool is_dropout(const std::string& type) {
   return type.find("Dropout") != std::string::npos || type == "GaussianNoise" || type == "Identity";
 }
@@ -41,6 +50,22 @@ class KerasHanReader {
       : model_(model), contents_(contents), options_(options), weights_(contents) {}
 
   Imported read() {
+    refuse_one_level();
+    KerasLayer embedding;
+    try {
+      embedding = read_network();
+    } catch (const Error& error) {
+      fail("a network of words, and no HAN that Tessera has: {}. {}", error.what(),
+           kWordNetworkAdvice);
+    }
+    give_words(imported_, config_, weights_.get(embedding, {"embeddings"}, "embeddings", 2),
+               options_);
+    return finish();
+  }
+
+ private:
+  // Everything but the words. Returns the layer that looks them up.
+  KerasLayer read_network() {
     // The outer chain begins with the encoder, and ends with the classifier.
     KerasLevel sentences = chain(model_, 2);
     require(sentences.layers.size() >= 4 && sentences.layers[0].type == "TimeDistributed",
@@ -71,12 +96,26 @@ class KerasHanReader {
     read_level("word", words);
     read_level("sentence", sentences);
     read_output(output, softmax);
-    give_words(imported_, config_, weights_.get(embedding, {"embeddings"}, "embeddings", 2),
-               options_);
-    return finish();
+    return embedding;
   }
 
- private:
+  // Classifiers of a document as one line of words are no HANs, whatever else they have.
+  void refuse_one_level() const {
+    if (std::ranges::find(model_.layers, "TimeDistributed", &KerasLayer::type) !=
+        model_.layers.end())
+      return;
+    constexpr std::size_t kShown = 12;
+    std::vector<std::string> types;
+    for (const KerasCall& call : model_.calls) {
+      const KerasLayer& layer = model_.layers[call.layer];
+      if (types.size() < kShown && layer.type != "InputLayer" && layer.type != "NotEqual" &&
+          !is_dropout(layer.type))
+        types.push_back(shown_type(layer));
+    }
+    fail("a network of words in one level ({}), and no HAN. {}", fmt::join(types, ", "),
+         kWordNetworkAdvice);
+  }
+
   // The layers of a model that run one after another.
   KerasLevel chain(const KerasModel& model, std::size_t axes) {
     require(model.inputs.size() == 1 && model.outputs.size() == 1,

@@ -15,6 +15,7 @@
 #include "models/import/onnx_han_structure.h"
 #include "models/import/onnx_network.h"
 #include "models/import/onnx_trace.h"
+#include "models/import/word_networks.h"
 #include "models/network_run.h"
 
 namespace tessera {
@@ -306,8 +307,8 @@ Imported read_han(const OnnxModel& model, const ImportOptions& options) {
     fail(
         "a network of words, and none of Tessera's HANs: {}\nWhere it is a HAN, give the file of "
         "its own framework (.pt, .h5, .keras), or export it with fixed numbers of sentences and "
-        "words, without loops",
-        error.what());
+        "words, without loops. {}",
+        error.what(), kWordNetworkAdvice);
   }
   const std::size_t rank = inputs.extents.size();
   constexpr int kSentences = 15, kWords = 100;
@@ -335,21 +336,49 @@ Imported read_han(const OnnxModel& model, const ImportOptions& options) {
   return imported;
 }
 
-}  // namespace
+// Nodes that networks of words consist of.
+struct WordNodes {
+  std::size_t looked_up = 0, recurrent = 0, convolutions = 0, norms = 0;
+};
 
-bool may_be_onnx_han(const OnnxModel& model) {
-  std::set<std::string_view> tables;
-  for (const StoredTensor& tensor : model.initializers)
+WordNodes count_word_nodes(const OnnxModel& model) {
+  WordNodes nodes;
+  std::set<std::string_view> tables, constants;
+  for (const StoredTensor& tensor : model.initializers) {
+    constants.insert(tensor.name);
     if (tensor.is_float() && tensor.shape.size() == 2) tables.insert(tensor.name);
-  std::size_t looked_up = 0, recurrent = 0;
+  }
   for (const OnnxNode& node : model.nodes) {
+    if (node.op == "Constant" && !node.outputs.empty()) constants.insert(node.outputs[0]);
     if (node.inputs.empty()) continue;
     if (node.op == "Identity" && !node.outputs.empty() && tables.contains(node.inputs[0]))
       tables.insert(node.outputs[0]);
-    looked_up += node.op == "Gather" && tables.contains(node.inputs[0]) ? 1 : 0;
-    recurrent += is_onnx_recurrence(node) || node.op == "Loop" || node.op == "Scan" ? 1 : 0;
+    const bool looks_up = node.op == "Gather" && node.inputs.size() == 2 &&
+                          tables.contains(node.inputs[0]) && !constants.contains(node.inputs[1]);
+    nodes.looked_up += looks_up ? 1 : 0;
+    nodes.recurrent += is_onnx_recurrence(node) || node.op == "Loop" || node.op == "Scan" ? 1 : 0;
+    nodes.convolutions += node.op == "Conv" ? 1 : 0;
+    nodes.norms += node.op == "LayerNormalization" ? 1 : 0;
   }
-  return looked_up > 0 && recurrent >= 2;
+  return nodes;
+}
+
+}  // namespace
+
+bool may_be_onnx_han(const OnnxModel& model) {
+  const WordNodes nodes = count_word_nodes(model);
+  return nodes.looked_up > 0 && nodes.recurrent >= 2;
+}
+
+std::string onnx_word_network(const OnnxModel& model) {
+  const bool reads_images = std::ranges::any_of(
+      model.inputs, [](const OnnxValueInfo& input) { return input.dims.size() > 3; });
+  const WordNodes nodes = count_word_nodes(model);
+  if (nodes.looked_up == 0 || reads_images) return "";
+  if (nodes.recurrent > 0) return "a recurrent network of words in one level";
+  if (nodes.convolutions > 0) return "a convolutional network of words";
+  return nodes.norms > 0 ? "a transformer of words (BERT and its like)"
+                         : "a network of words without recurrent layers";
 }
 
 Imported import_onnx_han(const OnnxModel& model, const ImportOptions& options) {

@@ -9,6 +9,9 @@ namespace tessera {
 // Whether the graph has a table of words and two recurrent layers, or loops in their place.
 bool may_be_onnx_han(const OnnxModel& model);
 
+// Of one that looks words up in a table and is no HAN, what it is; else empty.
+std::string onnx_word_network(const OnnxModel& model);
+
 // Exporters write a layer in many ways, so weights are found by what reads them (the table that
 // word ids pick from, recurrent layers, products with constants between them), and everything else
 // (masks, eps, the order of steps) by trial: the HAN that has these weights must give what the file

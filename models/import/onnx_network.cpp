@@ -12,6 +12,7 @@
 #include "kernels/error.h"
 #include "models/import/onnx_converter.h"
 #include "models/import/onnx_han.h"
+#include "models/import/word_networks.h"
 
 namespace tessera {
 namespace {
@@ -382,6 +383,8 @@ Imported import_onnx(const MappedFile& file, const std::string& name,
 Imported import_onnx(const OnnxModel& model, const ImportOptions& options) {
   const std::string& name = model.file;
   if (may_be_onnx_han(model)) return import_onnx_han(model, options);
+  if (const std::string words = onnx_word_network(model); !words.empty())
+    fail("{}: {}, and no HAN. {}", name, words, kWordNetworkAdvice);
   try {
     std::vector<OnnxInput> inputs;
     for (const OnnxValueInfo& info : model.inputs)
