@@ -3,8 +3,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "engine/files/mapped_pages.h"
 #include "kernels/cpu/convert.h"
@@ -59,27 +61,50 @@ void with_reader(StoredType type, const Visit& visit) {
   }
 }
 
+// Of a tensor that is turned, elements that lie side by side in the file go far apart: so many are
+// taken together, a line of the cache, which else would be fetched for each of them.
+constexpr std::int64_t kSideBySide = 16;
+
 // Writes all elements, in the order of `axes` or as they are, to `out`.
 template <class Value>
 void read_into(const StoredTensor& tensor, std::span<const int> axes, Value* out) {
   if (tensor.elements() == 0) return;
-  const std::size_t rank = tensor.shape.size();
+  const bool as_it_is = axes.empty() && tensor.strides.empty();
+  const std::vector<std::int64_t> shape = as_it_is ? std::vector{tensor.elements()} : tensor.shape;
+  const std::size_t rank = shape.size();
   const std::vector<std::int64_t> strides =
-      tensor.strides.empty() ? dense_strides(tensor.shape) : tensor.strides;
+      tensor.strides.empty() ? dense_strides(shape) : tensor.strides;
   require(rank <= static_cast<std::size_t>(Shape::kMaxRank), "tensor '{}' has {} axes, at most {}",
           tensor.name, rank, Shape::kMaxRank);
   std::vector<std::int64_t> extents(rank);
-  std::array<Strides, 1> steps{};
+  std::array<Strides, 2> steps{};  // of the file's elements, and of those of `out`
   for (std::size_t i = 0; i < rank; ++i) {
     const std::size_t axis = axes.empty() ? i : static_cast<std::size_t>(axes[i]);
-    extents[i] = tensor.shape[axis];
+    extents[i] = shape[axis];
     steps[0][i] = strides[axis];
   }
+  const std::vector<std::int64_t> dense = dense_strides(extents);
+  std::ranges::copy(dense, steps[1].begin());
+
+  // The axis along which they lie side by side, or the last one.
+  std::size_t inner = rank;
+  for (std::size_t i = 0; i < rank; ++i)
+    if (steps[0][i] == 1 && (inner == rank || extents[i] > extents[inner])) inner = i;
+  inner = std::min(inner, rank - 1);
+  const std::int64_t length = std::exchange(extents[inner], 1);
+  const std::int64_t from_step = steps[0][inner], to_step = steps[1][inner];
+  const std::int64_t at_once = to_step == 1 ? length : kSideBySide;
   const auto size = static_cast<std::int64_t>(size_of(tensor.type));
   with_reader(tensor.type, [&](const auto& reader) {
-    walk(Shape(extents), steps, [&](std::int64_t i, const std::array<std::int64_t, 1>& offset) {
-      out[i] = static_cast<Value>(reader(tensor.bytes.data() + offset[0] * size));
-    });
+    for (std::int64_t begin = 0; begin < length; begin += at_once) {
+      const std::int64_t count = std::min(at_once, length - begin);
+      walk(Shape(extents), steps, [&](std::int64_t, const std::array<std::int64_t, 2>& offset) {
+        const std::byte* from = tensor.bytes.data() + (offset[0] + begin * from_step) * size;
+        Value* const to = out + offset[1] + begin * to_step;
+        for (std::int64_t k = 0; k < count; ++k)
+          to[k * to_step] = static_cast<Value>(reader(from + k * from_step * size));
+      });
+    }
   });
 }
 

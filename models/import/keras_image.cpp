@@ -5,23 +5,31 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <set>
 
 #include "engine/files/safetensors.h"
 #include "models/import/keras_image_reader.h"
+#include "models/import/word_networks.h"
 
 namespace tessera {
 
 Imported KerasImageReader::read() {
+  require(
+      model_.inputs.size() == 1,
+      "{}: the model has {} inputs, images have 1; export it as ONNX (python -m tf2onnx.convert "
+      "--keras {} --output model.onnx), which `tessera run` computes on arrays",
+      contents_.file, model_.inputs.size(), contents_.file);
+  choose_answer();
   refuse_unknown_layers();
-  require(model_.inputs.size() == 1 && model_.outputs.size() == 1,
-          "{}: the model has {} inputs and {} outputs, images have 1 of each; save a model of one "
-          "of them",
-          contents_.file, model_.inputs.size(), model_.outputs.size());
-  for (const KerasCall& call : model_.calls) {
-    for (const std::size_t input : call.inputs) ++readers_[input];
+  for (std::size_t i = 0; i < model_.calls.size(); ++i) {
+    for (const std::size_t input : model_.calls[i].inputs) readers_[input] += needed_[i] ? 1 : 0;
   }
   for (std::size_t i = 0; i < model_.calls.size(); ++i) {
     const KerasLayer& layer = model_.layers[model_.calls[i].layer];
+    if (!needed_[i]) {
+      maps_.emplace_back();
+      continue;
+    }
     try {
       maps_.push_back(kHandlers.at(layer.type)(*this, layer, model_.calls[i].inputs));
     } catch (const OtherNetwork&) {
@@ -34,30 +42,60 @@ Imported KerasImageReader::read() {
   return finish();
 }
 
+void KerasImageReader::choose_answer() {
+  std::vector<std::string> names;
+  for (const std::size_t output : model_.outputs)
+    names.push_back(model_.layers[model_.calls[output].layer].name);
+  answer_ = model_.outputs.at(0);
+  if (names.size() > 1) {
+    const std::string chosen = net_.choose(
+        "answer", names[0], names,
+        fmt::format("the first of {} answers: {}", names.size(), fmt::join(names, ", ")));
+    answer_ =
+        model_.outputs[static_cast<std::size_t>(std::ranges::find(names, chosen) - names.begin())];
+  }
+  // Calls stand behind what they read.
+  needed_.assign(model_.calls.size(), false);
+  needed_[answer_] = needed_[model_.inputs[0]] = true;
+  for (std::size_t i = model_.calls.size(); i-- > 0;) {
+    if (!needed_[i]) continue;
+    for (const std::size_t input : model_.calls[i].inputs) needed_[input] = true;
+  }
+}
+
 void KerasImageReader::refuse_unknown_layers() const {
   std::vector<std::string> refused;
-  for (const KerasLayer& layer : model_.layers) {
-    const bool is_model =
-        layer.type == "Functional" || layer.type == "Model" || layer.type == "Sequential";
-    if (!is_model && !kHandlers.contains(layer.type)) {
+  std::set<std::size_t> seen;
+  for (std::size_t i = 0; i < model_.calls.size(); ++i) {
+    if (!needed_[i] || !seen.insert(model_.calls[i].layer).second) continue;
+    const KerasLayer& layer = model_.layers[model_.calls[i].layer];
+    if (!kHandlers.contains(layer.type)) {
       refused.push_back(fmt::format("{} ({}{})", in_quotes(layer.name), layer.type,
                                     layer.type == "Lambda" ? ", which is code" : ""));
     } else if (keras_text(layer.config, "data_format", "channels_last") == "channels_first") {
       refused.push_back(fmt::format("{} (channels first)", in_quotes(layer.name)));
     }
   }
-  require(refused.empty(),
-          "{}: layers that Tessera does not read: {}. Export the model as ONNX (python -m "
-          "tf2onnx.convert --keras {} --output model.onnx) and import that",
-          contents_.file, fmt::join(refused, ", "), contents_.file);
+  if (refused.empty()) return;
+  const nlohmann::json& shape =
+      keras_input_shape(model_.layers[model_.calls[model_.inputs[0]].layer].config);
+  constexpr std::size_t kImageAxes = 4;
+  if (shape.is_array() && shape.size() < kImageAxes)
+    fail("{}: a network of sequences, not of images, and no HAN ({}). {}", contents_.file,
+         fmt::join(refused, ", "), kWordNetworkAdvice);
+  fail(
+      "{}: layers that Tessera does not read: {}. Export the model as ONNX (python -m "
+      "tf2onnx.convert --keras {} --output model.onnx) and import that",
+      contents_.file, fmt::join(refused, ", "), contents_.file);
 }
 
 Imported KerasImageReader::finish() {
-  KerasMap& end = maps_[model_.outputs[0]];
+  KerasMap& end = maps_[answer_];
   require(!end.is_vector,
           "{}: the model gives one answer for the whole image, no map: Tessera "
-          "segments images and classifies texts",
-          contents_.file);
+          "segments images and classifies texts{}",
+          contents_.file,
+          model_.outputs.size() > 1 ? "; --set answer=NAME takes another answer" : "");
   NetworkEnd network{.logits = end.value, .output = end.pending};
   network.is_activated = !end.pending.empty();
   network.input = input_;

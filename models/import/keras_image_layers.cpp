@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
+#include <numeric>
 #include <optional>
 
 #include "engine/files/safetensors.h"
@@ -317,6 +319,44 @@ KerasMap KerasImageReader::upsample(const KerasLayer& layer, const Inputs& input
   return map;
 }
 
+KerasMap KerasImageReader::resizing(const KerasLayer& layer, const Inputs& inputs) {
+  KerasMap map = only(inputs);
+  const std::string mode = keras_text(layer.config, "interpolation", "bilinear");
+  require(mode == "nearest" || mode == "bilinear",
+          "its interpolation is {}, expected \"nearest\" or \"bilinear\"", in_quotes(mode));
+  for (const char* other : {"crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"})
+    require(!keras_flag(layer.config, other, false), "{} is true; export the model as ONNX", other);
+  constexpr int kMostSize = 1 << 16;
+  const std::array<std::int64_t, 2> wanted{keras_int(layer.config, "height", 0, 1, kMostSize),
+                                           keras_int(layer.config, "width", 0, 1, kMostSize)};
+  require(wanted[0] > 0 && wanted[1] > 0, "it names no height or no width");
+  std::array<double, 2> scales{};
+  for (const std::size_t axis : {0u, 1u}) {
+    require(map.size[axis] > 0 && map.lost[axis] == 0,
+            "it makes {} x {} pixels of any image, and an answer is as large as its image: leave "
+            "the layer out, or save the model with an input of a fixed size",
+            wanted[0], wanted[1]);
+    const std::int64_t common = std::gcd(wanted[axis], map.size[axis]);
+    const std::int64_t larger = wanted[axis] / common, smaller = map.size[axis] / common;
+    require_multiple(map, axis, smaller);
+    scale(map, axis, larger, smaller);
+    // Never below the quotient, so that its product with a multiple of `smaller` is no smaller
+    // whole number.
+    scales[axis] = std::nextafter(static_cast<double>(larger) / static_cast<double>(smaller),
+                                  std::numeric_limits<double>::max());
+    if (smaller == 1) scales[axis] = static_cast<double>(larger);
+  }
+  if (scales == std::array{1.0, 1.0}) return map;
+  Op op = Upsample{};
+  if (mode == "nearest" || scales != std::array{2.0, 2.0})
+    op = Resize{.mode = mode == "nearest" ? Resize::Mode::kNearest : Resize::Mode::kLinear,
+                .nearest = Resize::Nearest::kRoundPreferCeil,
+                .scale_h = scales[0],
+                .scale_w = scales[1]};
+  map.value = net_.add(layer.name, op, {map.value});
+  return map;
+}
+
 KerasMap KerasImageReader::borders(const KerasLayer& layer, const Inputs& inputs) {
   KerasMap map = only(inputs);
   const bool crops = layer.type == "Cropping2D";
@@ -432,6 +472,7 @@ const std::map<std::string, KerasImageReader::Handler, std::less<>> KerasImageRe
     {"GlobalAveragePooling2D", &call<&KerasImageReader::global_pool>},
     {"GlobalMaxPooling2D", &call<&KerasImageReader::global_pool>},
     {"UpSampling2D", &call<&KerasImageReader::upsample>},
+    {"Resizing", &call<&KerasImageReader::resizing>},
     {"Cropping2D", &call<&KerasImageReader::borders>},
     {"ZeroPadding2D", &call<&KerasImageReader::borders>},
     {"Concatenate", &call<&KerasImageReader::concatenate>},

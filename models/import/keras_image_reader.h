@@ -43,6 +43,8 @@ class KerasImageReader {
   using Inputs = std::vector<std::size_t>;
   using Handler = KerasMap (*)(KerasImageReader&, const KerasLayer&, const Inputs&);
 
+  // Of several answers the one that is asked for; layers that it does not need are left out.
+  void choose_answer();
   void refuse_unknown_layers() const;
   Imported finish();
 
@@ -104,6 +106,8 @@ class KerasImageReader {
   KerasMap pool(const KerasLayer& layer, const Inputs& inputs);
   KerasMap global_pool(const KerasLayer& layer, const Inputs& inputs);
   KerasMap upsample(const KerasLayer& layer, const Inputs& inputs);
+  // To a size in numbers: by as much as it changes the size that the model was made for.
+  KerasMap resizing(const KerasLayer& layer, const Inputs& inputs);
   KerasMap borders(const KerasLayer& layer, const Inputs& inputs);
   KerasMap concatenate(const KerasLayer& layer, const Inputs& inputs);
   // Pools drop a last odd row, and Keras then refuses to join the maps: images of other sizes than
@@ -125,7 +129,9 @@ class KerasImageReader {
   const Contents& contents_;
   KerasWeights weights_;
   NetworkBuilder net_;
-  std::vector<KerasMap> maps_;  // of each call
+  std::size_t answer_ = 0;      // a call
+  std::vector<bool> needed_;    // of each call, by the answer
+  std::vector<KerasMap> maps_;  // likewise
   std::map<std::size_t, int> readers_;
   std::int64_t multiple_ = 1;
   std::string input_ = "unit", input_said_by_;

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "engine/files/weights.h"
@@ -68,6 +69,43 @@ INSTANTIATE_TEST_SUITE_P(
       std::ranges::replace(name, '.', '_');
       return name;
     });
+
+class KerasAnswers : public testing::TestWithParam<const char*> {};
+
+// The other answers' layers are left out, be they code.
+TEST_P(KerasAnswers, TheFirstIsTakenUnlessAnotherIsNamed) {
+  const std::string ending = GetParam();
+  const std::filesystem::path file = golden("keras_resized_" + ending);
+  Weights expected = Weights::open(golden("keras_resized.safetensors"));
+  const TensorView input = expected.take_any_shape("input");
+  const std::pair<const char*, const char*> cases[] = {
+      {"", "output_"}, {"main", "output_"}, {"edges", "edges_"}};
+  for (const auto& [answer, kept] : cases) {
+    ImportOptions options;
+    if (*answer != '\0') options.choices["answer"] = answer;
+    const Imported imported = import_model(file, options);
+    const TensorView wanted = expected.take_any_shape(kept + ending.substr(0, 2));
+    const std::vector<float> found = prediction_of(imported, input);
+    ASSERT_EQ(found.size(), static_cast<std::size_t>(wanted.shape().elements()));
+    for (std::size_t i = 0; i < found.size(); ++i)
+      ASSERT_TRUE(std::abs(found[i] - wanted.as<float>()[i]) <= 1e-5f) << answer << i;
+    EXPECT_EQ(imported.unused.size(), 2U);
+    const auto guess = std::ranges::find(imported.guesses, "answer", &Guess::name);
+    ASSERT_NE(guess, imported.guesses.end());
+    EXPECT_EQ(guess->value, *answer == '\0' ? "main" : answer);
+  }
+  ImportOptions code;
+  code.choices["answer"] = "code";
+  EXPECT_THAT(error_of([&] { import_model(file, code); }),
+              AllOf(HasSubstr("'code' (Lambda, which is code)"), HasSubstr("tf2onnx")));
+  code.choices["answer"] = "none";
+  EXPECT_THAT(error_of([&] { import_model(file, code); }), HasSubstr("edges"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Files, KerasAnswers, testing::Values("tf.h5", "k3.keras"),
+                         [](const auto& instance) {
+                           return std::string(instance.param).substr(0, 2);
+                         });
 
 // A model that rescales bytes is given those of images of any type.
 TEST(KerasPixels, RescalingIsPartOfTheNetwork) {
@@ -192,9 +230,9 @@ TEST_F(KerasDescription, BesideTheWeightsIsUsed) {
 }
 
 TEST_F(KerasDescription, ThatCannotBeTakenSaysWhy) {
-  EXPECT_THAT(error_with(layer("Lambda", "")),
+  EXPECT_THAT(error_with(layer("Lambda", ""), R"("padding": "same")", "x"),
               AllOf(HasSubstr("'x' (Lambda, which is code)"), HasSubstr("tf2onnx")));
-  EXPECT_THAT(error_with(layer("Mystery", ""), R"("data_format": "channels_first")"),
+  EXPECT_THAT(error_with(layer("Mystery", ""), R"("data_format": "channels_first")", "x"),
               AllOf(HasSubstr("'x' (Mystery)"), HasSubstr("'conv' (channels first)")));
   EXPECT_THAT(error_with(layer("ReLU", "", "x"), "\"padding\": \"same\"", "x"),
               HasSubstr("in a cycle"));
@@ -203,10 +241,12 @@ TEST_F(KerasDescription, ThatCannotBeTakenSaysWhy) {
               HasSubstr("expected a whole number from 1"));
   EXPECT_THAT(error_with(layer("ReLU", ""), R"("activation": "mish")"), HasSubstr("'mish'"));
   EXPECT_THAT(error_with(layer("ReLU", ""), R"("padding": "full")"), HasSubstr("\"same\""));
-  EXPECT_THAT(error_with(layer("ZeroPadding2D", R"(, "padding": 99999999)")),
-              HasSubstr("expected a whole number from 0"));
-  EXPECT_THAT(error_with(layer("Reshape", R"(, "target_shape": [4, 4])")),
-              HasSubstr("it moves pixels"));
+  EXPECT_THAT(
+      error_with(layer("ZeroPadding2D", R"(, "padding": 99999999)"), R"("padding": "same")", "x"),
+      HasSubstr("expected a whole number from 0"));
+  EXPECT_THAT(
+      error_with(layer("Reshape", R"(, "target_shape": [4, 4])"), R"("padding": "same")", "x"),
+      HasSubstr("it moves pixels"));
   EXPECT_THAT(error_with(layer("GlobalAveragePooling2D", ""), R"("padding": "same")", "x"),
               HasSubstr("no map"));
   write(std::string(300, '[') + std::string(300, ']'));

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -127,6 +128,40 @@ TEST(PyTorch, TensorsStayInTheFile) {
     EXPECT_GE(tensor.bytes.data(), file.bytes().data());
     EXPECT_LE(tensor.bytes.data() + tensor.bytes.size(), file.bytes().data() + file.bytes().size());
   }
+}
+
+// Turned axes are taken by 16 elements: more than that, fewer, and a rest.
+TEST(StoredTensors, AreReadInTheOrderOfAxes) {
+  const std::vector<std::int64_t> shape{2, 3, 5, 37};
+  std::vector<float> values(2 * 3 * 5 * 37);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
+  const auto at = [&](const std::array<std::int64_t, 4>& index) {
+    return values[static_cast<std::size_t>(((index[0] * 3 + index[1]) * 5 + index[2]) * 37 +
+                                           index[3])];
+  };
+  std::array axes{0, 1, 2, 3};
+  do {
+    for (const bool strided : {false, true}) {
+      StoredTensor tensor{
+          "t", StoredTensor::Type::kF32, shape, {}, std::as_bytes(std::span(values))};
+      // The same elements, with axes 1 and 3 exchanged in the file.
+      if (strided) tensor.shape = {2, 37, 5, 3}, tensor.strides = {555, 1, 37, 185};
+      const FloatTensor read = read_floats(tensor, axes);
+      std::size_t i = 0;
+      std::array<std::int64_t, 4> index{};
+      const auto extent = [&](int axis) { return tensor.shape[static_cast<std::size_t>(axis)]; };
+      for (std::int64_t a = 0; a < extent(axes[0]); ++a)
+        for (std::int64_t b = 0; b < extent(axes[1]); ++b)
+          for (std::int64_t c = 0; c < extent(axes[2]); ++c)
+            for (std::int64_t d = 0; d < extent(axes[3]); ++d) {
+              const std::array<std::int64_t, 4> moved{a, b, c, d};
+              for (std::size_t k = 0; k < 4; ++k)
+                index[static_cast<std::size_t>(axes[k])] = moved[k];
+              if (strided) std::swap(index[1], index[3]);
+              ASSERT_EQ(read.values[i++], at(index)) << a << b << c << d;
+            }
+    }
+  } while (std::next_permutation(axes.begin(), axes.end()));
 }
 
 TEST(PyTorch, NothingThatAPickleNamesIsCalled) {

@@ -119,6 +119,20 @@ def encoder(k):
     return k.Model(image, L.Conv2D(3, 3, padding="same", activation="softmax")(x))
 
 
+def resized(k):
+    """Resizing to sizes in numbers, and several answers, of which one is code."""
+    L = k.layers
+    conv = lambda c: L.Conv2D(c, 3, activation="relu", padding="same")
+    image = L.Input((48, 64, 3))
+    first = conv(4)(L.Resizing(24, 96)(image))
+    second = conv(6)(L.MaxPooling2D()(first))
+    x = L.Concatenate()([L.Resizing(24, 96, interpolation="nearest")(second), first])
+    x = L.Resizing(48, 64)(conv(4)(x))
+    main = L.Conv2D(3, 1, activation="softmax", name="main")(x)
+    edges = L.Conv2D(1, 1, activation="sigmoid", name="edges")(x)
+    return k.Model(image, [main, edges, L.Lambda(lambda t: t * 2, name="code")(main)])
+
+
 def random_weights(model, rng):
     weights = []
     for w in model.weights:
@@ -142,12 +156,13 @@ def main():
         ("keras_zerocost", zerocost, (40, 52, 1), ["h5", "keras"], ["h5", "keras"]),
         ("keras_layers", layers, (36, 48, 3), ["h5", "keras"], ["h5", "keras"]),
         ("keras_encoder", encoder, (12, 16, 3), ["h5", "keras"], ["h5", "keras"]),
+        ("keras_resized", resized, (48, 64, 3), ["h5"], ["keras"]),
     ]:
         if sys.argv[1:] and name not in sys.argv[1:]:
             continue
         rng = np.random.default_rng(1)
         image = rng.uniform(0, 255 if build is layers else 1, (1, *shape)).astype(np.float32)
-        answers = []
+        answers, more = [], {}
         weights = None
         for k, suffix, formats in [(keras2, "tf", formats2), (keras3, "k3", formats3)]:
             model = build(k)
@@ -157,11 +172,14 @@ def main():
             elif weights is None:
                 weights = random_weights(model, rng)
             model.set_weights(weights)
-            answers.append(np.asarray(model(image, training=False)))
+            answer = model(image, training=False)
+            if build is resized:
+                answer, more["edges_" + suffix] = answer[0], np.asarray(answer[1])
+            answers.append(np.asarray(answer))
             for ending in formats:
                 model.save(str(OUT / f"{name}_{suffix}.{ending}"), **({"include_optimizer": False} if k is keras2 and ending != "keras" else {}))
         print(name, [np.abs(a - answers[0]).max() for a in answers], answers[0].min(), answers[0].max())
-        save_file({"input": image, **{f"output_{s}": a for s, a in zip(["tf", "k3"], answers)}}, str(OUT / f"{name}.safetensors"))
+        save_file({"input": image, **more, **{f"output_{s}": a for s, a in zip(["tf", "k3"], answers)}}, str(OUT / f"{name}.safetensors"))
 
 
 if __name__ == "__main__":
