@@ -179,6 +179,10 @@ Contents read_sharded_safetensors(const std::filesystem::path& index) {
     require(part.find('/') == part.npos && part.find('\\') == part.npos && part != "..",
             "{}: the file {} of tensor {} leads out of the folder; expected a name", index.string(),
             in_quotes(part), in_quotes(name));
+    require(part.ends_with(".safetensors"),
+            "{}: the tensor {} lies in {}, expected safetensors; load the model and save it with "
+            "save_pretrained(folder, safe_serialization=True)",
+            index.string(), in_quotes(name), in_quotes(part));
     auto at = shards.find(part);
     if (at == shards.end()) {
       const std::filesystem::path path = index.parent_path() / part;
@@ -200,8 +204,8 @@ Contents read_sharded_safetensors(const std::filesystem::path& index) {
 }
 
 std::filesystem::path weights_in(const std::filesystem::path& folder) {
-  for (const char* name :
-       {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"}) {
+  for (const char* name : {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+                           "pytorch_model.bin.index.json"}) {
     std::error_code missing;
     if (std::filesystem::exists(folder / name, missing)) return folder / name;
   }

@@ -7,6 +7,8 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <fstream>
+#include <map>
 
 #include "engine/files/safetensors.h"
 #include "engine/passes/passes.h"
@@ -211,6 +213,20 @@ TEST(ImportFamily, ChoicesOverruleGuesses) {
   EXPECT_THAT(error_of([&] { guesses({{"multiple", "0"}}); }), HasSubstr("from 1"));
 }
 
+// What stands in a config.json that is not there is a guess.
+TEST(ImportFamily, SmpsInterpolationMayBeGiven) {
+  Golden golden = load("smp_resnet18_depth4");  // bilinear, by its configuration
+  golden.contents.said.erase("config");
+  const Imported guessed = import_golden(golden);
+  const auto guess = std::ranges::find(guessed.guesses, "interpolation", &Guess::name);
+  ASSERT_NE(guess, guessed.guesses.end());
+  EXPECT_EQ(guess->value, "nearest");
+  golden.options.choices["interpolation"] = "bilinear";
+  EXPECT_LE(
+      largest_difference(logits_of(import_golden(golden), golden.input), golden.logits.values()),
+      1e-5f);
+}
+
 TEST(ImportFamily, MilesialsMaskValuesBecomeColours) {
   const ModelConfig rgb = import_golden(load("milesial_2022_transposed")).config;
   EXPECT_EQ(rgb.classes.at(1).colour, (Rgb{255, 128, 0}));
@@ -289,9 +305,65 @@ TEST(ImportFamily, NamesAreStrippedOfWrappers) {
   const Imported imported = match_family(golden.contents, {});
   EXPECT_EQ(imported.family, golden.family);
   EXPECT_THAT(imported.notes, testing::Contains(HasSubstr("1 tensors beside the network")));
+
+  // Of ema_pytorch's two networks the averaged one; metrics of Lightning's are no part of it.
+  Golden averaged = load("usuyama");
+  std::vector<StoredTensor> both;
+  for (const StoredTensor& tensor : averaged.contents.tensors) {
+    both.push_back(tensor);
+    both.back().name = "ema_model." + tensor.name;
+    both.push_back(tensor);
+    both.back().name = "online_model." + tensor.name;
+  }
+  both.push_back(count);
+  both.back().name = "val_metrics.total";
+  const std::size_t beside = averaged.contents.tensors.size() + 1;
+  averaged.contents.tensors = std::move(both);
+  const Imported of_average = match_family(averaged.contents, {});
+  EXPECT_EQ(of_average.family, golden.family);
+  EXPECT_THAT(of_average.notes,
+              testing::Contains(HasSubstr(fmt::format("{} tensors beside the network", beside))));
   for (StoredTensor& tensor : golden.contents.tensors)
     for (int i = 0; i < 20; ++i) tensor.name.insert(0, "deep.");
   EXPECT_THAT(error_of([&] { match_family(golden.contents, {}); }), HasSubstr("no known network"));
+}
+
+// A folder of Hugging Face's whose weights lie in two files: the same as in one.
+TEST(ImportFolder, OfShardsIsReadByItsIndex) {
+  const Golden golden = load("usuyama");
+  const test::TempFolder folder;
+  std::map<std::string, FloatTensor> tensors;
+  std::array<std::map<std::string, TensorView>, 2> shards;
+  json map = json::object();
+  for (const StoredTensor& stored : golden.contents.tensors) {
+    FloatTensor& tensor = tensors[stored.name] = read_floats(stored);
+    const std::size_t shard = map.size() % 2;
+    shards[shard][stored.name] = tensor.view();
+    map[stored.name] = fmt::format("model-0000{}-of-00002.safetensors", shard + 1);
+  }
+  for (const std::size_t i : {0u, 1u})
+    write_safetensors(folder.path() / fmt::format("model-0000{}-of-00002.safetensors", i + 1),
+                      shards[i], {});
+  const auto write_index = [&](const json& weights, const char* name) {
+    std::ofstream(folder.path() / name)
+        << json{{"metadata", {{"total_size", 1}}}, {"weight_map", weights}};
+    return folder.path() / name;
+  };
+  write_index(map, "model.safetensors.index.json");
+  const Imported imported = import_model(folder.path());
+  EXPECT_EQ(imported.family, golden.family);
+  EXPECT_LE(largest_difference(logits_of(imported, golden.input), golden.logits.values()), 1e-5f);
+
+  const auto error = [&](const char* file, const char* tensor = "conv_last.weight") {
+    json changed = map;
+    changed[tensor] = file;
+    const auto path = write_index(changed, "other.index.json");
+    return error_of([&] { import_model(path); });
+  };
+  EXPECT_THAT(error("../model-00001-of-00002.safetensors"), HasSubstr("leads out of the folder"));
+  EXPECT_THAT(error("pytorch_model-00001-of-00002.bin"), HasSubstr("safe_serialization=True"));
+  EXPECT_THAT(error("model-00003-of-00003.safetensors"), HasSubstr("model-00003-of-00003"));
+  EXPECT_THAT(error("model-00001-of-00002.safetensors", "none"), HasSubstr("has no tensor 'none'"));
 }
 
 // Image files have no such pixels; arrays do.

@@ -656,6 +656,44 @@ def smp_timm_attention():
                    attention="scse")
 
 
+class TimmSmp(nn.Module):
+    """The same with a ResNet-D of timm, gated by squeeze and excitation, as SMP's "tu-seresnet50d"."""
+
+    def __init__(self, block, layers, attention=None, decoder=(12, 8, 8, 4, 4)):
+        super().__init__()
+        import timm.models.resnet as resnet
+        from segmentation_models_pytorch.base import SegmentationHead
+        from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+        widths = (4, 6, 8, 10)
+        self.encoder = nn.Module()
+        self.encoder.model = resnet.ResNet(
+            getattr(resnet, block), layers, num_classes=0, stem_type="deep", stem_width=4,
+            avg_down=True, channels=widths, block_args={"attn_layer": attention})
+        expansion = getattr(resnet, block).expansion
+        channels = (3, 8, *(width * expansion for width in widths))
+        self.decoder = UnetDecoder(channels, decoder, 5, "batchnorm")
+        self.segmentation_head = SegmentationHead(decoder[-1], 2)
+
+    def forward(self, x):
+        net = self.encoder.model
+        maps = [x, net.act1(net.bn1(net.conv1(x)))]
+        x = net.maxpool(maps[1])
+        for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
+            x = layer(x)
+            maps.append(x)
+        return self.segmentation_head(self.decoder(maps))
+
+
+@case(SMP, 64, 96)
+def smp_resnet_d():
+    return TimmSmp("BasicBlock", [2, 1, 1, 1])
+
+
+@case(SMP, 75, 101)
+def smp_seresnet50_d():
+    return TimmSmp("Bottleneck", [1, 2, 1, 1], "se")
+
+
 def nnunet(residual, strides, deep=False):
     from dynamic_network_architectures.architectures import unet
     stages = len(strides)

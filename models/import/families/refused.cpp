@@ -31,11 +31,12 @@ constexpr std::array kRefusedNetworks = std::to_array<RefusedNetwork>({
     {"encoder.model.conv_stem", "a network of segmentation_models.pytorch with an encoder of timm"},
     {"encoder.model.stem", "a network of segmentation_models.pytorch with an encoder of timm"},
     {"encoder.model.stages", "a network of segmentation_models.pytorch with an encoder of timm"},
-    {"encoder.model.conv1.0.", "a network of segmentation_models.pytorch with a ResNet-D of timm"},
+    {"encoder.layer0.conv1.",
+     "a network of segmentation_models.pytorch with an SENet or SE-ResNet encoder"},
     {"encoder._conv_stem.",
      "a network of segmentation_models.pytorch with an EfficientNet as its encoder"},
     {"encoder.features.",
-     "a network of segmentation_models.pytorch with a VGG or DenseNet encoder"},
+     "a network of segmentation_models.pytorch with a VGG, DenseNet or MobileNet encoder"},
 });
 
 std::optional<Imported> match_refused(const Contents& contents, const ImportOptions&,

@@ -8,8 +8,21 @@
 namespace tessera {
 namespace {
 
+// The map times a weight for each channel, which two 1x1 convolutions make of the map's mean (Hu et
+// al. 2018). Nothing where the file has none: `name` is timm's "se", or "se_module".
+ValueId squeeze_excitation(NetworkBuilder& net, const std::string& name, ValueId x) {
+  if (!net.has(name + ".fc1.weight")) return x;
+  const ValueId mean = net.add(
+      name + "/mean", Reduce{.kind = Reduce::Kind::kMean, .axes = {1, 2}, .keepdims = true}, {x});
+  const ValueId squeezed = net.relu(name + "/relu", net.conv(name + ".fc1", mean));
+  const ValueId gate = net.add(name + "/sigmoid", Activation{.kind = Activation::Kind::kSigmoid},
+                               {net.conv(name + ".fc2", squeezed)});
+  return net.add(name + "/gated", Binary{Binary::Kind::kMul}, {x, gate});
+}
+
 // A block of torchvision's resnet.py (He et al. 2015): BasicBlock, or Bottleneck with its stride in
-// the 3x3 convolution, which may have groups (ResNeXt).
+// the 3x3 convolution, which may have groups (ResNeXt). ResNet-D (He et al. 2019) makes the short
+// cut smaller by a mean of 2 x 2 pixels before its convolution, which the indices tell.
 ValueId resnet_block(NetworkBuilder& net, const std::string& name, int stride, ValueId x) {
   const auto part = [&](const std::string& conv, const std::string& norm) {
     return std::pair{fmt::format("{}.{}", name, conv), fmt::format("{}.{}", name, norm)};
@@ -31,14 +44,35 @@ ValueId resnet_block(NetworkBuilder& net, const std::string& name, int stride, V
   } else {
     y = net.batch_norm(bn2, net.conv(conv2, y));
   }
-  if (net.has(conv_down + ".weight")) x = net.batch_norm(bn_down, net.conv(conv_down, x, strided));
+  for (const char* gate : {".se", ".se_module"}) y = squeeze_excitation(net, name + gate, y);
+  if (net.has(conv_down + ".weight")) {
+    x = net.batch_norm(bn_down, net.conv(conv_down, x, strided));
+  } else if (net.has(bn_down + ".weight")) {
+    if (stride > 1)
+      x = net.add(name + ".downsample.0", AvgPool{.ceil_mode = true, .count_include_pad = false},
+                  {x});
+    x = net.batch_norm(name + ".downsample.2", net.conv(bn_down, x));
+  }
   return net.relu(name + "/relu", net.add(name + "/add", Binary{}, {y, x}));
+}
+
+// The convolution that reads the image: of ResNet-D the first of three.
+std::string first_conv(const NetworkBuilder& net, const std::string& encoder) {
+  return encoder + (net.has(encoder + ".conv1.0.weight") ? ".conv1.0" : ".conv1");
+}
+
+// A convolution of stride 2, which ResNet-D makes of three of 3x3.
+ValueId stem(NetworkBuilder& net, const std::string& encoder, ValueId image) {
+  const std::string conv = encoder + ".conv1", norm = encoder + ".bn1";
+  if (first_conv(net, encoder) == conv) return net.conv_relu(conv, norm, image, {.stride = {2, 2}});
+  const ValueId x = net.conv_relu(conv + ".0", conv + ".1", image, {.stride = {2, 2}});
+  return net.conv_relu(conv + ".6", norm, net.conv_relu(conv + ".3", conv + ".4", x));
 }
 
 // The maps of the encoder, the image first; each level has half the size of that before.
 std::vector<ValueId> resnet(NetworkBuilder& net, const std::string& encoder, int depth) {
-  std::vector<ValueId> maps{net.image_of(encoder + ".conv1")};
-  maps.push_back(net.conv_relu(encoder + ".conv1", encoder + ".bn1", maps[0], {.stride = {2, 2}}));
+  std::vector<ValueId> maps{net.image_of(first_conv(net, encoder))};
+  maps.push_back(stem(net, encoder, maps[0]));
   ValueId x = net.add(encoder + ".maxpool", MaxPool{.window = square(3, 1, 2)}, {maps[1]});
   for (int stage = 1; stage < depth; ++stage) {
     const std::string layer = fmt::format("{}.layer{}", encoder, stage);
@@ -94,7 +128,7 @@ Resize enlarging(const std::string& interpolation) {
     resize.mode = Resize::Mode::kCubic;
   } else if (interpolation == "nearest-exact") {
     resize.nearest = Resize::Nearest::kRoundPreferCeil;
-  } else if (interpolation.empty() || interpolation == "nearest") {
+  } else if (interpolation == "nearest") {
     resize.coordinates = Coordinates::kAsymmetric;
   } else {
     throw OtherNetwork(
@@ -105,11 +139,19 @@ Resize enlarging(const std::string& interpolation) {
   return resize;
 }
 
+// Where the encoder's ResNet lies, timm's or SMP's own; empty where it is none.
+std::string encoder_of(const Contents& contents) {
+  for (const char* encoder : {"encoder", "encoder.model"})
+    for (const char* conv : {".conv1.weight", ".conv1.0.weight"})
+      if (contents.find(encoder + std::string(conv)) != nullptr) return encoder;
+  return "";
+}
+
 NetworkEnd build_smp(NetworkBuilder& net, const Contents& contents) {
   const auto found = contents.said.find("config");
   const nlohmann::json config = found == contents.said.end() ? nlohmann::json() : *found;
   const int depth = net.count("decoder.blocks.{}.conv1.0.weight");
-  const std::string encoder = net.has("encoder.model.conv1.weight") ? "encoder.model" : "encoder";
+  const std::string encoder = encoder_of(contents);
   std::vector<ValueId> maps = resnet(net, encoder, depth);
   for (const StoredTensor& tensor : contents.tensors) {
     // Deeper levels of the encoder are in the file, and not in the network; nor is what tells the
@@ -120,7 +162,12 @@ NetworkEnd build_smp(NetworkBuilder& net, const Contents& contents) {
     }
     if (tensor.name.starts_with("classification_head.")) net.ignore(tensor.name);
   }
-  const Resize resize = enlarging(config_text(config, "decoder_interpolation"));
+  std::string interpolation = config_text(config, "decoder_interpolation");
+  if (interpolation.empty())
+    interpolation =
+        net.choose("interpolation", "nearest", {"nearest", "nearest-exact", "bilinear", "bicubic"},
+                   "decoder_interpolation stands in config.json alone");
+  const Resize resize = enlarging(interpolation);
   ValueId x = maps.back();
   for (int i = 0; i < depth; ++i) {
     const std::string name = fmt::format("decoder.blocks.{}", i);
@@ -143,7 +190,7 @@ NetworkEnd build_smp(NetworkBuilder& net, const Contents& contents) {
   if (type == "Sigmoid") activation = "sigmoid";
   if (type == "Softmax") activation = "softmax";
   if (activation != "sigmoid" && activation != "softmax") activation.clear();
-  const bool rgb = net.extent(encoder + ".conv1.weight", 1) == 3;
+  const bool rgb = net.extent(first_conv(net, encoder) + ".weight", 1) == 3;
   return {.logits = net.conv("segmentation_head.0", x),
           .output = activation,
           .is_activated = true,
@@ -153,8 +200,7 @@ NetworkEnd build_smp(NetworkBuilder& net, const Contents& contents) {
 std::optional<Imported> match_smp(const Contents& contents, const ImportOptions& options,
                                   std::string& why) {
   if (contents.find("segmentation_head.0.weight") == nullptr) return std::nullopt;
-  if (contents.find("encoder.conv1.weight") == nullptr &&
-      contents.find("encoder.model.conv1.weight") == nullptr) {
+  if (encoder_of(contents).empty()) {
     why = "its encoder is no ResNet: of segmentation_models.pytorch, those with a resnet are read";
     return std::nullopt;
   }
