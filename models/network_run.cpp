@@ -38,6 +38,22 @@ NetworkAnswer widened(NetworkAnswer answer) {
   return {{DType::kF32, answer.type.shape}, {bytes.begin(), bytes.end()}};
 }
 
+// Whether `given` for input `i` is (n, c, h, w), where (n, h, w, c) is what the network takes: it
+// has the channels there, and others behind. Throws Error where neither axis has them.
+bool has_channels_first(const ModelConfig& config, std::size_t i, const std::string& name,
+                        const StoredTensor& given) {
+  if (config.han || given.shape.size() != 4) return false;
+  const std::int64_t channels =
+      config.graph ? config.graph->network.channels.at(i) : image_channels(config);
+  if (given.shape[3] == channels) return false;
+  require(
+      given.shape[1] == channels,
+      "the input {} is {}, and the network reads {} channels: expected (n, h, w, {}), or (n, {}, "
+      "h, w)",
+      in_quotes(name), shape_text(given.shape), channels, channels, channels);
+  return true;
+}
+
 }  // namespace
 
 NetworkAnswer our_input(const ModelConfig& config, const std::string& name, const std::string& axes,
@@ -125,10 +141,14 @@ std::map<std::string, NetworkAnswer> run_network(ModelFile& file,
                                                  const std::shared_ptr<Device>& device) {
   const std::vector<NetworkTensor> expected = network_inputs(file.config);
   std::vector<NetworkAnswer> read;
-  for (const NetworkTensor& input : expected) {
-    const auto given = inputs.find(input.name);
-    require(given != inputs.end(), "the input {} is missing", in_quotes(input.name));
-    read.push_back(our_input(file.config, input.name, input.axes, given->second));
+  bool channels_first = false;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const auto& [name, axes] = expected[i];
+    const auto given = inputs.find(name);
+    require(given != inputs.end(), "the input {} is missing", in_quotes(name));
+    const bool turned = axes.empty() && has_channels_first(file.config, i, name, given->second);
+    channels_first = channels_first || turned;
+    read.push_back(our_input(file.config, name, turned ? "NCHW" : axes, given->second));
   }
   for (const auto& [name, tensor] : inputs) {
     require(std::ranges::count(expected, name, &NetworkTensor::name) == 1,
@@ -139,7 +159,8 @@ std::map<std::string, NetworkAnswer> run_network(ModelFile& file,
       run_graph(build_network(file.config), source_of(file.weights), read, device);
   std::map<std::string, NetworkAnswer> answers;
   for (std::size_t i = 0; i < ours.size(); ++i) {
-    const bool turned = !names[i].axes.empty() && ours[i].type.shape.rank() == 4;
+    const bool turned =
+        (channels_first || !names[i].axes.empty()) && ours[i].type.shape.rank() == 4;
     answers[names[i].name] = turned ? to_nchw(ours[i]) : std::move(ours[i]);
   }
   return answers;

@@ -46,8 +46,9 @@ std::vector<NetworkAnswer> run_graph(const Graph& graph, const WeightSource& wei
 // The elements of a tensor of floats or bytes.
 std::vector<float> floats_of(const NetworkAnswer& answer);
 
-// Computes all outputs, by name; tensors have the axes that the two functions above say. Inputs are
-// floats of an image network, and whole numbers of a HAN (word ids, and numbers of words and
+// Computes all outputs, by name; tensors have the axes that the two functions above say, or, where
+// those are ours and an image is (n, c, h, w) by its channels, answers are (n, c, h, w) too. Inputs
+// are floats of an image network, and whole numbers of a HAN (word ids, and numbers of words and
 // sentences where it is masked). Throws Error for an input that is missing, or that the network
 // does not have or take.
 std::map<std::string, NetworkAnswer> run_network(ModelFile& file,

@@ -20,6 +20,20 @@ bool gives(const NetworkGraph& network, OutputKind kind) {
   return find(network, kind) < network.outputs.size();
 }
 
+// Of a network without classes for pixels, what it is instead.
+std::string why_no_images(const NetworkGraph& network) {
+  if (network.channels.size() != 1)
+    return fmt::format("the network reads {} arrays, and is none that segments images",
+                       network.channels.size());
+  const std::int64_t channels = network.channels[0];
+  if (channels != 1 && channels != 3)
+    return fmt::format(
+        "the network reads images of {} channels, and image files have 1 (grey) or 3 (RGB)",
+        channels);
+  return "the network names no output of the kind \"probabilities\" or \"logits\", so that it has "
+         "no mask (in a model file, name the value that holds them)";
+}
+
 // What `names` of a node's weights stand for must be its operator's parameters.
 void check_weight_names(const Graph& graph, Types types) {
   for (const Node& node : graph.nodes) {
@@ -62,10 +76,12 @@ Graph segmentation_graph(const NetworkGraph& network, bool probabilities) {
   }
   if (gives(network, OutputKind::kMask))
     mask = network.graph.outputs[find(network, OutputKind::kMask)];
-  require(classes || (mask && !probabilities),
+  require(classes || mask,
+          "{}: `tessera run MODEL --input in.npy --output out.npy` computes it on arrays",
+          why_no_images(network));
+  require(classes || !probabilities,
           "the network names no output of the kind \"probabilities\" or \"logits\", so that it has "
-          "no {}; name the value that holds them",
-          mask ? "probabilities" : "mask");
+          "no probabilities; name the value that holds them");
   if (!mask) mask = graph.add(graph.values[*classes] + "/mask", Argmax(), {*classes});
   graph.outputs = {*mask};
   if (probabilities) graph.outputs.push_back(*classes);

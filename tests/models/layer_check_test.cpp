@@ -3,12 +3,15 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <functional>
+#include <tuple>
 
 #include "engine/files/safetensors.h"
 #include "models/import/import.h"
 #include "models/layer_check.h"
 #include "models/layer_names.h"
 #include "tests/support/error.h"
+#include "tests/support/graph_model.h"
 #include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 
@@ -109,6 +112,59 @@ TEST(LayerCheck, FindsTheChannelsOfTheInput) {
   const LayerCheck check = check_layers(model, expected, kTolerance, open_cpu_device(2));
   ASSERT_FALSE(check.reasons.empty());
   EXPECT_EQ(check.reasons[0].what, "the input's channels are BGR");
+}
+
+// What is found of a network with `theirs` planted where another program has it right, and `ours`
+// in the model that is held against it.
+using Fault = std::function<void(ModelFile&)>;
+LayerCheck check_planted(const Fault& theirs, const Fault& ours) {
+  const TempFolder folder;
+  const fs::path path = folder.path() / "net.safetensors";
+  RandomWeights weights;
+  save_network(path, config_of(resnet_like(), 8, {"a", "b", "c"}), weights);
+  const auto device = open_cpu_device(2);
+  ModelFile right = ModelFile::open(path), wrong = ModelFile::open(path);
+  theirs(right);
+  theirs(wrong);
+  const Activations expected = activations_of(right, {}, device);
+  EXPECT_TRUE(check_layers(wrong, expected, kTolerance, device).agrees());
+  ours(wrong);
+  return check_layers(wrong, expected, kTolerance, device);
+}
+
+TEST(LayerCheck, FindsTheSideThatIsPadded) {
+  const auto padded = [](std::array<int, 4> pads) {
+    return [pads](ModelFile& file) {
+      std::get<Conv>(node_of(file, "stage1/conv1").op).window.pads = pads;
+    };
+  };
+  // TensorFlow's "same" of an even size pads the end alone, PyTorch's padding=1 both sides.
+  constexpr std::array kSame{0, 1, 0, 1}, kBoth{1, 1, 1, 1};
+  const std::tuple<std::array<int, 4>, std::array<int, 4>, const char*> cases[] = {
+      {kBoth, kSame, "'stage1/conv1' pads the other side more"},
+      {kSame, kBoth, "'stage1/conv1' pads the end alone"}};
+  for (const auto& [theirs, ours, expected] : cases) {
+    const LayerCheck check = check_planted(padded(theirs), padded(ours));
+    ASSERT_FALSE(check.agrees());
+    EXPECT_EQ(check.layers[check.first].name, "stage1/conv1");
+    ASSERT_FALSE(check.reasons.empty());
+    EXPECT_THAT(check.reasons[0].what, HasSubstr(expected));
+    EXPECT_TRUE(check.reasons[0].explains) << check.reasons[0].largest;
+  }
+}
+
+TEST(LayerCheck, FindsTheCornersOfAnEnlargement) {
+  const LayerCheck check = check_planted([](ModelFile&) {},
+                                         [](ModelFile& wrong) {
+                                           Upsample& up =
+                                               std::get<Upsample>(node_of(wrong, "up0/up").op);
+                                           up.align_corners = !up.align_corners;
+                                         });
+  ASSERT_FALSE(check.agrees());
+  EXPECT_EQ(check.layers[check.first].name, "up0/up");
+  ASSERT_FALSE(check.reasons.empty());
+  EXPECT_THAT(check.reasons[0].what, HasSubstr("'up0/up' has align_corners"));
+  EXPECT_TRUE(check.reasons[0].explains) << check.reasons[0].largest;
 }
 
 // A HAN of ours with the weights of `memory`, which are made up where there are none.

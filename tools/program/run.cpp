@@ -165,8 +165,11 @@ CLI::App& command_of(CLI::App& program, const std::string& name, const std::stri
 }
 
 constexpr const char* kAxes =
-    "Nothing is scaled, mirrored or tokenised. Images are (n, h, w, c), or (n, c, h, w) where the\n"
-    "model came from ONNX ('tessera info' says \"NCHW\"); a HAN takes word ids.\n";
+    "Nothing is scaled, mirrored or tokenised. Images are (n, h, w, c) or (n, c, h, w), which "
+    "their\n"
+    "channels tell; of a model from ONNX as in its file ('tessera info' says \"NCHW\"). Answers "
+    "have\n"
+    "the axes of the images. A HAN takes word ids.\n";
 
 }  // namespace
 
