@@ -12,7 +12,8 @@ namespace {
 // What the standard library throws for want of memory becomes an Error with a remedy; an event that
 // is no function is nobody's.
 template <class Options>
-TrainResult trained(TrainResult (*train)(const Options&, const TrainEvents&,
+TrainResult trained(const char* network,
+                    TrainResult (*train)(const Options&, const TrainEvents&,
                                          const std::shared_ptr<Ranks>&),
                     const Options& given_options, const TrainEvents& given) {
   const TrainEvents silent;
@@ -23,7 +24,7 @@ TrainResult trained(TrainResult (*train)(const Options&, const TrainEvents&,
   if (!events.note) events.note = silent.note;
   if (!events.stop) events.stop = silent.stop;
   Options options = given_options;
-  const std::shared_ptr<Ranks> ranks = ranks_of(options);
+  const std::shared_ptr<Ranks> ranks = ranks_of(options, network);
   if (!ranks->is_first()) {  // the first speaks for all; each may be stopped
     const std::function<bool()> stop = events.stop;
     events = silent;
@@ -46,11 +47,11 @@ Session TrainResult::open(const SessionOptions& options) const {
 }
 
 TrainResult train_unet(const UNetTrainOptions& options, const TrainEvents& events) {
-  return trained(train_on_images, options, events);
+  return trained("unet", train_on_images, options, events);
 }
 
 TrainResult train_han(const HanTrainOptions& options, const TrainEvents& events) {
-  return trained(train_on_documents, options, events);
+  return trained("han", train_on_documents, options, events);
 }
 
 }  // namespace tessera

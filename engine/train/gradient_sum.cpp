@@ -19,12 +19,13 @@ std::vector<T> gather_equal(Ranks& ranks, const std::vector<T>& own) {
 
 }  // namespace
 
-GradientSum::GradientSum(Gradients& gradients, Ranks& ranks, std::int64_t batches)
-    : gradients_(gradients), ranks_(ranks) {
+GradientSum::GradientSum(Gradients& gradients, Sharing& sharing, std::int64_t batches)
+    : gradients_(gradients), sharing_(sharing), ranks_(sharing.ranks()) {
   for (int level = 0; level < levels(batches); ++level)
     sums_.push_back(gradients.device().allocate(gradients.all_gradients().type.bytes()));
   added_.resize(sums_.size());
   for (const Gradients::Weight& weight : gradients.weights()) {
+    tensors_.push_back(weight.gradient);
     if (weight.share == 1) continue;
     statistics_.push_back({weight.value, weight.share});
     statistic_size_ += static_cast<std::size_t>(weight.value.shape().elements());
@@ -121,7 +122,7 @@ std::vector<LossResult> GradientSum::run(std::int64_t count,
   }
   if (ranks_.count() > 1) {
     const std::int64_t blocks = working(count);
-    add_across(blocks);
+    sharing_.sum(tensors_, static_cast<int>(blocks));
     results = gather_equal(ranks_, results);
     std::vector<float> all = gather_equal(ranks_, added);
     const auto of = [&](std::int64_t i) { return all.data() + i * std::ssize(added); };
@@ -138,33 +139,6 @@ std::vector<LossResult> GradientSum::run(std::int64_t count,
   if (count > 1) merge(before.data(), added.data(), count);
   set_statistics(added);
   return results;
-}
-
-void GradientSum::add_across(std::int64_t blocks) {
-  constexpr std::int64_t kPiece = 1 << 20;  // floats, so that the copies on the way are small
-  Queue& queue = gradients_.queue();
-  const TensorView sum = gradients_.all_gradients();
-  const std::int64_t all = sum.shape().elements();
-  const std::int64_t piece = std::min(kPiece, (all + ranks_.count() - 1) / ranks_.count());
-  std::vector<float> send(static_cast<std::size_t>(piece * ranks_.count()));
-  std::vector<float> received(send.size());
-  for (std::int64_t at = 0; at < all; at += piece * ranks_.count()) {
-    const TensorView host{send.data(), {DType::kF32, {std::min(all - at, piece * ranks_.count())}}};
-    std::byte* const device = reinterpret_cast<std::byte*>(sum.as<float>() + at);
-    queue.download(device, host);
-    queue.finish();
-    ranks_.exchange(std::as_bytes(std::span(send)), std::as_writable_bytes(std::span(received)));
-    for (std::int64_t half = 1; half < blocks; half *= 2) {
-      for (std::int64_t left = 0; left + half < blocks; left += 2 * half) {
-        float* const to = received.data() + left * piece;
-        const float* const from = to + half * piece;
-        for (std::int64_t i = 0; i < piece; ++i) to[i] += from[i];
-      }
-    }
-    ranks_.gather(std::as_bytes(std::span(received).first(static_cast<std::size_t>(piece))),
-                  std::as_writable_bytes(std::span(send)));
-    queue.upload(host, device);
-  }
 }
 
 }  // namespace tessera

@@ -14,8 +14,8 @@
 //               +
 //
 // A rank takes a block; within it sums are merged as the carries of a binary counter. The tree
-// above is summed in pieces: every rank gets one piece of each block's sum, adds, and hands the
-// result to all, which moves as many bytes as a ring would.
+// above is summed by shares: every rank gets its share of each block's sum, and adds
+// (engine/train/sharing.h).
 //
 // Batch norms see one batch at a time, and a run takes their running statistics r to k r + s. Two
 // batches, or blocks, in turn take them to k2 (k1 r + s1) + s2: the same tree gives the k and s of
@@ -27,17 +27,19 @@
 #include <vector>
 
 #include "engine/train/gradients.h"
-#include "engine/train/ranks.h"
+#include "engine/train/sharing.h"
 
 namespace tessera {
 
 class GradientSum {
  public:
-  // Of steps of at most so many batches. Both must outlive this.
-  GradientSum(Gradients& gradients, Ranks& ranks, std::int64_t batches);
+  // Of steps of at most so many batches. Both must outlive this; the ranks are those of `sharing`,
+  // which is of the gradients' weights.
+  GradientSum(Gradients& gradients, Sharing& sharing, std::int64_t batches);
 
-  // Calls add(i) for this rank's share of the batches 0 <= i < count, each of which adds its
-  // gradients. On return all ranks have the sum in `gradients`, equal weights, and every result.
+  // Calls add(i) for this rank's part of the batches 0 <= i < count, each of which adds its
+  // gradients. On return each rank has the sum of its share in `gradients`, and all have equal
+  // statistics and every result.
   std::vector<LossResult> run(std::int64_t count,
                               const std::function<LossResult(std::int64_t)>& add);
 
@@ -54,7 +56,6 @@ class GradientSum {
   void set_statistics(const std::vector<float>& values);
   // `right` becomes the statistics of both blocks; it has so many batches.
   void merge(const float* left, float* right, std::int64_t batches) const;
-  void add_across(std::int64_t blocks);
 
   struct Statistic {
     TensorView value;
@@ -62,7 +63,9 @@ class GradientSum {
   };
 
   Gradients& gradients_;
+  Sharing& sharing_;
   Ranks& ranks_;
+  std::vector<TensorView> tensors_;                  // the gradients of all weights
   std::vector<std::unique_ptr<DeviceMemory>> sums_;  // by level: of 1, 2, 4, .. batches
   std::vector<std::vector<float>> added_;            // s of the same batches
   std::vector<Statistic> statistics_;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -18,10 +17,13 @@ std::size_t in_lines(std::int64_t elements) {
   return (static_cast<std::size_t>(elements) + kLine - 1) / kLine * kLine;
 }
 
-const char* first_name(Optimiser::Kind kind) {
-  return kind == Optimiser::Kind::kSgd ? "momentum/" : "mean/";
+// Elements of each tensor that are shared.
+std::vector<std::int64_t> trained_elements(std::span<const TrainedParameter> parameters) {
+  std::vector<std::int64_t> elements;
+  for (const TrainedParameter& parameter : parameters)
+    elements.push_back(parameter.frozen ? 0 : parameter.shape.elements());
+  return elements;
 }
-constexpr const char* kSecondName = "square/";
 
 }  // namespace
 
@@ -46,10 +48,12 @@ std::vector<TrainedParameter> trained_parameters(const Graph& graph, Types input
 }
 
 Optimiser::Optimiser(const Config& config, std::vector<TrainedParameter> parameters,
-                     std::shared_ptr<Queue> queue)
+                     std::shared_ptr<Queue> queue, std::shared_ptr<Transport> transport)
     : config_(config),
       parameters_(std::move(parameters)),
       queue_(std::move(queue)),
+      sharing_(trained_elements(parameters_),
+               transport ? std::move(transport) : host_transport(queue_, one_rank())),
       updates_(queue_->updates()) {
   const auto share = [](const char* what, double value) {
     require(value >= 0 && value < 1, "optimiser: {} is {}; expected 0 to below 1", what, value);
@@ -64,28 +68,25 @@ Optimiser::Optimiser(const Config& config, std::vector<TrainedParameter> paramet
           config.clip_norm);
   require(!config.nesterov || config.momentum > 0,
           "optimiser: Nesterov's method needs a momentum above 0");
-
   std::set<std::string_view> names;
-  const bool has_first = config.kind != Kind::kSgd || config.momentum > 0;
-  const bool has_second = config.kind != Kind::kSgd;
-  std::size_t elements = 0;
-  for (const TrainedParameter& parameter : parameters_) {
+  for (const TrainedParameter& parameter : parameters_)
     require(names.insert(parameter.name).second, "optimiser: the tensor '{}' is given twice",
             parameter.name);
-    if (parameter.frozen) continue;
-    elements += in_lines(parameter.shape.elements()) *
-                std::size_t((has_first ? 1 : 0) + (has_second ? 1 : 0));
+
+  if (config.kind != Kind::kSgd) {
+    parts_ = {{"mean/"}, {"square/"}};
+  } else if (config.momentum > 0) {
+    parts_ = {{"momentum/"}};
   }
-  memory_ = queue_->device().allocate(elements * sizeof(float));
-  queue_->clear(memory_->get(), elements * sizeof(float));
+  const std::uint64_t bytes = own_state_bytes();
+  memory_ = queue_->device().allocate(bytes);
+  queue_->clear(memory_->get(), bytes);
   auto* next = reinterpret_cast<float*>(memory_->get());
-  for (const TrainedParameter& parameter : parameters_) {
-    const auto take = [&](bool needed) -> float* {
-      if (!needed || parameter.frozen) return nullptr;
-      return std::exchange(next, next + in_lines(parameter.shape.elements()));
-    };
-    first_.push_back(take(has_first));
-    second_.push_back(take(has_second));
+  for (Part& part : parts_) {
+    for (const SharedPiece& piece : sharing_.own()) {
+      part.own.emplace_back(next, static_cast<std::size_t>(piece.count));
+      next += in_lines(piece.count);
+    }
   }
 }
 
@@ -104,26 +105,34 @@ void Optimiser::require_operands(std::span<const TensorView> weights,
   }
 }
 
+std::vector<double> Optimiser::squares(std::span<const OptimiserTensor> own) {
+  // Of the pieces of all ranks, then of each tensor over its pieces: one order for any ranks.
+  const std::vector<double> of_pieces = gather_values(sharing_.ranks(), updates_->squares(own));
+  std::vector<double> sums(parameters_.size());
+  for (std::size_t i = 0; i < of_pieces.size(); ++i) sums[sharing_.all()[i].tensor] += of_pieces[i];
+  return sums;
+}
+
 double Optimiser::step(std::span<const TensorView> weights, std::span<const TensorView> gradients,
                        double rate, double gradient_scale) {
   require_operands(weights, gradients);
   std::vector<OptimiserTensor> tensors;
-  std::vector<const TrainedParameter*> trained;
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    if (parameters_[i].frozen) continue;
-    tensors.push_back({weights[i].as<float>(), gradients[i].as<const float>(), first_[i],
-                       second_[i], parameters_[i].shape.elements()});
-    trained.push_back(&parameters_[i]);
+  for (const SharedPiece& piece : sharing_.own()) {
+    const std::size_t i = tensors.size();
+    tensors.push_back({weights[piece.tensor].as<float>() + piece.begin,
+                       gradients[piece.tensor].as<const float>() + piece.begin,
+                       !parts_.empty() ? parts_[0].own[i].data() : nullptr,
+                       parts_.size() > 1 ? parts_[1].own[i].data() : nullptr, piece.count});
   }
 
-  const std::vector<double> squares = updates_->squares(tensors);
+  const std::vector<double> squares = this->squares(tensors);
   double sum = 0;
   for (std::size_t i = 0; i < squares.size(); ++i) {
     // Squares of finite f32 numbers cannot overflow a double.
     require(std::isfinite(squares[i]),
             "the gradient of '{}' is not finite: the training diverged; lower the learning rate or "
             "clip gradients",
-            trained[i]->name);
+            parameters_[i].name);
     sum += squares[i];
   }
   const double norm = gradient_scale * std::sqrt(sum);
@@ -136,15 +145,17 @@ double Optimiser::step(std::span<const TensorView> weights, std::span<const Tens
   ++steps_;
   if (config_.kind == Kind::kSgd) {
     std::vector<SgdUpdate> updates;
-    for (const TrainedParameter* parameter : trained) {
-      const double decay = parameter->decays ? config_.weight_decay : 0;
+    for (const SharedPiece& piece : sharing_.own()) {
+      const TrainedParameter& parameter = parameters_[piece.tensor];
+      const double decay = parameter.decays ? config_.weight_decay : 0;
       updates.push_back({.gradient_scale = static_cast<float>(scale),
                          .decay = static_cast<float>(decay),
                          .momentum = static_cast<float>(config_.momentum),
                          .nesterov = config_.nesterov,
-                         .rate = static_cast<float>(rate * parameter->rate_scale)});
+                         .rate = static_cast<float>(rate * parameter.rate_scale)});
     }
     updates_->sgd(tensors, updates);
+    sharing_.gather(weights);
     return norm;
   }
   const auto t = static_cast<double>(steps_);
@@ -152,9 +163,10 @@ double Optimiser::step(std::span<const TensorView> weights, std::span<const Tens
   const double correction2 = 1 - std::pow(config_.beta2, t);
   const bool decoupled = config_.kind == Kind::kAdamW;
   std::vector<AdamUpdate> updates;
-  for (const TrainedParameter* parameter : trained) {
-    const double r = rate * parameter->rate_scale;
-    const double decay = parameter->decays ? config_.weight_decay : 0;
+  for (const SharedPiece& piece : sharing_.own()) {
+    const TrainedParameter& parameter = parameters_[piece.tensor];
+    const double r = rate * parameter.rate_scale;
+    const double decay = parameter.decays ? config_.weight_decay : 0;
     updates.push_back({.gradient_scale = static_cast<float>(scale),
                        .decay = static_cast<float>(decoupled ? 0 : decay),
                        .weight_scale = static_cast<float>(decoupled ? 1 - r * decay : 1),
@@ -167,51 +179,72 @@ double Optimiser::step(std::span<const TensorView> weights, std::span<const Tens
                        .eps = static_cast<float>(config_.eps)});
   }
   updates_->adam(tensors, updates);
+  sharing_.gather(weights);
   return norm;
 }
 
-TensorViews Optimiser::state_views() const {
-  TensorViews views;
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    const TensorType type{DType::kF32, parameters_[i].shape};
-    const std::string& name = parameters_[i].name;
-    if (first_[i] != nullptr)
-      views.emplace(first_name(config_.kind) + name, TensorView{first_[i], type});
-    if (second_[i] != nullptr) views.emplace(kSecondName + name, TensorView{second_[i], type});
+TensorViews Optimiser::state_types() const {
+  TensorViews types;
+  for (const Part& part : parts_) {
+    for (const TrainedParameter& parameter : parameters_) {
+      if (!parameter.frozen)
+        types.emplace(part.prefix + parameter.name,
+                      TensorView{nullptr, {DType::kF32, parameter.shape}});
+    }
   }
-  return views;
+  return types;
 }
 
 FloatTensors Optimiser::state() const {
   FloatTensors tensors;
-  for (const auto& [name, view] : state_views()) {
-    FloatTensor& tensor = tensors[name] = FloatTensor(view.shape());
-    queue_->download(view.as<std::byte>(), tensor.view());
+  for (const Part& part : parts_) {
+    std::vector<TensorView> whole;
+    for (const TrainedParameter& parameter : parameters_) {
+      if (!sharing_.ranks().is_first()) break;
+      whole.emplace_back();
+      if (parameter.frozen) continue;
+      FloatTensor& tensor = tensors[part.prefix + parameter.name] = FloatTensor(parameter.shape);
+      whole.back() = tensor.view();
+    }
+    sharing_.collect(part.own, whole);
   }
-  queue_->finish();
   return tensors;
 }
 
 std::uint64_t Optimiser::state_bytes() const {
   std::uint64_t bytes = 0;
-  for (const auto& entry : state_views()) bytes += entry.second.type.bytes();
+  for (const auto& entry : state_types()) bytes += entry.second.type.bytes();
   return bytes;
 }
 
+std::uint64_t Optimiser::own_state_bytes() const {
+  std::uint64_t floats = 0;
+  for (const SharedPiece& piece : sharing_.own()) floats += in_lines(piece.count);
+  return floats * parts_.size() * sizeof(float);
+}
+
 void Optimiser::restore(const TensorViews& saved, std::int64_t steps) {
-  const TensorViews own = state_views();
+  const TensorViews types = state_types();
   require(steps >= 0, "optimiser: a state after {} steps", steps);
-  for (const auto& [name, view] : own) {
+  for (const auto& [name, view] : types) {
     const auto found = saved.find(name);
     require(found != saved.end(), "optimiser: the saved state has no '{}'", name);
     require(found->second.type == view.type, "optimiser: the saved '{}' is {}, expected {}", name,
             found->second.type, view.type);
   }
   for (const auto& entry : saved) {
-    require(own.contains(entry.first), "optimiser: the saved '{}' belongs to no trained tensor",
+    require(types.contains(entry.first), "optimiser: the saved '{}' belongs to no trained tensor",
             entry.first);
   }
-  for (const auto& [name, view] : own) queue_->upload(saved.at(name), view.as<std::byte>());
+  for (const Part& part : parts_) {
+    for (std::size_t i = 0; i < part.own.size(); ++i) {
+      const SharedPiece& piece = sharing_.own()[i];
+      float* const from =
+          saved.at(part.prefix + parameters_[piece.tensor].name).as<float>() + piece.begin;
+      queue_->upload({from, {DType::kF32, {piece.count}}},
+                     reinterpret_cast<std::byte*>(part.own[i].data()));
+    }
+  }
   steps_ = steps;
 }
 

@@ -16,7 +16,8 @@
 //
 // d is `weight_decay`, for the first two an L2 penalty of d / 2 |w|^2.
 //
-// Deterministic: equal calls give equal bytes for any number of threads, sums too.
+// Deterministic: equal calls give equal bytes for any number of threads, and of ranks, of which
+// each keeps the state of its share of the elements alone (engine/train/sharing.h); sums too.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +29,7 @@
 #include "engine/device/queue.h"
 #include "engine/graph/graph.h"
 #include "engine/train/float_tensor.h"
+#include "engine/train/sharing.h"
 
 namespace tessera {
 
@@ -65,12 +67,17 @@ class Optimiser {
     bool operator==(const Config&) const = default;
   };
 
-  // Throws Error for values out of their range or a tensor named twice.
+  // Throws Error for values out of their range or a tensor named twice. `transport` is of the ranks
+  // that share the parameters, and of their queue; null: this process alone.
   Optimiser(const Config& config, std::vector<TrainedParameter> parameters,
-            std::shared_ptr<Queue> queue);
+            std::shared_ptr<Queue> queue, std::shared_ptr<Transport> transport = nullptr);
 
-  // One step. `weights` (written) and `gradients` (read) are f32 of the parameters' shapes, in
-  // their order and in the device's memory; a frozen one may have a null gradient. `rate` is r.
+  // Of the parameters' elements, those of frozen ones left out.
+  Sharing& sharing() { return sharing_; }
+
+  // One step of all ranks, whose `gradients` need the rank's share alone; all get the new weights.
+  // `weights` (written) and `gradients` (read) are f32 of the parameters' shapes, in their order
+  // and in the device's memory; a frozen one may have a null gradient. `rate` is r.
   // `gradient_scale` multiplies every gradient first: 1 / k where k micro-batches were summed.
   // Returns the norm of the scaled gradients before clipping. Throws Error naming the tensor,
   // before anything is changed, where a gradient is not finite or of another type.
@@ -82,25 +89,36 @@ class Optimiser {
   const std::vector<TrainedParameter>& parameters() const { return parameters_; }
 
   // All there is to save besides steps(): "momentum/<name>", or "mean/<name>" and "square/<name>";
-  // copies in host memory.
+  // copies in host memory. All ranks call it; the first one gets all shares, the others nothing.
   FloatTensors state() const;
-  std::uint64_t state_bytes() const;
-  // Goes on from a saved state, in host memory. Throws Error naming the tensor that is missing,
-  // left over or of another type; the optimiser is then unchanged.
+  // What it has, without values.
+  TensorViews state_types() const;
+  std::uint64_t state_bytes() const;      // of all ranks
+  std::uint64_t own_state_bytes() const;  // of this one
+  // Goes on from a saved state of all ranks, in host memory, of which it takes its share. Throws
+  // Error naming the tensor that is missing, left over or of another type; the optimiser is then
+  // unchanged.
   void restore(const TensorViews& state, std::int64_t steps);
 
  private:
+  // A number for each element, such as Adam's mean.
+  struct Part {
+    std::string prefix;  // of its names
+    Stretches own = {};  // this rank's, by its pieces
+  };
+
   void require_operands(std::span<const TensorView> weights,
                         std::span<const TensorView> gradients) const;
-  TensorViews state_views() const;
+  // The sum of squares of each parameter's gradient.
+  std::vector<double> squares(std::span<const OptimiserTensor> own);
 
   Config config_;
   std::vector<TrainedParameter> parameters_;
   std::shared_ptr<Queue> queue_;
+  Sharing sharing_;
   std::unique_ptr<Updates> updates_;
   std::unique_ptr<DeviceMemory> memory_;
-  // By parameter, null for a frozen one. SGD: momentum and nothing; Adam: mean and square.
-  std::vector<float*> first_, second_;
+  std::vector<Part> parts_;  // SGD: momentum or nothing; Adam: mean and square
   std::int64_t steps_ = 0;
 };
 

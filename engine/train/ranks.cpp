@@ -65,15 +65,20 @@ RanksBeside ranks_beside(Ranks& ranks) {
   std::getline(boot, machine);
   while (!processors.starts_with("Cpus_allowed:") && std::getline(status, processors)) {
   }
-  const auto alike = [&](const std::string& text) {
+  const auto alike = [&](const std::string& text, int* before) {
     const std::string own = digest_of(text), all = gather_text(ranks, own);
     int count = 0;
-    for (std::size_t at = 0; at < all.size(); at += own.size())
-      count += all.compare(at, own.size(), own) == 0 ? 1 : 0;
+    for (int rank = 0; rank < ranks.count(); ++rank) {
+      if (rank == ranks.rank()) *before = count;
+      if (all.compare(own.size() * static_cast<std::size_t>(rank), own.size(), own) == 0) ++count;
+    }
     return count;
   };
-  const int on_machine = alike(machine);
-  return {on_machine, alike(machine + processors)};
+  RanksBeside beside;
+  int unused = 0;
+  beside.machine = alike(machine, &beside.before);
+  beside.processors = alike(machine + processors, &unused);
+  return beside;
 }
 
 }  // namespace tessera

@@ -63,10 +63,10 @@ inline bool is_own(const Ranks& ranks, std::size_t i) {
 // The text of rank 0.
 std::string broadcast_text(Ranks& ranks, std::string text);
 
-// How many ranks, this one too, run on this machine; and how many of them may use the very
-// processors that this one may.
+// How many ranks, this one too, run on this machine, and how many of them are before this one; and
+// how many of them may use the very processors that this one may.
 struct RanksBeside {
-  int machine = 1, processors = 1;
+  int machine = 1, before = 0, processors = 1;
 };
 RanksBeside ranks_beside(Ranks& ranks);
 

@@ -80,10 +80,10 @@ TrainingState state_from_json(const json& object) {
 }
 
 // The weights and the optimiser's state by their names in the file.
-TensorViews tensors_of(const TensorViews& weights, const FloatTensors& optimiser) {
+TensorViews tensors_of(const TensorViews& weights, const TensorViews& optimiser) {
   TensorViews tensors;
   for (const auto& [name, view] : weights) tensors.emplace(kWeights + name, view);
-  for (const auto& [name, tensor] : optimiser) tensors.emplace(kOptimiser + name, tensor.view());
+  for (const auto& [name, view] : optimiser) tensors.emplace(kOptimiser + name, view);
   return tensors;
 }
 
@@ -145,7 +145,8 @@ std::string differences(const json& one, const json& other, const std::string& o
 }
 
 void save_checkpoint(const std::filesystem::path& path, const TensorViews& weights,
-                     const TrainingSetup& setup, const TrainingState& state) {
+                     const TensorViews& optimiser, const TrainingSetup& setup,
+                     const TrainingState& state) {
   require(!state.best_metric || std::isfinite(*state.best_metric),
           "{}: the best metric is {}; a checkpoint is of a run that goes well", path.string(),
           state.best_metric.value_or(0));
@@ -159,7 +160,6 @@ void save_checkpoint(const std::filesystem::path& path, const TensorViews& weigh
   } catch (const json::exception& error) {
     fail("{}: a setting is not UTF-8: {}", path.string(), error.what());
   }
-  const FloatTensors optimiser = setup.optimiser->state();
   write_safetensors(path, tensors_of(weights, optimiser), {{kCheckpointKey, text}});
 }
 
@@ -194,8 +194,7 @@ TrainingState load_checkpoint(const std::filesystem::path& path, const TensorVie
           "run, or start a new one in another folder:{}",
           path.string(), different);
 
-  const FloatTensors optimiser = setup.optimiser->state();
-  const TensorViews own = tensors_of(weights, optimiser);
+  const TensorViews own = tensors_of(weights, setup.optimiser->state_types());
   TensorViews found;
   for (const auto& [name, view] : own) {
     found.emplace(name, file.take(name, view.shape()));

@@ -44,10 +44,11 @@ struct TrainingSetup {
   nlohmann::json settings = nlohmann::json::object();
 };
 
-// Throws Error where the file cannot be written or a number of the state is not finite; an older
-// file of the name is then untouched.
+// `optimiser`: its state(), of all ranks. Throws Error where the file cannot be written or a number
+// of the state is not finite; an older file of the name is then untouched.
 void save_checkpoint(const std::filesystem::path& path, const TensorViews& weights,
-                     const TrainingSetup& setup, const TrainingState& state);
+                     const TensorViews& optimiser, const TrainingSetup& setup,
+                     const TrainingState& state);
 
 // Restores `weights` (their memory is written) and the optimiser, and returns where the run is.
 // Throws Error, having changed nothing, for a file that is no checkpoint, for tensors that do not

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <sstream>
 
 #include "engine/device/device.h"
+#include "engine/device/gpu.h"
 #include "engine/device/machine.h"
 #include "engine/files/atomic_file.h"
 #include "engine/train/mpi.h"
@@ -148,17 +150,32 @@ int threads_of(const TrainOptions& options) {
   return options.threads > 0 ? options.threads : default_threads();
 }
 
-std::shared_ptr<Ranks> ranks_of(TrainOptions& options) {
+void require_alike(Ranks& ranks, const std::string& what) {
+  std::istringstream all(gather_text(ranks, what + "\n"));
+  std::vector<std::string> each;
+  for (std::string line; std::getline(all, line);) each.push_back(line);
+  for (std::size_t rank = 1; rank < each.size(); ++rank)
+    require(each[rank] == each[0],
+            "the ranks are not alike: {} on rank 0, {} on rank {}; start the same program with the "
+            "same options on all of them",
+            each[0], each[rank], rank);
+}
+
+std::shared_ptr<Ranks> ranks_of(TrainOptions& options, const std::string& network) {
   require_choice("--ranks", options.ranks, {"auto", "mpi", "none"});
   std::shared_ptr<Ranks> ranks = open_ranks(options.ranks);
   if (ranks->count() == 1) return ranks;
+  // What decides which calls follow, first: ranks that differ in it would wait for each other.
+  require_alike(*ranks, fmt::format("{} (build {}) train {}{}", program_version(), build_digest(),
+                                    network, options.check ? " --check" : ""));
+  const int sharers = ranks_beside(*ranks).processors;
   if (options.accumulate < ranks->count())
     throw OptionError(fmt::format(
         "--accumulate: {} ranks share the batches of a step, which are {}; give --accumulate {} or "
         "more, and a smaller --batch where the step shall stay as large",
         ranks->count(), options.accumulate, ranks->count()));
   if (options.threads == 0 && std::getenv("OMP_NUM_THREADS") == nullptr)
-    options.threads = std::max(1, default_threads() / ranks_beside(*ranks).processors);
+    options.threads = std::max(1, default_threads() / sharers);
   return ranks;
 }
 
@@ -175,8 +192,13 @@ TrainResult run_training(TrainingTask& task, const TrainOptions& options,
     return {.end = TrainResult::End::kChecked, .rank = ranks->rank()};
   }
   LoopOptions loop = loop_options(options, task, data);
-  OpenedDevice opened = open_device(device_options(task.config().is_of_images(), options.device,
-                                                   options.precision, threads_of(options)));
+  DeviceOptions device = device_options(task.config().is_of_images(), options.device,
+                                        options.precision, threads_of(options));
+  // Where there are several, each rank of a machine gets its own GPU.
+  const int gpus = count_gpus(), before = ranks_beside(*ranks).before;
+  if (gpus > 1 && (options.device == "cuda" || options.device == "auto"))
+    device.name = fmt::format("cuda:{}", before % gpus);
+  OpenedDevice opened = open_device(device);
   if (!opened.note.empty()) events.note(opened.note);
   loop.ranks = ranks;
   loop.provenance["device"] = opened.device->name();

@@ -32,9 +32,11 @@ void check_options(const TrainOptions& options, std::string_view score);
 void require_validation(const TrainOptions& options, bool there_is);
 
 int threads_of(const TrainOptions& options);
-// The ranks that the options name. Where they leave the number of threads open, it becomes this
-// rank's share of the processors.
-std::shared_ptr<Ranks> ranks_of(TrainOptions& options);
+// The ranks that the options name, which all train such a network ("unet"). Where the options leave
+// the number of threads open, it becomes this rank's share of the processors.
+std::shared_ptr<Ranks> ranks_of(TrainOptions& options, const std::string& network);
+// Throws the same Error on every rank unless all give the same line.
+void require_alike(Ranks& ranks, const std::string& what);
 
 // Notes what the data pass found; throws the Error that lists its problems, if there are any.
 void settle(const DataReport& found, const TrainEvents& events);

@@ -44,8 +44,9 @@ class Training {
         total_(total_steps(task, options)),
         parameters_(make_parameters()),
         gradients_(make_gradients()),
-        sum_(gradients_, ranks_, options.accumulate),
-        optimiser_(options.optimiser, parameters_, queue_) {
+        optimiser_(options.optimiser, parameters_, queue_,
+                   open_transport(queue_, options.ranks, events.note, options.nccl)),
+        sum_(gradients_, optimiser_.sharing(), options.accumulate) {
     for (const Gradients::Weight& weight : gradients_.weights()) {
       weights_.push_back(weight.value);
       weight_gradients_.push_back(weight.gradient);
@@ -83,7 +84,7 @@ class Training {
       }
       const bool goes_on = !(due || state_.step == total_) || measure(log);
       if (state_.step < total_ && !is_early() && any(ranks_, !goes_on || events_.stop())) {
-        save("last.safetensors");
+        save({"last.safetensors"});
         if (!fs::exists(options_.model)) write_model(progress());
         result.end = TrainResult::End::kStopped;
         break;
@@ -166,10 +167,13 @@ class Training {
   // All that decides the result, on every rank as on rank 0.
   void require_agreement() {
     if (ranks_.count() == 1) return;
+    const Device& device = queue_->device();
     json own = description_of(setup_);
     own["run"] = {{"steps", total_},
                   {"early_stop", options_.patience},
-                  {"precision", name_of(queue_->device().precision())},
+                  {"precision", name_of(device.precision())},
+                  // Their kernels round differently: those of GPUs by compute capability.
+                  {"device", device.is_host() ? "cpu" : device.details().front().second},
                   {"resume", options_.resume},
                   {"step", state_.step},
                   {"weights", digest_of_weights()}};
@@ -184,8 +188,10 @@ class Training {
     const std::int64_t batches = std::min<std::int64_t>(task_.batches(), options_.accumulate);
     const std::int64_t working = sum_.working(batches);
     events_.note(fmt::format(
-        "{} ranks share the {} batches of a step{}", ranks_.count(), batches,
-        working < ranks_.count() ? fmt::format(", but {} of them alone get any", working) : ""));
+        "{} ranks share the {} batches of a step{}, and the {} of the optimiser's state: {} here",
+        ranks_.count(), batches,
+        working < ranks_.count() ? fmt::format(", but {} of them alone get any", working) : "",
+        format_bytes(optimiser_.state_bytes()), format_bytes(optimiser_.own_state_bytes())));
   }
   std::string digest_of_weights() const {
     Digest digest;
@@ -316,8 +322,8 @@ class Training {
       reached_ = reached;
       write_model(reached);
     }
-    if (better) save("best.safetensors");
-    save("last.safetensors");
+    if (better) save({"best.safetensors", "last.safetensors"});
+    if (!better) save({"last.safetensors"});
     events_.note(note);
     TrainEvents::Epoch told{.step = state_.step,
                             .epoch = epoch,
@@ -352,13 +358,16 @@ class Training {
 
   json progress() const { return {{"step", state_.step}, {"interrupted", true}}; }
 
-  void save(const char* name) {
+  void save(std::initializer_list<const char*> names) {
+    const FloatTensors optimiser = optimiser_.state();  // of all ranks, so all are asked
     if (!ranks_.is_first()) return;
     state_.extra = {{"worse", worse_},    {"loss", loss_sum_},          {"correct", correct_},
                     {"total", counted_},  {"batches", batches_summed_}, {"train_loss", train_loss_},
                     {"reached", reached_}};
     const FloatTensors weights = all_values();
-    save_checkpoint(options_.folder / name, views_of(weights), setup_, state_);
+    for (const char* name : names)
+      save_checkpoint(options_.folder / name, views_of(weights), views_of(optimiser), setup_,
+                      state_);
   }
 
   void write_model(const json& reached) const {
@@ -390,8 +399,8 @@ class Training {
   std::int64_t steps_per_epoch_, total_;
   std::vector<TrainedParameter> parameters_;
   Gradients gradients_;
-  GradientSum sum_;
   Optimiser optimiser_;
+  GradientSum sum_;
   std::optional<WeightAverage> average_;
   std::vector<TensorView> weights_, weight_gradients_;  // in the optimiser's order
   TrainingSetup setup_;

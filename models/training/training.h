@@ -6,8 +6,8 @@
 // An optimiser step sums the gradients of `accumulate` batches (engine/train/gradient_sum.h).
 // Everything random is a function of (seed, epoch, batch), so a run that was interrupted, or
 // killed, goes on from its last checkpoint to the bytes that it would have reached undisturbed, on
-// any number of threads and of ranks, which share the batches of each step. All ranks read the
-// checkpoint; rank 0 alone writes.
+// any number of threads and of ranks, which share the batches of each step and the optimiser's
+// state. All ranks read the checkpoint; rank 0 alone writes it, of all shares.
 //
 // The folder of a run gets
 //   last.safetensors, best.safetensors   checkpoints (models/training/checkpoint.h)
@@ -87,6 +87,7 @@ struct LoopOptions {
   std::filesystem::path folder;  // of all else; made if it is missing, its parent must be there
   bool resume = false;
   std::shared_ptr<Ranks> ranks = one_rank();
+  std::string nccl = "libnccl.so.2";  // what ranks on GPUs open (engine/train/nccl.h)
   WeightStorage storage = WeightStorage::kF32;
   // Joined by "training": what was reached.
   nlohmann::json provenance = nlohmann::json::object();

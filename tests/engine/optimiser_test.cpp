@@ -11,6 +11,7 @@
 #include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "engine/files/safetensors.h"
 #include "engine/files/weights.h"
@@ -22,6 +23,7 @@
 #include "tests/support/error.h"
 #include "tests/support/paths.h"
 #include "tests/support/targets.h"
+#include "tests/support/thread_ranks.h"
 
 namespace tessera {
 namespace {
@@ -178,6 +180,62 @@ TEST(OptimiserTest, AnyNumberOfThreadsGivesTheSameBytes) {
     for (int i = 0; i < 3; ++i) EXPECT_EQ(one.step(alone), many.step(shared));
     EXPECT_EQ(one.all_weights(), many.all_weights());
   }
+}
+
+// Each keeps a share of the state, of a tensor that is cut too; more ranks than pieces, and a state
+// that goes on with other ranks.
+TEST(OptimiserTest, AnyNumberOfRanksGivesTheSameBytes) {
+  for (const Optimiser::Config& config : kConfigs) {
+    Problem one;
+    Optimiser alone = one.optimiser(config);
+    std::vector<double> norms;
+    for (int i = 0; i < 4; ++i) norms.push_back(one.step(alone));
+    const FloatTensors whole = alone.state();
+    FloatTensors half_way;
+    for (const int count : {1, 2, 3, 4, 9}) {
+      std::vector<std::uint64_t> kept(static_cast<std::size_t>(count));
+      const auto train = [&](const std::shared_ptr<Ranks>& ranks) {
+        Problem own;
+        const std::shared_ptr<Queue> queue = open_cpu_device(1)->queue();
+        Optimiser shared(config, own.parameters, queue, host_transport(queue, ranks));
+        kept[static_cast<std::size_t>(ranks->rank())] = shared.own_state_bytes();
+        for (std::size_t i = 0; i < 4; ++i) {
+          EXPECT_EQ(own.step(shared), norms[i]);
+          const FloatTensors state = shared.state();
+          EXPECT_EQ(state.size(), ranks->is_first() ? whole.size() : 0);
+          if (i != 1 || half_way.empty()) continue;
+          // The state that other ranks left, in the place of its own.
+          shared.restore(views_of(half_way), shared.steps());
+        }
+        EXPECT_EQ(own.all_weights(), one.all_weights());
+        for (const auto& [name, tensor] : shared.state())
+          EXPECT_EQ(tensor.values, whole.at(name).values) << name;
+      };
+      EXPECT_THAT(test::run_ranks(count, train), testing::Each(""));
+      const std::uint64_t most = *std::ranges::max_element(kept);
+      constexpr std::uint64_t kPiece = 16384 * sizeof(float) * 2;  // Adam's of the pieces' elements
+      EXPECT_LE(most, alone.own_state_bytes() / static_cast<std::uint64_t>(count) + kPiece);
+      EXPECT_GE(std::accumulate(kept.begin(), kept.end(), std::uint64_t{0}), alone.state_bytes());
+      if (count == 1) {
+        Problem begun;
+        Optimiser first = begun.optimiser(config);
+        for (int i = 0; i < 2; ++i) begun.step(first);
+        half_way = first.state();
+      }
+    }
+  }
+}
+
+TEST(OptimiserTest, AGradientThatIsNotFiniteOnOneRankEndsAll) {
+  const auto errors = test::run_ranks(3, [&](const std::shared_ptr<Ranks>& ranks) {
+    Problem problem;
+    const std::shared_ptr<Queue> queue = open_cpu_device(1)->queue();
+    Optimiser shared(kConfigs[1], problem.parameters, queue, host_transport(queue, ranks));
+    if (ranks->rank() == 2)
+      problem.gradients[2].values.back() = std::numeric_limits<float>::quiet_NaN();
+    problem.step(shared);
+  });
+  EXPECT_THAT(errors, testing::Each(HasSubstr("gradient of '(5, 10007)' is not finite")));
 }
 
 TEST(OptimiserTest, TheNormIsThatOfAllGradients) {

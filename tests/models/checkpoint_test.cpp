@@ -98,20 +98,25 @@ struct TrainingRun {
   TrainingState state;
 };
 
+void save_run(const std::filesystem::path& path, const TrainingRun& run) {
+  const FloatTensors optimiser = run.optimiser.state();
+  save_checkpoint(path, views_of(run.weights), views_of(optimiser), run.setup, run.state);
+}
+
 TEST_F(CheckpointTest, AResumedRunWritesTheBytesOfOneThatNeverStopped) {
   TrainingRun whole;
   for (int i = 0; i < 6; ++i) whole.step();
-  save_checkpoint(folder_ / "whole", views_of(whole.weights), whole.setup, whole.state);
+  save_run(folder_ / "whole", whole);
 
   TrainingRun first;
   for (int i = 0; i < 3; ++i) first.step();
-  save_checkpoint(folder_ / "cut", views_of(first.weights), first.setup, first.state);
+  save_run(folder_ / "cut", first);
   TrainingRun second(2);  // all of its own weights are overwritten
   second.state = load_checkpoint(folder_ / "cut", views_of(second.weights), second.setup);
   EXPECT_EQ(second.state.step, 3);
   EXPECT_EQ(second.optimiser.steps(), 3);
   for (int i = 0; i < 3; ++i) second.step();
-  save_checkpoint(folder_ / "resumed", views_of(second.weights), second.setup, second.state);
+  save_run(folder_ / "resumed", second);
   EXPECT_EQ(bytes_of(folder_ / "whole"), bytes_of(folder_ / "resumed"));
   EXPECT_GT(bytes_of(folder_ / "whole").size(),
             checkpoint_bytes(views_of(whole.weights), whole.optimiser));
@@ -126,22 +131,19 @@ TEST_F(CheckpointTest, TheStateComesBackAsItWas) {
                .best_epoch = 2,
                .random = {{"shuffle", {~0ull, 1ull << 63, 5}}, {"a b", {0, 0, 0}}},
                .extra = {{"loss_sum", 1e-300}, {"list", {1, 2}}}};
-  save_checkpoint(folder_ / "a", views_of(run.weights), run.setup, run.state);
+  save_run(folder_ / "a", run);
   EXPECT_EQ(load_checkpoint(folder_ / "a", views_of(run.weights), run.setup), run.state);
   run.state.best_metric.reset();
-  save_checkpoint(folder_ / "a", views_of(run.weights), run.setup, run.state);
+  save_run(folder_ / "a", run);
   EXPECT_EQ(load_checkpoint(folder_ / "a", views_of(run.weights), run.setup), run.state);
   run.state.best_metric = std::numeric_limits<double>::quiet_NaN();
-  EXPECT_THAT(error_of([&] {
-                save_checkpoint(folder_ / "a", views_of(run.weights), run.setup, run.state);
-              }),
-              HasSubstr("best metric"));
+  EXPECT_THAT(error_of([&] { save_run(folder_ / "a", run); }), HasSubstr("best metric"));
 }
 
 TEST_F(CheckpointTest, OtherSettingsAreListedAndNothingChanges) {
   TrainingRun run;
   run.step();
-  save_checkpoint(folder_ / "a", views_of(run.weights), run.setup, run.state);
+  save_run(folder_ / "a", run);
   TrainingRun other(2);
   const FloatTensors before = other.weights;
   other.setup.settings["seed"] = 2;
@@ -160,7 +162,7 @@ TEST_F(CheckpointTest, OtherSettingsAreListedAndNothingChanges) {
 
 TEST_F(CheckpointTest, OtherOptimisersAndTensorsAreRefused) {
   TrainingRun run;
-  save_checkpoint(folder_ / "a", views_of(run.weights), run.setup, run.state);
+  save_run(folder_ / "a", run);
   Optimiser sgd({.kind = Optimiser::Kind::kSgd}, run.optimiser.parameters(),
                 open_cpu_device(1)->queue());
   TrainingSetup other = run.setup;
@@ -185,7 +187,7 @@ TEST_F(CheckpointTest, FilesThatAreNoCheckpointAreRefused) {
   EXPECT_THAT(load("absent"), HasSubstr("absent"));
   save_model(folder_ / "model", unet_config(), views_of(run.weights), std::nullopt);
   EXPECT_THAT(load("model"), HasSubstr("no checkpoint of a training"));
-  save_checkpoint(folder_ / "cut", views_of(run.weights), run.setup, run.state);
+  save_run(folder_ / "cut", run);
   std::filesystem::resize_file(folder_ / "cut", std::filesystem::file_size(folder_ / "cut") - 1);
   EXPECT_THAT(load("cut"), HasSubstr("cut"));
   for (const char* text :
@@ -218,15 +220,12 @@ class FullDisk {
 
 TEST_F(CheckpointTest, AFullDiskKeepsTheOldCheckpoint) {
   TrainingRun run;
-  save_checkpoint(folder_ / "a", views_of(run.weights), run.setup, run.state);
+  save_run(folder_ / "a", run);
   const std::string before = bytes_of(folder_ / "a");
   run.step();
   for (const std::size_t room : {std::size_t{0}, std::size_t{100}, before.size() - 1}) {
     const FullDisk full(room);
-    EXPECT_THAT(error_of([&] {
-                  save_checkpoint(folder_ / "a", views_of(run.weights), run.setup, run.state);
-                }),
-                HasSubstr("cannot write"));
+    EXPECT_THAT(error_of([&] { save_run(folder_ / "a", run); }), HasSubstr("cannot write"));
   }
   EXPECT_EQ(bytes_of(folder_ / "a"), before);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1);

@@ -9,10 +9,13 @@
 #include <cstdlib>
 #include <tuple>
 
+#include "engine/files/digest.h"
 #include "engine/train/gradient_sum.h"
 #include "engine/train/mpi.h"
 #include "models/train.h"
+#include "models/training/train_run.h"
 #include "models/training/training_log.h"
+#include "models/version.h"
 #include "tests/support/error.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/thread_ranks.h"
@@ -133,17 +136,26 @@ TEST_F(RanksTest, TheSumIsATreeOfTheBatches) {
     run_ranks(count, [&](const std::shared_ptr<Ranks>& ranks) {
       const std::unique_ptr<TrainingTask> own = unet_task()();
       Gradients gradients = gradients_of(*own, false, 1);
-      GradientSum sum(gradients, *ranks, kBatches);
+      std::vector<std::int64_t> elements;
+      for (const Gradients::Weight& weight : gradients.weights())
+        elements.push_back(weight.trained ? weight.value.shape().elements() : 0);
+      Sharing sharing(elements, host_transport(open_cpu_device(1)->queue(), ranks));
+      GradientSum sum(gradients, sharing, kBatches);
       const std::vector<LossResult> results =
           sum.run(kBatches, [&](std::int64_t i) { return own->add(gradients, 0, i); });
       ASSERT_EQ(results.size(), static_cast<std::size_t>(kBatches));
       for (const LossResult& result : results) EXPECT_GT(result.counted, 0);
       const float* const found = gradients.all_gradients().as<float>();
       int rounded = 0;  // sums that the order changes
-      for (std::size_t e = 0; e < leaves[0].size(); ++e) {
-        const auto leaf = [&](std::size_t i) { return leaves[i][e]; };
-        ASSERT_EQ(found[e], (leaf(0) + leaf(1) + (leaf(2) + leaf(3))) + leaf(4)) << e;
-        rounded += found[e] != leaf(0) + leaf(1) + leaf(2) + leaf(3) + leaf(4) ? 1 : 0;
+      for (const SharedPiece& piece : sharing.own()) {
+        const float* const first =
+            gradients.weights()[piece.tensor].gradient.as<float>() + piece.begin;
+        for (std::int64_t i = 0; i < piece.count; ++i) {
+          const std::ptrdiff_t e = first + i - found;
+          const auto leaf = [&](std::size_t l) { return leaves[l][static_cast<std::size_t>(e)]; };
+          ASSERT_EQ(found[e], (leaf(0) + leaf(1) + (leaf(2) + leaf(3))) + leaf(4)) << e;
+          rounded += found[e] != leaf(0) + leaf(1) + leaf(2) + leaf(3) + leaf(4) ? 1 : 0;
+        }
       }
       EXPECT_GT(rounded, 0);
       int statistics = 0;
@@ -175,6 +187,17 @@ TEST_F(RanksTest, RanksThatWereToldDifferentThingsAreRefused) {
   EXPECT_THAT(errors, Each(AllOf(HasSubstr("the ranks were told different things"),
                                  HasSubstr("settings/rate: 0.01 on rank 0, 0.25 on rank 1"),
                                  HasSubstr("run/steps: "), HasSubstr(" on rank 2"))));
+}
+
+TEST_F(RanksTest, RanksOfAnotherProgramAreRefused) {
+  const auto errors = run_ranks(3, [&](const std::shared_ptr<Ranks>& ranks) {
+    require_alike(*ranks, "tessera 1 train unet");
+    require_alike(*ranks, ranks->rank() == 2 ? "tessera 2 train unet" : "tessera 1 train unet");
+  });
+  EXPECT_THAT(errors, Each(AllOf(HasSubstr("tessera 1 train unet on rank 0"),
+                                 HasSubstr("tessera 2 train unet on rank 2"))));
+  EXPECT_EQ(build_digest().size(), digest_of("").size());
+  EXPECT_NE(build_digest(), digest_of(""));
 }
 
 TEST_F(RanksTest, WhatMpiLacksIsSaid) {

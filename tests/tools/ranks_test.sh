@@ -37,15 +37,32 @@ for network in han unet; do
     ranks $count "${options[@]}" -o $network.$count/m.safetensors >$network.$count/said 2>&1 || die "$(cat $network.$count/said)"
     same $network.1/m.safetensors $network.$count/m.safetensors
     same $network.1/m.safetensors.run/last.safetensors $network.$count/m.safetensors.run/last.safetensors
-    grep -q "$count ranks share the 4 batches" $network.$count/said || die "nothing said of the ranks: $(cat $network.$count/said)"
+    grep -qE "$count ranks share the 4 batches of a step, and the .* of the optimiser's state: " $network.$count/said || die "nothing said of the ranks: $(cat $network.$count/said)"
     [ "$(grep -c ' steps, ' $network.$count/said)" = 1 ] || die "not one rank spoke: $(cat $network.$count/said)"
   done
 done
 
-# Ranks that were told different things, and more ranks than batches.
-if mpirun -n 1 --oversubscribe "$program" "${han[@]}" -o no.safetensors : -n 1 "$program" "${han[@]}" --seed 5 -o no.safetensors 2>said
-then die "two seeds trained together"; fi
-grep -q 'seed: 0 on rank 0, 5 on rank 1' said || die "two seeds: $(cat said)"
+# Ranks that are not alike end with an error that says in what, and wait for nobody.
+refused() {  # refused TEXT PROGRAM ARGUMENTS...: as rank 1 beside a rank 0 that trains as above
+  if timeout 60 mpirun -n 1 --oversubscribe --bind-to none ${hosts[@]+"${hosts[@]}"} "$program" "${han[@]}" -o no.safetensors \
+      : -n 1 --bind-to none "${@:2}" -o no.safetensors >said 2>&1
+  then die "trained beside ${*:2}"; fi
+  grep -q -e "$1" said || die "beside ${*:2}: $(cat said)"
+}
+refused 'seed: 0 on rank 0, 5 on rank 1' "$program" "${han[@]}" --seed 5
+mkdir elsewhere
+sed 's/lovely/good/' train.tsv >elsewhere/train.tsv
+refused 'settings/data/.*_digest: ".*on rank 0, ".*on rank 1' "$program" train han elsewhere/train.tsv "${han[@]:3}"
+refused 'train han on rank 0, tessera .* train unet on rank 1' "$program" "${unet[@]}"
+refused 'train han on rank 0, tessera .* --check on rank 1' "$program" "${han[@]}" --check
+refused 'nothing to resume' "$program" "${han[@]}" --resume
+cp "$program" other
+echo >>other
+refused 'the ranks are not alike: tessera .* (build [0-9a-f]*) train han on rank 0' "$folder/other" "${han[@]}"
+mkdir threads
+timeout 60 mpirun -n 1 --oversubscribe --bind-to none ${hosts[@]+"${hosts[@]}"} "$program" "${han[@]}" -o threads/m.safetensors \
+  : -n 1 --bind-to none "$program" "${han[@]}" --threads 2 -o threads/m.safetensors >said 2>&1 || die "threads of one rank: $(cat said)"
+same han.1/m.safetensors threads/m.safetensors
 if ranks 5 "${han[@]}" -o no.safetensors 2>said; then die "five ranks shared four batches"; fi
 grep -q -e '--accumulate: 5 ranks share the batches of a step, which are 4' said || die "five ranks: $(cat said)"
 [ ! -e no.safetensors ] || die "a refused run wrote a model"

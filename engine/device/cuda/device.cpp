@@ -10,6 +10,7 @@
 #include "engine/device/cuda/host_step.h"
 #include "engine/device/cuda/updates.h"
 #include "engine/device/cuda/uploads.h"
+#include "engine/device/gpu.h"
 #include "engine/device/machine.h"
 #include "engine/device/queue.h"
 #include "engine/passes/passes.h"
@@ -152,6 +153,14 @@ class CudaDevice : public Device {
   }
   bool is_host() const override { return false; }
   int index() const { return index_; }
+  std::string id() const {
+    cudaDeviceProp properties{};
+    cuda_check(cudaGetDeviceProperties(&properties, index_), "device properties");
+    std::string digits;
+    for (const char byte : properties.uuid.bytes)
+      digits += fmt::format("{:02x}", static_cast<unsigned char>(byte));
+    return digits;
+  }
   const CudaTraits& traits() const { return traits_; }
 
   Graph optimise(const Graph& graph, Types types, bool) const override {
@@ -236,6 +245,11 @@ class CudaQueue : public Queue {
   void finish() override {
     use();
     cuda_check(cudaStreamSynchronize(stream_.get()), "run");
+  }
+
+  void* stream() const {
+    use();
+    return stream_.get();
   }
 
   std::unique_ptr<Stopwatch> stopwatch(std::size_t marks) override {
@@ -326,6 +340,17 @@ std::shared_ptr<Queue> CudaDevice::queue(int threads) const {
 
 bool cuda_is_built() {
   return true;
+}
+
+int count_gpus() {
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+void* gpu_stream(const Queue& queue) {
+  return dynamic_cast<const CudaQueue&>(queue).stream();
+}
+std::string gpu_id(const Device& device) {
+  return dynamic_cast<const CudaDevice&>(device).id();
 }
 
 std::shared_ptr<Device> open_cuda_device(int index, Precision precision) {
