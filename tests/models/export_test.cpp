@@ -68,16 +68,19 @@ class Exported : public testing::Test {
     // As PyTorch has images, which their channels tell.
     const Answers turned = run_network(from_torch, {{"image", nchw}}, open_cpu_device(1));
     expect_same(turned, expected);
-    for (const auto& [output, answer] : turned)
-      if (answer.type.shape.rank() == 4)
+    for (const auto& [output, answer] : turned) {
+      if (answer.type.shape.rank() == 4) {
         EXPECT_EQ(answer.type.shape[2], expected.at(output).type.shape[1]);
+      }
+    }
     StoredTensor neither = ours;
     neither.shape = {2, height, width * c, 1};
-    if (c != 1)
+    if (c != 1) {
       EXPECT_THAT(error_of([&] {
                     run_network(from_torch, {{"image", neither}}, open_cpu_device(1));
                   }),
                   testing::HasSubstr("expected (n, h, w,"));
+    }
     if (!onnx_reads) return;
     ModelFile from_onnx = open_model(onnx);
     EXPECT_EQ(to_json(from_onnx.config)["classes"], to_json(config)["classes"]);

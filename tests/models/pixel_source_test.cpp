@@ -140,7 +140,9 @@ TEST_F(PixelSources, GiveAllRowsInOrder) {
             [&](const Image& rows) {
               EXPECT_EQ(rows.width, image.width);
               const auto& some = std::get<std::vector<uint16_t>>(rows.pixels);
-              if (!scratch.empty()) EXPECT_LE(some.size() * sizeof(some[0]), size_t{1} << 22);
+              if (!scratch.empty()) {
+                EXPECT_LE(some.size() * sizeof(some[0]), size_t{1} << 22);
+              }
               all.insert(all.end(), some.begin(), some.end());
               ++parts;
             },
