@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <fstream>
-#include <iterator>
 #include <sstream>
 
 #include "engine/files/digest.h"
@@ -23,8 +22,7 @@ std::string build_digest() {
     char dash = 0;
     words >> std::hex >> begin >> dash >> end;
     if (here < begin || here >= end) continue;
-    std::ifstream file(line.substr(line.find('/')), std::ios::binary);
-    return digest_of(std::string(std::istreambuf_iterator<char>(file), {}));
+    return digest_of_file(line.substr(line.find('/')));
   }
   return "";
 }

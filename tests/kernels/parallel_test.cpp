@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-#include "tests/support/forks.h"
+#include "tests/support/sanitizers.h"
 
 namespace tessera {
 namespace {

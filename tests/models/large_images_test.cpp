@@ -10,8 +10,8 @@
 #include "models/image/image_rows.h"
 #include "models/session.h"
 #include "tests/support/error.h"
-#include "tests/support/forks.h"
 #include "tests/support/paths.h"
+#include "tests/support/sanitizers.h"
 
 namespace tessera {
 namespace {
@@ -130,7 +130,7 @@ TEST(LargeImages, RunInBandsWhereMapsOfTheWholeAreLarge) {
   EXPECT_FALSE(session.plan(300, 200).bands);
   EXPECT_TRUE(session.plan(200'000, 1000).bands);
   // No size between takes the memory that it could have.
-  for (std::int64_t height = 5000; height < 100'000; height += height / 4)
+  for (std::int64_t height = 5000; height < 100'000; height += height * test::kTimesLess / 4)
     EXPECT_LE(session.plan(height, 1000).arena, std::uint64_t{1} << 30) << height;
 }
 

@@ -12,10 +12,10 @@
 #include "models/model_file.h"
 #include "models/segmenter.h"
 #include "models/session.h"
-#include "tests/support/forks.h"
 #include "tests/support/golden.h"
 #include "tests/support/network.h"
 #include "tests/support/paths.h"
+#include "tests/support/sanitizers.h"
 
 namespace tessera {
 namespace {

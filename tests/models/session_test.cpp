@@ -10,8 +10,8 @@
 #include <thread>
 #include <vector>
 
-#include "tests/support/forks.h"
 #include "tests/support/paths.h"
+#include "tests/support/sanitizers.h"
 
 namespace tessera {
 namespace {

@@ -5,7 +5,7 @@
 #include "models/image/image_io.h"
 #include "models/image/tiff.h"
 #include "tests/support/cli.h"
-#include "tests/support/forks.h"
+#include "tests/support/sanitizers.h"
 
 namespace tessera {
 namespace {
