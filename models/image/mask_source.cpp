@@ -40,9 +40,11 @@ ImageReader open_page(const std::filesystem::path& path, int64_t page) {
 
 MaskSource::MaskSource(const ImagePair& pair) {
   if (!pair.held_mask) {
-    reader_.emplace(open_page(pair.mask, pair.page));
-    if (reader_->reads_parts()) layout_ = reader_->layout();
-    if (!reader_->reads_parts() || !has_small_chunks(layout_)) reader_.reset();
+    ImageReader reader = open_page(pair.mask, pair.page);
+    if (const std::optional<ImageLayout> layout = layout_for_windows(reader)) {
+      layout_ = *layout;
+      reader_.emplace(std::move(reader));
+    }
   }
   if (!reader_) {
     whole_ = read_mask(pair);

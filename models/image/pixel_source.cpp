@@ -38,11 +38,17 @@ void copy_part(const Image& from, int64_t y, int64_t x, const ImageWindow& part,
   }
 }
 
-}  // namespace
-
 bool has_small_chunks(const ImageLayout& layout) {
   return layout.chunk_height * layout.chunk_width * layout.channels * layout.sample_bytes <=
          kMostChunkBytes;
+}
+
+}  // namespace
+
+std::optional<ImageLayout> layout_for_windows(ImageReader& reader) {
+  if (!reader.reads_parts()) return std::nullopt;
+  const ImageLayout layout = reader.layout();
+  return has_small_chunks(layout) ? std::optional(layout) : std::nullopt;
 }
 
 PixelSource::PixelSource(ImageReader reader) : reader_(std::move(reader)) {

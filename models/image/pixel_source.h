@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "models/image/image_io.h"
@@ -15,8 +16,9 @@
 
 namespace tessera {
 
-// Whether decoding a tile or strip of a picture takes no more memory than a window should.
-bool has_small_chunks(const ImageLayout& layout);
+// The layout of a picture whose windows can be read without all of it: in parts, and with tiles or
+// strips that take no more memory than a window should. Of another picture none.
+std::optional<ImageLayout> layout_for_windows(ImageReader& reader);
 
 class PixelSource {
  public:

@@ -30,11 +30,11 @@ void read_rows(const ImagePair& pair,
   };
   if (pair.held_image) return take_whole(pair.held_image());
   ImageReader reader = open_page(pair.image, pair.page);
-  const ImageLayout layout = reader.reads_parts() ? reader.layout() : ImageLayout{};
-  if (!reader.reads_parts() || !has_small_chunks(layout) ||
-      layout.height <= kWholeBytes / layout.width / layout.channels / layout.sample_bytes)
+  const std::optional<ImageLayout> layout = layout_for_windows(reader);
+  if (!layout ||
+      layout->height <= kWholeBytes / layout->width / layout->channels / layout->sample_bytes)
     return take_whole(reader.read());
-  PixelSource(std::move(reader)).read_rows([&](const Image& rows) { take(layout, rows); });
+  PixelSource(std::move(reader)).read_rows([&](const Image& rows) { take(*layout, rows); });
 }
 
 // What the check takes from an image's rows.
@@ -365,12 +365,11 @@ LabelledSlide* LabelledImages::slide(std::size_t i) {
     const auto is_slide = [&] {
       if (pairs_[i].held_image) return false;
       ImageReader reader = open_page(pairs_[i].image, pairs_[i].page);
-      if (!reader.reads_parts()) return false;
-      const ImageLayout layout = reader.layout();
+      const std::optional<ImageLayout> layout = layout_for_windows(reader);
       const auto pixel =
           static_cast<std::int64_t>(sizeof(float)) * (preprocessing_.channels + 1) + 1;
-      return layout.height > static_cast<std::int64_t>(cache_bytes_) / layout.width / pixel &&
-             has_small_chunks(layout);
+      return layout &&
+             layout->height > static_cast<std::int64_t>(cache_bytes_) / layout->width / pixel;
     };
     known = is_slide()
                 ? std::make_unique<LabelledSlide>(pairs_[i], rules_, preprocessing_, weights_)
