@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(kThreads)
     update_elements<Rule, 1>(tensor, piece.begin + i, update);
 }
 
-// The sum over the block's threads, in one fixed order; thread 0's answer counts.
+// To thread 0 the sum over the block's threads, in one fixed order.
 __device__ inline double sum_of_block(double value, double (&s_values)[kThreads]) {
   const int thread = static_cast<int>(threadIdx.x);
   s_values[thread] = value;
@@ -109,7 +109,7 @@ __device__ inline double sum_of_block(double value, double (&s_values)[kThreads]
     __syncthreads();  // the values of the step before
     if (thread < distance) s_values[thread] += s_values[thread + distance];
   }
-  return s_values[0];
+  return thread == 0 ? s_values[0] : 0;  // which the last step wrote for itself alone
 }
 
 __global__ void __launch_bounds__(kThreads)
