@@ -28,6 +28,7 @@ MUTATIONS = [
     ("barrier deleted", r"__syncthreads\(\);", ";"),
     ("warp barrier deleted", r"__syncwarp\([^;]*\);", ";"),
     ("named barrier deleted", r"ptx::bar_(?:sync|arrive)\([^;]*\);", ";"),
+    ("cluster barrier deleted", r"ptx::cluster_sync\(\);", ";"),
     ("wait deleted", r"ptx::cp_async_wait<[^;]*>\(\);", ";"),
     ("wait weakened", r"ptx::cp_async_wait<([^;]*)>\(\);", r"ptx::cp_async_wait<(\1) + 1>();"),
     ("commit deleted", r"ptx::cp_async_commit\(\);", ";"),

@@ -183,6 +183,41 @@ PTX_INLINE void mbar_wait(uint64_t* bar, int parity) {
   while (!mbar_test_wait(bar, parity)) {
   }
 }
+// The same, for other blocks' arrivals by mbar_release_at(): what they stored before is then seen.
+PTX_INLINE void mbar_wait_cluster(uint64_t* bar, int parity) {
+  uint32_t ended = 0;
+  while (ended == 0)
+    PTX_SM90(
+        asm volatile("{\n.reg .pred p;\n"
+                     "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+                     "selp.u32 %0, 1, 0, p;\n}"
+                     : "=r"(ended)
+                     : "r"(smem_u32(bar)), "r"(parity)
+                     : "memory"));
+}
+// Barriers that lie behind each other, in block `rank` of the cluster, which may be this one.
+struct ClusterBarriers {
+  uint32_t first;
+};
+PTX_INLINE ClusterBarriers barriers_of(uint64_t* bars, unsigned rank) {
+  ClusterBarriers there{smem_u32(bars)};
+  PTX_SM90(asm("mapa.shared::cluster.u32 %0, %1, %2;"
+               : "=r"(there.first)
+               : "r"(smem_u32(bars)), "r"(rank)));
+  return there;
+}
+// Says that the thread has read what it had to, and no more: a release to the cluster, which waits
+// for all its stores, is ten times the instructions.
+PTX_INLINE void mbar_arrive_at(ClusterBarriers bars, int i = 0) {
+  PTX_SM90(asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(bars.first + 8 * i)
+                        : "memory"));
+}
+// The same, and makes the thread's stores visible to those that mbar_wait_cluster() for it.
+PTX_INLINE void mbar_release_at(ClusterBarriers bars, int i = 0) {
+  PTX_SM90(asm volatile(
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(bars.first + 8 * i)
+      : "memory"));
+}
 // Makes an mbar_init visible to the copies that will signal the barrier.
 PTX_INLINE void fence_mbar_init() {
   PTX_SM90(asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"));
@@ -221,6 +256,23 @@ PTX_INLINE void tma_load(void* dst, const CUtensorMap* map, uint64_t* bar, int c
   PTX_TMA_LOAD("5d", "{%3, %4, %5, %6, %7}", "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4));
 }
 #undef PTX_TMA_LOAD
+
+// The same to each block of `ranks`, a bit each: at `dst` and `bar` as they lie in that block.
+#define PTX_TMA_MULTICAST(dims, coordinates, ...)                                                  \
+  PTX_SM90(asm volatile("cp.async.bulk.tensor." dims                                               \
+                        ".shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster " \
+                        "[%0], [%1, " coordinates "], [%2], %3;" ::"r"(smem_u32(dst)),             \
+                        "l"(map), "r"(smem_u32(bar)), "h"(static_cast<short>(ranks)), __VA_ARGS__  \
+                        : "memory"))
+PTX_INLINE void tma_load_multicast(void* dst, const CUtensorMap* map, uint64_t* bar, unsigned ranks,
+                                   int c0, int c1) {
+  PTX_TMA_MULTICAST("2d", "{%4, %5}", "r"(c0), "r"(c1));
+}
+PTX_INLINE void tma_load_multicast(void* dst, const CUtensorMap* map, uint64_t* bar, unsigned ranks,
+                                   int c0, int c1, int c2) {
+  PTX_TMA_MULTICAST("3d", "{%4, %5, %6}", "r"(c0), "r"(c1), "r"(c2));
+}
+#undef PTX_TMA_MULTICAST
 
 // Successive pixels of the map's bounding box from (w, h, n) on, each moved by the offsets of the
 // filter tap; channels from c on.
@@ -262,6 +314,42 @@ PTX_INLINE void tma_store_commit() {
 template <int N>
 PTX_INLINE void tma_store_wait() {
   PTX_SM90(asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(N) : "memory"));
+}
+
+// ---- sm_90: clusters of blocks (simt::launch_clusters), which reach each other's shared memory
+
+PTX_INLINE unsigned cluster_rank() {  // of this block in its cluster
+  uint32_t rank = 0;
+  PTX_SM90(asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank)));
+  return rank;
+}
+PTX_INLINE unsigned cluster_size() {
+  uint32_t size = 1;
+  PTX_SM90(asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(size)));
+  return size;
+}
+// A barrier of all threads of the cluster, in two steps. Without .aligned: the threads of a warp
+// may come to it one by one.
+PTX_INLINE void cluster_arrive() {
+  PTX_SM90(asm volatile("barrier.cluster.arrive.release;" ::: "memory"));
+}
+PTX_INLINE void cluster_wait() {
+  PTX_SM90(asm volatile("barrier.cluster.wait.acquire;" ::: "memory"));
+}
+// Comes before the first use of another block's shared memory, which may not have begun, and behind
+// the last one, which may end.
+PTX_INLINE void cluster_sync() {
+  cluster_arrive();
+  cluster_wait();
+}
+// The address in block `rank` of the cluster of what lies at `p` in this block's shared memory.
+template <class T>
+PTX_INLINE T* map_shared(T* p, unsigned rank) {
+  uint64_t there = 0;
+  PTX_SM90(asm volatile("mapa.u64 %0, %1, %2;"
+                        : "=l"(there)
+                        : "l"(reinterpret_cast<uint64_t>(p)), "r"(rank)));
+  return reinterpret_cast<T*>(there);
 }
 
 // ---- sm_90: ldmatrix the other way round
@@ -328,7 +416,8 @@ PTX_INLINE void wgmma_wait() {
 #define PTX_D_64 PTX_D_32 ", " PTX_D2 ", " PTX_D3
 #define PTX_D_96 PTX_D_64 ", " PTX_D4 ", " PTX_D5
 #define PTX_D_128 PTX_D_96 ", " PTX_D6 ", " PTX_D7
-#define PTX_D_176 PTX_D_128 ", " PTX_D8 ", " PTX_D9 ", " PTX_D10
+#define PTX_D_160 PTX_D_128 ", " PTX_D8 ", " PTX_D9
+#define PTX_D_176 PTX_D_160 ", " PTX_D10
 #define PTX_D_192 PTX_D_176 ", " PTX_D11
 #define PTX_D_208 PTX_D_192 ", " PTX_D12
 #define PTX_D_224 PTX_D_208 ", " PTX_D13
@@ -337,7 +426,8 @@ PTX_INLINE void wgmma_wait() {
 #define PTX_D_OPERANDS_64 PTX_D_OPERANDS_32, PTX_D(2), PTX_D(3)
 #define PTX_D_OPERANDS_96 PTX_D_OPERANDS_64, PTX_D(4), PTX_D(5)
 #define PTX_D_OPERANDS_128 PTX_D_OPERANDS_96, PTX_D(6), PTX_D(7)
-#define PTX_D_OPERANDS_176 PTX_D_OPERANDS_128, PTX_D(8), PTX_D(9), PTX_D(10)
+#define PTX_D_OPERANDS_160 PTX_D_OPERANDS_128, PTX_D(8), PTX_D(9)
+#define PTX_D_OPERANDS_176 PTX_D_OPERANDS_160, PTX_D(10)
 #define PTX_D_OPERANDS_192 PTX_D_OPERANDS_176, PTX_D(11)
 #define PTX_D_OPERANDS_208 PTX_D_OPERANDS_192, PTX_D(12)
 #define PTX_D_OPERANDS_224 PTX_D_OPERANDS_208, PTX_D(13)
@@ -361,9 +451,9 @@ PTX_INLINE void wgmma_wait() {
 template <class T, int TransposeA = 0, int TransposeB = 0, int Registers>
 PTX_INLINE void wgmma(float (&d)[Registers], uint64_t a, uint64_t b, int scale_d) {
   static_assert(Registers == 16 || Registers == 32 || Registers == 48 || Registers == 64 ||
-                    Registers == 88 || Registers == 96 || Registers == 104 || Registers == 112 ||
-                    Registers == 128,
-                "wgmma is wrapped for n = 32, 64, 96, 128, 176, 192, 208, 224 and 256");
+                    Registers == 80 || Registers == 88 || Registers == 96 || Registers == 104 ||
+                    Registers == 112 || Registers == 128,
+                "wgmma is wrapped for n = 32, 64, 96, 128, 160, 176, 192, 208, 224 and 256");
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   if constexpr (Registers == 16) {
     PTX_WGMMA_TYPES(32, "%16", "%17", "%18", "%19, %20");
@@ -373,6 +463,8 @@ PTX_INLINE void wgmma(float (&d)[Registers], uint64_t a, uint64_t b, int scale_d
     PTX_WGMMA_TYPES(96, "%48", "%49", "%50", "%51, %52");
   } else if constexpr (Registers == 64) {
     PTX_WGMMA_TYPES(128, "%64", "%65", "%66", "%67, %68");
+  } else if constexpr (Registers == 80) {
+    PTX_WGMMA_TYPES(160, "%80", "%81", "%82", "%83, %84");
   } else if constexpr (Registers == 88) {
     PTX_WGMMA_TYPES(176, "%88", "%89", "%90", "%91, %92");
   } else if constexpr (Registers == 104) {
@@ -419,33 +511,40 @@ PTX_INLINE bool elect_one() {
 
 namespace simt {
 
-// Launches `kernel` on `stream`; throws tessera::Error where the runtime refuses. A cooperative
-// launch has all blocks resident, as grid_sync() needs (grid_sync.h).
+// How the blocks of a launch stand to each other.
+struct Blocks {
+  bool cooperative = false;  // all are resident at once
+  unsigned cluster = 1;      // so many neighbours along x are, and reach each other's shared memory
+};
+
+// Launches `kernel` on `stream`; throws tessera::Error where the runtime refuses.
 template <class... Parameters, class... Arguments>
-void launch_ex(bool cooperative, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+void launch_as(Blocks blocks, void (*kernel)(Parameters...), dim3 grid, dim3 block,
                std::size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
   constexpr std::size_t kSharedWithoutOptIn = 48 * 1024;
   if (shared_bytes > kSharedWithoutOptIn)
     tessera::allow_shared_memory(reinterpret_cast<const void*>(kernel), shared_bytes);
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeCooperative;
-  attribute.val.cooperative = 1;
+  cudaLaunchAttribute attributes[2]{};
+  unsigned count = 0;
+  if (blocks.cooperative) {
+    attributes[count].id = cudaLaunchAttributeCooperative;
+    attributes[count++].val.cooperative = 1;
+  }
+  if (blocks.cluster > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count++].val.clusterDim = {blocks.cluster, 1, 1};
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = cooperative ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = count;
   tessera::cuda_check(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...),
                       "launch of a kernel");
 }
 
-template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes,
-            cudaStream_t stream, Arguments&&... arguments) {
-  launch_ex(false, kernel, grid, block, shared_bytes, stream,
-            std::forward<Arguments>(arguments)...);
-}
-
 }  // namespace simt
+
+#include "kernels/cuda/launch.h"

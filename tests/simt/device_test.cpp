@@ -329,6 +329,44 @@ TEST_F(CudaLanguage, Wgmma) {
   check_wgmma<__nv_bfloat16>(CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 64, true);
 }
 
+TEST_F(CudaLanguage, ClustersExchangeSharedMemory) {
+  REQUIRE_SM90();
+  for (const int cluster : {1, 2, 4, 8}) {
+    SCOPED_TRACE(cluster);
+    constexpr int kClusters = 3;
+    const auto size = static_cast<std::size_t>(kClusters * cluster * 32);
+    const auto x = small_numbers(size);
+    DeviceArray<float> d_x(x), d_y(2 * size);
+    run_cluster_exchange(d_x.get(), d_y.get(), kClusters, cluster);
+    const auto y = d_y.values();
+    const auto of_cluster = static_cast<std::size_t>(cluster * 32);
+    for (std::size_t i = 0; i < size; ++i) {
+      const std::size_t first = i / of_cluster * of_cluster;
+      EXPECT_EQ(y[i], x[first + (i - first + 32) % of_cluster]) << i;
+      EXPECT_EQ(y[size + i], x[i] + 2 * x[first + (i - first + 64) % of_cluster]) << i;
+    }
+  }
+}
+
+TEST_F(CudaLanguage, TensorLoadToAllBlocksOfACluster) {
+  REQUIRE_SM90();
+  constexpr std::size_t kRows = 8, kColumns = 32, kBoxRows = 2;
+  const auto x = small_numbers(kRows * kColumns);
+  DeviceArray<float> d_x(x);
+  const auto map = tiled_map(d_x.get(), CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 4, {kColumns, kRows},
+                             {kColumns, kBoxRows}, CU_TENSOR_MAP_SWIZZLE_NONE);
+  for (const int cluster : {2, 4}) {
+    SCOPED_TRACE(cluster);
+    constexpr std::size_t kBytes = kBoxRows * kColumns * sizeof(float);
+    const auto blocks = static_cast<std::size_t>(cluster);
+    DeviceArray<std::uint8_t> d_y(blocks * blocks * kBytes);
+    run_tensor_multicast(map, d_y.get(), kBytes, kBoxRows, cluster);
+    const auto y = d_y.values();
+    for (std::size_t block = 0; block < blocks; ++block)
+      EXPECT_EQ(std::memcmp(&y[block * blocks * kBytes], x.data(), blocks * kBytes), 0) << block;
+  }
+}
+
 TEST_F(CudaLanguage, GridSync) {
   DeviceArray<float> x(8 * 32), y(8 * 32);
   run_grid_sync(x.get(), y.get());

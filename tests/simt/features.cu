@@ -239,6 +239,51 @@ __global__ void wgmma_kernel(const __grid_constant__ CUtensorMap map_a,
     d[(t / 32 * 16 + t % 32 / 4 + (i & 2) * 4) * N + i / 4 * 8 + t % 4 * 2 + i % 2] = sum[i];
 }
 
+__global__ void cluster_exchange_kernel(const float* x, float* y) {
+  SIMT_SHARED(float, mine, [32]);
+  SIMT_SHARED(float, sent, [32]);
+  SIMT_SHARED(std::uint64_t, barrier, );
+  const unsigned t = threadIdx.x, i = blockIdx.x * 32 + t;
+  const unsigned rank = ptx::cluster_rank(), size = ptx::cluster_size();
+  if (t == 0) {
+    ptx::mbar_init(&barrier, 1);
+    ptx::fence_mbar_init();
+  }
+  mine[t] = x[i];
+  ptx::cluster_sync();
+  const float next = ptx::ld(ptx::map_shared(mine, (rank + 1) % size) + t);
+  y[i] = next;
+  const unsigned before = (rank + size - 1) % size;
+  ptx::st(ptx::map_shared(sent, before) + t, 2 * next);
+  __syncwarp();  // puts the warp's stores before its arrival
+  if (t == 0) ptx::mbar_release_at(ptx::barriers_of(&barrier, before));
+  ptx::mbar_wait_cluster(&barrier, 0);
+  y[gridDim.x * 32 + i] = mine[t] + sent[t];
+  ptx::cluster_sync();
+}
+
+__global__ void tensor_multicast_kernel(const __grid_constant__ CUtensorMap map, std::uint8_t* y,
+                                        int bytes, int box_rows) {
+  SIMT_DYN_SHARED(std::uint8_t, tile, 128);
+  SIMT_SHARED(std::uint64_t, barrier, );
+  const int size = static_cast<int>(ptx::cluster_size()),
+            rank = static_cast<int>(ptx::cluster_rank());
+  const int t = static_cast<int>(threadIdx.x);
+  if (t == 0) {
+    ptx::mbar_init(&barrier, 1);
+    ptx::fence_mbar_init();
+  }
+  ptx::cluster_sync();
+  if (t == 0) {
+    ptx::mbar_arrive_expect_tx(&barrier, size * bytes);
+    ptx::tma_load_multicast(tile + rank * bytes, &map, &barrier, (1u << size) - 1, 0,
+                            rank * box_rows);
+  }
+  ptx::mbar_wait(&barrier, 0);
+  for (int i = t; i < size * bytes; i += 32) y[rank * size * bytes + i] = tile[i];
+  ptx::cluster_sync();
+}
+
 __global__ void grid_sync_kernel(float* x, float* y) {
   const unsigned i = blockIdx.x * 32 + threadIdx.x;
   x[i] = static_cast<float>(i);
@@ -360,6 +405,16 @@ void run_wgmma(const CUtensorMap& a, const CUtensorMap& b, float* d, int n, bool
 template void run_wgmma<__nv_bfloat16>(const CUtensorMap&, const CUtensorMap&, float*, int, bool);
 template void run_wgmma<__half>(const CUtensorMap&, const CUtensorMap&, float*, int, bool);
 
+void run_cluster_exchange(const float* x, float* y, int clusters, int cluster) {
+  simt::launch_clusters(static_cast<unsigned>(cluster), cluster_exchange_kernel,
+                        static_cast<unsigned>(clusters * cluster), 32, 0, nullptr, x, y);
+}
+void run_tensor_multicast(const CUtensorMap& map, std::uint8_t* y, int bytes, int box_rows,
+                          int cluster) {
+  simt::launch_clusters(static_cast<unsigned>(cluster), tensor_multicast_kernel,
+                        static_cast<unsigned>(cluster), 32, cluster * bytes, nullptr, map, y, bytes,
+                        box_rows);
+}
 void run_grid_sync(float* x, float* y) {
   simt::launch_ex(true, grid_sync_kernel, 8, 32, 0, nullptr, x, y);
 }

@@ -62,6 +62,15 @@ void run_tensor_store(const CUtensorMap& map, int elements, int rank, const int 
 template <class T>
 void run_wgmma(const CUtensorMap& a, const CUtensorMap& b, float* d, int n, bool transpose_b);
 
+// y[i] = x of the next block of a cluster, taken from its shared memory; then twice that, sent to
+// the block before and added to what it has. `clusters` of `cluster` blocks of 32.
+void run_cluster_exchange(const float* x, float* y /* (2, clusters * cluster * 32) */, int clusters,
+                          int cluster);
+// The shared memory of each block of a cluster, of which each loads a box of `bytes` for all: y is
+// (cluster, cluster * bytes), box i is at row i of the map's boxes.
+void run_tensor_multicast(const CUtensorMap& map, std::uint8_t* y, int bytes, int box_rows,
+                          int cluster);
+
 // y[i] = x of the next block, across the grid's barrier; 8 blocks of 32.
 void run_grid_sync(float* x, float* y);
 // Counts of x % 64.
@@ -102,6 +111,18 @@ enum class Mistake {
   kSpinsOnVariable,        // for a value that never comes
   kPolls,                  // the same, giving way
   kTrap,
+  kExitedBlock,          // reads of a block of the cluster that has gone
+  kNoSyncBeforeExit,     // reads of one that may go
+  kNoSyncBeforeUse,      // writes into one that may not have begun
+  kClusterRace,          // reads what another block writes
+  kNoSuchBlock,          // a rank that the cluster has not
+  kClusterTwice,         // arrives twice at the cluster's barrier
+  kClusterNoArrival,     // waits there only
+  kClusterDeadlock,      // half of the threads come there
+  kMulticastOtherBytes,  // a TMA copy to two blocks, one of which expects half of it
+  kMulticastNoBarrier,   // and one of which has no barrier there
+  kMulticastUnderWay,    // and one of which exits before it is there
+  kLateArrival,          // arrives at the barrier of a block that may have gone
 };
 void run_mistake(Mistake mistake, float* memory, int size, const CUtensorMap* map = nullptr);
 

@@ -101,6 +101,70 @@ __global__ void tensor_mistake_kernel(const __grid_constant__ CUtensorMap map) {
   }
 }
 
+// Clusters of two blocks.
+template <Mistake mistake>
+__global__ void cluster_mistake_kernel(float* memory) {
+  SIMT_SHARED(float, s, [64]);
+  const int t = static_cast<int>(threadIdx.x);
+  const unsigned rank = ptx::cluster_rank(), other = 1 - rank;
+  s[t] = 1;
+  if constexpr (mistake == Mistake::kNoSyncBeforeUse) {
+    ptx::st(ptx::map_shared(s, other) + t, 2.0f);
+    ptx::cluster_sync();
+  } else if constexpr (mistake == Mistake::kClusterTwice) {
+    ptx::cluster_arrive();
+    ptx::cluster_arrive();
+  } else if constexpr (mistake == Mistake::kClusterNoArrival) {
+    ptx::cluster_wait();
+  } else if constexpr (mistake == Mistake::kClusterDeadlock) {
+    if (t < 32) ptx::cluster_sync();
+    if (t >= 32) ptx::bar_sync(1, 64);
+  } else {
+    ptx::cluster_sync();
+    if constexpr (mistake == Mistake::kExitedBlock) {
+      if (rank == 0) return;
+      float* const there = ptx::map_shared(s, other);
+      for (int i = 0; i < 4; ++i) __nanosleep(100);
+      memory[t] = ptx::ld(there + t);
+    } else if constexpr (mistake == Mistake::kNoSyncBeforeExit) {
+      if (rank == 0) memory[t] = ptx::ld(ptx::map_shared(s, other) + t);
+      for (int i = 0; i < 4; ++i) __nanosleep(100);
+    } else if constexpr (mistake == Mistake::kClusterRace) {
+      if (rank == 0) s[t] = 2;
+      if (rank == 1) memory[t] = ptx::ld(ptx::map_shared(s, other) + t);
+      ptx::cluster_sync();
+    } else if constexpr (mistake == Mistake::kNoSuchBlock) {
+      memory[t] = ptx::ld(ptx::map_shared(s, 2) + t);
+    }
+  }
+}
+
+template <Mistake mistake>
+__global__ void multicast_mistake_kernel(const __grid_constant__ CUtensorMap map) {
+  SIMT_DYN_SHARED(float, tile, 128);
+  SIMT_SHARED(std::uint64_t, barrier, );
+  constexpr int kBytes = 64 * sizeof(float);
+  const int t = static_cast<int>(threadIdx.x);
+  const unsigned rank = ptx::cluster_rank();
+  tile[t] = 0;
+  if (t == 0 && (mistake != Mistake::kMulticastNoBarrier || rank == 0)) {
+    ptx::mbar_init(&barrier, 1);
+    ptx::fence_mbar_init();
+    const bool half = mistake == Mistake::kMulticastOtherBytes && rank == 1;
+    if (mistake != Mistake::kLateArrival)
+      ptx::mbar_arrive_expect_tx(&barrier, half ? kBytes / 2 : kBytes);
+  }
+  ptx::cluster_sync();
+  if constexpr (mistake == Mistake::kLateArrival) {
+    if (t == 0 && rank == 0) ptx::mbar_arrive_at(ptx::barriers_of(&barrier, 1));
+    return;
+  }
+  if (t == 0 && rank == 0) ptx::tma_load_multicast(tile, &map, &barrier, 3, 0, 0);
+  if (mistake == Mistake::kMulticastUnderWay && rank == 1) return;
+  ptx::mbar_wait(&barrier, 0);
+  ptx::cluster_sync();
+}
+
 template <Mistake mistake>
 void launch_mistake(float* memory, int size) {
   const unsigned blocks = mistake == Mistake::kBlocksCollide ? 2 : 1;
@@ -140,6 +204,28 @@ void run_mistake(Mistake mistake, float* memory, int size, const CUtensorMap* ma
 #undef TESSERA_CASE
     case Mistake::kUnfencedLastBlock:
       return simt::launch(unfenced_last_block_kernel, 4, 64, 0, nullptr, memory);
+#define TESSERA_CASE(name)                                                                    \
+  case Mistake::name:                                                                         \
+    return simt::launch_clusters(2, cluster_mistake_kernel<Mistake::name>, 2, 64, 0, nullptr, \
+                                 memory);
+      TESSERA_CASE(kExitedBlock)
+      TESSERA_CASE(kNoSyncBeforeExit)
+      TESSERA_CASE(kNoSyncBeforeUse)
+      TESSERA_CASE(kClusterRace)
+      TESSERA_CASE(kNoSuchBlock)
+      TESSERA_CASE(kClusterTwice)
+      TESSERA_CASE(kClusterNoArrival)
+      TESSERA_CASE(kClusterDeadlock)
+#undef TESSERA_CASE
+#define TESSERA_CASE(name)                                                          \
+  case Mistake::name:                                                               \
+    return simt::launch_clusters(2, multicast_mistake_kernel<Mistake::name>, 2, 64, \
+                                 64 * sizeof(float), nullptr, *map);
+      TESSERA_CASE(kMulticastOtherBytes)
+      TESSERA_CASE(kMulticastNoBarrier)
+      TESSERA_CASE(kMulticastUnderWay)
+      TESSERA_CASE(kLateArrival)
+#undef TESSERA_CASE
     case Mistake::kNoProxyFence:
       return launch_tensor_mistake<Mistake::kNoProxyFence>(*map);
     case Mistake::kNoStoreWait:

@@ -109,8 +109,38 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"HostPointer", Mistake::kHostPointer, "not device memory", Notices::kCheckBuild},
         Case{"SpinsOnVariable", Mistake::kSpinsOnVariable, "LIVELOCK", Notices::kEveryBuild},
         Case{"Polls", Mistake::kPolls, "LIVELOCK", Notices::kEveryBuild},
-        Case{"Trap", Mistake::kTrap, "TRAP", Notices::kEveryBuild}),
+        Case{"Trap", Mistake::kTrap, "TRAP", Notices::kEveryBuild},
+        Case{"ExitedBlock", Mistake::kExitedBlock,
+             "of block 1 uses shared memory of block 0, which has exited", Notices::kCheckBuild},
+        Case{"NoSyncBeforeExit", Mistake::kNoSyncBeforeExit,
+             "CLUSTER: block 1 exits, and nothing orders the use of its shared memory by thread",
+             Notices::kCheckBuild},
+        Case{"NoSyncBeforeUse", Mistake::kNoSyncBeforeUse, "nothing says that that block has begun",
+             Notices::kCheckBuild},
+        Case{"ClusterRace", Mistake::kClusterRace, "RACE", Notices::kCheckBuild},
+        Case{"NoSuchBlock", Mistake::kNoSuchBlock, "block 2 of a cluster of 2",
+             Notices::kEveryBuild},
+        Case{"ClusterTwice", Mistake::kClusterTwice, "arrives twice at the cluster's barrier",
+             Notices::kEveryBuild},
+        Case{"ClusterNoArrival", Mistake::kClusterNoArrival, "where it has not arrived",
+             Notices::kEveryBuild},
+        Case{"ClusterDeadlock", Mistake::kClusterDeadlock, "wait for the cluster's barrier",
+             Notices::kEveryBuild},
+        Case{"MulticastOtherBytes", Mistake::kMulticastOtherBytes,
+             "MBARRIER: 128 bytes more were copied than its phase announced", Notices::kEveryBuild},
+        Case{"MulticastNoBarrier", Mistake::kMulticastNoBarrier,
+             "MBARRIER: used before mbarrier.init", Notices::kEveryBuild},
+        Case{"MulticastUnderWay", Mistake::kMulticastUnderWay,
+             "ASYNC: a block ends with a TMA load under way", Notices::kEveryBuild},
+        Case{"LateArrival", Mistake::kLateArrival, "CLUSTER: ", Notices::kCheckBuild}),
     [](const auto& instance) { return instance.param.name; });
+
+TEST_F(Simt, RefusesClustersThatNoDeviceTakes) {
+  DeviceArray<float> x(std::vector<float>(9 * 32, 0)), y(2 * 9 * 32);
+  EXPECT_THROW(run_cluster_exchange(x.get(), y.get(), 1, 9), Error);
+  simt::device().major = 8;
+  EXPECT_THROW(run_cluster_exchange(x.get(), y.get(), 1, 2), Error);
+}
 
 TEST_F(Simt, FindsWritesIntoTheSlackOfAnAllocation) {
   if (simt::kSanitized) GTEST_SKIP() << "AddressSanitizer ends the process";

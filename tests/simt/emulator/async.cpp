@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
 #include <cstring>
 
 #include "emulator/findings.h"
@@ -39,6 +40,19 @@ void require_shared(const char* what, const void* p, std::size_t align, const vo
                        b.arena_offset(p), align, line_of(pc)));
     stop_launch();
   }
+}
+
+// A block of the running thread's cluster.
+Block& block_of_rank(unsigned rank, const void* pc) {
+  const Thread& t = *running();
+  const Cluster& cluster = *t.block_state->cluster;
+  if (rank >= cluster.blocks.size()) {
+    report(fmt::format("rank{}", pc),
+           fmt::format("CLUSTER: {} names block {} of a cluster of {}, at {}", name_of(t), rank,
+                       cluster.blocks.size(), line_of(pc)));
+    stop_launch();
+  }
+  return *cluster.blocks[rank];
 }
 
 }  // namespace
@@ -119,27 +133,35 @@ Mbarrier* find_mbarrier(const Block& b, const std::uint64_t* barrier) {
   return nullptr;
 }
 
-Mbarrier& mbarrier_at(std::uint64_t* barrier, const void* pc) {
+// The barrier at `barrier`, in shared memory of block `b`.
+Mbarrier& mbarrier_in(Block& b, const std::uint64_t* barrier, const void* pc) {
   Thread& t = *running();
   require_sm90("mbarrier", pc);
-  Mbarrier* m = find_mbarrier(*t.block_state, barrier);
+  require_running(b, t, pc);
+  Mbarrier* m = find_mbarrier(b, barrier);
   if (m == nullptr) {
     report(fmt::format("mbarrier use{}", pc),
            fmt::format("MBARRIER: used before mbarrier.init at {}", line_of(pc)));
     stop_launch();
   }
   if (SIMT_CHECK &&
-      !happened_before(t, {m->init_clock, 0, static_cast<std::uint16_t>(m->init_thread)}))
-    report(
-        fmt::format("mbarrier order{}", pc),
-        fmt::format("MBARRIER: thread {} uses a barrier at {}, and nothing orders that after its "
-                    "init",
-                    t.index, line_of(pc)));
+      !happened_before(t, {m->init_clock, 0, static_cast<std::uint16_t>(m->init_entry)}))
+    report(fmt::format("mbarrier order{}", pc),
+           fmt::format("MBARRIER: {} uses a barrier at {}, and nothing orders that after its init",
+                       name_of(t), line_of(pc)));
   return *m;
 }
 
-void end_phase_if_complete(std::uint64_t* barrier, Mbarrier& m) {
+Mbarrier& mbarrier_at(const std::uint64_t* barrier, const void* pc) {
+  return mbarrier_in(*running()->block_state, barrier, pc);
+}
+
+void end_phase_if_complete(std::uint64_t* barrier, Mbarrier& m, const void* pc) {
   MbarrierBits bits = load(barrier);
+  if (bits.pending == 0 && bits.bytes < 0)
+    report(fmt::format("mbarrier bytes{}", pc),
+           fmt::format("MBARRIER: {} bytes more were copied than its phase announced, at {}",
+                       -static_cast<int>(bits.bytes), line_of(pc)));
   if (bits.pending != 0 || bits.bytes != 0) return;
   bits.phase ^= 1;
   bits.pending = bits.expected;
@@ -170,17 +192,18 @@ SIMT_ENTRY void mbarrier_init(std::uint64_t* barrier, int count) {
   store(barrier, {0, arrivals, arrivals, 0, 0});
   auto m = std::make_unique<Mbarrier>();
   m->address = static_cast<std::uint32_t>(b.arena_offset(barrier));
-  m->init_thread = t.index;
+  m->init_entry = t.entry;
   m->init_clock = t.clock;
+  m->init_pc = pc;
   if (SIMT_CHECK) m->gathered.assign(t.seen->size(), 0);
   std::erase_if(b.mbarriers, [&](const auto& other) { return other->address == m->address; });
   m->agent = static_cast<int>(b.mbarriers.size()) % kMbarrierAgents;
   b.mbarriers.push_back(std::move(m));
 }
 
-SIMT_ENTRY void mbarrier_arrive(std::uint64_t* barrier, int expected_bytes) {
-  const void* pc = SIMT_CALLER;
-  Mbarrier& m = mbarrier_at(barrier, pc);
+namespace {
+
+void arrive(std::uint64_t* barrier, Mbarrier& m, int expected_bytes, const void* pc) {
   MbarrierBits bits = load(barrier);
   if (bits.pending == 0) {
     report(fmt::format("mbarrier count{}", pc),
@@ -192,7 +215,31 @@ SIMT_ENTRY void mbarrier_arrive(std::uint64_t* barrier, int expected_bytes) {
   bits.pending -= 1;
   store(barrier, bits);
   release(m.gathered, *running());
-  end_phase_if_complete(barrier, m);
+  end_phase_if_complete(barrier, m, pc);
+}
+
+// What lies at `p` in this block, in block `rank` of its cluster.
+template <class T>
+T* in_block(T* p, const Block& own, const Block& other) {
+  return reinterpret_cast<T*>(other.arena + own.arena_offset(p));
+}
+
+}  // namespace
+
+SIMT_ENTRY void mbarrier_arrive(std::uint64_t* barrier, int expected_bytes) {
+  const void* pc = SIMT_CALLER;
+  arrive(barrier, mbarrier_at(barrier, pc), expected_bytes, pc);
+}
+
+SIMT_ENTRY void mbarrier_arrive_at(std::uint64_t* barrier, unsigned rank) {
+  const void* pc = SIMT_CALLER;
+  const Block& own = *running()->block_state;
+  require_shared("mbarrier", barrier, sizeof(std::uint64_t), pc);
+  Block& other = block_of_rank(rank, pc);
+  std::uint64_t* const there = in_block(barrier, own, other);
+  Mbarrier& m = mbarrier_in(other, there, pc);
+  visit(other, *running(), pc);
+  arrive(there, m, 0, pc);
 }
 
 SIMT_ENTRY bool mbarrier_test(std::uint64_t* barrier, int parity) {
@@ -239,7 +286,7 @@ std::uint32_t box_bytes(const TensorMap& map) {
 template <class Visit>
 void for_pieces(const TensorCopy& copy, Visit visit) {
   const TensorMap& map = copy.map;
-  const std::byte* arena = copy.thread->block_state->arena;
+  const std::byte* arena = copy.block->arena;
   auto shared = static_cast<std::uint32_t>(copy.shared - arena);
   const int elements = kChunkBytes / map.element_bytes;
   const auto rank = static_cast<std::size_t>(map.rank);
@@ -274,7 +321,7 @@ void for_pieces(const TensorCopy& copy, Visit visit) {
     };
     for (int c = 0; c < inner; c += elements, shared += kChunkBytes) {
       const int x = copy.at[0] + c;
-      std::byte* to = copy.thread->block_state->arena + swizzled(shared, map.swizzle);
+      std::byte* to = copy.block->arena + swizzled(shared, map.swizzle);
       if (is_inside(x) && is_inside(x + elements - 1)) {
         visit(to, global(x), kChunkBytes);
         continue;
@@ -304,12 +351,12 @@ void touch_pieces(const TensorCopy& copy, Touch touch, Toucher as = {}) {
 }
 
 void finish_load(const TensorCopy& copy) {
-  Block& b = *copy.thread->block_state;
+  Block& b = *copy.block;
   Mbarrier* m = find_mbarrier(b, copy.barrier);
   if (m == nullptr) return;  // the kernel has made another of its memory
   const auto agent = static_cast<std::size_t>(m->agent);
   const Toucher as{++b.agent_clock[agent], compact(copy.pc),
-                   static_cast<std::uint16_t>(b.threads + m->agent)};
+                   static_cast<std::uint16_t>(b.first_entry() + b.threads + m->agent)};
   for_pieces(copy, [](std::byte* shared, const std::byte* global, int bytes) {
     if (global != nullptr)
       std::memcpy(shared, global, static_cast<std::size_t>(bytes));
@@ -321,7 +368,7 @@ void finish_load(const TensorCopy& copy) {
   MbarrierBits bits = load(copy.barrier);
   bits.bytes -= static_cast<int>(box_bytes(copy.map));
   store(copy.barrier, bits);
-  end_phase_if_complete(copy.barrier, *m);
+  end_phase_if_complete(copy.barrier, *m, copy.pc);
 }
 
 void move(TensorCopy& copy) {
@@ -362,8 +409,24 @@ TensorCopy tensor_copy(const CUtensorMap* encoded, const void* shared, const int
   if (offsets != nullptr) std::copy_n(offsets, coordinates - 2, copy.offsets.begin());
   copy.shared = static_cast<std::byte*>(const_cast<void*>(shared));
   copy.thread = running();
+  copy.block = copy.thread->block_state;
   copy.pc = pc;
   return copy;
+}
+
+// Once the copy knows its block, place and barrier.
+void issue_load(const TensorCopy& copy) {
+  const Mbarrier& m = mbarrier_in(*copy.block, copy.barrier, copy.pc);
+  const auto& fences = copy.block->cluster->thread_of(m.init_entry).proxy_fences;
+  if (SIMT_CHECK && (fences.empty() || fences.back() < m.init_clock))
+    report(fmt::format("mbarrier fence{}", copy.pc),
+           fmt::format("MBARRIER: no fence after its init before a TMA copy signals it, at {}",
+                       line_of(copy.pc)));
+  touch_pieces(copy, Touch::kCopyBegin);
+  if (config().async == Async::kEarly)
+    finish_load(copy);
+  else
+    worker->loads.push_back(copy);
 }
 
 }  // namespace
@@ -373,17 +436,22 @@ SIMT_ENTRY void tensor_load(void* to, const CUtensorMap* map, std::uint64_t* bar
   const void* pc = SIMT_CALLER;
   TensorCopy copy = tensor_copy(map, to, at, coordinates, im2col_offsets, pc);
   copy.barrier = barrier;
-  const Mbarrier& m = mbarrier_at(barrier, pc);
-  const auto& fences = copy.thread->block_state->first[m.init_thread].proxy_fences;
-  if (SIMT_CHECK && (fences.empty() || fences.back() < m.init_clock))
-    report(fmt::format("mbarrier fence{}", pc),
-           fmt::format("MBARRIER: no fence after its init before a TMA copy signals it, at {}",
-                       line_of(pc)));
-  touch_pieces(copy, Touch::kCopyBegin);
-  if (config().async == Async::kEarly)
-    finish_load(copy);
-  else
-    worker->loads.push_back(copy);
+  issue_load(copy);
+}
+
+SIMT_ENTRY void tensor_load_multicast(void* to, const CUtensorMap* map, std::uint64_t* barrier,
+                                      const int* at, int coordinates, unsigned ranks) {
+  const void* pc = SIMT_CALLER;
+  const TensorCopy of_own = tensor_copy(map, to, at, coordinates, nullptr, pc);
+  require_shared("mbarrier", barrier, sizeof(std::uint64_t), pc);
+  for (unsigned rank = 0; ranks >> rank != 0; ++rank) {
+    if ((ranks >> rank & 1) == 0) continue;
+    TensorCopy copy = of_own;
+    copy.block = &block_of_rank(rank, pc);
+    copy.shared = in_block(of_own.shared, *of_own.block, *copy.block);
+    copy.barrier = in_block(barrier, *of_own.block, *copy.block);
+    issue_load(copy);
+  }
 }
 
 void run_some_load() {
@@ -421,6 +489,25 @@ void async_thread_exits(Thread& t) {
            fmt::format("ASYNC: thread {} exits with a TMA store never waited for, issued at {}",
                        t.index, line_of(t.stores.front().pc)));
   finish_stores(t, t.store_group + 1);
+}
+
+void async_block_exits(Block& b) {
+  std::erase_if(worker->loads, [&](const TensorCopy& copy) {
+    if (copy.block != &b) return false;
+    report("loads", fmt::format("ASYNC: a block ends with a TMA load under way, issued at {}",
+                                line_of(copy.pc)));
+    return true;
+  });
+  for (const auto& m : b.mbarriers) {
+    const auto bytes =
+        static_cast<int>(load(reinterpret_cast<const std::uint64_t*>(b.arena + m->address)).bytes);
+    if (bytes != 0)
+      report(
+          "mbarrier exit",
+          fmt::format("MBARRIER: a block ends with {} bytes {} by a barrier, whose init is at {}",
+                      std::abs(bytes), bytes > 0 ? "awaited" : "not announced and yet counted",
+                      line_of(m->init_pc)));
+  }
 }
 
 }  // namespace simt::machine

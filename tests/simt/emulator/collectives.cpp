@@ -5,6 +5,7 @@
 #include <atomic>
 #include <bit>
 #include <cstring>
+#include <utility>
 
 #include "emulator/collective.h"
 #include "emulator/findings.h"
@@ -25,7 +26,7 @@ void complete(Barrier& b) {
     if (SIMT_CHECK) {
       t->seen = released;
       // A barrier of the grid merges blocks, whose threads of one index have clocks of their own.
-      t->clock = std::max(t->clock, (*released)[static_cast<std::size_t>(t->index)] + 1);
+      t->clock = std::max(t->clock, (*released)[static_cast<std::size_t>(t->entry)] + 1);
     }
     ++t->interval;
     worker->push_back(t);
@@ -115,9 +116,98 @@ SIMT_ENTRY void grid_barrier() {
   arrive(worker->grid_barrier, 0, worker->live, true, "the grid's barrier", -1, pc);
 }
 
+// ---- Clusters
+
+namespace {
+
+void complete(Cluster& cluster) {
+  ++worker->barriers;
+  worker->polls = 0;
+  order_blocks(cluster);
+  if (SIMT_CHECK) cluster.released = std::make_shared<const Clock>(std::move(cluster.gathered));
+  cluster.gathered = {};
+  cluster.arrived = 0;
+  ++cluster.phase;
+  std::sort(cluster.waiting.begin(), cluster.waiting.end());
+  for (Thread* t : cluster.waiting) {
+    acquire(*t, cluster.released);
+    worker->push_back(t);
+  }
+  cluster.waiting.clear();
+}
+
+}  // namespace
+
+unsigned cluster_rank() {
+  return static_cast<unsigned>(running()->block_state->rank);
+}
+
+unsigned cluster_size() {
+  return static_cast<unsigned>(running()->block_state->cluster->blocks.size());
+}
+
+SIMT_ENTRY void cluster_arrive() {
+  const void* pc = SIMT_CALLER;
+  Thread& t = *running();
+  Cluster& cluster = *t.block_state->cluster;
+  require_sm90("barrier.cluster", pc);
+  if (t.cluster_arrived) {
+    report(fmt::format("cluster twice{}", pc),
+           fmt::format("CLUSTER: {} arrives twice at the cluster's barrier and has not waited in "
+                       "between, at {}",
+                       name_of(t), line_of(pc)));
+    stop_launch();
+  }
+  t.cluster_arrived = true;
+  t.cluster_phase = cluster.phase;
+  release(cluster.gathered, t);
+  if (++cluster.arrived >= cluster.alive()) complete(cluster);
+}
+
+SIMT_ENTRY void cluster_wait() {
+  const void* pc = SIMT_CALLER;
+  Thread& t = *running();
+  Cluster& cluster = *t.block_state->cluster;
+  if (!std::exchange(t.cluster_arrived, false)) {
+    report(
+        fmt::format("cluster wait{}", pc),
+        fmt::format("CLUSTER: {} waits at the cluster's barrier, where it has not arrived, at {}",
+                    name_of(t), line_of(pc)));
+    stop_launch();
+  }
+  if (cluster.phase != t.cluster_phase) return acquire(t, cluster.released);
+  cluster.waiting.push_back(&t);
+  park("the cluster's barrier", -1, pc);
+}
+
+SIMT_ENTRY void* map_shared(const void* p, unsigned rank) {
+  const void* pc = SIMT_CALLER;
+  const Thread& t = *running();
+  const Block& own = *t.block_state;
+  const Cluster& cluster = *own.cluster;
+  if (rank >= cluster.blocks.size() || own.arena_offset(p) >= kArena) {
+    report(fmt::format("map{}", pc),
+           fmt::format("CLUSTER: {} asks where {} lies in block {} of a cluster of {}, at {}",
+                       name_of(t),
+                       own.arena_offset(p) < kArena ? "shared memory" : "other than shared memory",
+                       rank, cluster.blocks.size(), line_of(pc)));
+    stop_launch();
+  }
+  return cluster.blocks[rank]->arena + own.arena_offset(p);
+}
+
 void thread_exits(Thread& t) {
   Block& b = *t.block_state;
   --b.alive;
+  if (b.cluster->blocks.size() > 1) {
+    release(b.before_exit, t);
+    Cluster& cluster = *b.cluster;
+    if (cluster.arrived != 0 && cluster.arrived >= cluster.alive()) complete(cluster);
+  }
+  if (b.alive == 0) {
+    check_visits(b);
+    async_block_exits(b);
+  }
   t.warp->alive &= ~(1u << t.lane);
   for (const Collective& c : t.warp->pending)
     if ((c.mask >> t.lane & 1) != 0)

@@ -22,6 +22,8 @@
 #define __shared__ static_assert(false, "use SIMT_SHARED or SIMT_DYN_SHARED")
 #undef __launch_bounds__
 #define __launch_bounds__(...)
+#undef __cluster_dims__
+#define __cluster_dims__(...) static_assert(false, "give the cluster to simt::launch_clusters")
 
 #define SIMT_SHARED(T, name, dims)                \
   using name##_shared_type = T dims;              \
@@ -58,16 +60,22 @@ struct Call {
   }
 };
 
-// Launches `kernel` on `stream`; throws tessera::Error where the runtime refuses. A cooperative
-// launch has all blocks resident, as grid_sync() needs.
+// How the blocks of a launch stand to each other.
+struct Blocks {
+  bool cooperative = false;  // all are resident at once
+  unsigned cluster = 1;      // so many neighbours along x are, and reach each other's shared memory
+};
+
+// Launches `kernel` on `stream`; throws tessera::Error where the runtime refuses.
 template <class... Parameters, class... Arguments>
-void launch_ex(bool cooperative, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+void launch_as(Blocks blocks, void (*kernel)(Parameters...), dim3 grid, dim3 block,
                std::size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
   machine::Launch launch;
   launch.grid = grid;
   launch.block = block;
   launch.shared_bytes = shared_bytes;
-  launch.cooperative = cooperative;
+  launch.cooperative = blocks.cooperative;
+  launch.cluster = blocks.cluster;
   launch.stream = stream;
   launch.kernel = reinterpret_cast<const void*>(kernel);
   using ThisCall = Call<Parameters...>;
@@ -77,14 +85,9 @@ void launch_ex(bool cooperative, void (*kernel)(Parameters...), dim3 grid, dim3 
   tessera::cuda_check(machine::launch(std::move(launch)), "launch of a kernel");
 }
 
-template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes,
-            cudaStream_t stream, Arguments&&... arguments) {
-  launch_ex(false, kernel, grid, block, shared_bytes, stream,
-            std::forward<Arguments>(arguments)...);
-}
-
 }  // namespace simt
+
+#include "kernels/cuda/launch.h"
 
 #include "emulator/emulated_builtins.h"
 #include "emulator/emulated_ptx.h"

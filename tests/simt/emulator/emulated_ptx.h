@@ -118,6 +118,22 @@ SIMT_INLINE bool mbar_test_wait(std::uint64_t* bar, int parity) {
 SIMT_INLINE void mbar_wait(std::uint64_t* bar, int parity) {
   simt::machine::mbarrier_wait(bar, parity);
 }
+SIMT_INLINE void mbar_wait_cluster(std::uint64_t* bar, int parity) {
+  simt::machine::mbarrier_wait(bar, parity);
+}
+struct ClusterBarriers {
+  std::uint64_t* bars;
+  unsigned rank;
+};
+SIMT_INLINE ClusterBarriers barriers_of(std::uint64_t* bars, unsigned rank) {
+  return {bars, rank};
+}
+SIMT_INLINE void mbar_arrive_at(ClusterBarriers bars, int i = 0) {
+  simt::machine::mbarrier_arrive_at(bars.bars + i, bars.rank);
+}
+SIMT_INLINE void mbar_release_at(ClusterBarriers bars, int i = 0) {
+  simt::machine::mbarrier_arrive_at(bars.bars + i, bars.rank);
+}
 SIMT_INLINE void fence_mbar_init() {
   simt::machine::fence_proxy();
 }
@@ -132,6 +148,13 @@ SIMT_INLINE void tma_load(void* dst, const CUtensorMap* map, std::uint64_t* bar,
   static_assert(sizeof...(coordinates) >= 2 && sizeof...(coordinates) <= 5);
   const int at[] = {coordinates...};
   simt::machine::tensor_load(dst, map, bar, at, sizeof...(coordinates), nullptr);
+}
+template <class... Coordinates>
+SIMT_INLINE void tma_load_multicast(void* dst, const CUtensorMap* map, std::uint64_t* bar,
+                                    unsigned ranks, Coordinates... coordinates) {
+  static_assert(sizeof...(coordinates) >= 2 && sizeof...(coordinates) <= 4);
+  const int at[] = {coordinates...};
+  simt::machine::tensor_load_multicast(dst, map, bar, at, sizeof...(coordinates), ranks);
 }
 SIMT_INLINE void tma_load_im2col(void* dst, const CUtensorMap* map, std::uint64_t* bar, int c,
                                  int w, int h, int n, int offset_w, int offset_h) {
@@ -151,6 +174,27 @@ SIMT_INLINE void tma_store_commit() {
 template <int N>
 SIMT_INLINE void tma_store_wait() {
   simt::machine::tensor_store_wait(N);
+}
+
+SIMT_INLINE unsigned cluster_rank() {
+  return simt::machine::cluster_rank();
+}
+SIMT_INLINE unsigned cluster_size() {
+  return simt::machine::cluster_size();
+}
+SIMT_INLINE void cluster_arrive() {
+  simt::machine::cluster_arrive();
+}
+SIMT_INLINE void cluster_wait() {
+  simt::machine::cluster_wait();
+}
+SIMT_INLINE void cluster_sync() {
+  cluster_arrive();
+  cluster_wait();
+}
+template <class T>
+SIMT_INLINE T* map_shared(T* p, unsigned rank) {
+  return static_cast<T*>(simt::machine::map_shared(p, rank));
 }
 
 SIMT_INLINE void stmatrix_x1(void* row, const std::uint32_t (&r)[1]) {

@@ -9,7 +9,7 @@
 //           memory, every access out of bounds or misaligned, and the counts of Profile
 //   asan    overruns of local arrays, undefined behaviour
 //
-// Not emulated: time, caches, registers, weak memory order, clusters.
+// Not emulated: time, caches, registers, weak memory order.
 #pragma once
 
 #include <cstddef>

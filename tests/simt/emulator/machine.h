@@ -36,6 +36,14 @@ void block_barrier(int id, int threads, bool wait);
 int block_barrier_reduce(Predicate op, int predicate);
 void grid_barrier();
 
+// Clusters: blocks that reach each other's shared memory. map_shared gives the address in block
+// `rank` of what lies at `p` in this one.
+unsigned cluster_rank();
+unsigned cluster_size();
+void cluster_arrive();
+void cluster_wait();
+void* map_shared(const void* p, unsigned rank);
+
 // Operations of a warp.
 enum class Shuffle { kIndex, kUp, kDown, kXor };
 enum class Vote { kBallot, kAny, kAll };
@@ -75,11 +83,16 @@ void copy_async_commit();
 void copy_async_wait(int pending);
 void mbarrier_init(std::uint64_t* barrier, int count);
 void mbarrier_arrive(std::uint64_t* barrier, int expected_bytes);
+// At the barrier that lies at `barrier` in block `rank` of the cluster.
+void mbarrier_arrive_at(std::uint64_t* barrier, unsigned rank);
 bool mbarrier_test(std::uint64_t* barrier, int parity);
 void mbarrier_wait(std::uint64_t* barrier, int parity);
 void fence_proxy();
 void tensor_load(void* to, const CUtensorMap* map, std::uint64_t* barrier, const int* at,
                  int coordinates, const int* im2col_offsets);
+// To the same place in each block of `ranks`, a bit each, whose barrier there counts the bytes.
+void tensor_load_multicast(void* to, const CUtensorMap* map, std::uint64_t* barrier, const int* at,
+                           int coordinates, unsigned ranks);
 void tensor_store(const CUtensorMap* map, const void* from, const int* at, int coordinates);
 void tensor_store_commit();
 void tensor_store_wait(int pending);
@@ -93,6 +106,7 @@ struct Launch {
   dim3 grid, block;
   std::size_t shared_bytes = 0;
   bool cooperative = false;
+  unsigned cluster = 1;  // blocks of one, neighbours along x
   cudaStream_t stream = nullptr;
   const void* kernel = nullptr;
   std::shared_ptr<const void> arguments;

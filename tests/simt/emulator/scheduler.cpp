@@ -1,4 +1,4 @@
-// Runs launches: fibers of a block in turn, blocks one after another, workers side by side.
+// Runs launches: fibers of a block in turn, clusters one after another, workers side by side.
 #include <fmt/format.h>
 #include <pthread.h>
 #include <signal.h>
@@ -66,6 +66,7 @@ constexpr std::size_t kGuardedStacks = 8192;  // each guard is a mapping; a proc
 constexpr std::uint64_t kMaxPolls = std::uint64_t{1} << 25;
 constexpr int kMaxBlockThreads = 1024;
 constexpr std::uint32_t kMaxGridYz = 65535;
+constexpr unsigned kMaxCluster = 8;  // that every device of sm_90 takes
 
 // ---- Switching
 
@@ -322,6 +323,8 @@ void start_block(Block& b, const Grid& grid, std::uint32_t index, int threads) {
   b.barriers.fill({});
   b.mbarriers.clear();
   b.agent_clock.fill(0);
+  b.visits.clear();
+  b.before_exit.clear();
   b.warpgroups.assign(static_cast<std::size_t>((threads + kWarpgroup - 1) / kWarpgroup), {});
   b.warps.assign(static_cast<std::size_t>((threads + kWarp - 1) / kWarp), {});
   for (std::size_t i = 0; i < b.warps.size(); ++i) {
@@ -338,6 +341,7 @@ void start_thread(Thread& t, Block& b, int index, char* stack, const SharedClock
   t.thread = position_in(static_cast<std::uint32_t>(index), b.position.block_extent);
   t.block_state = &b;
   t.index = index;
+  t.entry = b.first_entry() + index;
   t.lane = index % kWarp;
   t.warp = &b.warps[static_cast<std::size_t>(index / kWarp)];
   t.warp->lanes[static_cast<std::size_t>(t.lane)] = &t;
@@ -365,10 +369,14 @@ void run_blocks(Worker& w, std::uint32_t first, std::uint32_t count) {
   w.random_state = (config().seed * 0x9E3779B97F4A7C15ull + first * 0xBF58476D1CE4E5B9ull) | 1;
 
   const SharedClock origin =
-      SIMT_CHECK ? std::make_shared<const Clock>(threads + kAgents) : nullptr;
+      SIMT_CHECK ? std::make_shared<const Clock>(grid.cluster * (threads + kAgents)) : nullptr;
+  w.clusters.assign(count / grid.cluster, {});
   for (std::uint32_t k = 0; k < count; ++k) {
     Block& b = *w.blocks[k];
     start_block(b, grid, first + k, threads);
+    b.cluster = &w.clusters[k / grid.cluster];
+    b.rank = static_cast<int>(k % grid.cluster);
+    b.cluster->blocks.push_back(&b);
     b.first = &w.threads[static_cast<std::size_t>(threads) * k];
     for (int i = 0; i < threads; ++i) {
       Thread& t = b.first[i];
@@ -381,11 +389,7 @@ void run_blocks(Worker& w, std::uint32_t first, std::uint32_t count) {
   switch_to(nullptr, next_thread());
   current = nullptr;
   if (w.fault.kind != Fault::kNone) report_fault(w.fault);
-  if (w.dead)
-    w.launch->stop = true;
-  else if (!w.loads.empty())
-    report("loads", fmt::format("ASYNC: a block ends with a TMA load under way, issued at {}",
-                                line_of(w.loads.front().pc)));
+  if (w.dead) w.launch->stop = true;
   for (std::uint32_t k = 0; k < count; ++k)
     for (Warp& warp : w.blocks[k]->warps) run_profile(warp);
 }
@@ -400,7 +404,7 @@ void work(Grid& grid, std::atomic<std::uint64_t>& barriers, std::atomic<std::uin
   worker->launch = &grid;
   worker->barriers = worker->mma = 0;
   watchdog().add(worker);
-  const std::uint32_t together = grid.cooperative ? grid.blocks : 1;
+  const std::uint32_t together = grid.cooperative ? grid.blocks : grid.cluster;
   for (std::uint32_t i; !grid.stop && (i = grid.next.fetch_add(together)) < grid.blocks;)
     run_blocks(*worker, i, together);
   watchdog().remove(worker);
@@ -488,6 +492,9 @@ cudaError_t check_launch(const Launch& launch) {
   if (threads == 0 || threads > kMaxBlockThreads || b.z > 64 || g.x == 0 || g.y == 0 || g.z == 0 ||
       g.y > kMaxGridYz || g.z > kMaxGridYz)
     return cudaErrorInvalidConfiguration;
+  if (launch.cluster == 0 || launch.cluster > kMaxCluster || g.x % launch.cluster != 0 ||
+      (launch.cluster > 1 && device().major < 9))
+    return cudaErrorInvalidClusterSize;
   return launch.shared_bytes > device().shared_per_block ? cudaErrorInvalidValue : cudaSuccess;
 }
 

@@ -39,9 +39,14 @@ void merge(Clock& into, const Clock& from) {
 
 // ---- Shared memory
 
-std::string name_of(const Block& b, std::uint16_t toucher) {
-  if (toucher < b.threads) return fmt::format("thread {}", toucher);
-  return toucher < b.threads + kMbarrierAgents ? "a TMA copy" : "a wgmma";
+bool is_thread(const Cluster& cluster, int entry) {
+  return cluster.index_of(entry) < cluster.blocks[0]->threads;
+}
+
+std::string name_of(const Cluster& cluster, int entry) {
+  if (is_thread(cluster, entry)) return machine::name_of(cluster.thread_of(entry));
+  const int agent = cluster.index_of(entry) - cluster.blocks[0]->threads;
+  return agent < kMbarrierAgents ? "a TMA copy" : "a wgmma";
 }
 
 // One check of one cell: what it needs to know, and how it reports.
@@ -50,39 +55,39 @@ struct SharedAccess {
   std::uint32_t offset;
   const void* pc;
 
+  const Cluster& cluster() const { return *thread.block_state->cluster; }
+
   void race(const char* kind, const Toucher& other, const char* did) const {
     report(fmt::format("race{}{}{}", kind, compact(pc), other.pc),
-           fmt::format("RACE {}: shared memory + {:#x}, thread {} at {}; {} by {} at {}; nothing "
+           fmt::format("RACE {}: shared memory + {:#x}, {} at {}; {} by {} at {}; nothing "
                        "orders them",
-                       kind, offset, thread.index, line_of(pc), did,
-                       name_of(*thread.block_state, other.thread), line_of(expand(other.pc))));
+                       kind, offset, machine::name_of(thread), line_of(pc), did,
+                       name_of(cluster(), other.thread), line_of(expand(other.pc))));
   }
 
   // Did a proxy fence come between the write and this thread: of the writer, or of this thread
   // after the write was visible to it?
   bool proxy_fenced(const Toucher& write) const {
-    const Thread& writer = thread.block_state->first[write.thread];
-    if (write.thread != thread.index && thread.seen_at_proxy_fence != nullptr &&
+    const Thread& writer = cluster().thread_of(write.thread);
+    if (&writer != &thread && thread.seen_at_proxy_fence != nullptr &&
         write.clock <= (*thread.seen_at_proxy_fence)[write.thread])
       return true;
-    const std::uint32_t visible =
-        write.thread == thread.index ? thread.clock : (*thread.seen)[write.thread];
+    const std::uint32_t visible = &writer == &thread ? thread.clock : (*thread.seen)[write.thread];
     return std::any_of(writer.proxy_fences.begin(), writer.proxy_fences.end(),
                        [&](std::uint32_t at) { return at >= write.clock && at < visible; });
   }
 
   void read(const SharedCell& cell, bool atomic, bool async) const {
-    const Block& b = *thread.block_state;
     if (cell.pending) {
       race("read of an asynchronous copy before its wait", cell.writer, "copy issued");
     } else if (!cell.written) {
       report(fmt::format("uninitialised{}", compact(pc)),
-             fmt::format("UNINITIALISED: shared memory + {:#x} read by thread {} at {}", offset,
-                         thread.index, line_of(pc)));
+             fmt::format("UNINITIALISED: shared memory + {:#x} read by {} at {}", offset,
+                         machine::name_of(thread), line_of(pc)));
     } else if (!happened_before(thread, cell.writer) && !(atomic && cell.atomic)) {
       race("write/read", cell.writer, "written");
     }
-    const bool generic_write = cell.writer.clock != 0 && cell.writer.thread < b.threads &&
+    const bool generic_write = cell.writer.clock != 0 && is_thread(cluster(), cell.writer.thread) &&
                                !cell.async_written && !cell.pending;
     if (async && generic_write && !proxy_fenced(cell.writer))
       race("missing fence.proxy.async", cell.writer, "written");
@@ -207,8 +212,14 @@ bool on_a_stack(std::uintptr_t address) {
 
 }  // namespace
 
+std::string name_of(const Thread& t) {
+  const Block& b = *t.block_state;
+  return b.cluster->blocks.size() == 1 ? fmt::format("thread {}", t.index)
+                                       : fmt::format("thread {} of block {}", t.index, b.rank);
+}
+
 bool happened_before(const Thread& t, const Toucher& toucher) {
-  return toucher.clock == 0 || toucher.thread == t.index ||
+  return toucher.clock == 0 || toucher.thread == t.entry ||
          toucher.clock <= (*t.seen)[toucher.thread];
 }
 
@@ -216,7 +227,7 @@ void release(Clock& gathered, Thread& t, const Clock** last) {
   if (!SIMT_CHECK) return;
   if (last == nullptr || *last != t.seen.get()) merge(gathered, *t.seen);
   if (last != nullptr) *last = t.seen.get();
-  gathered[static_cast<std::size_t>(t.index)] = t.clock++;
+  gathered[static_cast<std::size_t>(t.entry)] = t.clock++;
 }
 
 void acquire(Thread& t, const SharedClock& released) {
@@ -228,6 +239,61 @@ void acquire(Thread& t, const SharedClock& released) {
 
 void reset_block_order() {
   if (SIMT_CHECK) block_order = {};
+}
+
+void order_blocks(const Cluster& cluster) {
+  if (!SIMT_CHECK || cluster.blocks.size() == 1) return;
+  const auto seen_by = [](const Block* block) -> Clock& {
+    Clock& seen = block_order.seen[block->index + 1];
+    if (seen.size() <= block->index + 1) seen.resize(block->index + 2, 0);
+    std::uint32_t& own = seen[block->index + 1];
+    own = std::max(own, 1u);
+    return seen;
+  };
+  Clock all;
+  for (const Block* block : cluster.blocks) merge(all, seen_by(block));
+  for (const Block* block : cluster.blocks) {
+    Clock& seen = seen_by(block);
+    seen = all;
+    ++seen[block->index + 1];
+  }
+}
+
+void require_running(const Block& other, const Thread& t, const void* pc) {
+  if (&other == t.block_state) return;
+  if (other.alive == 0) {
+    report(fmt::format("exited block{}", pc),
+           fmt::format("CLUSTER: {} uses shared memory of block {}, which has exited, at {}",
+                       name_of(t), other.rank, line_of(pc)));
+    stop_launch();
+  }
+  if (!SIMT_CHECK) return;
+  const auto first = t.seen->begin() + other.first_entry();
+  if (std::all_of(first, first + other.threads, [](std::uint32_t clock) { return clock == 0; })) {
+    report(fmt::format("unstarted block{}", pc),
+           fmt::format("CLUSTER: {} uses shared memory of block {} at {}, and nothing says that "
+                       "that block has begun: a barrier of the cluster comes first",
+                       name_of(t), other.rank, line_of(pc)));
+    stop_launch();
+  }
+}
+
+void visit(Block& other, const Thread& t, const void* pc) {
+  require_running(other, t, pc);
+  if (!SIMT_CHECK || &other == t.block_state) return;
+  if (other.visits.empty()) other.visits.resize(t.seen->size());
+  other.visits[static_cast<std::size_t>(t.entry)] = {t.clock, compact(pc),
+                                                     static_cast<std::uint16_t>(t.entry)};
+}
+
+void check_visits(const Block& block) {
+  for (const Toucher& visit : block.visits)
+    if (visit.clock > block.before_exit[visit.thread])
+      report(fmt::format("visit{}", visit.pc),
+             fmt::format("CLUSTER: block {} exits, and nothing orders the use of its shared memory "
+                         "by {} at {} before that: a barrier of the cluster comes last",
+                         block.rank, name_of(*block.cluster, visit.thread),
+                         line_of(expand(visit.pc))));
 }
 
 void make_valid(Block& block, std::uint32_t offset, std::uint32_t bytes) {
@@ -242,9 +308,9 @@ void make_valid(Block& block, std::uint32_t offset, std::uint32_t bytes) {
 void touch_shared(Thread* t, const std::byte* p, unsigned bytes, Touch touch, const void* pc,
                   Toucher as) {
   if (!SIMT_CHECK) return;
-  Block& b = *t->block_state;
+  Block& b = *t->block_state->cluster->holder_of(p);
   const auto offset = static_cast<std::uint32_t>(b.arena_offset(p));
-  if (as.clock == 0) as = {t->clock, compact(pc), static_cast<std::uint16_t>(t->index)};
+  if (as.clock == 0) as = {t->clock, compact(pc), static_cast<std::uint16_t>(t->entry)};
   const SharedAccess access{*t, offset, pc};
   bool valid = true;
   b.shadow.visit(offset, bytes, [&](SharedCell& cell) {
@@ -287,19 +353,18 @@ void touch_shared(Thread* t, const std::byte* p, unsigned bytes, Touch touch, co
     return true;
   });
   if (valid) return;
-  report(
-      fmt::format("shared bounds{}", compact(pc)),
-      fmt::format("OUT OF BOUNDS: shared memory + {:#x}, {} bytes, by thread {} at {}; there are "
-                  "{} bytes of dynamic shared memory",
-                  offset, bytes, t->index, line_of(pc), b.dynamic_bytes));
+  report(fmt::format("shared bounds{}", compact(pc)),
+         fmt::format("OUT OF BOUNDS: shared memory + {:#x}, {} bytes, by {} at {}; there are "
+                     "{} bytes of dynamic shared memory",
+                     offset, bytes, name_of(*t), line_of(pc), b.dynamic_bytes));
   stop_launch();
 }
 
 void touch(const void* p, unsigned bytes, Touch touch, const void* pc) {
   if (!SIMT_CHECK) return;
   Thread* t = running();
-  const std::size_t offset = t->block_state->arena_offset(p);
-  const bool shared = offset < kArena + kArenaGuard;
+  Block* const holder = t->block_state->cluster->holder_of(p);
+  const bool shared = holder != nullptr;
   if (!shared && (on_a_stack(address_of(p)) || (p >= &__executable_start && p < &_end))) return;
   if (std::has_single_bit(bytes) && bytes <= 16 && address_of(p) % bytes != 0)
     report(
@@ -307,12 +372,14 @@ void touch(const void* p, unsigned bytes, Touch touch, const void* pc) {
         fmt::format("MISALIGNED: access of {} bytes, {} past a multiple of that, by thread {} at "
                     "{}",
                     bytes, address_of(p) % bytes, t->index, line_of(pc)));
-  if (shared)
+  if (shared) {
+    visit(*holder, *t, pc);
     touch_shared(t, static_cast<const std::byte*>(p), bytes, touch, pc);
-  else
+  } else {
     touch_global(*t, address_of(p), bytes, touch, pc);
+  }
   if (config().profile)
-    t->requests.push_back({pc, shared ? offset : address_of(p), t->interval,
+    t->requests.push_back({pc, shared ? holder->arena_offset(p) : address_of(p), t->interval,
                            static_cast<std::uint16_t>(bytes), shared});
 }
 

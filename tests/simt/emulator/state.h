@@ -1,7 +1,8 @@
 // The emulated machine's state: threads in warps in blocks, and the worker that runs them.
 //
-// A worker is an OS thread with a ring of runnable fibers. It runs one block after another, or all
-// at once where the launch is cooperative. Everything here is touched by its worker alone.
+// A worker is an OS thread with a ring of runnable fibers. It runs one cluster of blocks after
+// another (mostly a cluster is one block), or all at once where the launch is cooperative.
+// Everything here is touched by its worker alone.
 #pragma once
 
 #include <array>
@@ -35,8 +36,8 @@ inline constexpr std::size_t kStackBytes = SIMT_ASAN ? 256 * 1024 : 64 * 1024;
 inline constexpr std::uint32_t kArena = 256 * 1024;
 inline constexpr std::uint32_t kArenaGuard = 64 * 1024;
 
-// Vector clocks (check build): one entry per thread of the block, then one per asynchronous agent.
-// TMA copies count as agents by their mbarrier, wgmmas by their warpgroup.
+// Vector clocks (check build): for each block of a cluster one entry per thread, then one per
+// asynchronous agent. TMA copies count as agents by their mbarrier, wgmmas by their warpgroup.
 using Clock = std::vector<std::uint32_t>;
 using SharedClock = std::shared_ptr<const Clock>;
 inline constexpr int kMbarrierAgents = 16;
@@ -44,12 +45,13 @@ inline constexpr int kAgents = kMbarrierAgents + 8;
 
 struct Thread;
 struct Block;
+struct Cluster;
 
 // Who touched some bytes last.
 struct Toucher {
   std::uint32_t clock = 0;   // 0: nobody
   std::uint32_t pc = 0;      // compact()
-  std::uint16_t thread = 0;  // or agent
+  std::uint16_t thread = 0;  // or agent: where its entry in the clocks is
 };
 
 // Shadow of a few bytes of shared memory.
@@ -78,7 +80,8 @@ struct TensorCopy {
   std::byte* shared;
   std::uint64_t* barrier;  // loads
   Thread* thread;
-  int group;  // stores
+  Block* block;  // whose shared memory it is
+  int group;     // stores
   bool moved;
   const void* pc;
 };
@@ -99,6 +102,7 @@ struct Thread : Position {
   Block* block_state = nullptr;
   Warp* warp = nullptr;
   int index = 0;  // in the block
+  int entry = 0;  // in the clocks
   int lane = 0;
   bool exited = false;
 
@@ -106,6 +110,8 @@ struct Thread : Position {
   int waits_for_id = -1;
   const void* pc = nullptr;
   std::array<std::uint32_t, kNamedBarriers> barrier_phase{};
+  bool cluster_arrived = false;     // at the cluster's barrier, and has not waited yet,
+  std::uint32_t cluster_phase = 0;  // in this phase of it
 
   std::vector<CopyAsync> copies;
   int copy_group = 0;
@@ -157,8 +163,9 @@ struct Mbarrier {
   SharedClock released;  // by the last phase that ended
   std::vector<Thread*> waiting;
   int agent = 0;
-  int init_thread = 0;
+  int init_entry = 0;
   std::uint32_t init_clock = 0;
+  const void* init_pc = nullptr;
 };
 
 struct Wgmma {
@@ -183,6 +190,8 @@ struct SharedArray {
 struct Block {
   Position position{};
   std::uint32_t index = 0;  // in the grid
+  Cluster* cluster = nullptr;
+  int rank = 0;  // in the cluster
   int threads = 0, alive = 0;
   Thread* first = nullptr;  // of its threads
 
@@ -196,10 +205,46 @@ struct Block {
   std::vector<Warpgroup> warpgroups;
   std::vector<Warp> warps;
   std::array<std::uint32_t, kAgents> agent_clock{};
+  // Of a cluster of several: the last access by each thread of another block, by entry in the
+  // clocks, and what happened before the threads that have exited did so.
+  std::vector<Toucher> visits;
+  Clock before_exit;
 
   std::size_t arena_offset(const void* p) const {
     return static_cast<std::size_t>(static_cast<const std::byte*>(p) - arena);
   }
+  bool holds(const void* p) const { return arena_offset(p) < kArena + kArenaGuard; }
+  int first_entry() const { return rank * (threads + kAgents); }
+};
+
+// Blocks that run together, and may use each other's shared memory.
+struct Cluster {
+  std::vector<Block*> blocks;  // by rank
+
+  // Its barrier, at which arriving and waiting are two steps.
+  int arrived = 0;
+  std::uint32_t phase = 0;
+  std::vector<Thread*> waiting;
+  Clock gathered;
+  SharedClock released;  // by the last phase that ended
+
+  int alive() const {
+    int threads = 0;
+    for (const Block* block : blocks) threads += block->alive;
+    return threads;
+  }
+  // The block of which `p` is shared memory; null where it is of none.
+  Block* holder_of(const void* p) const {
+    for (Block* block : blocks)
+      if (block->holds(p)) return block;
+    return nullptr;
+  }
+  // Whose an entry of the clocks is, and which of its threads (or behind them, agents).
+  Block& block_of(int entry) const {
+    return *blocks[static_cast<std::size_t>(entry / (blocks[0]->threads + kAgents))];
+  }
+  int index_of(int entry) const { return entry % (blocks[0]->threads + kAgents); }
+  Thread& thread_of(int entry) const;
 };
 
 // A launch as its workers share it.
@@ -222,6 +267,7 @@ struct Worker {
   Fiber launcher;
   std::vector<Thread> threads;
   std::vector<std::unique_ptr<Block>> blocks;
+  std::vector<Cluster> clusters;
   std::byte* stacks = nullptr;
   std::size_t stack_count = 0;
 
@@ -273,6 +319,11 @@ class Uninterrupted {
 inline Thread* running() {
   return static_cast<Thread*>(current);
 }
+inline Thread& Cluster::thread_of(int entry) const {
+  return block_of(entry).first[index_of(entry)];
+}
+// "thread 3", and of which block where a cluster has several.
+std::string name_of(const Thread& t);
 
 // ---- scheduler.cpp
 
@@ -296,7 +347,8 @@ enum class Touch {
   kAsyncReadEnd,
 };
 void touch(const void* p, unsigned bytes, Touch touch, const void* pc);
-// The same, of shared memory alone and on behalf of thread `t`; `as` is the agent that does it.
+// The same, of the shared memory of a block of its cluster alone and on behalf of thread `t`; `as`
+// is the agent that does it.
 void touch_shared(Thread* t, const std::byte* p, unsigned bytes, Touch touch, const void* pc,
                   Toucher as = {});
 void make_valid(Block& block, std::uint32_t offset, std::uint32_t bytes);
@@ -307,11 +359,20 @@ void release(Clock& gathered, Thread& t, const Clock** last = nullptr);
 void acquire(Thread& t, const SharedClock& released);
 // Block-wide ordering through atomics in global memory, for this launch.
 void reset_block_order();
+// What the blocks of a cluster have done before its barrier is ordered before what follows it.
+void order_blocks(const Cluster& cluster);
+// Stops the launch where `other` has exited, or where nothing says that it has begun.
+void require_running(const Block& other, const Thread& t, const void* pc);
+// The same, and remembers that `t` has used shared memory of it.
+void visit(Block& other, const Thread& t, const void* pc);
+// Reports accesses by other blocks that nothing orders before the exit of this one.
+void check_visits(const Block& block);
 
 // ---- collectives.cpp, async.cpp, tensor.cpp, profile.cpp
 
 void thread_exits(Thread& t);        // leaves barriers and warp-wide operations
 void async_thread_exits(Thread& t);  // leaves no copy behind
+void async_block_exits(Block& b);    // nor a copy into it, or bytes that its barriers wait for
 void run_some_load();                // one of Worker::loads
 void run_profile(Warp& warp);        // counts its requests so far
 void finish_profile(const Grid& grid, std::uint64_t barriers, std::uint64_t mma);

@@ -286,7 +286,7 @@ SIMT_ENTRY void wgmma_wait(int pending) {
   const unsigned until = t.wgmma_groups[static_cast<std::size_t>(groups - 1 - pending)];
   const int agent = kMbarrierAgents + t.index / kWarpgroup;
   std::uint32_t& agent_clock = b.agent_clock[static_cast<std::size_t>(agent)];
-  const auto agent_index = static_cast<std::uint16_t>(b.threads + agent);
+  const auto agent_index = static_cast<std::uint16_t>(b.first_entry() + b.threads + agent);
   while (group.first < until) {
     Wgmma& oldest = group.operations.front();
     if (oldest.posts < kWarpgroup) {
