@@ -77,7 +77,7 @@ TEST_F(CudaConvWgmma, IsChosenAndEveryTileGivesItsBytes) {
                           .relu = true,
                           .norm = Norm::kAfterRelu,
                           .pool = true},
-                         {{1, 34, 11, 64}}, kBF16);
+                         {{1, 34, 7, 64}}, kBF16);
   const std::vector<Tensor> chosen = run_cuda(c.op, c.inputs, c.weights);
   expect_close(chosen, run_reference(c.op, c.inputs, c.weights), c.bound, "output");
   for (const ConvTile tile : tiles()) {
@@ -129,6 +129,22 @@ TEST_F(CudaConvWgmma, Epilogues) {
         ConvTile::kWgmma64x128);
   check(case_of({.c_out = 65, .epilogue = behind(false, Kind::kPrelu)}, {{1, 5, 4, 64}}, kF16),
         ConvTile::kWgmma64x128);
+}
+
+// A pair has one tile too many where pixels are odd, several channels, and weights that stay or
+// not.
+TEST_F(CudaConvWgmma, PairsOfBlocks) {
+  check(case_of({.c_out = 136, .pool = true}, {{1, 10, 22, 72}}, kBF16),
+        ConvTile::kWgmmaPair64x128);
+  check(case_of({.c_out = 64, .window = window(3, Padding::kSame), .relu = true}, {{1, 6, 72, 64}},
+                kF16),
+        ConvTile::kWgmmaPair448x64);
+  check(case_of({.c_out = 67}, {{1, 5, 6, 136}}, kBF16), ConvTile::kWgmmaPair416x64);
+  Epilogue added{.residual = true};
+  added.activation = Activation{.kind = Activation::Kind::kRelu};
+  check(case_of({.c_out = 72, .epilogue = added, .pool = true}, {{3, 6, 7, 64}, {3, 4, 5, 72}},
+                kBF16),
+        ConvTile::kWgmmaPair128x128);
 }
 
 TEST_F(CudaConvWgmma, BytesDoNotDependOnSizePlaceOrBatch) {
@@ -192,11 +208,14 @@ TEST(CudaConvWgmmaChoice, FollowsKernelChannelsTypeGpuAndBuild) {
 
 TEST(CudaConvWgmmaChoice, TileFollowsSize) {
   const auto chosen = [](const ConvProblem& p) { return choose_conv(p, conv_model_rates()).tile; };
-  EXPECT_EQ(chosen(problem(568, {64}, 64)), ConvTile::kWgmma512x64);
-  EXPECT_EQ(chosen(problem(388, {128}, 128)), ConvTile::kWgmma256x128);
-  // Three rounds of tiles on 132 multiprocessors with either; those of 208 pixels are smaller.
-  EXPECT_EQ(chosen(problem(280, {128}, 128)), ConvTile::kWgmma208x128);
-  EXPECT_EQ(chosen(problem(28, {1024}, 1024)), ConvTile::kWgmma128x128);
+  // Five rounds of tiles of 512 pixels, or six of 416: those are fewer.
+  EXPECT_EQ(chosen(problem(568, {64}, 64)), ConvTile::kWgmmaPair416x64);
+  // Three rounds with either; those of 208 pixels are smaller.
+  EXPECT_EQ(chosen(problem(280, {128}, 128)), ConvTile::kWgmmaPair208x128);
+  // One round with any tile: the smallest makes the fewest products, and loses half of its rate.
+  EXPECT_EQ(chosen(problem(30, {512}, 1024)), ConvTile::kWgmmaPair64x128);
+  EXPECT_EQ(chosen(problem(28, {1024}, 1024)), ConvTile::kWgmmaPair64x128);
+  EXPECT_EQ(chosen(problem(52, {512}, 512)), ConvTile::kWgmmaPair128x128);
 }
 
 }  // namespace

@@ -132,7 +132,7 @@ TEST_F(CudaSweep, TriesEveryTileOfAnArithmeticAndComparesTheirBytes) {
       if (network.name.starts_with("ResNet")) {
         const bool wgmma = traits_of(CudaRun()).capability == 90 && has_conv_wgmma();
         for (const auto& [layer, names] : techniques)
-          EXPECT_EQ(names.size(), precision != Precision::kBf16 ? 2u : wgmma ? 12u : 4u) << layer;
+          EXPECT_EQ(names.size(), precision != Precision::kBf16 ? 2u : wgmma ? 24u : 4u) << layer;
       }
     }
   }

@@ -12,7 +12,10 @@
 #include "emulator/emulator.h"
 #include "engine/device/queue.h"
 #include "kernels/error.h"
+#include "kernels/ops/conv/cuda.h"
 #include "models/session.h"
+#include "tests/support/conv_operands.h"
+#include "tests/support/cuda_check.h"
 #include "tests/support/paths.h"
 
 namespace tessera::test {
@@ -232,6 +235,23 @@ TEST_F(CudaFaults, NothingIsAllocatedOnceANetworkRuns) {
   session.segment({pixels.data(), 24, 24});
   session.segment({pixels.data(), 24, 24});
   EXPECT_EQ(simt::allocation_count(), allocations);
+}
+
+TEST_F(CudaFaults, WithoutRoomForAClusterPairsAreMadeOneByOne) {
+  Conv op{.c_out = 72};
+  op.dtype = DType::kBF16;
+  const std::vector<Tensor> x = {random({1, 10, 20, 128}, 1).rounded_to(DType::kBF16)};
+  std::vector<Tensor> weights = weights_for(op, x);
+  weights[0] = weights[0].rounded_to(DType::kBF16);
+  const auto run = [&] {
+    const auto make = [&](const CudaSetup& setup) {
+      return cuda_with_tile(op, setup, ConvTile::kWgmmaPair64x128);
+    };
+    return run_cuda_step(make, infer(op, types(x)), x, weights, {})[0];
+  };
+  const Tensor paired = run();
+  simt::device().multiprocessors = 1;
+  EXPECT_TRUE(run().same_bytes(paired));
 }
 
 }  // namespace

@@ -47,15 +47,18 @@ class Predict(unittest.TestCase):
 
     def test_choice_is_read_whole(self):
         tiles = predict.read_choice()
-        for name in self.facts:
-            self.assertIn("full", tiles[name])
-            self.assertGreater(tiles[name]["rows"] * tiles[name]["columns"], 0)
+        for name, tile in tiles.items():
+            self.assertIn("full", tile, name)
+            self.assertGreater(tile["rows"] * tile["columns"], 0)
+            if tile["kind"] != "fma":
+                self.assertGreater(predict.fact_of(self.facts, name)["slots"], 0)
         self.assertEqual({tile["kind"] for tile in tiles.values()}, {"fma", "mma", "wgmma"})
 
     def test_choice_knows_how_many_blocks_registers_allow(self):
         tiles = predict.read_choice()
-        for name, fact in self.facts.items():
-            self.assertLessEqual(tiles[name]["resident"], predict.blocks_held(fact), name)
+        for name, tile in tiles.items():
+            if tile["kind"] != "fma":
+                self.assertLessEqual(tile["resident"], predict.blocks_held(predict.fact_of(self.facts, name)), name)
 
     def test_what_got_worse(self):
         self.assertEqual(predict.compare(self.facts, self.facts), [])
@@ -73,7 +76,7 @@ class Predict(unittest.TestCase):
         self.assertEqual(len(layers), 17)
         self.assertEqual(layers[0], ("down0/conv2", 568, 64, 64))
         self.assertEqual(layers[-1], ("up0/conv2", 388, 64, 64))
-        for batch, most in ((1, 680e-6), (8, 4.3e-3)):  # of the whole network, as the model has it
+        for batch, most in ((1, 600e-6), (8, 4.2e-3)):  # of the whole network, as the model has it
             before, after = predict.totals_of(self.facts, batch, 572)
             self.assertLess(after, most)
             self.assertLess(after, before)

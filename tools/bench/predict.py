@@ -128,6 +128,12 @@ def name_of_tile(symbol):
     return None
 
 
+def weight_slots(groups, rows, staged, boxes):
+    """Taps of weights that shared memory has room for, beside boxes and what is staged, as WgmmaTile has it."""
+    rest = 227 * 1024 - 1024 - boxes * (rows + 2) * 1024 - 2 * staged * 1024
+    return min(rest // (groups * 64 * 128), 9)
+
+
 def read_kernels(folder):
     facts = {}
     for source in SOURCES:
@@ -146,7 +152,14 @@ def read_kernels(folder):
                 "registers": used["REG"], "stack": used["STACK"] + used["LOCAL"],
                 "most_registers": 1 + max(map(int, re.findall(r"\bR(\d+)\b", text))),
                 "epilogue": epilogue if "wgmma" in tile[0] else 0}
+            if "wgmma" in tile[0]:
+                facts[tile[0]]["weight_slots"] = weight_slots(*tile[1][:4])
     return dict(sorted(facts.items()))
+
+
+def fact_of(facts, tile):
+    """Of the kernel that makes a tile: pairs are the same kernel as single blocks."""
+    return facts[tile.replace("pair ", "")]
 
 
 # ---- The choice: its tiles and rates, from its source
@@ -155,15 +168,24 @@ def read_kernels(folder):
 def read_choice():
     text = (ROOT / "kernels" / "ops" / "conv" / "cuda_choice.cpp").read_text()
     tiles = {}
-    for name, kind, *numbers in re.findall(r'return \{"([^"]+)", k(\w+), (\d+), (\d+), (\d+), (\d+)\}', text):
-        tiles[name] = dict(zip(("rows", "columns", "channels", "resident"), map(int, numbers)), kind=kind.lower())
-    for full, alone, name in re.findall(r"\{([\d.]+), ([\d.]+)\},\s*// (\w+ \d+x\d+)", text):
+    keys = ("rows", "columns", "channels", "resident", "pair")
+    for name, kind, numbers in re.findall(r'return \{"([^"]+)", k(\w+), ([\d, ]+)\}', text):
+        numbers = [int(number) for number in numbers.split(", ")]
+        tiles[name] = dict(zip(keys, numbers + [1]), kind=kind.lower())
+    for full, alone, name in re.findall(r"\{([\d.]+), ([\d.]+)\},\s*// (\w+ (?:pair )?\d+x\d+)", text):
         tiles[name].update(full=float(full), alone=float(alone))
     return tiles
 
 
 def tiles_of(tile, n, side, c_out):
-    return n * math.ceil(side / tile["rows"]) * math.ceil(side / tile["columns"]) * math.ceil(c_out / tile["channels"])
+    """A pair's last tile may be none."""
+    pixels = n * math.ceil(side / tile["rows"]) * math.ceil(side / tile["columns"])
+    return math.ceil(pixels / tile["pair"]) * tile["pair"] * math.ceil(c_out / tile["channels"])
+
+
+def blocks_at_once(tile):
+    """Of persistent blocks, which come one to a multiprocessor, or of pairs of them."""
+    return MULTIPROCESSORS // tile["pair"] * tile["pair"]
 
 
 def chosen(tiles, kind, n, side, c_out):
@@ -172,7 +194,7 @@ def chosen(tiles, kind, n, side, c_out):
         tile = tiles[name]
         busy = lambda blocks: 1 - (1 - tile["alone"]) ** blocks
         size = tile["rows"] * tile["columns"] * tile["channels"]
-        most = math.ceil(tiles_of(tile, n, side, c_out) / MULTIPROCESSORS)
+        most = math.ceil(tiles_of(tile, n, side, c_out) / blocks_at_once(tile))
         rest = most % tile["resident"]
         late = size * rest * busy(tile["resident"]) / (tile["full"] * busy(rest)) if rest else 0
         return size * (most - rest) / tile["full"] + late
@@ -188,11 +210,12 @@ def predict(tile, fact, n, side, c_in, c_out):
     blocks = tiles_of(tile, n, side, c_out)
     active = min(blocks, MULTIPROCESSORS)
     l2_of_one = min(L2_BYTES / active, L2_CLOCK_BYTES * CLOCK)  # bytes a second
-    most = math.ceil(blocks / MULTIPROCESSORS)
+    most = math.ceil(blocks / blocks_at_once(tile))
     products = rows * columns * channels * 9 * math.ceil(c_in / 64) * 64
     if tile["kind"] == "wgmma":
         pixels = 3 * (rows + 2) * columns * 2
-        weights = 0 if channels == 64 and c_in <= 64 and c_out <= 64 else 9 * channels * 2
+        stay = fact["weight_slots"] == 9 and c_in <= 64 and c_out <= channels
+        weights = 0 if stay else 9 * channels * 2 / tile["pair"]
         tensor = products / PRODUCTS / CLOCK
         # Slots of a scheduler, which has a warp of each of the two consumers.
         issue = 2 * fact["slots"] * 3 * math.ceil(c_in / 64) / CLOCK
@@ -258,7 +281,7 @@ def rows_of(facts, batch, side):
         for kind in ("mma", "wgmma"):
             tile = chosen(tiles, kind, batch, size, c_out)
             rounds = tiles_of(tiles[tile], batch, size, c_out) / MULTIPROCESSORS
-            ways.append((tile, rounds, *predict(tiles[tile], facts[tile], batch, size, c_in, c_out)))
+            ways.append((tile, rounds, *predict(tiles[tile], fact_of(facts, tile), batch, size, c_in, c_out)))
         yield name, 2 * batch * size ** 2 * c_out * c_in * 9 / 790e12, ways
 
 
@@ -275,9 +298,9 @@ def totals_of(facts, batch, side):
 def table(facts, batch, side):
     print(f"\nUNet {side} x {side}, bf16, batch {batch}, PREDICTED us (no GPU was used)")
     rows = list(rows_of(facts, batch, side))
-    print(f"{'layer':13}{'floor':>7}" + 2 * f"  {'tile':14}{'rounds':>6}{'us':>8} {'binds':6}")
+    print(f"{'layer':13}{'floor':>7}" + 2 * f"  {'tile':18}{'rounds':>6}{'us':>8} {'binds':6}")
     for name, floor, ways in rows:
-        print(f"{name:13}{1e6 * floor:7.1f}" + "".join(f"  {tile:14}{rounds:6.2f}{1e6 * seconds:8.1f} {binds:6}"
+        print(f"{name:13}{1e6 * floor:7.1f}" + "".join(f"  {tile:18}{rounds:6.2f}{1e6 * seconds:8.1f} {binds:6}"
                                                        for tile, rounds, seconds, binds, *_ in ways))
     before, after = totals_of(facts, batch, side)
     l2_before, l2_after = (sum(ways[i][4] for _, _, ways in rows) / 1e9 for i in (0, 1))

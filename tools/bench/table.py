@@ -27,9 +27,9 @@ NOTHING = "Not measured yet."
 ENGINES = {"eager": "PyTorch", "graph": "PyTorch, CUDA graph", "compile": "PyTorch, torch.compile"}
 LARGEST_NODES = 8
 RATES = ROOT / "kernels" / "ops" / "conv" / "cuda_rates.inc"
-CONV_TILES = ["wgmma 256x128", "wgmma 224x128", "wgmma 208x128", "wgmma 176x128", "wgmma 128x128", "wgmma 64x128",
-              "wgmma 512x64", "wgmma 448x64", "mma 128x128", "mma 256x64", "mma 256x32", "mma 64x64", "fma 128x64",
-              "fma 256x16"]
+WGMMA_TILES = ["256x128", "224x128", "208x128", "176x128", "160x128", "128x128", "64x128", "512x64", "448x64", "416x64"]
+CONV_TILES = [*(f"wgmma {pair}{tile}" for pair in ("", "pair ") for tile in WGMMA_TILES), "mma 128x128", "mma 256x64",
+              "mma 256x32", "mma 64x64", "fma 128x64", "fma 256x16"]
 
 
 def newest(kind, folder):

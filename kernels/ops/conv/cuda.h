@@ -19,29 +19,46 @@ struct CudaSetup;
 struct Step;
 
 // Pixels of a block's output tile and its output channels; tiles start at even rows and columns, so
-// that every 2x2 window of `pooled` lies inside one. Best first among equals.
+// that every 2x2 window of `pooled` lies inside one. Best first among equals. A pair is a cluster
+// of two blocks, which have a tile each and share the reads of weights.
 enum class ConvTile : std::uint8_t {
   kWgmma256x128,  // 32 x 8 pixels
   kWgmma224x128,  // 28 x 8
   kWgmma208x128,  // 26 x 8
   kWgmma176x128,  // 22 x 8
+  kWgmma160x128,  // 20 x 8
   kWgmma128x128,  // 16 x 8
   kWgmma64x128,   //  8 x 8
   kWgmma512x64,   // 32 x 16
   kWgmma448x64,   // 28 x 16
-  kMma128x128,    //  8 x 16
-  kMma256x64,     // 16 x 16
-  kMma256x32,     // 16 x 16
-  kMma64x64,      //  8 x 8
-  kFma128x64,     //  8 x 16
-  kFma256x16,     // 16 x 16
+  kWgmma416x64,   // 26 x 16
+  kWgmmaPair256x128,
+  kWgmmaPair224x128,
+  kWgmmaPair208x128,
+  kWgmmaPair176x128,
+  kWgmmaPair160x128,
+  kWgmmaPair128x128,
+  kWgmmaPair64x128,
+  kWgmmaPair512x64,
+  kWgmmaPair448x64,
+  kWgmmaPair416x64,
+  kMma128x128,  //  8 x 16
+  kMma256x64,   // 16 x 16
+  kMma256x32,   // 16 x 16
+  kMma64x64,    //  8 x 8
+  kFma128x64,   //  8 x 16
+  kFma256x16,   // 16 x 16
 };
 inline constexpr std::array kConvTiles{
-    ConvTile::kWgmma256x128, ConvTile::kWgmma224x128, ConvTile::kWgmma208x128,
-    ConvTile::kWgmma176x128, ConvTile::kWgmma128x128, ConvTile::kWgmma64x128,
-    ConvTile::kWgmma512x64,  ConvTile::kWgmma448x64,  ConvTile::kMma128x128,
-    ConvTile::kMma256x64,    ConvTile::kMma256x32,    ConvTile::kMma64x64,
-    ConvTile::kFma128x64,    ConvTile::kFma256x16};
+    ConvTile::kWgmma256x128,     ConvTile::kWgmma224x128,     ConvTile::kWgmma208x128,
+    ConvTile::kWgmma176x128,     ConvTile::kWgmma160x128,     ConvTile::kWgmma128x128,
+    ConvTile::kWgmma64x128,      ConvTile::kWgmma512x64,      ConvTile::kWgmma448x64,
+    ConvTile::kWgmma416x64,      ConvTile::kWgmmaPair256x128, ConvTile::kWgmmaPair224x128,
+    ConvTile::kWgmmaPair208x128, ConvTile::kWgmmaPair176x128, ConvTile::kWgmmaPair160x128,
+    ConvTile::kWgmmaPair128x128, ConvTile::kWgmmaPair64x128,  ConvTile::kWgmmaPair512x64,
+    ConvTile::kWgmmaPair448x64,  ConvTile::kWgmmaPair416x64,  ConvTile::kMma128x128,
+    ConvTile::kMma256x64,        ConvTile::kMma256x32,        ConvTile::kMma64x64,
+    ConvTile::kFma128x64,        ConvTile::kFma256x16};
 // Tiles of one arithmetic give equal bytes.
 enum class ConvArithmetic : std::uint8_t { kFma, kMma, kWgmma };
 ConvArithmetic arithmetic_of(ConvTile tile);

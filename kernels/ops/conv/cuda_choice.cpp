@@ -17,6 +17,7 @@ struct TileTraits {
   ConvArithmetic arithmetic;
   int rows, columns, channels;
   int resident;  // blocks that a multiprocessor holds at once
+  int pair = 1;  // tiles of neighbouring pixels that a cluster makes
 };
 
 TileTraits traits_of(ConvTile tile) {
@@ -30,6 +31,8 @@ TileTraits traits_of(ConvTile tile) {
       return {"wgmma 208x128", kWgmma, 26, 8, 128, 1};
     case ConvTile::kWgmma176x128:
       return {"wgmma 176x128", kWgmma, 22, 8, 128, 1};
+    case ConvTile::kWgmma160x128:
+      return {"wgmma 160x128", kWgmma, 20, 8, 128, 1};
     case ConvTile::kWgmma128x128:
       return {"wgmma 128x128", kWgmma, 16, 8, 128, 1};
     case ConvTile::kWgmma64x128:
@@ -38,6 +41,28 @@ TileTraits traits_of(ConvTile tile) {
       return {"wgmma 512x64", kWgmma, 32, 16, 64, 1};
     case ConvTile::kWgmma448x64:
       return {"wgmma 448x64", kWgmma, 28, 16, 64, 1};
+    case ConvTile::kWgmma416x64:
+      return {"wgmma 416x64", kWgmma, 26, 16, 64, 1};
+    case ConvTile::kWgmmaPair256x128:
+      return {"wgmma pair 256x128", kWgmma, 32, 8, 128, 1, 2};
+    case ConvTile::kWgmmaPair224x128:
+      return {"wgmma pair 224x128", kWgmma, 28, 8, 128, 1, 2};
+    case ConvTile::kWgmmaPair208x128:
+      return {"wgmma pair 208x128", kWgmma, 26, 8, 128, 1, 2};
+    case ConvTile::kWgmmaPair176x128:
+      return {"wgmma pair 176x128", kWgmma, 22, 8, 128, 1, 2};
+    case ConvTile::kWgmmaPair160x128:
+      return {"wgmma pair 160x128", kWgmma, 20, 8, 128, 1, 2};
+    case ConvTile::kWgmmaPair128x128:
+      return {"wgmma pair 128x128", kWgmma, 16, 8, 128, 1, 2};
+    case ConvTile::kWgmmaPair64x128:
+      return {"wgmma pair 64x128", kWgmma, 8, 8, 128, 1, 2};
+    case ConvTile::kWgmmaPair512x64:
+      return {"wgmma pair 512x64", kWgmma, 32, 16, 64, 1, 2};
+    case ConvTile::kWgmmaPair448x64:
+      return {"wgmma pair 448x64", kWgmma, 28, 16, 64, 1, 2};
+    case ConvTile::kWgmmaPair416x64:
+      return {"wgmma pair 416x64", kWgmma, 26, 16, 64, 1, 2};
     case ConvTile::kMma128x128:
       return {"mma 128x128", kMma, 8, 16, 128, 2};
     case ConvTile::kMma256x64:
@@ -120,10 +145,11 @@ Estimate estimate(const ConvProblem& p, const TileTraits& tile, const ConvRate& 
   };
   const std::int64_t sms = std::max(p.multiprocessors, 1);
   Estimate e;
-  e.blocks = p.n * tiles_over(p.ho, tile.rows) * tiles_over(p.wo, tile.columns) *
-             tiles_over(p.c_out, tile.channels);
+  const std::int64_t pixels = p.n * tiles_over(p.ho, tile.rows) * tiles_over(p.wo, tile.columns);
+  e.blocks = tiles_over(pixels, tile.pair) * tile.pair * tiles_over(p.c_out, tile.channels);
   const double block = static_cast<double>(tile.rows) * tile.columns * tile.channels;
-  const std::int64_t most = tiles_over(e.blocks, sms), rest = most % tile.resident;
+  const std::int64_t at_once = std::max(sms / tile.pair, std::int64_t{1}) * tile.pair;
+  const std::int64_t most = tiles_over(e.blocks, at_once), rest = most % tile.resident;
   e.time = block * static_cast<double>(most - rest) / rate.full;
   if (rest > 0)
     e.time += block * static_cast<double>(rest) / (rate.full * busy(rest) / busy(tile.resident));
@@ -150,10 +176,22 @@ const ConvRates& conv_model_rates() {
       {0.94, 1.0},   // wgmma 224x128
       {0.9, 1.0},    // wgmma 208x128
       {0.8, 1.0},    // wgmma 176x128
+      {0.75, 1.0},   // wgmma 160x128
       {0.68, 1.0},   // wgmma 128x128
       {0.34, 1.0},   // wgmma 64x128
       {1.0, 1.0},    // wgmma 512x64
       {0.94, 1.0},   // wgmma 448x64
+      {0.9, 1.0},    // wgmma 416x64
+      {1.0, 1.0},    // wgmma pair 256x128
+      {1.0, 1.0},    // wgmma pair 224x128
+      {1.0, 1.0},    // wgmma pair 208x128
+      {0.96, 1.0},   // wgmma pair 176x128
+      {0.96, 1.0},   // wgmma pair 160x128
+      {0.9, 1.0},    // wgmma pair 128x128
+      {0.5, 1.0},    // wgmma pair 64x128
+      {1.0, 1.0},    // wgmma pair 512x64
+      {1.0, 1.0},    // wgmma pair 448x64
+      {0.98, 1.0},   // wgmma pair 416x64
       {1.0, 0.75},   // mma 128x128
       {1.0, 0.75},   // mma 256x64
       {0.75, 0.55},  // mma 256x32

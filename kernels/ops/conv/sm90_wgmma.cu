@@ -7,11 +7,17 @@
 // of the filter, and the three rows of the filter are the same box read one atom further: 3 reads
 // of L2 instead of 9. Crop, concatenation and padding are tensor maps and coordinates, zero
 // outside. One warp keeps a ring of boxes full, another one of weights, two warpgroups multiply;
-// blocks stay and take tile after tile. The order of a sum, blocks of 64 channels, then columns,
-// then rows of the filter, then channels, is that of every tile here. Roofline: tensor cores; L2
-// gives a tile of 256 x 128 the 27 bytes a clock that it asks for, or nearly. Share of it: not
-// measured yet (predicted: tools/bench/predict.py). Oracle: reference.cpp.
+// blocks stay and take tile after tile. In pairs, two blocks of a cluster make neighbouring tiles
+// of pixels: each reads half of their weights, for both. The order of a sum, blocks of 64 channels,
+// then columns, then rows of the filter, then channels, is that of every tile here.
+// Roofline: tensor cores; L2 gives a tile of 256 x 128 the 27 bytes a clock that it asks for, or
+// nearly; a block of a pair asks for 19. Share of it: not measured yet (predicted:
+// tools/bench/predict.py). Oracle: reference.cpp.
 // Tried: the epilogue's loop over staged rows not unrolled keeps all sums alive, and spills.
+// Tried: slices of the input channels, a block of a cluster each, whose sums met in distributed
+// shared memory: UNet in pairs is predicted to take 586 us at batch 1 and 4126 us at batch 8; with
+// slices of the layers of 512 channels and more, 584 and 4240.
+#include "kernels/cuda/clusters.h"
 #include "kernels/cuda/tensor_map.h"
 #include "kernels/cuda/wgmma.cuh"
 #include "kernels/ops/conv/staged_tile.cuh"
@@ -30,7 +36,8 @@ constexpr int kThreads = (1 + kConsumers) * kWarpgroup;
 constexpr int kWarpsOfGroup = kWarpgroup / 32;
 // Of a thread; those of all three warpgroups fill a multiprocessor.
 constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
-constexpr int kShared = 227 * 1024;  // of a block
+constexpr int kShared = 227 * 1024;             // of a block
+constexpr unsigned kPair = 2, kBothOfPair = 3;  // blocks of a cluster, and a bit for each
 
 // kChannelGroups consumers beside each other in channels share their pixels, and the others beside
 // each other in pixels share their weights. kStaged: rows that the epilogue takes at once.
@@ -67,6 +74,8 @@ struct WgmmaArgs {
   int row[2], column[2];  // of a source's map, where y's pixel (0, 0) has its first tap
   int blocks[2];          // of channels, of each source
   unsigned tiles;
+  // Blocks of a cluster, 1 or kPair, make as many tiles at once, which are a group.
+  unsigned cluster, groups;
   bool stored_by_tma;
 };
 
@@ -80,7 +89,7 @@ struct WgmmaBarriers {
         weight_full(box_empty + Tile::kBoxSlots),
         weight_empty(weight_full + Tile::kWeightSlots) {}
 
-  __device__ void init() const {
+  __device__ void init(int cluster) const {
     constexpr int kWarps = kConsumers * kWarpsOfGroup;
     for (int i = 0; i < Tile::kBoxSlots; ++i) {
       ptx::mbar_init(box_full + i, 1);
@@ -88,16 +97,25 @@ struct WgmmaBarriers {
     }
     for (int i = 0; i < Tile::kWeightSlots; ++i) {
       ptx::mbar_init(weight_full + i, 1);
-      ptx::mbar_init(weight_empty + i, kWarps);
+      ptx::mbar_init(weight_empty + i, kWarps * cluster);
     }
     ptx::fence_mbar_init();
   }
 };
 
+// The tile of block `rank` of a cluster: blocks of a pair have neighbours in pixels, of the same
+// channels. Where pixels are odd the last pair has one tile too many: it lies below the last row.
 template <class Tile>
-__device__ ConvPlace place_of(const WgmmaArgs& args, unsigned tile) {
-  return place_of_tile<Tile::kRows, kColumns * Tile::kPixelGroups, Tile::kChannels>(args.conv,
-                                                                                    tile);
+__device__ ConvPlace place_of(const WgmmaArgs& args, unsigned group, unsigned rank) {
+  unsigned tile = group;
+  if (args.cluster > 1) {
+    const unsigned channels = (args.conv.c_out + Tile::kChannels - 1) / Tile::kChannels;
+    tile = (group / channels * args.cluster + rank) * channels + group % channels;
+  }
+  ConvPlace place =
+      place_of_tile<Tile::kRows, kColumns * Tile::kPixelGroups, Tile::kChannels>(args.conv, tile);
+  if (tile >= args.tiles) place.row = (args.conv.ho + 1) / 2 * 2;
+  return place;
 }
 
 // Whether all weights of this convolution stay in shared memory once they are there.
@@ -109,12 +127,20 @@ __device__ bool keeps_weights(const WgmmaArgs& args) {
 
 // ---- Producers: one thread each
 
+// Groups of tiles that this block's cluster makes.
+template <class Visit>
+__device__ void for_groups(const WgmmaArgs& args, Visit visit) {
+  for (unsigned group = blockIdx.x / args.cluster; group < args.groups;
+       group += gridDim.x / args.cluster)
+    visit(group);
+}
+
 template <class Tile>
 __device__ void produce_boxes(const WgmmaArgs& args, const WgmmaBarriers<Tile>& barriers,
-                              std::byte* boxes) {
+                              std::byte* boxes, unsigned rank) {
   Ring<Tile::kBoxSlots> ring;
-  for (unsigned tile = blockIdx.x; tile < args.tiles; tile += gridDim.x) {
-    const ConvPlace place = place_of<Tile>(args, tile);
+  for_groups(args, [&](unsigned of_cluster) {
+    const ConvPlace place = place_of<Tile>(args, of_cluster, rank);
     for (int source = 0; source < args.conv.source_count; ++source) {
       const int row = place.row + args.row[source], column = place.column + args.column[source];
       for (int step = 0; step < args.blocks[source] * kSide; ++step) {
@@ -128,27 +154,41 @@ __device__ void produce_boxes(const WgmmaArgs& args, const WgmmaBarriers<Tile>& 
         }
       }
     }
-  }
+  });
 }
 
+// Each block of a pair copies half of a tap to both. A barrier counts the bytes of both halves, of
+// which the other block's may come before this one says how many there are: the phase does not end
+// before. That block cannot be a phase ahead, since it waits for the consumers here.
 template <class Tile>
 __device__ void produce_weights(const WgmmaArgs& args, const WgmmaBarriers<Tile>& barriers,
-                                std::byte* weights) {
+                                std::byte* weights, unsigned rank) {
   const int blocks = args.blocks[0] + args.blocks[1];
-  const unsigned end = keeps_weights<Tile>(args) ? blockIdx.x + 1 : args.tiles;
+  const bool kept = keeps_weights<Tile>(args), paired = args.cluster > 1;
   Ring<Tile::kWeightSlots> ring;
-  for (unsigned tile = blockIdx.x; tile < end; tile += gridDim.x) {
-    const int channel = place_of<Tile>(args, tile).channel;
+  bool first = true;
+  for_groups(args, [&](unsigned group) {
+    if (!first && kept) return;
+    first = false;
+    const int channel = place_of<Tile>(args, group, rank).channel;
     for (int step = 0; step < blocks * kSide; ++step) {
       for (int row = 0; row < kSide; ++row, ring.advance()) {
         std::uint64_t* const full = barriers.weight_full + ring.slot;
+        std::byte* const to = weights + ring.slot * Tile::kTapBytes;
+        const int tap = step / kSide * kTaps + row * kSide + step % kSide;
+        // Until the consumers of every block that it is copied to have given the slot back.
         ptx::mbar_wait(barriers.weight_empty + ring.slot, ring.parity ^ 1);
         ptx::mbar_arrive_expect_tx(full, Tile::kTapBytes);
-        ptx::tma_load(weights + ring.slot * Tile::kTapBytes, &args.weight, full, 0, channel,
-                      step / kSide * kTaps + row * kSide + step % kSide);
+        if (paired) {
+          const int part = static_cast<int>(rank) * (Tile::kChannels / kPair);
+          ptx::tma_load_multicast(to + part * kSwizzleLine, &args.weight, full, kBothOfPair, 0,
+                                  channel + part, tap);
+        } else {
+          ptx::tma_load(to, &args.weight, full, 0, channel, tap);
+        }
       }
     }
-  }
+  });
 }
 
 // ---- Epilogue
@@ -249,7 +289,7 @@ __device__ void store_sums(const WgmmaArgs& args, const ConvPlace& place,
 
 template <class T, class Tile>
 __device__ void consume(const WgmmaArgs& args, const WgmmaBarriers<Tile>& barriers,
-                        std::byte* shared, int consumer, int thread) {
+                        std::byte* shared, int consumer, int thread, unsigned rank) {
   constexpr bool kBesideInChannels = Tile::kPixelGroups == 1;
   const int pixel_group = kBesideInChannels ? 0 : consumer;
   const int channel_group = kBesideInChannels ? consumer : 0;
@@ -259,13 +299,18 @@ __device__ void consume(const WgmmaArgs& args, const WgmmaBarriers<Tile>& barrie
   const WgmmaStaged<T, Tile> staged{shared + Tile::kStaging + consumer * Tile::kStagingBytes};
   const int steps = (args.blocks[0] + args.blocks[1]) * kSide;
   const bool kept = keeps_weights<Tile>(args);
-  const bool releases = thread % 32 == 0;  // for its warp, whose own products have ended
+  // The first lanes release for their warp, whose products have ended: pixels in this block,
+  // weights in each that copies them here.
+  const unsigned lane = thread % 32;
+  const bool releases_weights = lane < args.cluster && !kept;
+  const ptx::ClusterBarriers weight_empty =
+      ptx::barriers_of(barriers.weight_empty, releases_weights ? lane : 0);
 
   Ring<Tile::kBoxSlots> box(pixel_group);
   Ring<Tile::kWeightSlots> weight;
   float sum[Tile::kSums] = {};
-  for (unsigned tile = blockIdx.x; tile < args.tiles; tile += gridDim.x) {
-    ConvPlace place = place_of<Tile>(args, tile);
+  for_groups(args, [&](unsigned group) {
+    ConvPlace place = place_of<Tile>(args, group, rank);
     place.column += pixel_group * kColumns;
     place.channel += channel_group * kWgmmaRows;
     const int channel = place.channel + thread / 32 * 16 + thread % 32 / 4;
@@ -275,9 +320,8 @@ __device__ void consume(const WgmmaArgs& args, const WgmmaBarriers<Tile>& barrie
     // that only the former read are given back.
     int last_box = -1, last_weight = -1;
     const auto release_last = [&](bool with_box) {
-      if (!releases) return;
-      if (last_weight >= 0 && !kept) ptx::mbar_arrive(barriers.weight_empty + last_weight);
-      if (last_box >= 0 && with_box) ptx::mbar_arrive(barriers.box_empty + last_box);
+      if (releases_weights && last_weight >= 0) ptx::mbar_arrive_at(weight_empty, last_weight);
+      if (lane == 0 && last_box >= 0 && with_box) ptx::mbar_arrive(barriers.box_empty + last_box);
     };
     for (int step = 0; step < steps; ++step) {
       ptx::mbar_wait(barriers.box_full + box.slot, box.parity);
@@ -307,7 +351,7 @@ __device__ void consume(const WgmmaArgs& args, const WgmmaBarriers<Tile>& barrie
     ptx::wgmma_wait<0>();
     release_last(true);
     store_sums<T, Tile>(args, place, finish, sum, thread, 1 + consumer, staged);
-  }
+  });
   if (thread == 0) ptx::tma_store_wait<0>();
 }
 
@@ -316,19 +360,29 @@ __global__ void __launch_bounds__(kThreads, 1)
     conv_wgmma_kernel(const __grid_constant__ WgmmaArgs args) {
   SIMT_DYN_SHARED(std::byte, s_bytes, 1024);
   const WgmmaBarriers<Tile> barriers(s_bytes);
-  if (threadIdx.x == 0) barriers.init();
-  __syncthreads();  // puts the barriers' init before their first use
+  const bool clustered = args.cluster > 1;
+  if (threadIdx.x == 0) barriers.init(static_cast<int>(args.cluster));
+  // Puts the barriers' init before their first use, by any block of the cluster.
+  if (clustered) {
+    ptx::cluster_sync();
+  } else {
+    __syncthreads();
+  }
+  const unsigned rank = clustered ? ptx::cluster_rank() : 0;
   const int thread = static_cast<int>(threadIdx.x) % kWarpgroup;
   // The same for all lanes of a warp, which the compiler cannot know otherwise.
   const int group = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
   if (group == kConsumers) {
     ptx::setmaxnreg_dec<kProducerRegisters>();
-    if (thread == 0) produce_boxes<Tile>(args, barriers, s_bytes);
-    if (thread == 32) produce_weights<Tile>(args, barriers, s_bytes + Tile::kWeights);
+    if (thread == 0) produce_boxes<Tile>(args, barriers, s_bytes, rank);
+    if (thread == 32) produce_weights<Tile>(args, barriers, s_bytes + Tile::kWeights, rank);
   } else {
     ptx::setmaxnreg_inc<kConsumerRegisters>();
-    consume<T, Tile>(args, barriers, s_bytes, group, thread);
+    consume<T, Tile>(args, barriers, s_bytes, group, thread, rank);
   }
+  // Puts the last arrivals at this block's barriers before its end. Copies into its weights have
+  // ended: its consumers have waited for each.
+  if (clustered) ptx::cluster_sync();
 }
 
 // ---- Launcher
@@ -346,10 +400,29 @@ CUtensorMap map_of(const ConvArgs::Source& source, DType dtype, int images, int 
                      .box = {kDepth, kColumns, box_rows, 1}});
 }
 
+unsigned multiprocessors() {
+  constexpr const char* kWhat = "device of a convolution";
+  int device = 0, count = 0;
+  cuda_check(cudaGetDevice(&device), kWhat);
+  cuda_check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), kWhat);
+  return static_cast<unsigned>(count);
+}
+
+// In pairs where `cluster` is kPair. Where the device has no room for one, which a part of a GPU
+// (MIG, MPS) may not have, their tiles are made one by one, to the same bytes.
 template <class T, class Tile>
-void launch(const ConvArgs& conv, CudaStream stream) {
+void launch(const ConvArgs& conv, unsigned cluster, CudaStream stream) {
+  const auto kernel = conv_wgmma_kernel<T, Tile>;
+  unsigned most = cluster == 1 ? 0
+                               : resident_clusters(reinterpret_cast<const void*>(kernel), cluster,
+                                                   kThreads, Tile::kBytes);
+  if (most == 0) {
+    cluster = 1;
+    most = multiprocessors();
+  }
   WgmmaArgs args{};
   args.conv = conv;
+  args.cluster = cluster;
   int blocks = 0;
   for (int i = 0; i < conv.source_count; ++i) {
     const ConvArgs::Source& source = conv.sources[i];
@@ -365,7 +438,7 @@ void launch(const ConvArgs& conv, CudaStream stream) {
                             .rank = 3,
                             .extent = {kDepth, conv.c_out, std::int64_t{blocks} * kTaps},
                             .stride = {line, conv.c_out * line},
-                            .box = {kDepth, Tile::kChannels, 1}});
+                            .box = {kDepth, Tile::kChannels / static_cast<int>(cluster), 1}});
   args.stored_by_tma =
       conv.c_out % kStagedWide<T> == 0 && conv.residual.x == nullptr && conv.slopes == nullptr;
   if (args.stored_by_tma)
@@ -376,34 +449,33 @@ void launch(const ConvArgs& conv, CudaStream stream) {
                          .stride = {y_pixel, conv.wo * y_pixel, conv.ho * (conv.wo * y_pixel)},
                          .box = {kWgmmaRows, kColumns, Tile::kStagedRows, 1}});
   args.tiles = conv_blocks(conv, Tile::kRows, kColumns * Tile::kPixelGroups, Tile::kChannels);
-  int device = 0, multiprocessors = 0;
-  cuda_check(cudaGetDevice(&device), "device of a convolution");
-  cuda_check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
-             "device of a convolution");
-  const auto most = static_cast<unsigned>(multiprocessors);
-  simt::launch(conv_wgmma_kernel<T, Tile>, dim3(args.tiles < most ? args.tiles : most),
-               dim3(kThreads), Tile::kBytes, stream, args);
+  const unsigned channels = (conv.c_out + Tile::kChannels - 1) / Tile::kChannels;
+  args.groups = (args.tiles / channels + cluster - 1) / cluster * channels;
+  simt::launch_clusters(cluster, kernel, dim3((args.groups < most ? args.groups : most) * cluster),
+                        dim3(kThreads), Tile::kBytes, stream, args);
 }
 
 template <class T>
 void launch(const ConvArgs& args, ConvTile tile, CudaStream stream) {
   switch (tile) {
-    case ConvTile::kWgmma256x128:
-      return launch<T, WgmmaTile<2, 32, 16, 3>>(args, stream);
-    case ConvTile::kWgmma224x128:
-      return launch<T, WgmmaTile<2, 28, 14, 3>>(args, stream);
-    case ConvTile::kWgmma208x128:
-      return launch<T, WgmmaTile<2, 26, 26, 3>>(args, stream);
-    case ConvTile::kWgmma176x128:
-      return launch<T, WgmmaTile<2, 22, 22, 3>>(args, stream);
-    case ConvTile::kWgmma128x128:
-      return launch<T, WgmmaTile<2, 16, 8, 4>>(args, stream);
-    case ConvTile::kWgmma64x128:
-      return launch<T, WgmmaTile<2, 8, 4, 4>>(args, stream);
-    case ConvTile::kWgmma448x64:
-      return launch<T, WgmmaTile<1, 28, 14, 4>>(args, stream);
+#define TESSERA_TILE(pixels, ...)                              \
+  case ConvTile::kWgmma##pixels:                               \
+    return launch<T, WgmmaTile<__VA_ARGS__>>(args, 1, stream); \
+  case ConvTile::kWgmmaPair##pixels:                           \
+    return launch<T, WgmmaTile<__VA_ARGS__>>(args, kPair, stream);
+    TESSERA_TILE(256x128, 2, 32, 16, 3)
+    TESSERA_TILE(224x128, 2, 28, 14, 3)
+    TESSERA_TILE(208x128, 2, 26, 26, 3)
+    TESSERA_TILE(176x128, 2, 22, 22, 3)
+    TESSERA_TILE(160x128, 2, 20, 20, 3)
+    TESSERA_TILE(128x128, 2, 16, 8, 4)
+    TESSERA_TILE(64x128, 2, 8, 4, 4)
+    TESSERA_TILE(512x64, 1, 32, 8, 4)
+    TESSERA_TILE(448x64, 1, 28, 14, 4)
+    TESSERA_TILE(416x64, 1, 26, 26, 4)
+#undef TESSERA_TILE
     default:
-      return launch<T, WgmmaTile<1, 32, 8, 4>>(args, stream);
+      return;  // not a tile of wgmma
   }
 }
 
