@@ -350,6 +350,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
   const simt::FakeDevice& d = simt::device();
   cudaDeviceProp p{};
   std::strcpy(p.name, "SIMT emulator");
+  p.uuid.bytes[0] = static_cast<char>(index + 1);
   p.totalGlobalMem = d.total_bytes;
   p.sharedMemPerBlock = m::kSharedWithoutOptIn;
   p.sharedMemPerBlockOptin = d.shared_per_block;
