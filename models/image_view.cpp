@@ -41,4 +41,11 @@ Image to_image(const ImageView& view) {
   return image;
 }
 
+void require_one_size(std::span<const ImageView> images) {
+  for (const ImageView& image : images)
+    require(image.height == images[0].height && image.width == images[0].width,
+            "expected images of one size; found {} x {} and {} x {}, which are calls of their own",
+            images[0].height, images[0].width, image.height, image.width);
+}
+
 }  // namespace tessera

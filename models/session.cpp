@@ -47,15 +47,17 @@ struct Session::Shared {
   std::uint64_t parameters = 0;
   std::shared_ptr<const Tokenizer> tokenizer;  // of a model of documents
 
-  std::mutex mutex;  // of `compiled`, and of on_note
-  std::shared_ptr<const Compiled> compiled;
+  std::mutex mutex;                                       // of `compiled`, and of on_note
+  std::vector<std::shared_ptr<const Compiled>> compiled;  // for each place: a device, or a stand-in
+  std::atomic<std::size_t> clones = 0;
   std::array<std::atomic<bool>, std::variant_size_v<Image::Pixels>> ranges_noted{};
 };
 
 struct Session::State {
   std::shared_ptr<Shared> shared;
   SessionOptions options;
-  int sharers = 1;                                     // sessions that divide the memory
+  int sharers = 1;                                     // sessions that divide a device's memory
+  std::size_t place = 0;                               // of the device among them
   std::shared_ptr<const Compiled> compiled = nullptr;  // the shared one, or an earlier one
   std::unique_ptr<Segmenter> segmenter = nullptr;      // one of the two
   std::unique_ptr<Classifier> classifier = nullptr;
@@ -65,9 +67,26 @@ struct Session::State {
   const ModelConfig& config() const { return shared->file.config; }
   std::vector<NodeTiming>* sink() { return keep_times ? &timings : nullptr; }
 
-  DeviceOptions wanted() const {
-    return device_options(config().is_of_images(), options.device, options.precision,
-                          options.threads);
+  DeviceOptions wanted() const { return wanted(options.device); }
+  DeviceOptions wanted(const std::string& device) const {
+    return device_options(config().is_of_images(), device, options.precision, options.threads);
+  }
+
+  // Those that the options name.
+  std::vector<std::shared_ptr<const Device>> open_devices() const {
+    std::vector<std::shared_ptr<const Device>> devices;
+    for (const std::string& name : device_names(options.device)) {
+      OpenedDevice opened = open_device(wanted(name));
+      note(opened.note);
+      if (!devices.empty())
+        require(
+            opened.device->details() == devices[0]->details(),
+            "device '{}': {} and {} differ, so an answer would depend on which of them gave it; "
+            "name GPUs of one kind",
+            options.device, devices[0]->name(), opened.device->name());
+      devices.push_back(std::move(opened.device));
+    }
+    return devices;
   }
 
   // Once for each type of pixels, where nobody has chosen the range.
@@ -78,6 +97,15 @@ struct Session::State {
     if (line.empty() || noted.exchange(true)) return;
     const std::lock_guard lock(shared->mutex);
     note(line);
+  }
+
+  static bool answers(const Device& device) {
+    try {
+      device.available_bytes();
+      return true;
+    } catch (const DeviceError&) {
+      return false;
+    }
   }
 
   void note(const std::string& line) const {
@@ -91,36 +119,62 @@ struct Session::State {
 
   // From now on this session runs what all share.
   void use_shared() {
+    int places = 0;  // that a device stands in for
     {
       const std::lock_guard lock(shared->mutex);
-      compiled = shared->compiled;
+      compiled = shared->compiled[place];
+      places = static_cast<int>(std::ranges::count(shared->compiled, compiled));
     }
-    segmenter.reset();
-    classifier.reset();
     if (config().is_of_images()) {
-      segmenter = std::make_unique<Segmenter>(shared->file, options, compiled, sharers);
+      segmenter = std::make_unique<Segmenter>(shared->file, options, compiled, sharers * places);
     } else {
       classifier =
           std::make_unique<Classifier>(*config().han, shared->tokenizer, compiled, options.threads);
     }
   }
 
-  // Calls `work`; where a GPU fails that nobody asked for by name, once more on the CPU, which the
-  // first session to meet the fault gets ready for all.
-  template <class Work>
-  auto on_device(const Work& work) {
-    try {
-      return with_memory(work);
-    } catch (const DeviceError& error) {
-      if (options.device != "auto" || compiled->device().is_host()) throw;
-      const std::lock_guard lock(shared->mutex);
-      if (shared->compiled == compiled) {
-        note(fmt::format("going on with the CPU: {}", error.what()));
-        shared->compiled = compile(open_cpu_device(wanted().threads, wanted().precision));
+  // The same, on a device that still works.
+  void open() {
+    for (;;) {
+      try {
+        return use_shared();
+      } catch (const DeviceError& error) {
+        if (!leave_device(error)) throw;
       }
     }
-    use_shared();
-    return with_memory(work);
+  }
+
+  // Calls `work`; where a GPU fails, once more on another of those that the options name, or, where
+  // nobody asked for one by name, on the CPU.
+  template <class Work>
+  auto on_device(const Work& work) {
+    for (;;) {
+      try {
+        return with_memory(work);
+      } catch (const DeviceError& error) {
+        if (!leave_device(error)) throw;
+      }
+      open();
+    }
+  }
+
+  // Lets another device stand in for this session's, which failed: the first session to meet the
+  // fault gets it ready for all. False where there is none, and where several GPUs were named and
+  // this one still answers, as it does when its memory is full: that is no reason to do without it.
+  bool leave_device(const DeviceError& error) {
+    if (compiled->device().is_host()) return false;
+    if (options.device != "auto" && answers(compiled->device())) return false;
+    const std::lock_guard lock(shared->mutex);
+    if (shared->compiled[place] != compiled) return true;
+    std::shared_ptr<const Compiled> other;
+    for (const std::shared_ptr<const Compiled>& one : shared->compiled)
+      if (one != compiled) other = one;
+    if (!other && options.device != "auto") return false;
+    note(fmt::format("going on with {}: {}", other ? other->device().name() : "the CPU",
+                     error.what()));
+    if (!other) other = compile(open_cpu_device(wanted().threads, wanted().precision));
+    std::ranges::replace(shared->compiled, compiled, other);
+    return true;
   }
 };
 
@@ -143,12 +197,12 @@ Session Session::open(const std::string& path, const SessionOptions& options) {
             "{}: a range (--range) is for models of images; this one classifies documents", path);
     set_range(config.preprocessing, options.range);
   }
-  OpenedDevice opened = open_device(state->wanted());
-  state->note(opened.note);
+  std::vector<std::shared_ptr<const Device>> devices = state->open_devices();
   try {
     if (!config.is_of_images())
       shared.tokenizer = std::make_shared<Tokenizer>(config.text, *shared.file.vocabulary);
-    shared.compiled = state->compile(std::move(opened.device));
+    for (std::shared_ptr<const Device>& device : devices)
+      shared.compiled.push_back(state->compile(std::move(device)));
     shared.file.weights.check_all_used();
     state->use_shared();
   } catch (const Error& error) {
@@ -164,16 +218,15 @@ Session Session::open(const std::string& path, const SessionOptions& options) {
   return Session(std::move(state));
 }
 
-Session Session::clone(int threads) const {
-  auto state = std::make_unique<State>(State{state_->shared, state_->options});
-  if (threads > 0) state->options.threads = threads;
-  state->use_shared();
-  return Session(std::move(state));
+Session Session::clone(int threads, int sharers) const {
+  Shared& shared = *state_->shared;
+  return clone_on(++shared.clones % shared.compiled.size(), threads, sharers);
 }
 
-Session Session::clone_for(int sharers) const {
-  auto state = std::make_unique<State>(State{state_->shared, state_->options, sharers});
-  state->use_shared();
+Session Session::clone_on(std::size_t place, int threads, int sharers) const {
+  auto state = std::make_unique<State>(State{state_->shared, state_->options, sharers, place});
+  if (threads > 0) state->options.threads = threads;
+  state->open();
   return Session(std::move(state));
 }
 
@@ -187,6 +240,16 @@ const std::vector<ClassInfo>& Session::classes() const {
 
 std::string Session::device() const {
   return state_->compiled->device().name();
+}
+
+std::vector<std::string> Session::devices() const {
+  const std::lock_guard lock(state_->shared->mutex);
+  std::vector<std::string> names;
+  for (const auto& compiled : state_->shared->compiled) {
+    const std::string name = compiled->device().name();
+    if (std::ranges::find(names, name) == names.end()) names.push_back(name);
+  }
+  return names;
 }
 
 std::string Session::precision() const {
@@ -223,11 +286,8 @@ std::vector<Segmentation> Session::segment(std::span<const ImageView> images,
   require(state_->segmenter != nullptr, "this model classifies documents; it segments no images");
   std::vector<Segmentation> results;
   if (images.empty()) return results;
+  require_one_size(images);
   const std::int64_t height = images[0].height, width = images[0].width;
-  for (const ImageView& image : images)
-    require(image.height == height && image.width == width,
-            "expected images of one size; found {} x {} and {} x {}, which are calls of their own",
-            height, width, image.height, image.width);
   while (results.size() < images.size()) {
     std::vector<Segmentation> some = state_->on_device([&] {
       const auto most = static_cast<std::size_t>(state_->segmenter->batch(height, width));

@@ -32,7 +32,10 @@ struct ImportOptions {
 };
 
 struct SessionOptions {
-  // "cpu", "cuda", "cuda:N", or "auto": a GPU, and the CPU where there is none or it fails.
+  // "cpu", "cuda", "cuda:N", or "auto": a GPU, and the CPU where there is none or it fails. Several
+  // GPUs of one kind are "cuda:N,M" or "cuda:all": each Session runs on one of them, its clones
+  // take them in turn, and a Model divides its lists among them. Where one fails another does its
+  // work.
   std::string device = "auto";
   // "fp32", "bf16", on a GPU also "tf32" and "fp16", or "auto": the fastest that keeps the answer.
   // For images that is bf16 on a GPU; on a CPU fp32, whose Winograd convolutions outrun bf16. For
@@ -209,13 +212,14 @@ class Session {
 
   // Another session of this model, with `threads` threads (0: as many), which may run beside this
   // one, on another thread. All but the memory of its intermediate maps is shared: file, network,
-  // weights, vocabulary.
-  Session clone(int threads = 0) const;
+  // weights, vocabulary. What `max_memory` allows is divided among `sharers` of a device.
+  Session clone(int threads = 0, int sharers = 1) const;
 
   Task task() const;
   const std::vector<ClassInfo>& classes() const;
-  std::string device() const;     // the one in use: "cpu", "cuda:0 (NVIDIA H200)"
-  std::string precision() const;  // the one in use: "fp32", "tf32", "bf16" or "fp16"
+  std::string device() const;                // the one in use: "cpu", "cuda:0 (NVIDIA H200)"
+  std::vector<std::string> devices() const;  // of this and its clones
+  std::string precision() const;             // the one in use: "fp32", "tf32", "bf16" or "fp16"
   int threads() const;
   // The model file's JSON: architecture, preprocessing, classes, provenance.
   std::string config_json() const;
@@ -281,15 +285,17 @@ class Session {
   struct State;
   friend class Model;
   explicit Session(std::unique_ptr<State> state);
-  // Another for a set of `sharers` that divide the memory.
-  Session clone_for(int sharers) const;
+  // As clone(), on the device that the options name at this place.
+  Session clone_on(std::size_t place, int threads, int sharers) const;
   std::unique_ptr<State> state_;
 };
 
 // A model that any number of threads use at once, as in a server: the file is opened and its
 // weights are packed once. A call takes a Session that is idle, or waits for one: there are as many
-// as threads of the CPU, or on a GPU kGpuSessions. One caller has all threads of the CPU, several
-// divide them, and the memory that `max_memory` allows is divided among the Sessions.
+// as threads of the CPU, or kGpuSessions on each GPU. One caller has all threads of the CPU,
+// several divide them, and the memory that `max_memory` allows is divided among the Sessions of a
+// device. Of several GPUs each answers a part of a list; its progress is then heard on threads of
+// the Model's, from one at a time.
 class Model {
  public:
   static constexpr int kGpuSessions = 4;
@@ -302,7 +308,7 @@ class Model {
   // What Session says of these.
   Session::Task task() const;
   const std::vector<ClassInfo>& classes() const;
-  std::string device() const;
+  std::string device() const;  // all, by commas
   std::string precision() const;
   std::string config_json() const;
   std::uint64_t parameters() const;
@@ -329,6 +335,8 @@ class Model {
  private:
   struct State;
   class Lease;
+  template <class Answer, class Input>
+  std::vector<Answer> divided(std::span<const Input> all, const Session::Progress& progress) const;
   explicit Model(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

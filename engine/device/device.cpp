@@ -1,14 +1,18 @@
 #include "engine/device/device.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <filesystem>
 
+#include "engine/device/gpu.h"
 #include "kernels/error.h"
 
 namespace tessera {
 
 namespace {
+
+constexpr const char* kExpectedDevices = "expected cpu, cuda, cuda:N, cuda:N,M, cuda:all or auto";
 
 // By the files that NVIDIA's drivers make: of a card, of Windows' subsystem for Linux, of Jetsons.
 bool has_nvidia_device(const std::string& folder) {
@@ -34,6 +38,25 @@ std::optional<int> gpu_index(std::string_view name) {
 }
 
 }  // namespace
+
+std::vector<std::string> device_names(const std::string& name) {
+  std::vector<std::string> names;
+  if (name == "cuda:all") {
+    const int count = count_gpus();
+    for (int i = 0; i < count; ++i) names.push_back(fmt::format("cuda:{}", i));
+    return count > 0 ? names : std::vector<std::string>{"cuda"};  // which says why there is none
+  }
+  if (!name.starts_with("cuda:")) return {name};
+  for (std::size_t begin = name.find(':'); begin != std::string::npos;) {
+    const std::size_t end = name.find(',', begin + 1);
+    names.push_back("cuda:" + name.substr(begin + 1, end - begin - 1));
+    require(gpu_index(names.back()).has_value(), "device '{}': {}", name, kExpectedDevices);
+    require(std::ranges::count(names, names.back()) == 1, "device '{}': '{}' is named twice", name,
+            names.back());
+    begin = end;
+  }
+  return names;
+}
 
 Precision parse_precision(std::string_view name) {
   for (const Precision one :
@@ -68,9 +91,13 @@ DeviceOptions device_options(bool images, std::string device, std::string_view p
 
 OpenedDevice open_device(const DeviceOptions& options, const std::string& devices) {
   if (options.name == "cpu") return {open_cpu_device(options.threads, options.precision), ""};
-  if (const std::optional<int> index = gpu_index(options.name))
+  const std::vector<std::string> names = device_names(options.name);
+  require(names.size() == 1,
+          "device '{}': several GPUs segment images and classify documents; name one here",
+          options.name);
+  if (const std::optional<int> index = gpu_index(names[0]))
     return {open_cuda_device(*index, options.gpu_precision), ""};
-  require(options.name == "auto", "device '{}': expected cpu, cuda, cuda:N or auto", options.name);
+  require(options.name == "auto", "device '{}': {}", options.name, kExpectedDevices);
   std::string note;
   if (cuda_is_built()) {
     try {

@@ -110,6 +110,10 @@ struct DeviceOptions {
   int threads = 0;                             // of the CPU; 0: default_threads()
 };
 
+// The names of the single devices that `name` stands for: each GPU there is for "cuda:all", those
+// two for "cuda:0,2"; any other name is itself.
+std::vector<std::string> device_names(const std::string& name);
+
 // The options of a network of images or documents where the user says `precision`: "auto" is the
 // fastest that keeps the answer, which for images is bf16 on a GPU, and fp32 on a CPU, whose
 // Winograd convolutions outrun bf16. Documents are classified in fp32 unless a GPU is asked for

@@ -54,14 +54,14 @@ class ClassifyRun {
         shard_(parse_shard(options.shard)),
         model_(options.model.path_or_demo(kDemoHan)),
         inputs_(find_inputs()),
-        session_(Session::open(model_, options.model.session_options(options.report.quiet))),
-        format_(session_.classes(), {options.report.json, options.attention, options.top_k}),
+        classifier_(Model::open(model_, options.model.session_options(options.report.quiet))),
+        format_(classifier_.classes(), {options.report.json, options.attention, options.top_k}),
         report_(options.report, "documents", total()) {
-    require(session_.task() == Session::Task::kClassify,
+    require(classifier_.task() == Session::Task::kClassify,
             "{}: this model segments images; give a HAN, or use 'tessera segment'", model_);
     if (!options.output.empty()) open_output();
     if (!options.html.empty())
-      page_.emplace(options.html, fs::path(model_).filename().string(), session_.classes());
+      page_.emplace(options.html, fs::path(model_).filename().string(), classifier_.classes());
   }
 
   int run() {
@@ -127,7 +127,7 @@ class ClassifyRun {
     } else if (!options_.resume) {
       fs::remove(journal, ignored);
     }
-    const json deciding = {{"precision", session_.precision()},
+    const json deciding = {{"precision", classifier_.precision()},
                            {"json", options_.report.json},
                            {"attention", options_.attention},
                            {"top_k", options_.top_k}};
@@ -201,7 +201,7 @@ class ClassifyRun {
   void flush() {
     std::vector<std::string_view> texts;
     for (const NamedDocument& document : batch_) texts.push_back(document.text);
-    const std::vector<Classification> answers = session_.classify(texts);
+    const std::vector<Classification> answers = classifier_.classify(texts);
     for (std::size_t i = 0; i < batch_.size(); ++i) {
       const auto& [name, text, truth] = batch_[i];
       if (!answers[i].error.empty()) {
@@ -248,7 +248,7 @@ class ClassifyRun {
   Shard shard_;
   std::string model_;
   std::vector<Input> inputs_;
-  Session session_;
+  Model classifier_;
   LabelFormat format_;
   Report report_;
   std::optional<AtomicFile> file_;

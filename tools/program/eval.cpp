@@ -23,6 +23,7 @@ int evaluate(const EvalOptions& options) {
   SessionOptions session = options.model.session_options(options.report.quiet);
   session.probabilities = !options.membrane.empty();
   Session opened = Session::open(model, session);
+  require_one_device(opened);
   catch_interrupts();
   if (opened.task() == Session::Task::kClassify) {
     if (given_images || options.objects || !options.membrane.empty())

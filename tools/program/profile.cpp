@@ -67,6 +67,7 @@ Profile profile_model(const ProfileOptions& options) {
   session_options.precision = options.workload.precision;
   session_options.threads = options.workload.threads;
   Session session = Session::open(options.model.path, session_options);
+  require_one_device(session);
   std::function<void()> once;
   if (session.task() == Session::Task::kSegment) {
     const auto image = std::make_shared<Image>(ImageReader(input).read());

@@ -44,11 +44,20 @@ std::optional<T> parse_count(std::string_view text) {
 }  // namespace
 
 void add_device_options(CLI::App& command, std::string& device, std::string& precision) {
-  command.add_option("--device", device, "cpu, cuda, cuda:N or auto (a GPU if there is one)")
+  command
+      .add_option("--device", device,
+                  "cpu, cuda, cuda:N, cuda:N,M, cuda:all or auto (a GPU if there is one)")
       ->type_name("NAME");
   command.add_option("--precision", precision, "fp32, bf16, auto; on a GPU also tf32, fp16")
       ->type_name("NAME")
       ->check(CLI::IsMember({"fp32", "tf32", "bf16", "fp16", "auto"}));
+}
+
+void require_one_device(const Session& session) {
+  if (session.devices().size() > 1)
+    throw UsageError(
+        "--device: several GPUs divide the images of 'segment' and the documents of 'classify'; "
+        "name one here");
 }
 
 void add_range_option(CLI::App& command, std::string& range) {

@@ -85,6 +85,9 @@ struct ModelOptions {
   std::string path_or_demo(std::string_view demo_file) const;
 };
 
+// For verbs that run on one device. Throws UsageError where the options named several.
+void require_one_device(const Session& session);
+
 // --range, which several verbs take.
 void add_range_option(CLI::App& command, std::string& range);
 

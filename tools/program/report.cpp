@@ -77,8 +77,7 @@ void Report::advance(double done, std::string_view more) {
 }
 
 void Report::clear() {
-  if (drawn_) fmt::print(stderr, "\r\x1b[K");
-  drawn_ = false;
+  if (drawn_.exchange(false)) fmt::print(stderr, "\r\x1b[K");
 }
 
 void Report::note(std::string_view text) {

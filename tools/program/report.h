@@ -3,6 +3,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <atomic>
 #include <chrono>
 #include <string>
 #include <string_view>
@@ -54,7 +55,7 @@ class Report {
   std::size_t total_;
   double done_before_ = 0;
   bool draws_;
-  bool drawn_ = false;
+  std::atomic<bool> drawn_ = false;  // which notes of any thread clear
   Clock::time_point begin_ = Clock::now();
   Clock::time_point last_drawn_{};
   std::size_t succeeded_ = 0;

@@ -1,4 +1,6 @@
 // `tessera segment`: images in, masks and overlays out.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <chrono>
 #include <map>
@@ -6,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <tuple>
 
 #include "engine/device/machine.h"
 #include "engine/files/atomic_file.h"
@@ -58,10 +61,14 @@ class SegmentRun {
 
   int run() {
     const auto begin = std::chrono::steady_clock::now();
-    if (in_batches_) {
-      segment_in_batches();
-    } else {
-      segment_in_lanes();
+    for (std::size_t first = 0; first < inputs_.size() && interrupted() == 0;) {
+      const std::size_t left = inputs_.size() - first;
+      if (!in_batches_ || session_.device() != "cpu") lanes_.open(left);
+      std::size_t count = lanes_.images_at_once();
+      if (count == 0) count = in_batches_ ? left : 1;
+      count = std::min(count, left);
+      segment(first, count);
+      first += count;
     }
     if (const std::string line = results_.stale_line(); !line.empty()) report_.note(line);
     if (outdated_ > 0)
@@ -169,14 +176,7 @@ class SegmentRun {
     return options;
   }
 
-  void segment_in_lanes() {
-    for (std::size_t first = 0; first < inputs_.size() && interrupted() == 0;) {
-      lanes_.open(inputs_.size() - first);
-      const std::size_t count = std::min(lanes_.images_at_once(), inputs_.size() - first);
-      segment(first, count);
-      first += count;
-    }
-  }
+  using Settle = std::function<void(std::size_t input, Outcome outcome)>;
 
   // Does `count` inputs from `first` on: the small ones in lanes, the others with all threads.
   // Results get their names in the order of the inputs, each as soon as those before it have
@@ -184,31 +184,60 @@ class SegmentRun {
   void segment(std::size_t first, std::size_t count) {
     std::vector<Outcome> outcomes(count);
     std::size_t finished = 0;
-    const auto finish_ready = [&] {
+    const Settle settle = [&](std::size_t input, Outcome outcome) {
+      const std::lock_guard lock(mutex_);
+      outcomes[input - first] = std::move(outcome);
       for (; finished < count && outcomes[finished].is_there(); ++finished)
         finish(first + finished, outcomes[finished]);
     };
-    const auto settle = [&](std::size_t i, Outcome outcome) {
-      const std::lock_guard lock(mutex_);
-      outcomes[i] = std::move(outcome);
-      finish_ready();
-    };
-    lanes_.run(count, [&](std::size_t i, Session& lane) {
-      auto result = process(inputs_[first + i], lane, Size::kSmall);
-      const bool fitted = result != nullptr;
-      if (fitted) settle(i, {std::move(result)});
-      return fitted;
+    lanes_.run(count, [&](std::size_t begin, std::size_t end, Session& lane) {
+      return make(first + begin, first + end, lane, Size::kSmall, settle);
     });
     if (finished < count) lanes_.close();  // their memory is for the others
     while (finished < count && interrupted() == 0) {
-      Outcome outcome;
-      try {
-        outcome.result = process(inputs_[first + finished], session_, Size::kAny);
-      } catch (...) {
-        outcome.error = std::current_exception();
-      }
-      settle(finished, std::move(outcome));
+      std::size_t end = finished + 1;
+      while (end < count && !outcomes[end].is_there()) ++end;
+      make(first + finished, first + end, session_, Size::kAny, settle);
     }
+  }
+
+  // Makes the inputs `begin` to `end` - 1, where batches pay those of one size that follow each
+  // other as one. Returns how many are larger than `size`; they and those that fail in a lane,
+  // which are tried again with all memory, are not settled.
+  std::size_t make(std::size_t begin, std::size_t end, Session& session, Size size,
+                   const Settle& settle) {
+    std::size_t large = 0;
+    std::vector<Waiting> waiting;
+    for (std::size_t i = begin; i < end && interrupted() == 0; ++i) {
+      try {
+        Begun begun = begin_input(inputs_[i], size);
+        if (in_batches_ && begun.reader && begun.reader->page_count() == 1 &&
+            !wants_windows(*begun.reader, session, size)) {
+          Image image = begun.reader->read(0);
+          if (size == Size::kAny || lanes_.fits(session, image)) {
+            const std::size_t most = batch_of(image, session);
+            if (!waiting.empty() && size_of(image) != size_of(waiting[0].image))
+              end_all(waiting, session, size, settle);
+            waiting.push_back({i, std::move(begun), std::move(image)});
+            if (waiting.size() >= most) end_all(waiting, session, size, settle);
+            continue;
+          }
+          begun.made.reset();
+        }
+        end_all(waiting, session, size, settle);
+        if (begun.made) begun.made = complete(inputs_[i], std::move(begun), session, size);
+        if (begun.made) {
+          settle(i, {std::move(begun.made)});
+        } else {
+          ++large;
+        }
+      } catch (...) {
+        end_all(waiting, session, size, settle);
+        if (size == Size::kAny) settle(i, {.error = std::current_exception()});
+      }
+    }
+    end_all(waiting, session, size, settle);
+    return large;
   }
 
   void finish(std::size_t i, Outcome& outcome) {
@@ -227,61 +256,32 @@ class SegmentRun {
     report_.advance(done_);
   }
 
-  // Images of one size that come one behind another as one, the others by themselves.
-  void segment_in_batches() {
-    std::vector<Waiting> waiting;
-    for (std::size_t i = 0; i < inputs_.size() && interrupted() == 0; ++i) {
-      Outcome outcome;
-      try {
-        Begun begun = begin(inputs_[i]);
-        if (begun.reader && begun.reader->page_count() == 1 &&
-            !wants_windows(*begun.reader, session_, Size::kAny)) {
-          Image image = begun.reader->read(0);
-          const std::size_t most = batch_of(image);
-          if (!waiting.empty() && size_of(image) != size_of(waiting[0].image)) end_all(waiting);
-          waiting.push_back({i, std::move(begun), std::move(image)});
-          if (waiting.size() >= most) end_all(waiting);
-          continue;
-        }
-        end_all(waiting);
-        outcome.result = complete(inputs_[i], std::move(begun), session_, Size::kAny);
-      } catch (...) {
-        end_all(waiting);
-        outcome.error = std::current_exception();
-      }
-      finish(i, outcome);
-    }
-    end_all(waiting);
-  }
-
   // Segments the images that wait, and makes their results.
-  void end_all(std::vector<Waiting>& waiting) {
+  void end_all(std::vector<Waiting>& waiting, Session& session, Size size, const Settle& settle) {
     std::vector<ImageView> views;
     for (const Waiting& one : waiting) views.push_back(view_of(one.image));
     std::vector<Segmentation> answers;
     try {
-      if (!waiting.empty())
+      if (!waiting.empty() && size == Size::kAny)
         explain_plan(inputs_[waiting[0].at], waiting[0].image.height, waiting[0].image.width);
-      answers = session_.segment(views);
+      answers = session.segment(views);
     } catch (const std::exception&) {
       // Each by itself tells what is wrong with it.
     }
     for (std::size_t k = 0; k < views.size(); ++k) {
       Waiting& one = waiting[k];
-      Outcome outcome;
       try {
         SegmentFiles& files = begin_files(inputs_[one.at], 1, *one.begun.made);
         one.begun.made->sizes = {size_of(one.image)};
         files.add_page(one.image,
-                       answers.empty() ? session_.segment(views[k]) : std::move(answers[k]));
+                       answers.empty() ? session.segment(views[k]) : std::move(answers[k]));
         end(files, seconds_since(one.begun.at) / static_cast<double>(views.size()),
-            session_.plan(one.image.height, one.image.width).tiles, inputs_[one.at],
+            session.plan(one.image.height, one.image.width).tiles, inputs_[one.at],
             *one.begun.made);
-        outcome.result = std::move(one.begun.made);
+        settle(one.at, {std::move(one.begun.made)});
       } catch (...) {
-        outcome.error = std::current_exception();
+        if (size == Size::kAny) settle(one.at, {.error = std::current_exception()});
       }
-      finish(one.at, outcome);
     }
     waiting.clear();
   }
@@ -291,23 +291,20 @@ class SegmentRun {
   }
 
   // Images of this size that run as one.
-  std::size_t batch_of(const Image& image) {
+  std::size_t batch_of(const Image& image, Session& session) {
     if (!in_batches_) return 1;
-    const auto [known, is_new] = batches_.try_emplace(size_of(image), 1);
-    if (is_new)
-      known->second = static_cast<std::size_t>(session_.plan(image.height, image.width).batch);
-    return known->second;
-  }
-
-  // Makes the results of one image, or finds that they are there. Nothing where it is larger than
-  // `size`. Several threads may call it, each with a session of its own.
-  std::unique_ptr<Segmented> process(const Input& input, Session& session, Size size) {
-    Begun begun = begin(input, size);
-    return begun.made ? complete(input, std::move(begun), session, size) : nullptr;
+    const std::tuple key(&session, image.height, image.width);
+    {
+      const std::lock_guard lock(mutex_);
+      if (const auto known = batches_.find(key); known != batches_.end()) return known->second;
+    }
+    const auto batch = static_cast<std::size_t>(session.plan(image.height, image.width).batch);
+    const std::lock_guard lock(mutex_);
+    return batches_[key] = batch;
   }
 
   // Opens an image, or finds its results. Nothing for a pipe that is to be `small`.
-  Begun begin(const Input& input, Size size = Size::kAny) {
+  Begun begin_input(const Input& input, Size size) {
     require(input.error.empty(), "{}", input.error);
     const fs::path base = base_of(input);
     Begun begun{std::unique_ptr<Segmented>(new Segmented{ImageSource(input)})};
@@ -350,8 +347,8 @@ class SegmentRun {
       std::vector<Image> images;
       images.push_back(reader.read(done_pages));
       if (size == Size::kSmall && !lanes_.fits(session, images[0])) return nullptr;
-      for (std::int64_t next = done_pages + 1; next < pages && images.size() < batch_of(images[0]);
-           ++next) {
+      for (std::int64_t next = done_pages + 1;
+           next < pages && images.size() < batch_of(images[0], session); ++next) {
         images.push_back(reader.read(next));
         if (size_of(images.back()) == size_of(images[0])) continue;
         images.pop_back();
@@ -513,10 +510,14 @@ class SegmentRun {
     json failed = json::array();
     for (const Report::Failure& failure : report_.failures())
       failed.push_back({{"input", failure.input}, {"error", failure.line}});
-    const json summary = {{"program", program_version()},      {"model", model_},
-                          {"device", session_.device()},       {"precision", session_.precision()},
-                          {"threads", session_.threads()},     {"seconds", seconds},
-                          {"interrupted", interrupted() != 0}, {"images", std::move(images_)},
+    const json summary = {{"program", program_version()},
+                          {"model", model_},
+                          {"device", fmt::format("{}", fmt::join(session_.devices(), ", "))},
+                          {"precision", session_.precision()},
+                          {"threads", session_.threads()},
+                          {"seconds", seconds},
+                          {"interrupted", interrupted() != 0},
+                          {"images", std::move(images_)},
                           {"failed", std::move(failed)}};
     const std::string text = summary.dump(2, ' ', false, json::error_handler_t::replace);
     if (options_.report.json) {
@@ -543,8 +544,8 @@ class SegmentRun {
   SegmentResults results_;
   SegmentLanes lanes_;
   bool in_batches_;  // images of one size as one
-  std::map<std::pair<std::int64_t, std::int64_t>, std::size_t>
-      batches_;                   // of images, by their size
+  // Of images, by session, height and width.
+  std::map<std::tuple<const Session*, std::int64_t, std::int64_t>, std::size_t> batches_;
   std::set<fs::path> looked_up_;  // results of earlier runs
   std::mutex mutex_;              // of what lanes share: results_, report_, images_
   json images_ = json::array();   // of the summary

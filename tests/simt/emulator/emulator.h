@@ -75,6 +75,8 @@ struct FakeDevice {
   int fail_allocation = 0;                // the n-th from now on fails; 0: none
   int launch_error = 0;                   // what the next launch reports
   int run_error = 0;                      // what the next wait reports, as of work that failed
+  int lost = -1;       // the device that fails every call, as one does after an illegal address
+  int lose_after = 0;  // the n-th launch from now on loses its device; 0: none
 };
 FakeDevice& device();
 // Bytes of device memory that are allocated now, of all devices or one, and allocations.

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -286,6 +287,7 @@ CUresult encode(CUtensorMap* encoded, TensorMap map, CUtensorMapDataType type, c
 }  // namespace
 
 cudaError_t result(cudaError_t error) {
+  if (error == cudaSuccess && device_index == device().lost) error = cudaErrorIllegalAddress;
   if (error != cudaSuccess) last_error = error;
   return error;
 }
@@ -297,6 +299,8 @@ int current_device() {
 cudaError_t launch(Launch launch) {
   if (const int error = std::exchange(device().launch_error, 0))
     return result(static_cast<cudaError_t>(error));
+  if (std::atomic_ref left(device().lose_after); left > 0 && --left == 0)
+    device().lost = device_index;
   if (const cudaError_t error = check_launch(launch)) return result(error);
   if (!takes_launches(launch.stream)) return result(cudaErrorInvalidResourceHandle);
   const cudaStream_t stream = launch.stream;

@@ -12,6 +12,8 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -20,6 +22,7 @@
 // The handles that cuda_runtime_api.h leaves opaque.
 struct CUgraph_st {
   std::vector<simt::machine::Work> nodes;
+  std::optional<std::thread::id> captured_by = {};  // in the mode that binds this thread alone
 };
 struct CUgraphExec_st {
   std::vector<simt::machine::Work> nodes;
@@ -199,8 +202,10 @@ cudaError_t enqueue(cudaStream_t stream, Work work) {
 
 cudaError_t refuse_in_capture() {
   std::lock_guard lock(mutex);
-  const bool any = std::any_of(streams.begin(), streams.end(),
-                               [](const CUstream_st* s) { return s->graph != nullptr; });
+  const bool any = std::any_of(streams.begin(), streams.end(), [](const CUstream_st* s) {
+    return s->graph != nullptr &&
+           s->graph->captured_by.value_or(std::this_thread::get_id()) == std::this_thread::get_id();
+  });
   return result(any ? cudaErrorStreamCaptureUnsupported : cudaSuccess);
 }
 
@@ -321,11 +326,13 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
 
 // ---- Capture and replay
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   std::lock_guard lock(m::mutex);
   if (m::is_legacy(stream)) return m::result(cudaErrorStreamCaptureUnsupported);
   if (stream->graph != nullptr) return m::result(cudaErrorIllegalState);
   stream->graph = new CUgraph_st;
+  if (mode == cudaStreamCaptureModeThreadLocal)
+    stream->graph->captured_by = std::this_thread::get_id();
   stream->origin = true;
   return cudaSuccess;
 }

@@ -50,7 +50,8 @@ def load(path: str | os.PathLike[str], *, device: str = "auto", precision: str =
          probabilities: bool = False, on_note: Callable[[str], None] | None = None) -> Model:
     """Opens a model file: Tessera's own, or one of PyTorch, Keras or ONNX.
 
-    device         "cpu", "cuda", "cuda:N", or "auto": a GPU, and the CPU where there is none
+    device         "cpu", "cuda", "cuda:N", "cuda:N,M" or "cuda:all" (lists are divided
+                   among the GPUs), or "auto": a GPU, and the CPU where there is none
     precision      "fp32", "bf16", on a GPU also "tf32" and "fp16", or "auto"
     threads        of the CPU; 0: as many as the machine grants
     max_memory     bytes that the process may take ("2G" and the like); picks the tile
