@@ -31,6 +31,7 @@ step deb tools/packaging/deb.sh "$build/nightly/deb"
 step container tests/tools/container_test.sh
 step conan bash -c 'command -v conan >/dev/null || { echo "conan: skipped; pip install conan"; exit 77; }
   conan profile detect --exist-ok && conan create tools/packaging/conan --build=missing -c tools.system.package_manager:mode=check'
+step simt ctest --test-dir "$build" --output-on-failure -R '^simt[.]check[.]'
 step simt_asan bash -c 'cmake --preset sanitize && cmake --build build-sanitize --target tessera_simt_tests_asan &&
   build-sanitize/tessera_simt_tests_asan --gtest_brief=1'
 step fuzz tests/fuzz/run.sh 1200 0
