@@ -258,11 +258,12 @@ class SegmentRun {
 
   // Segments the images that wait, and makes their results.
   void end_all(std::vector<Waiting>& waiting, Session& session, Size size, const Settle& settle) {
+    if (waiting.empty()) return;
     std::vector<ImageView> views;
     for (const Waiting& one : waiting) views.push_back(view_of(one.image));
     std::vector<Segmentation> answers;
     try {
-      if (!waiting.empty() && size == Size::kAny)
+      if (size == Size::kAny)
         explain_plan(inputs_[waiting[0].at], waiting[0].image.height, waiting[0].image.width);
       answers = session.segment(views);
     } catch (const std::exception&) {
